@@ -1,0 +1,142 @@
+"""What ``otp.send`` and its kin do in a request: the service's flows, between the session and the client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import has_request_context
+
+from . import browser, guard, identifiers
+from .errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
+from .keys import context_digest
+from .models import Challenge, Verification
+from .signals import proof_revoked
+from .state import State, current_state
+from .tokens import Requirement
+
+
+def send(identifier: str, channel: str | None, purpose: str, context: Any, channels: tuple[str, ...] = ()) -> Challenge:
+    return _send(identifier, channel, purpose, context_digest(context), context, channels)
+
+
+def send_as_asked(
+    identifier: str | None, channel: str | None, purpose: str | None, requirement: str | None
+) -> Challenge:
+    """A client asks over HTTP: what the guard or the app has fixed, the client cannot change."""
+    state = current_state()
+    if requirement is not None:
+        asked = browser.load_requirement(requirement)
+        if asked is None or purpose not in (None, asked.purpose):
+            raise InvalidRequest("The requirement is not valid, or is too old. Repeat the request that gave it.")
+    else:
+        asked = browser.requirement(purpose or "login") if has_request_context() else None
+    purpose = asked.purpose if asked else purpose or "login"
+    fixed = fixed_identifier(state, asked)
+    if fixed is not None:
+        if identifier is not None and identifiers.parse(identifier).value != fixed:
+            raise InvalidIdentifier("The code can only go to your own address.")
+        identifier = fixed
+    if identifier is None:
+        raise InvalidIdentifier
+    if asked is None:
+        return _send(identifier, channel, purpose, b"", None, ())
+    return _send(identifier, channel, purpose, asked.context, asked.facts, asked.channels)
+
+
+def _send(
+    identifier: str, channel: str | None, purpose: str, context: bytes, facts: Any, channels: tuple[str, ...]
+) -> Challenge:
+    challenge = current_state().service.send(
+        identifier,
+        channel=channel,
+        purpose=purpose,
+        context=context,
+        facts=facts,
+        channels=channels,
+        client=browser.client(),
+    )
+    return _keep(challenge)
+
+
+def resend(handle: str | None, purpose: str | None) -> Challenge:
+    token = handle if handle is not None else _own_handle(purpose)
+    return _keep(current_state().service.resend(token, browser.client(), purpose))
+
+
+def verify(code: str, handle: str | None, identifier: str | None, purpose: str, context: Any) -> Verification:
+    token = handle if handle is not None else _own_handle(purpose)
+    return _verify(code, token, purpose, identifier, context_digest(context))
+
+
+def verify_as_asked(code: str, handle: str | None, purpose: str | None) -> Verification:
+    """A client redeems over HTTP: the handle says what for."""
+    return _verify(code, handle if handle is not None else _own_handle(purpose), purpose, None, None)
+
+
+def _verify(code: str, token: str, purpose: str | None, identifier: str | None, context: bytes | None) -> Verification:
+    if not isinstance(code, str):
+        raise InvalidCode
+    service = current_state().service
+    verification, proof = service.verify(
+        code, token, purpose=purpose, identifier=identifier, context=context, client=browser.client()
+    )
+    if has_request_context():
+        browser.admit(proof, verification.proof)
+    return verification
+
+
+def forget(purpose: str | None = None) -> None:
+    """End this client's proofs, its session's and its bearer's, and drop its outstanding challenges.
+
+    :raises StoreUnavailable: the proofs may still be good, and the session is left as it was.
+    """
+    state = current_state()
+    store, tokens, now = state.service.store, state.service.tokens, int(state.service.clock())
+    proofs = {name: tokens.load_proof(token) for name, token in browser.recall_all("proof").items()}
+    handles = {name: tokens.load_handle(token) for name, token in browser.recall_all("challenge").items()}
+    bearer = guard.bearer_proof(state)
+    ended = [proof for proof in (*proofs.values(), bearer) if proof and purpose in (None, proof.purpose)]
+    for proof in ended:
+        state.end(proof)
+    for handle in handles.values():
+        if handle and purpose in (None, handle.purpose):
+            store.drop(handle.subject, handle.challenge_id, now)
+    for kind in ("proof", "challenge", "requirement", "next"):
+        for name in browser.recall_all(kind):
+            if purpose in (None, name):
+                browser.drop(kind, name)
+    browser.passed().clear()
+    for proof in ended:
+        proof_revoked.send(state.service.app, identifier=proof.identifier, purposes=(proof.purpose,))
+
+
+def revoke(identifier: str) -> None:
+    state = current_state()
+    state.trust.clear()
+    state.service.revoke(identifier)
+    state.trust.clear()
+
+
+def fixed_identifier(state: State, asked: Requirement | None) -> str | None:
+    """The identifier that the client cannot choose, in canonical form; ``None`` where it may."""
+    if asked is not None and asked.identifier is not None:
+        return asked.identifier
+    own = guard.fixed_identifier(state)
+    return None if own is None else identifiers.parse(own).value
+
+
+def _own_handle(purpose: str | None) -> str:
+    """The session's handle for a purpose; without one for ``login``, or else the only one there is."""
+    handles = browser.recall_all("challenge") if has_request_context() else {}
+    if purpose is None and "login" not in handles and len(handles) == 1:
+        return next(iter(handles.values()))
+    handle = handles.get(purpose or "login")
+    if not isinstance(handle, str):
+        raise ChallengeRequired
+    return handle
+
+
+def _keep(challenge: Challenge) -> Challenge:
+    if has_request_context():
+        browser.remember("challenge", challenge.purpose, challenge.handle)
+    return challenge

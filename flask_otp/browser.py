@@ -1,0 +1,146 @@
+"""What a browser keeps for us: in its session handles, proofs and requirements; in a cookie, whom it has verified.
+
+None of it is believed for being there: handles, proofs and requirements are signed, and the store has the last word.
+Neither a code, nor anything made from one, nor a counter is among it.
+"""
+
+from __future__ import annotations
+
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import MutableMapping
+from typing import Any
+
+from flask import Response, after_this_request, current_app, has_request_context, request, session
+
+from .limits import network_of
+from .models import Client
+from .state import State, current_state
+from .stores.base import KNOWN_FOR
+from .tokens import Known, Proof, Requirement
+
+_KEY = "_otp"
+_KNOWN_SUBJECTS = 6
+_PASSED = "flask_otp.passed"
+
+
+def client() -> Client:
+    """Who asks, by the current request if there is one."""
+    if not has_request_context():
+        return Client()
+    return Client(network_of(request.remote_addr), _holder(), tuple(_known(current_state())))
+
+
+def remember(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] = session) -> None:
+    """Keep a ``challenge``, ``proof``, ``requirement`` or ``next`` of a purpose in the session."""
+    kept = _kept(session)
+    session[_KEY] = kept | {kind: _table(kept, kind) | {purpose: value}}
+
+
+def recall(kind: str, purpose: str) -> str | None:
+    value = _table(_kept(), kind).get(purpose)
+    return value if isinstance(value, str) else None
+
+
+def recall_all(kind: str) -> dict[str, str]:
+    return _table(_kept(), kind)
+
+
+def drop(kind: str, purpose: str) -> None:
+    kept = _kept()
+    table = _table(kept, kind)
+    if purpose in table:
+        session[_KEY] = kept | {kind: {name: value for name, value in table.items() if name != purpose}}
+
+
+def requirement(purpose: str) -> Requirement | None:
+    """What the guard asked of this session for the purpose, while that is fresh."""
+    return load_requirement(recall("requirement", purpose))
+
+
+def load_requirement(token: str | None) -> Requirement | None:
+    service = current_state().service
+    asked = service.tokens.load_requirement(token)
+    return asked if asked is not None and asked.expires_at > service.clock() else None
+
+
+def admit(proof: Proof, token: str) -> None:
+    """After a verification: keep the proof, renew the session, and know this browser from now on."""
+    purpose = proof.purpose
+    for kind in ("challenge", "requirement"):
+        drop(kind, purpose)
+    remember("proof", purpose, token)
+    # Whoever planted or saw the session from before must not share the one from now on.
+    session[_KEY] = _kept() | {"holder": _new_holder()}
+    regenerate = getattr(current_app.session_interface, "regenerate", None)
+    if regenerate is not None:
+        regenerate(session)
+    passed().pop(purpose, None)
+    _know(proof)
+
+
+def passed() -> dict[str, Proof | None]:
+    """The proofs that were found good in this request, by purpose; ``None`` where none was."""
+    found: dict[str, Proof | None] = request.environ.setdefault(_PASSED, {})
+    return found
+
+
+def _kept(session: MutableMapping[str, Any] = session) -> dict[str, Any]:
+    kept = session.get(_KEY)
+    return kept if isinstance(kept, dict) else {}
+
+
+def _table(kept: dict[str, Any], kind: str) -> dict[str, str]:
+    table = kept.get(kind)
+    return table if isinstance(table, dict) else {}
+
+
+def _holder() -> bytes:
+    holder = _kept().get("holder")
+    if not isinstance(holder, str):
+        holder = _new_holder()
+        session[_KEY] = _kept() | {"holder": holder}
+    return urlsafe_b64decode(holder)
+
+
+def _new_holder() -> str:
+    return urlsafe_b64encode(secrets.token_bytes(18)).decode()
+
+
+# The cookie of a known browser
+
+
+def _cookie_name(state: State) -> str:
+    secure = current_app.session_interface.get_cookie_secure(current_app)
+    return f"{'__Host-' if secure else ''}{state.settings.key_prefix}_known"
+
+
+def _known(state: State) -> list[Known]:
+    oldest = (state.service.clock() - KNOWN_FOR) * 1000
+    cookie = request.cookies.get(_cookie_name(state))
+    return [known for known in state.service.tokens.load_known(cookie) if known.since > oldest]
+
+
+def _know(proof: Proof) -> None:
+    state = current_state()
+    tokens = state.service.tokens
+    subject = tokens.keys.subject(proof.purpose, proof.identifier)
+    known = _known(state)
+    # The lane stays the same: a new one would have an unspent budget.
+    lane = next((entry.lane for entry in known if entry.subject == subject), None) or secrets.token_bytes(8)
+    newest = Known(subject, lane, int(proof.verified_at * 1000))
+    others = [entry for entry in known if entry.subject != subject]
+    cookie = tokens.dump_known([newest, *others][:_KNOWN_SUBJECTS])
+
+    @after_this_request
+    def set_cookie(response: Response) -> Response:
+        response.set_cookie(
+            _cookie_name(state),
+            cookie,
+            max_age=KNOWN_FOR,
+            path="/",
+            secure=current_app.session_interface.get_cookie_secure(current_app),
+            httponly=True,
+            samesite="Lax",
+        )
+        return response

@@ -1,0 +1,79 @@
+"""The ways to deliver, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from flask import Flask
+from flask_mail import Mail
+
+from ..errors import ConfigError
+from ..settings import Settings
+from .base import PHONE_CHANNELS, Channel, FunctionChannel, Message
+from .console import ConsoleChannel
+from .email import EmailChannel, fill_service
+
+#: The channels under one name, tried in order until one takes the message.
+Ladder = tuple[Channel, ...]
+
+
+def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Ladder]:
+    """The channels of ``OTP_CHANNELS``, or the defaults: e-mail where it is configured, else the console.
+
+    :raises ConfigError: a value is no channel, or the console is named outside debug and testing.
+    """
+    fill_service(app.config, settings.email_service)
+    wanted = settings.channels
+    if wanted is None:
+        if settings.email_service or app.config.get("MAIL_SERVER") or "mail" in app.extensions:
+            wanted = {"email": "email"}
+        else:
+            wanted = {"console": "console"} if app.debug or app.testing else {}
+    return {name: _ladder(name, value, app, settings) for name, value in wanted.items()}
+
+
+def channel_from_function(name: str, function: Callable[[Message], None] | Channel, accepts: str | None) -> Channel:
+    """The app's own sender as a channel; what it accepts is told by its name where the app does not say."""
+    if isinstance(function, Channel):
+        return function
+    if accepts is None:
+        accepts = "email" if name == "email" else "phone" if name in PHONE_CHANNELS else None
+    return FunctionChannel(function, accepts)
+
+
+def _ladder(name: str, value: Any, app: Flask, settings: Settings) -> Ladder:
+    steps = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
+    if not steps:
+        raise ConfigError(f"OTP_CHANNELS[{name!r}] is empty")
+    return tuple(_channel(name, step, app, settings) for step in steps)
+
+
+def _channel(name: str, value: Any, app: Flask, settings: Settings) -> Channel:
+    if value == "email":
+        if "mail" not in app.extensions:
+            Mail(app)
+        return EmailChannel(app, settings.email_timeout)
+    if value == "console":
+        if not (app.debug or app.testing):
+            raise ConfigError(
+                f"OTP_CHANNELS[{name!r}]: the console prints codes, so it works in debug and testing only"
+            )
+        return ConsoleChannel()
+    if isinstance(value, Channel) or callable(value):
+        return channel_from_function(name, value, None)
+    raise ConfigError(
+        f"OTP_CHANNELS[{name!r}] must be 'email', 'console', a function of a Message or a Channel, "
+        f"not {type(value).__name__}"
+    )
+
+
+__all__ = [
+    "Channel",
+    "ConsoleChannel",
+    "EmailChannel",
+    "Ladder",
+    "Message",
+    "channel_from_function",
+    "channels_from_settings",
+]

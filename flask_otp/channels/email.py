@@ -1,0 +1,188 @@
+"""E-mail by Flask-Mail, with what Flask-Mail 0.10 lacks: verified TLS, and a deadline for the whole delivery.
+
+Trust comes from the system's certificate authorities, or from the file that the environment's ``SSL_CERT_FILE`` names.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import smtplib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, MutableMapping
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from email.utils import make_msgid
+from types import TracebackType
+from typing import Any
+
+from flask import Flask, current_app
+from flask_mail import Connection, Mail
+from flask_mail import Message as MailMessage
+
+from ..errors import ConfigError
+from .base import Channel, Message
+
+#: The submission servers of well-known providers, from their own help pages.
+SERVICES: dict[str, dict[str, Any]] = {
+    "gmail": {"MAIL_SERVER": "smtp.gmail.com", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
+    "outlook": {"MAIL_SERVER": "smtp-mail.outlook.com", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
+    "office365": {"MAIL_SERVER": "smtp.office365.com", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
+    "icloud": {"MAIL_SERVER": "smtp.mail.me.com", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
+    "yahoo": {"MAIL_SERVER": "smtp.mail.yahoo.com", "MAIL_PORT": 465, "MAIL_USE_SSL": True},
+    "zoho": {"MAIL_SERVER": "smtp.zoho.com", "MAIL_PORT": 465, "MAIL_USE_SSL": True},
+    "fastmail": {"MAIL_SERVER": "smtp.fastmail.com", "MAIL_PORT": 465, "MAIL_USE_SSL": True},
+    "sendgrid": {"MAIL_SERVER": "smtp.sendgrid.net", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
+    "mailgun": {"MAIL_SERVER": "smtp.mailgun.org", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
+    "postmark": {"MAIL_SERVER": "smtp.postmarkapp.com", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
+}
+
+
+def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:
+    """Fill in the ``MAIL_*`` keys that are not set from ``OTP_EMAIL_SERVICE``.
+
+    :raises ConfigError: the service is unknown, or both kinds of TLS are asked for.
+    """
+    if service is not None:
+        if service not in SERVICES:
+            raise ConfigError(f"OTP_EMAIL_SERVICE: unknown service {service!r}; known are {', '.join(SERVICES)}")
+        for key, value in SERVICES[service].items():
+            config.setdefault(key, value)
+        if "@" in str(config.get("MAIL_USERNAME")):
+            config.setdefault("MAIL_DEFAULT_SENDER", config["MAIL_USERNAME"])
+    if config.get("MAIL_USE_TLS") and config.get("MAIL_USE_SSL"):
+        raise ConfigError(
+            "MAIL_USE_TLS and MAIL_USE_SSL contradict each other: the first upgrades a plain connection, the second "
+            "is encrypted from the start; set one"
+        )
+
+
+class EmailChannel(Channel):
+    """Sends by the app's ``MAIL_*`` settings.
+
+    :param timeout: seconds for the whole delivery, from the name look-up to the server's last word.
+    """
+
+    accepts = "email"
+
+    def __init__(self, app: Flask, timeout: float) -> None:
+        self._app = app
+        self._timeout = timeout
+
+    def deliver(self, message: Message) -> None:
+        """
+        :raises TimeoutError: the deadline passed; the connection is cut.
+        :raises Exception: what smtplib or ssl raised.
+        """
+        mail = _mail(message)
+        connection = _VerifiedConnection(Mail().init_mail(self._app.config, False, self._app.testing), self._timeout)
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                with self._app.app_context(), connection:
+                    connection.send(mail)
+                done.set_result(None)
+            except BaseException as error:
+                done.set_exception(error)
+
+        # A socket's time-out is for one read, so a server that drips would hold us for as long as it likes.
+        threading.Thread(target=run, name="flask_otp-email", daemon=True).start()
+        try:
+            done.result(self._timeout)
+        except FutureTimeout:
+            connection.cut()
+            raise TimeoutError("the mail server took too long") from None
+
+
+def _mail(message: Message) -> MailMessage:
+    sender = current_app.config.get("MAIL_DEFAULT_SENDER") or current_app.config.get("MAIL_USERNAME")
+    if not sender:
+        raise ConfigError("MAIL_DEFAULT_SENDER is not set: an e-mail needs a sender")
+    mail = MailMessage(
+        subject=message.subject,
+        recipients=[message.recipient],
+        body=message.text,
+        html=message.html,
+        sender=sender,
+        extra_headers={"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"},
+    )
+    address = sender[1] if isinstance(sender, tuple) else str(sender)
+    # The sender's domain, not this machine's name, which differs from worker to worker and counts against the mail.
+    mail.msgId = make_msgid(domain=address.rpartition("@")[2].rstrip(">") or None)
+    return mail
+
+
+class _VerifiedConnection(Connection):
+    """Flask-Mail's connection over a socket that checks certificates, and that can be cut from another thread."""
+
+    def __init__(self, mail: Any, timeout: float) -> None:
+        super().__init__(mail)
+        self._timeout = timeout
+        self._socket: socket.socket | None = None
+        self._is_cut = False
+
+    def configure_host(self) -> smtplib.SMTP | smtplib.SMTP_SSL:
+        mail, context = self.mail, self._tls_context()
+        host: smtplib.SMTP = (
+            smtplib.SMTP_SSL(mail.server, mail.port, timeout=self._timeout, context=context)
+            if mail.use_ssl
+            else _SMTP(mail.server, mail.port, self._timeout, self.watch)
+        )
+        try:
+            if mail.use_tls:
+                host.starttls(context=context)
+            if mail.username and mail.password:
+                host.login(mail.username, mail.password)
+        except BaseException:
+            host.close()
+            raise
+        return host
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.host is None:
+            return
+        # QUIT is a courtesy: the server has accepted the message by now, and after a failure the cause must stay.
+        if error is None:
+            with contextlib.suppress(smtplib.SMTPException, OSError):
+                self.host.quit()
+        self.host.close()
+
+    def _tls_context(self) -> ssl.SSLContext:
+        watch = self.watch
+
+        class WatchedSocket(ssl.SSLSocket):
+            def do_handshake(self, block: bool = False) -> None:
+                watch(self)
+                super().do_handshake(block)
+
+        context = ssl.create_default_context()
+        context.sslsocket_class = WatchedSocket
+        return context
+
+    def watch(self, sock: socket.socket) -> None:
+        self._socket = sock
+        if self._is_cut:
+            self.cut()
+
+    def cut(self) -> None:
+        """End the conversation at once, whatever it waits for."""
+        self._is_cut = True
+        if self._socket is not None:
+            with contextlib.suppress(OSError):
+                # The plain socket's method: the TLS one is not made for a second thread.
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+
+class _SMTP(smtplib.SMTP):
+    def __init__(self, host: str, port: int, timeout: float, watch: Callable[[socket.socket], None]) -> None:
+        self._watch = watch
+        super().__init__(host, port, timeout=timeout)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        sock: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
+        self._watch(sock)
+        return sock

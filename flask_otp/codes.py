@@ -1,0 +1,41 @@
+"""How a code is written, and how what a person typed is read."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+#: Crockford base32 characters of a strong code: 65 bits, where NIST SP 800-63B-4 3.1.3.2 asks for no limit of guesses.
+STRONG_LENGTH = 13
+
+_CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_LOOKALIKES = str.maketrans("OIL", "011")
+_SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212]+")
+
+
+def encode_strong(number: int) -> str:
+    """The lowest 65 bits of ``number`` in Crockford base32."""
+    return "".join(_CROCKFORD[number >> (5 * place) & 31] for place in reversed(range(STRONG_LENGTH)))
+
+
+def display(code: str) -> str:
+    """The code as people should see it: digits as they are, a strong code as ``XXXX-XXXX-XXXXX``."""
+    return f"{code[:4]}-{code[4:8]}-{code[8:]}" if len(code) == STRONG_LENGTH else code
+
+
+def normalise(typed: str, *, strong: bool, length: int) -> str | None:
+    """What a person typed as a code to compare, or ``None`` if it cannot be one.
+
+    Spaces, dashes and full-width forms are forgiven (NFKC); other scripts' digits are not. In a strong code, case and
+    the look-alikes O/0, I/1 and L/1 are forgiven too.
+    """
+    if len(typed) > 64:
+        return None
+    code = _SEPARATORS.sub("", unicodedata.normalize("NFKC", typed))
+    if not strong:
+        return code if re.fullmatch(f"[0-9]{{{length}}}", code) else None
+    # Upper-casing could turn one letter into two, or a foreign one into ours, so the letters are checked before it.
+    if not re.fullmatch(f"[0-9A-Za-z]{{{STRONG_LENGTH}}}", code):
+        return None
+    code = code.upper().translate(_LOOKALIKES)
+    return code if all(letter in _CROCKFORD for letter in code) else None

@@ -1,0 +1,200 @@
+"""From a challenge to a person: which channel, which recipient, and how the message gets there.
+
+At once, in a background thread, or through the app's own queue; in each case the challenge was saved before.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from typing import Any
+
+from flask import Flask
+
+from . import identifiers
+from .background import Background
+from .channels import Channel, Ladder, Message, channels_from_settings
+from .codes import display
+from .errors import DeliveryFailed, InvalidIdentifier, InvalidRequest
+from .identifiers import Identifier
+from .messages import render_message
+from .models import Hooks
+from .settings import Purpose, Settings
+from .signals import code_sent, delivery_failed
+from .tokens import Handle, Tokens
+
+logger = logging.getLogger("flask_otp")
+
+
+class Courier:
+    """Delivers the messages of one app."""
+
+    def __init__(
+        self, app: Flask, settings: Settings, tokens: Tokens, hooks: Hooks, clock: Callable[[], float]
+    ) -> None:
+        self._app = app
+        self._settings = settings
+        self._tokens = tokens
+        self._hooks = hooks
+        self.clock = clock
+        self.site_name = settings.site_name or app.name
+        self._own = channels_from_settings(app, settings)
+        self._background = Background(app)
+        #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
+        self.intercept: Channel | None = None
+
+    # Which channel and which recipient
+
+    def channels(self, purpose: Purpose) -> dict[str, Ladder]:
+        """The channels that a code of this purpose may take, the app's own functions included."""
+        ladders = self._own | {name: (channel,) for name, channel in self._hooks.channels.items()}
+        return {name: ladders[name] for name in purpose.channels or ladders if name in ladders}
+
+    def accepts(self, purpose: Purpose) -> str:
+        """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
+        kinds = {step.accepts for ladder in self.channels(purpose).values() for step in ladder}
+        return (kinds.pop() or "both") if len(kinds) == 1 else "both"
+
+    def choose(self, wanted: str | None, purpose: Purpose, address: Identifier, only: Collection[str] = ()) -> str:
+        """The channel that was asked for, else the first that takes this kind of address.
+
+        :param only: the channels that the guard accepts; empty: all.
+
+        :raises InvalidRequest: there is no such channel for this purpose.
+        :raises InvalidIdentifier: it takes another kind of address.
+        :raises DeliveryFailed: there is no channel at all.
+        """
+        channels = {name: ladder for name, ladder in self.channels(purpose).items() if not only or name in only}
+        if not channels:
+            logger.error("no channel can send codes: set OTP_CHANNELS, MAIL_SERVER or OTP_EMAIL_SERVICE")
+            raise DeliveryFailed
+        if wanted is not None and wanted not in channels:
+            raise InvalidRequest("There is no such channel.")
+        names = [wanted] if wanted is not None else list(channels)
+        fitting = [name for name in names if _fits(channels[name], address.kind)]
+        # A recipient_loader may know the phone number that belongs to an e-mail address.
+        if not fitting and self._hooks.recipient_loader is None:
+            kinds = {step.accepts for name in names for step in channels[name]}
+            raise InvalidIdentifier(f"Please enter {'an e-mail address' if 'email' in kinds else 'a phone number'}.")
+        return (fitting or names)[0]
+
+    def recipient(self, address: str, channel: str) -> str | None:
+        """Where the message goes; ``None`` to pretend: nobody has that identifier, or it may not be sent to."""
+        recipient: str | None = address
+        if self._hooks.recipient_loader is not None:
+            recipient = self._hooks.recipient_loader(address, channel)
+        if recipient is None or not recipient.startswith("+"):
+            return recipient
+        if identifiers.in_countries(recipient, self._settings.sms_countries):
+            return recipient
+        logger.warning("a phone number outside of OTP_SMS_COUNTRIES was asked for: nothing is sent")
+        return None
+
+    # How the message gets there
+
+    def send(self, handle: Handle, recipient: str | None, undo: Callable[[], None]) -> None:
+        """Deliver the code of ``handle``, or only pretend to when ``recipient`` is ``None``.
+
+        :param undo: gives the count back and drops the challenge: called when the message did not go out.
+        :raises DeliveryFailed: it did not, and that is known already.
+        """
+        try:
+            # Rendered for those who do not exist too: what it costs would tell.
+            message = self._render(handle, recipient or handle.identifier)
+            vetoed = self._hooks.before_send is not None and self._hooks.before_send(message) is False
+        except Exception:
+            undo()
+            raise
+        if recipient is None or vetoed:
+            return
+        if self._hooks.dispatcher is not None:
+            self._dispatch(handle, recipient, undo)
+        elif self._is_background():
+            self._background.run(lambda: self._deliver(handle, message, undo))
+        else:
+            self._deliver(handle, message, undo)
+
+    def deliver_queued(self, payload: Any) -> None:
+        """In a worker: derive the code of a queued delivery and send it. What is not ours or too late is dropped.
+
+        :raises DeliveryFailed: no channel took it; the queue may try again while the code lives.
+        """
+        delivery = self._tokens.load_delivery(payload.get("delivery") if isinstance(payload, dict) else None)
+        handle = self._tokens.load_handle(delivery[0]) if delivery else None
+        if delivery is None or handle is None:
+            logger.error("a delivery that this app did not sign was dropped")
+        elif handle.expires_at <= self.clock():
+            logger.warning("a delivery came after its code had expired and was dropped")
+            self._tell(delivery_failed, handle)
+        else:
+            self._deliver(handle, self._render(handle, delivery[1]), undo=lambda: None)
+
+    def _is_background(self) -> bool:
+        mode = self._settings.delivery
+        # With a recipient_loader, the time that a delivery takes would tell who has an account.
+        return mode == "background" or (mode == "auto" and self._hooks.recipient_loader is not None)
+
+    def _dispatch(self, handle: Handle, recipient: str, undo: Callable[[], None]) -> None:
+        assert self._hooks.dispatcher is not None
+        payload = {"delivery": self._tokens.dump_delivery(self._tokens.dump_handle(handle), recipient)}
+        try:
+            self._hooks.dispatcher(payload)
+            return
+        except Exception as error:
+            logger.error("the dispatcher failed: %s", type(error).__name__)
+        self._fail(handle, undo)
+
+    def _deliver(self, handle: Handle, message: Message, undo: Callable[[], None]) -> None:
+        for channel in self._ladder(handle):
+            failure = _attempt(channel.deliver, message)
+            if failure is None:
+                self._tell(code_sent, handle)
+                return
+            logger.error("channel %r (%s) failed: %s", handle.channel, type(channel).__name__, failure)
+        self._fail(handle, undo)
+
+    def _fail(self, handle: Handle, undo: Callable[[], None]) -> None:
+        undo()
+        self._tell(delivery_failed, handle)
+        raise DeliveryFailed
+
+    def _ladder(self, handle: Handle) -> Ladder:
+        if self.intercept is not None:
+            return (self.intercept,)
+        own = self._hooks.channels.get(handle.channel)
+        return (own,) if own is not None else self._own.get(handle.channel, ())
+
+    def _tell(self, signal: Any, handle: Handle) -> None:
+        signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
+
+    def _render(self, handle: Handle, recipient: str) -> Message:
+        return render_message(
+            code=handle.code,
+            channel=handle.channel,
+            recipient=recipient,
+            purpose=handle.purpose,
+            facts=handle.facts,
+            expires_in=max(0, handle.expires_at - int(self.clock())),
+            site_name=self.site_name,
+            base_url=self._settings.base_url,
+        )
+
+
+def redact(text: str, message: Message) -> str:
+    """``text`` on one line, without the code and the recipient: libraries like to quote what they could not send."""
+    for secret in (message.code, display(message.code), message.recipient):
+        text = text.replace(secret, "[redacted]")
+    return " ".join(text.split())[:500]
+
+
+def _attempt(send: Callable[[Message], None], message: Message) -> str | None:
+    """What went wrong, in words that may be logged. The exception itself goes no further: it may quote the code."""
+    try:
+        send(message)
+    except Exception as error:
+        return redact(f"{type(error).__name__}: {error}", message)
+    return None
+
+
+def _fits(ladder: Ladder, kind: str) -> bool:
+    return any(step.accepts in (None, kind) for step in ladder)

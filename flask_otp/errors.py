@@ -1,0 +1,262 @@
+"""Everything that can go wrong, as one tree.
+
+::
+
+    HTTPException (Werkzeug)
+    └── OTPError
+        ├── InvalidRequest          400  the request itself is malformed
+        │   └── InvalidIdentifier   400  not an e-mail address or phone number
+        ├── ChallengeRequired       400  no code was asked for yet
+        ├── InvalidCode             400  wrong, expired, used or unknown: never told apart
+        ├── VerificationRequired    401  the guard: verify a code first
+        ├── CrossOrigin             403  another site made the browser send this
+        ├── RateLimited             429  too much, too soon
+        ├── DeliveryFailed          503  the message could not be handed over
+        └── StoreUnavailable        503  the store or the limiter is out of reach
+
+    ValueError
+    └── ConfigError                      the app must not start like this
+
+An error that nobody catches in a view is already the right answer: ``application/problem+json`` (RFC 9457) for API
+clients, a page for browsers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from flask import current_app, has_request_context, json, redirect, render_template, request
+from werkzeug.exceptions import HTTPException
+from werkzeug.wrappers import Request as BaseRequest
+from werkzeug.wrappers import Response
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+#: Name of the blueprint, and so the first part of its endpoints.
+BLUEPRINT = "otp"
+
+#: Seconds to wait after an error that says nothing itself, by status.
+_RETRY_AFTER = {429: 60, 503: 30}
+
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "Vary": "Cookie",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class ConfigError(ValueError):
+    """The configuration is wrong: the message names the key and says how to mend it. Raised at start-up only."""
+
+
+class OTPError(HTTPException):
+    """Base of every failure that a request can meet."""
+
+    code: int = 400
+    #: Machine-readable word: the class's name in snake case.
+    reason: str = "otp_error"
+    title: str = "The request failed"
+    description: str = "Something went wrong."
+    #: The form field the failure is about: ``"identifier"``, ``"code"`` or ``None``.
+    field: str | None = None
+
+    def __init__(
+        self, description: str | None = None, *, retry_after: int | None = None, field: str | None = None
+    ) -> None:
+        super().__init__(description)
+        #: Seconds until it is worth another try, where that is known.
+        self.retry_after = retry_after
+        if field is not None:
+            self.field = field
+
+    @classmethod
+    def from_http(cls, error: HTTPException) -> OTPError:
+        """Somebody else's error in our manner: a 404 or 413, or the app's own limit on all of its routes."""
+        ours = cls(error.description, retry_after=_RETRY_AFTER.get(error.code or 500))
+        ours.code = error.code or 500
+        ours.title = error.name
+        ours.reason = "rate_limited" if ours.code == 429 else error.name.lower().replace(" ", "_")
+        return ours
+
+    def problem(self) -> dict[str, Any]:
+        """The members of the RFC 9457 document."""
+        members: dict[str, Any] = {
+            "type": f"urn:flask-otp:{self.reason}",
+            "title": self.title,
+            "status": self.code,
+            "detail": self.description,
+            "reason": self.reason,
+        }
+        if self.retry_after is not None:
+            members["retry_after"] = self.retry_after
+        return members
+
+    def extra_headers(self) -> dict[str, str]:
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+    def as_problem(self) -> Response:
+        response = Response(json.dumps(self.problem()), self.code, content_type="application/problem+json")
+        response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
+        return response
+
+    def as_page(self) -> Response:
+        response = Response(
+            render_template("flask_otp/error.html", error=self), self.code, content_type="text/html; charset=utf-8"
+        )
+        response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
+        return response
+
+    def get_response(self, environ: WSGIEnvironment | BaseRequest | None = None, scope: Any = None) -> Response:
+        # Our templates are found only where the blueprint is mounted.
+        if has_request_context() and accepts_html() and BLUEPRINT in current_app.blueprints:
+            return self.as_page()
+        return self.as_problem()
+
+
+class InvalidRequest(OTPError):
+    """The request is malformed; nothing was sent or counted."""
+
+    reason = "invalid_request"
+    title = "The request is not valid"
+    description = "The request could not be understood."
+
+
+class InvalidIdentifier(InvalidRequest):
+    """What was given is neither an e-mail address nor a phone number we can use."""
+
+    reason = "invalid_identifier"
+    title = "The address is not valid"
+    description = "Please enter a valid e-mail address or phone number."
+    field = "identifier"
+
+
+class ChallengeRequired(OTPError):
+    """There is no code to verify or to send again: ask for one first."""
+
+    reason = "challenge_required"
+    title = "No code was asked for"
+    description = "Please ask for a code first."
+
+
+class InvalidCode(OTPError):
+    """Wrong, expired, used up, already used, revoked, foreign or unknown.
+
+    One answer for all of them, so that it tells nothing (OWASP ASVS 5.0 V6.3.8).
+    """
+
+    reason = "invalid_code"
+    title = "The code is not valid"
+    description = "That code is not right, or no longer valid."
+    field = "code"
+
+
+class VerificationRequired(OTPError):
+    """The guard's refusal: this needs a verification that the client has not shown.
+
+    For a browser it is a redirect to the form, for others 401 with the header of RFC 9470 section 3.
+    """
+
+    code = 401
+    reason = "verification_required"
+    title = "Verification required"
+    description = "Please verify a code first."
+
+    def __init__(
+        self,
+        description: str | None = None,
+        *,
+        purpose: str = "login",
+        channels: Sequence[str] = (),
+        max_age: int | None = None,
+        requirement: str | None = None,
+        location: str | None = None,
+    ) -> None:
+        super().__init__(description)
+        #: What the verification must be for.
+        self.purpose = purpose
+        #: The channels that the guard accepts; empty: any.
+        self.channels = tuple(channels)
+        #: Greatest age of the verification in seconds, or ``None``.
+        self.max_age = max_age
+        #: Signed statement of what is asked for; API clients hand it to ``POST /otp/send``.
+        self.requirement = requirement
+        #: Where a browser finds the form.
+        self.location = location
+
+    def problem(self) -> dict[str, Any]:
+        members = super().problem() | {"purpose": self.purpose}
+        if self.channels:
+            members["channels"] = list(self.channels)
+        if self.max_age is not None:
+            members["max_age"] = self.max_age
+        if self.requirement is not None:
+            members["requirement"] = self.requirement
+        return members
+
+    def extra_headers(self) -> dict[str, str]:
+        challenge = 'Bearer error="insufficient_user_authentication"'
+        if self.max_age is not None:
+            challenge += f", max_age={self.max_age}"
+        return {"WWW-Authenticate": challenge}
+
+    def get_response(self, environ: WSGIEnvironment | BaseRequest | None = None, scope: Any = None) -> Response:
+        if self.location is not None and has_request_context() and accepts_html():
+            response = redirect(self.location, 303)
+            response.headers.update(PAGE_HEADERS)
+            return response
+        return super().get_response(environ, scope)
+
+
+class CrossOrigin(OTPError):
+    """Another site made the browser send this request."""
+
+    code = 403
+    reason = "cross_origin"
+    title = "Cross-site request refused"
+    description = "This request came from another site and was refused."
+
+
+class RateLimited(OTPError):
+    """A limit was reached; :attr:`retry_after` says when to come back."""
+
+    code = 429
+    reason = "rate_limited"
+    title = "Too many requests"
+    description = "Too many requests. Please wait a little and try again."
+
+
+class DeliveryFailed(OTPError):
+    """The message could not be handed to its channel; no code is outstanding."""
+
+    code = 503
+    reason = "delivery_failed"
+    title = "The code could not be sent"
+    description = "The code could not be sent. Please try again in a moment."
+
+    def __init__(self, description: str | None = None, *, retry_after: int = _RETRY_AFTER[503]) -> None:
+        super().__init__(description, retry_after=retry_after)
+
+
+class StoreUnavailable(OTPError):
+    """The store or the limiter cannot be reached: nothing passes until it can."""
+
+    code = 503
+    reason = "store_unavailable"
+    title = "Temporarily unavailable"
+    description = "This is temporarily unavailable. Please try again in a moment."
+
+    def __init__(self, description: str | None = None, *, retry_after: int = 5) -> None:
+        super().__init__(description, retry_after=retry_after)
+
+
+def accepts_html() -> bool:
+    """Whether the client is a browser: only one whose ``Accept`` names ``text/html`` is."""
+    return any(media == "text/html" and quality > 0 for media, quality in request.accept_mimetypes)

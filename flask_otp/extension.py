@@ -1,0 +1,252 @@
+"""``OTP``: the one object that an app makes, and the proxy for who is verified."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
+
+from flask import Blueprint, Flask
+from flask.sansio.scaffold import Scaffold
+from werkzeug.local import LocalProxy
+
+from . import api, guard
+from .channels import channel_from_function
+from .delivery import Courier
+from .errors import BLUEPRINT, ConfigError
+from .keys import Keys
+from .limits import Limits
+from .models import Challenge, Hooks, Verification
+from .service import Service
+from .settings import Settings
+from .state import State, Trust, current_state
+from .stores import store_from_uri
+from .tokens import Tokens
+from .views import create_blueprint
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_MIN_SECRET = 16
+
+
+class OTP:
+    """One-time codes for a Flask app: made, sent, limited and checked.
+
+    ::
+
+        otp = OTP(app)          # or otp = OTP(), then otp.init_app(app)
+
+    It keeps nothing of an app, so one object may serve many. Hooks are shared by its apps.
+
+    :param register_blueprint: mount the pages and the HTTP API at ``OTP_URL_PREFIX``; else mount :attr:`blueprint`
+        yourself, or use the Python API alone.
+    :param clock: what tells the time, in seconds since 1970.
+    :raises ConfigError: the configuration is wrong; the message names the key.
+    """
+
+    def __init__(
+        self, app: Flask | None = None, *, register_blueprint: bool = True, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.blueprint: Blueprint = create_blueprint()
+        self._register_blueprint = register_blueprint
+        self._clock = clock
+        self._hooks = Hooks()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Set up an app. Its ``OTP_*`` keys are read now, and not again.
+
+        :raises ConfigError: the configuration is wrong, or the app has an ``OTP`` already.
+        """
+        if "otp" in app.extensions:
+            raise ConfigError(f"app {app.name!r} has an OTP already: make one, and import it where you need it")
+        settings = Settings.from_config(app.config)
+        tokens = Tokens([Keys(secret, settings.key_prefix) for secret in _secrets(app)])
+        if app.config.get("OTP_STORAGE_URI") is None and not (app.debug or app.testing):
+            warnings.warn(
+                "OTP_STORAGE_URI is not set: codes and limits are kept in this process's memory, so each worker has "
+                "its own and a restart forgets them; set it to redis://..., or to memory:// if that is what you want",
+                stacklevel=3,
+            )
+        store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)
+        courier = Courier(app, settings, tokens, self._hooks, self._clock)
+        service = Service(app, settings, tokens, store, Limits(settings, app.extensions), courier, self._clock)
+        app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag))
+        if self._register_blueprint:
+            app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
+        self._check_before_serving(app)
+
+    # Codes
+
+    def send(
+        self, identifier: str, *, channel: str | None = None, purpose: str = "login", context: Any = None
+    ) -> Challenge:
+        """Make a code and send it. In a request, the session remembers the challenge.
+
+        Called again by the same session while the code lives, it sends the same code again, or during the cooldown
+        nothing, and gives back the same challenge.
+
+        :param identifier: an e-mail address, or a phone number with its country code.
+        :param channel: one of ``OTP_CHANNELS``; by default the first that takes such an identifier.
+        :param context: a JSON value that the code is bound to, such as an amount and a payee.
+        :raises InvalidIdentifier: it is neither, or the channel takes another kind.
+        :raises InvalidRequest: no such purpose or channel.
+        :raises RateLimited: too much, too soon.
+        :raises DeliveryFailed: the message could not be handed over; nothing is outstanding.
+        :raises StoreUnavailable: the store is out of reach; nothing was sent.
+        """
+        return api.send(identifier, channel, purpose, context)
+
+    def resend(self, challenge: str | None = None, *, purpose: str = "login") -> Challenge:
+        """Send the code of a challenge once more: the same code, and no attempt is given back.
+
+        :param challenge: a handle of ``purpose``; by default the session's own.
+        :raises ChallengeRequired: there is none, or it is over.
+        :raises RateLimited: too soon, or too often.
+        :raises DeliveryFailed: the message could not be handed over; the earlier one still counts.
+        :raises StoreUnavailable: the store is out of reach.
+        """
+        return api.resend(challenge, purpose)
+
+    def verify(
+        self,
+        code: str,
+        *,
+        challenge: str | None = None,
+        identifier: str | None = None,
+        purpose: str = "login",
+        context: Any = None,
+    ) -> Verification:
+        """Redeem a code: exactly one caller gets the verification. In a request, the session keeps its proof.
+
+        :param challenge: a handle; by default the session's own for ``purpose``.
+        :param identifier: where it is given, the challenge must be this one's.
+        :param context: must equal the context that the code was sent for.
+        :raises InvalidCode: wrong, expired, used, or for something else.
+        :raises ChallengeRequired: there is no challenge to verify.
+        :raises RateLimited: too many attempts from this network.
+        :raises StoreUnavailable: the store is out of reach; nothing passes.
+        """
+        return api.verify(code, challenge, identifier, purpose, context)
+
+    def verification(self, purpose: str = "login") -> Verification | None:
+        """What the current client has verified for a purpose, checked with the store; ``None`` if nothing.
+
+        A verification for a context is seen only behind the guard that asked for that context.
+
+        :raises StoreUnavailable: nobody can say.
+        """
+        return guard.find_verification(purpose)
+
+    def forget(self, purpose: str | None = None) -> None:
+        """End the current client's proofs of one purpose, or of all: the log-out. A saved cookie is worth nothing then.
+
+        :raises StoreUnavailable: they could not be ended.
+        """
+        api.forget(purpose)
+
+    def revoke(self, identifier: str) -> None:
+        """End every proof, outstanding challenge and known browser of an identifier, on every machine."""
+        api.revoke(identifier)
+
+    def deliver(self, payload: dict[str, str]) -> None:
+        """In a worker, within an app context: deliver what :meth:`dispatcher` was given. Safe to run twice.
+
+        :raises DeliveryFailed: no channel took the message; try again if you like, while the code lives.
+        """
+        current_state().service.courier.deliver_queued(payload)
+
+    # Guards
+
+    def protect(self, target: Scaffold, exempt: Iterable[str] = (), **options: Any) -> None:
+        """Guard every view of an app or a blueprint, as ``@otp_required(**options)`` would.
+
+        :param exempt: endpoint names that stay open. Our own pages and the app's ``static`` always do.
+        """
+        rule = guard.make_rule(**options)
+        prefix = f"{target.name}." if isinstance(target, Blueprint) else ""
+        open_endpoints = {"static", *exempt, *(prefix + name for name in exempt)}
+        target.before_request(guard.protector(rule, frozenset(open_endpoints)))
+
+    # Hooks, used as decorators
+
+    def channel(self, name: str, *, accepts: str | None = None) -> Callable[[F], F]:
+        """Register the app's own sender: a function of a :class:`~flask_otp.Message` that raises if it cannot deliver.
+
+        :param accepts: ``"email"`` or ``"phone"``, what its recipients are; by default told by the name.
+        """
+
+        def register(function: F) -> F:
+            self._hooks.channels[name] = channel_from_function(name, function, accepts)
+            return function
+
+        return register
+
+    def recipient_loader(self, function: F) -> F:
+        """``(identifier, channel) -> recipient`` where the message goes; ``None``: no such account, so pretend."""
+        self._hooks.recipient_loader = function
+        return function
+
+    def identifier_loader(self, function: F) -> F:
+        """``() -> identifier`` of the signed-in user, or ``None``; the client may name no other."""
+        self._hooks.identifier_loader = function
+        return function
+
+    def before_send(self, function: F) -> F:
+        """``(message)``, for every message; returning ``False`` vetoes it, which the client cannot tell."""
+        self._hooks.before_send = function
+        return function
+
+    def verified_handler(self, function: F) -> F:
+        """``(verification) -> response | None`` after a verification over HTTP: sign the user in, mint a token."""
+        self._hooks.verified_handler = function
+        return function
+
+    def unauthorized_handler(self, function: F) -> F:
+        """``(error) -> response`` where the guard refuses; ``error`` is the :exc:`VerificationRequired`."""
+        self._hooks.unauthorized_handler = function
+        return function
+
+    def dispatcher(self, function: F) -> F:
+        """``(payload)``: hand the delivery to a queue. The payload is JSON, and holds no code; see :meth:`deliver`."""
+        self._hooks.dispatcher = function
+        return function
+
+    def _check_before_serving(self, app: Flask) -> None:
+        """Look at the finished app once, at its first request: whoever came after us is there by then."""
+        blueprint = self.blueprint
+
+        def check() -> None:
+            guard.check_guards(app.view_functions, current_state().settings.purposes)
+            _exempt_from_csrf(app, blueprint)
+            # A new list, since Flask is walking the old one. From now on no request pays for this.
+            hooks = app.before_request_funcs[None]
+            app.before_request_funcs[None] = [hook for hook in hooks if hook is not check]
+
+        _exempt_from_csrf(app, blueprint)
+        app.before_request(check)
+
+
+def _secrets(app: Flask) -> list[str | bytes]:
+    secret = app.secret_key
+    if not secret:
+        raise ConfigError("SECRET_KEY is not set: codes and proofs are derived from it")
+    if len(secret) < _MIN_SECRET and not (app.debug or app.testing):
+        raise ConfigError(f"SECRET_KEY is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()")
+    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
+    if not all(fallbacks):
+        raise ConfigError("SECRET_KEY_FALLBACKS holds an empty key")
+    return [secret, *fallbacks]
+
+
+def _exempt_from_csrf(app: Flask, blueprint: Blueprint) -> None:
+    """Our routes refuse cross-origin requests themselves, and API clients have no token for Flask-WTF to see."""
+    csrf = app.extensions.get("csrf")
+    if csrf is not None and BLUEPRINT in app.blueprints and hasattr(csrf, "exempt"):
+        csrf.exempt(blueprint)
+
+
+#: The current client's verification for ``login``, or a false value: a proxy for ``otp.verification()``.
+current_verification = cast(Verification, LocalProxy(lambda: guard.find_verification("login")))

@@ -1,0 +1,253 @@
+"""``@otp_required``: nobody passes without a verification that fits, and that the store still vouches for."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from functools import partial, wraps
+from typing import Any, TypeVar, overload
+
+from flask import Response, after_this_request, current_app, request, url_for
+from flask.views import View
+from werkzeug.routing import BuildError
+
+from . import browser, identifiers
+from .errors import BLUEPRINT, ConfigError, VerificationRequired
+from .keys import context_digest
+from .models import Verification
+from .settings import seconds
+from .state import State, current_state
+from .tokens import Proof, Requirement
+from .web import is_safe_path
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+#: Seconds that another machine's clock may be ahead of ours before its proofs count as from the future.
+_LEEWAY = 60
+#: Seconds that the form may take after the guard refused.
+_REQUIREMENT_LIFE = 3600
+
+#: The functions under ``@otp_required``: none of them may be a view itself.
+_guarded: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+#: The purposes that guards ask for, checked when an app starts to serve.
+_purposes: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The arguments of one guard, checked."""
+
+    purpose: str = "login"
+    max_age: int | None = None
+    channels: tuple[str, ...] = ()
+    context: Callable[[], Any] | None = None
+    identifier: Callable[[], str] | None = None
+    once: bool = False
+
+
+def make_rule(
+    purpose: str = "login",
+    max_age: str | int | timedelta | None = None,
+    channels: Iterable[str] = (),
+    context: Callable[[], Any] | None = None,
+    identifier: Callable[[], str] | None = None,
+    once: bool = False,
+) -> Rule:
+    """
+    :raises ConfigError: an argument is of the wrong kind.
+    """
+    if not isinstance(purpose, str):
+        raise ConfigError(f"otp_required: purpose must be a name, not {purpose!r}")
+    for name, function in (("context", context), ("identifier", identifier)):
+        if function is not None and not callable(function):
+            raise ConfigError(f"otp_required: {name} must be a function, which is called at each request")
+    if isinstance(channels, str):
+        raise ConfigError(f'otp_required: channels must be a list of names, such as ("{channels}",)')
+    try:
+        oldest = None if max_age is None else seconds(max_age)
+    except ValueError as error:
+        raise ConfigError(f"otp_required: max_age {error}, not {max_age!r}") from None
+    return Rule(purpose, oldest, tuple(channels), context, identifier, bool(once))
+
+
+@overload
+def otp_required(view: F) -> F: ...
+@overload
+def otp_required(
+    *,
+    purpose: str = ...,
+    max_age: str | int | timedelta | None = ...,
+    channels: Iterable[str] = ...,
+    context: Callable[[], Any] | None = ...,
+    identifier: Callable[[], str] | None = ...,
+    once: bool = ...,
+) -> Callable[[F], F]: ...
+def otp_required(view: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Let only verified clients into a view: a function, an ``async def`` or a class-based view.
+
+    Put it under the route decorator. Browsers are sent to the form and come back; others get 401.
+
+    :param purpose: what the code must have been for.
+    :param max_age: the oldest acceptable verification: ``"5m"``, seconds or a timedelta.
+    :param channels: only verifications by one of these channels.
+    :param context: a function whose JSON value the code must have been bound to.
+    :param identifier: a function that says whose verification it must be.
+    :param once: each verification passes one request only.
+    :raises ConfigError: at import or at the first request, when it is used wrongly.
+    """
+    rule = make_rule(**options)
+    if view is None:
+        return partial(_guard, rule)
+    return _guard(rule, view)
+
+
+def _guard(rule: Rule, view: Any) -> Any:
+    if isinstance(view, type) and issubclass(view, View):
+        view.decorators = [*view.decorators, partial(_guard, rule)]
+        return view
+    if not callable(view):
+        raise ConfigError("otp_required must be put on a view function or class")
+
+    @wraps(view)
+    def guarded(*args: Any, **kwargs: Any) -> Any:
+        if request.method != "OPTIONS":
+            refusal = enforce(rule)
+            if refusal is not None:
+                return refusal
+        return current_app.ensure_sync(view)(*args, **kwargs)
+
+    _guarded.add(view)
+    _purposes[guarded] = rule.purpose
+    return guarded
+
+
+def enforce(rule: Rule) -> Any:
+    """Return ``None`` where the current request may pass, else what the app's ``unauthorized_handler`` answers.
+
+    :raises VerificationRequired: it may not, and there is no such handler.
+    :raises StoreUnavailable: nobody can say, so it may not.
+    """
+    after_this_request(_mark_private)
+    state = current_state()
+    asked, facts = _asked(state, rule)
+    for proof in _proofs(state, rule.purpose):
+        if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
+            browser.passed()[rule.purpose] = proof
+            return None
+    error = _refusal(state, rule, replace(asked, facts=facts))
+    if state.hooks.unauthorized_handler is not None:
+        return state.hooks.unauthorized_handler(error)
+    raise error
+
+
+def protector(rule: Rule, open_endpoints: frozenset[str]) -> Callable[[], Any]:
+    """A ``before_request`` function that guards every endpoint but ours and the open ones."""
+
+    def protect() -> Any:
+        endpoint = request.endpoint
+        if request.method == "OPTIONS" or endpoint is None or endpoint in open_endpoints:
+            return None
+        return None if request.blueprint == BLUEPRINT else enforce(rule)
+
+    protect.open_endpoints = open_endpoints  # type: ignore[attr-defined]
+    return protect
+
+
+def find_verification(purpose: str) -> Verification | None:
+    """The verification of the current client for a purpose: the one that the guard let in, else one without context."""
+    state, passed = current_state(), browser.passed()
+    if purpose not in passed:
+        rule = Rule(purpose)
+        asked, _ = _asked(state, rule)
+        fitting = (p for p in _proofs(state, purpose) if _fits(state, p, rule, asked) and state.vouches(p))
+        passed[purpose] = next(fitting, None)
+    proof = passed[purpose]
+    return None if proof is None else state.service.verification(proof)
+
+
+def bearer_proof(state: State) -> Proof | None:
+    """The proof in ``Authorization: Bearer``; a bearer token that is not ours is simply none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return state.service.tokens.load_proof(token.strip()) if scheme.lower() == "bearer" else None
+
+
+def _proofs(state: State, purpose: str) -> Iterable[Proof]:
+    for proof in (bearer_proof(state), state.service.tokens.load_proof(browser.recall("proof", purpose))):
+        if proof is not None:
+            yield proof
+
+
+def _asked(state: State, rule: Rule) -> tuple[Requirement, Any]:
+    context = rule.context() if rule.context is not None else None
+    identifier = rule.identifier() if rule.identifier is not None else fixed_identifier(state)
+    if rule.identifier is not None or identifier is not None:
+        identifier = identifiers.parse(identifier).value
+    expires_at = int(state.service.clock()) + _REQUIREMENT_LIFE
+    return Requirement(rule.purpose, context_digest(context), None, identifier, rule.channels, expires_at), context
+
+
+def fixed_identifier(state: State) -> str | None:
+    """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in."""
+    return state.hooks.identifier_loader() if state.hooks.identifier_loader is not None else None
+
+
+def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
+    age = state.service.clock() - proof.verified_at
+    return (
+        proof.purpose == rule.purpose
+        and proof.context == asked.context
+        and (asked.identifier is None or proof.identifier == asked.identifier)
+        and (not rule.channels or proof.channel in rule.channels)
+        and age >= -_LEEWAY
+        and (rule.max_age is None or age <= rule.max_age)
+        and proof.expires_at > state.service.clock()
+    )
+
+
+def _refusal(state: State, rule: Rule, asked: Requirement) -> VerificationRequired:
+    token = state.service.tokens.dump_requirement(asked)
+    browser.remember("requirement", rule.purpose, token)
+    arguments: dict[str, Any] = {"next": _way_back(), "purpose": None if rule.purpose == "login" else rule.purpose}
+    try:
+        location = url_for(f"{BLUEPRINT}.start", **arguments)
+    except BuildError:
+        location = None
+    return VerificationRequired(
+        purpose=rule.purpose,
+        channels=rule.channels,
+        max_age=rule.max_age,
+        requirement=token,
+        location=location,
+    )
+
+
+def _way_back() -> str | None:
+    """Where the browser should return to: this page, or for a form that was refused, the page it stood on."""
+    if request.method in ("GET", "HEAD"):
+        path = request.script_root + request.full_path.rstrip("?")
+    elif (request.referrer or "").startswith(request.host_url):
+        path = "/" + (request.referrer or "")[len(request.host_url) :]
+    else:
+        return None
+    return path if is_safe_path(path) else None
+
+
+def _mark_private(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    response.vary.add("Cookie")
+    return response
+
+
+def check_guards(views: dict[str, Callable[..., Any]], purposes: Iterable[str]) -> None:
+    """Refuse to serve an app whose guards do not guard.
+
+    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose.
+    """
+    known = set(purposes)
+    for endpoint, view in views.items():
+        if view in _guarded:
+            raise ConfigError(f"@otp_required stands above the route of {endpoint!r}: put it under @app.route")
+        if _purposes.get(view, next(iter(known))) not in known:
+            raise ConfigError(f"@otp_required on {endpoint!r}: {_purposes[view]!r} is not in OTP_PURPOSES")

@@ -1,0 +1,99 @@
+"""E-mail addresses and phone numbers in one canonical form, so that two spellings never have two budgets."""
+
+from __future__ import annotations
+
+import logging
+import re
+import unicodedata
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from email_validator import EmailNotValidError, validate_email
+
+from .errors import InvalidIdentifier
+
+phonenumbers: Any
+try:
+    phonenumbers = import_module("phonenumbers")
+except ImportError:  # the extra "phone" is not installed
+    phonenumbers = None
+
+logger = logging.getLogger("flask_otp")
+
+MAX_LENGTH = 254
+_PHONE = re.compile(r"\+[0-9][0-9 ().\-/]{5,30}")
+
+
+@dataclass(frozen=True, repr=False)
+class Identifier:
+    """A canonical address: ``kind`` is ``"email"`` or ``"phone"``."""
+
+    value: str
+    kind: str
+
+    def __repr__(self) -> str:
+        return f"<Identifier {mask(self.value)}>"
+
+
+def parse(text: object) -> Identifier:
+    """The canonical form of what a person typed.
+
+    :raises InvalidIdentifier: it is neither one e-mail address nor one phone number with its country code.
+    """
+    if not isinstance(text, str) or len(text) > 4 * MAX_LENGTH:
+        raise InvalidIdentifier
+    # The spaces around are a slip of the hand; a line break is an attempt at a mail header.
+    text = text.strip(" \t\u00a0\u3000")
+    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
+        raise InvalidIdentifier
+    return Identifier(_email(text), "email") if "@" in text else Identifier(_phone(text), "phone")
+
+
+def _email(text: str) -> str:
+    try:
+        valid = validate_email(
+            text, check_deliverability=False, allow_smtputf8=False, allow_quoted_local=False, allow_domain_literal=False
+        )
+    except EmailNotValidError:
+        raise InvalidIdentifier("Please enter a valid e-mail address.") from None
+    address = (valid.ascii_email or "").lower()
+    if not address or len(address) > MAX_LENGTH:
+        raise InvalidIdentifier("Please enter a valid e-mail address.")
+    return address
+
+
+def _phone(text: str) -> str:
+    text = unicodedata.normalize("NFKC", text)
+    if not _PHONE.fullmatch(text):
+        raise InvalidIdentifier
+    if phonenumbers is None:
+        logger.error("a phone number was given: install flask-otp-codes[phone] to accept it")
+        raise InvalidIdentifier("Phone numbers are not accepted here. Please enter an e-mail address.")
+    try:
+        number = phonenumbers.parse(text, None)
+    except phonenumbers.NumberParseException:
+        raise InvalidIdentifier("Please enter a valid phone number with its country code.") from None
+    premium = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
+    if number.extension or not phonenumbers.is_valid_number(number) or phonenumbers.number_type(number) in premium:
+        raise InvalidIdentifier("Please enter a valid phone number with its country code.")
+    return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+
+
+def in_countries(phone: str, countries: Collection[str]) -> bool:
+    """Whether the number's real region is one of ``countries`` (two-letter codes)."""
+    if phonenumbers is None:
+        return False
+    try:
+        return phonenumbers.region_code_for_number(phonenumbers.parse(phone, None)) in countries
+    except phonenumbers.NumberParseException:
+        return False
+
+
+def mask(address: str) -> str:
+    """Enough for its owner to recognise, too little for anyone else: ``a***@example.com``, ``+1*******42``."""
+    local, at, domain = address.rpartition("@")
+    if at:
+        return f"{local[:1]}***@{domain}"
+    return f"{address[:2]}*******{address[-2:]}" if len(address) > 6 else "***"

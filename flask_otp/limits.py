@@ -1,0 +1,138 @@
+"""What concerns a network, a channel or the whole site is counted by Flask-Limiter's machinery.
+
+The app's own Limiter lends its storage and strategy where there is one, whichever of the two was initialised first;
+else ``limits``, the library under it, counts at ``OTP_STORAGE_URI``. Nothing is decorated or hooked: an own Limiter on
+the app would count the app's limits twice and slow every route down. What guards a code is counted in the store.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from math import ceil
+from threading import Lock
+from typing import Any
+
+from limits import RateLimitItem
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+from limits.strategies import FixedWindowRateLimiter, RateLimiter
+
+from .errors import RateLimited, StoreUnavailable
+from .settings import Settings
+from .stores.redis import SCHEMES, client_options, client_uri
+
+logger = logging.getLogger("flask_otp")
+
+
+class Limits:
+    """Counts on the app's Limiter, or on its own storage.
+
+    :param extensions: ``app.extensions``, looked at for each request, since a Limiter may come later than we do.
+    """
+
+    def __init__(self, settings: Settings, extensions: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._extensions = extensions
+        self._own: RateLimiter | None = None
+        self._lock = Lock()
+        self._surge_checked = (float("-inf"), False)
+
+    def count_send(self, network: str) -> None:
+        """Count a request to send from this network.
+
+        :raises RateLimited: the network has had its share.
+        """
+        self._count("send", self._settings.ip_send_limit, network)
+
+    def count_verify(self, network: str) -> None:
+        """Count a request to verify from this network.
+
+        :raises RateLimited: the network has had its share.
+        """
+        self._count("verify", self._settings.ip_verify_limit, network)
+
+    def count_channel(self, channel: str) -> None:
+        """Count a message of the channel.
+
+        :raises RateLimited: its budget is spent.
+        """
+        self._count("channel", self._settings.channel_budget.get(channel, ()), channel)
+
+    def count_failure(self) -> bool:
+        """Count a wrong code, wherever it was. True for the one that passes ``OTP_SURGE_LIMIT``."""
+        before = self.is_surge()
+        hits = [self._ask("hit", item, *self._ids("surge", "site")) for item in self._settings.surge_limit]
+        self._surge_checked = (time.monotonic(), not all(hits))
+        return not before and not all(hits)
+
+    def is_surge(self) -> bool:
+        """Whether failures are above ``OTP_SURGE_LIMIT``; asked once a second at most in each process."""
+        checked_at, surge = self._surge_checked
+        if time.monotonic() - checked_at >= 1:
+            tests = [self._ask("test", item, *self._ids("surge", "site")) for item in self._settings.surge_limit]
+            surge = not all(tests)
+            self._surge_checked = (time.monotonic(), surge)
+        return surge
+
+    def _count(self, rule: str, items: Sequence[RateLimitItem], key: str) -> None:
+        ids = self._ids(rule, key)
+        for item in items:
+            if not self._ask("hit", item, *ids):
+                reset_time = self._ask("get_window_stats", item, *ids).reset_time
+                logger.warning("the %s limit of %s is reached", rule, item)
+                raise RateLimited(retry_after=max(1, ceil(reset_time - time.time())))
+
+    def _ids(self, rule: str, key: str) -> tuple[str, ...]:
+        return "flask_otp", self._settings.key_prefix, rule, key
+
+    def _ask(self, question: str, item: RateLimitItem, *ids: str) -> Any:
+        limiter = self._limiter()
+        failures: Any = limiter.storage.base_exceptions
+        expected = (
+            (*failures, StorageError, OSError) if isinstance(failures, tuple) else (failures, StorageError, OSError)
+        )
+        try:
+            return getattr(limiter, question)(item, *ids)
+        except expected as error:
+            raise StoreUnavailable from error
+
+    def _limiter(self) -> RateLimiter:
+        for limiter in self._extensions.get("limiter", ()):
+            # Its storage, not its ``limiter``, which may have fallen back to the memory of this one process.
+            strategy: type[RateLimiter] = type(limiter.limiter)
+            return strategy(limiter.storage)
+        with self._lock:
+            if self._own is None:
+                self._own = FixedWindowRateLimiter(_storage(self._settings))
+            return self._own
+
+
+def _storage(settings: Settings) -> Any:
+    uri = settings.storage_uri
+    if uri.partition("://")[0] not in SCHEMES:
+        return storage_from_string("memory://")
+    uri = client_uri(uri)
+    return storage_from_string(
+        f"redis+{uri}" if uri.startswith("unix:") else uri,
+        key_prefix=f"{settings.key_prefix}:limits",
+        **client_options(settings.storage_options),
+    )
+
+
+def network_of(address: str | None) -> str:
+    """The network that an address stands for: IPv4 as it is, IPv6 by its /64, since one customer has all of that.
+
+    Never empty: an empty key would be no limit at all.
+    """
+    try:
+        ip = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)

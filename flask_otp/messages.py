@@ -1,0 +1,55 @@
+"""A code and its circumstances, rendered into the message that a person reads.
+
+The templates are ``flask_otp/subject.txt``, ``email.txt``, ``email.html`` and ``sms.txt``; an app's own of the same
+path come first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from flask import current_app
+
+from .channels.base import Message
+from .codes import display
+
+
+def render_message(
+    *,
+    code: str,
+    channel: str,
+    recipient: str,
+    purpose: str,
+    facts: Any,
+    expires_in: int,
+    site_name: str,
+    base_url: str | None,
+) -> Message:
+    """Render the message in the app's own Jinja environment. Needs an app context, but no request."""
+    words = {
+        "code": display(code),
+        "site_name": site_name,
+        "purpose": purpose,
+        "minutes": max(1, expires_in // 60),
+        "facts": facts if isinstance(facts, dict) else None,
+        "origin_host": urlsplit(base_url).hostname if base_url else None,
+    }
+
+    def render(name: str) -> str:
+        # Not flask.render_template: the app's context processors may want a request, which a worker does not have.
+        return current_app.jinja_env.get_template(f"flask_otp/{name}").render(words).strip()
+
+    is_email = "@" in recipient
+    return Message(
+        channel=channel,
+        recipient=recipient,
+        code=code,
+        purpose=purpose,
+        site_name=site_name,
+        # One line, whatever a template or a site's name holds: a line break would be a header of its own.
+        subject=" ".join(render("subject.txt").split()),
+        text=render("email.txt" if is_email else "sms.txt"),
+        html=render("email.html") if is_email else "",
+        expires_in=expires_in,
+    )

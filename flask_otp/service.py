@@ -1,0 +1,271 @@
+"""The flows, each top to bottom: send, resend, verify, revoke. Nothing here knows of requests or sessions."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any
+
+from flask import Flask
+
+from . import codes, identifiers
+from .delivery import Courier
+from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
+from .keys import Keys
+from .limits import Limits
+from .models import Challenge, Client, Verification
+from .settings import Purpose, Settings, nearest
+from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
+from .stores import Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .tokens import Handle, Proof, Tokens
+
+logger = logging.getLogger("flask_otp")
+
+
+class Service:
+    """The flows of one app, with all they need handed in."""
+
+    def __init__(
+        self,
+        app: Flask,
+        settings: Settings,
+        tokens: Tokens,
+        store: Store,
+        limits: Limits,
+        courier: Courier,
+        clock: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.tokens = tokens
+        self.store = store
+        self.limits = limits
+        self.courier = courier
+        self.clock = clock
+        self.app = app
+        self._policies = {name: _policy(purpose) for name, purpose in settings.purposes.items()}
+
+    def purpose(self, name: str) -> Purpose:
+        """
+        :raises InvalidRequest: ``OTP_PURPOSES`` does not name it.
+        """
+        purpose = self.settings.purposes.get(name)
+        if purpose is None:
+            logger.warning("no purpose %r in OTP_PURPOSES: %s", name[:40], nearest(name, list(self.settings.purposes)))
+            raise InvalidRequest("There is no such purpose.")
+        return purpose
+
+    def send(
+        self,
+        identifier: object,
+        *,
+        channel: str | None,
+        purpose: str,
+        context: bytes,
+        facts: Any,
+        client: Client,
+        channels: Collection[str] = (),
+    ) -> Challenge:
+        """Open a challenge, or find the one that this browser has already, and send its code.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.send`.
+        """
+        rules = self.purpose(purpose)
+        address = identifiers.parse(identifier)
+        channel = self.courier.choose(channel, rules, address, channels)
+        if client.network is not None:
+            self.limits.count_send(client.network)
+        recipient = self.courier.recipient(address.value, channel)
+        keys = self.tokens.keys
+        subject = keys.subject(purpose, address.value)
+        asking = self._asking(keys, subject, client, channel, context)
+        opened = self.store.open(subject, asking, self._policies[purpose], self._now())
+        handle = Handle(
+            challenge_id=opened.challenge_id,
+            purpose=purpose,
+            channel=channel,
+            context=context,
+            strong=opened.strong,
+            length=rules.code_length,
+            expires_at=opened.expires_at,
+            ready_at=opened.ready_at,
+            identifier=address.value,
+            pretend=recipient is None,
+            facts=facts,
+            keys=keys,
+        )
+        return self._send(handle, opened, recipient)
+
+    def resend(self, token: str, client: Client, purpose: str | None = None) -> Challenge:
+        """Send the code of a live challenge once more: the same code, with no attempt given back.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.resend`.
+        """
+        handle = self.tokens.load_handle(token)
+        if client.network is not None:
+            self.limits.count_send(client.network)
+        if handle is None or handle.purpose != (purpose or handle.purpose):
+            raise ChallengeRequired
+        policy = self._policies.get(handle.purpose)
+        if policy is None:
+            raise ChallengeRequired
+        recipient = self.courier.recipient(handle.identifier, handle.channel)
+        asking = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
+        opened = self.store.find(handle.subject, replace(asking, challenge_id=handle.challenge_id), policy, self._now())
+        handle = replace(handle, ready_at=opened.ready_at)
+        return self._send(handle, opened, None if handle.pretend else recipient)
+
+    def _send(self, handle: Handle, opened: Opened, recipient: str | None) -> Challenge:
+        if opened.outcome is Opening.GONE:
+            raise ChallengeRequired("That code is no longer valid. Please ask for a new one.")
+        if opened.outcome is Opening.WAIT:
+            raise RateLimited(retry_after=opened.retry_after)
+
+        def undo() -> None:
+            self.store.discard(handle.subject, opened, self._now())
+
+        if opened.outcome is Opening.SEND:
+            try:
+                self.limits.count_channel(handle.channel)
+            except Exception:
+                undo()
+                raise
+            self.courier.send(handle, recipient, undo)
+        return self.describe(handle)
+
+    def describe(self, handle: Handle) -> Challenge:
+        """The challenge of a handle, as its client may see it."""
+        now = self._now()
+        return Challenge(
+            handle=self.tokens.dump_handle(handle),
+            channel=handle.channel,
+            destination=identifiers.mask(handle.identifier),
+            purpose=handle.purpose,
+            code_length=codes.STRONG_LENGTH if handle.strong else handle.length,
+            expires_in=max(0, handle.expires_at - now),
+            resend_in=max(0, handle.ready_at - now),
+        )
+
+    def _asking(self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes) -> Asking:
+        # The holder's tag covers channel and context: with another of either it is another challenge.
+        holder = keys.tag(subject, b"holder", client.holder, channel.encode(), context) if client.holder else b""
+        known = next((known for known in client.known if known.subject == subject), None)
+        return Asking(
+            challenge_id=secrets.token_bytes(16),
+            lane=keys.tag(subject, b"network", (client.network or "").encode()),
+            holder=holder,
+            known_lane=known.lane if known else b"",
+            known_since=known.since if known else 0,
+            surge=self.limits.is_surge(),
+        )
+
+    def verify(
+        self,
+        code: str,
+        token: str,
+        *,
+        purpose: str | None,
+        identifier: str | None = None,
+        context: bytes | None = None,
+        client: Client,
+    ) -> tuple[Verification, Proof]:
+        """Redeem a code. What is ``None`` is not compared: over HTTP the handle says it.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.verify`.
+        """
+        if client.network is not None:
+            self.limits.count_verify(client.network)
+        handle = self.tokens.load_handle(token)
+        if handle is None:
+            raise self._rejected(None)
+        rules = self.settings.purposes.get(handle.purpose)
+        typed = codes.normalise(code, strong=handle.strong, length=handle.length)
+        if (
+            rules is None
+            or typed is None
+            or handle.purpose != (purpose or handle.purpose)
+            or handle.context != (handle.context if context is None else context)
+            or handle.identifier != (handle.identifier if identifier is None else identifiers.parse(identifier).value)
+        ):
+            raise self._rejected(handle)
+        now = self.clock()
+        proof = Proof(
+            proof_id=secrets.token_bytes(12),
+            purpose=handle.purpose,
+            channel=handle.channel,
+            context=handle.context,
+            verified_at=now,
+            expires_at=int(now) + rules.verified_for,
+            identifier=handle.identifier,
+            keys=handle.keys,
+        )
+        # Nobody learns how this comparison went until the store has charged for it.
+        matches = hmac.compare_digest(typed.encode(), handle.code.encode()) and not handle.pretend
+        redeemed = self.store.redeem(
+            handle.subject,
+            handle.challenge_id,
+            matches,
+            self._policies[handle.purpose],
+            int(now),
+            proof.proof_id,
+            proof.expires_at,
+        )
+        if redeemed.outcome is not Redemption.MATCH:
+            self._note_failure(handle, redeemed)
+            raise self._rejected(handle)
+        verification = self.verification(proof)
+        code_verified.send(self.app, verification=verification)
+        return verification, proof
+
+    def _note_failure(self, handle: Handle, redeemed: Redeemed) -> None:
+        if redeemed.budget_spent:
+            logger.warning("the failure budget of %s is spent", identifiers.mask(handle.identifier))
+            budget_spent.send(self.app, identifier=handle.identifier, purpose=handle.purpose)
+        if redeemed.outcome is Redemption.WRONG and self.limits.count_failure():
+            logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
+            surge.send(self.app)
+
+    def _rejected(self, handle: Handle | None) -> InvalidCode:
+        code_rejected.send(
+            self.app,
+            identifier=handle.identifier if handle else None,
+            purpose=handle.purpose if handle else None,
+        )
+        return InvalidCode()
+
+    def verification(self, proof: Proof) -> Verification:
+        """The proof, as the app may see it."""
+        return Verification(
+            identifier=proof.identifier,
+            channel=proof.channel,
+            purpose=proof.purpose,
+            verified_at=datetime.fromtimestamp(proof.verified_at, timezone.utc),
+            proof=self.tokens.dump_proof(proof),
+            expires_at=datetime.fromtimestamp(proof.expires_at, timezone.utc),
+        )
+
+    def revoke(self, identifier: str) -> None:
+        """End what the identifier has, for every purpose, under every key that is still honoured."""
+        address = identifiers.parse(identifier).value
+        for keys in self.tokens.keyring:
+            for purpose in self.settings.purposes:
+                self.store.revoke(keys.subject(purpose, address), int(self.clock() * 1000))
+        proof_revoked.send(self.app, identifier=address, purposes=tuple(self.settings.purposes))
+
+    def _now(self) -> int:
+        return int(self.clock())
+
+
+def _policy(purpose: Purpose) -> Policy:
+    return Policy(
+        expires_in=purpose.expires_in,
+        max_attempts=purpose.max_attempts,
+        cooldown=purpose.cooldown,
+        send_limit=purpose.send_limit,
+        recipient_limit=purpose.recipient_limit,
+        failure_budget=purpose.failure_budget,
+        refuse=purpose.on_budget == "refuse",
+    )

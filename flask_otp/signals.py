@@ -1,0 +1,32 @@
+"""Blinker signals: what happened, never with a code among the arguments.
+
+The sender is the Flask app. Arguments are keywords; identifiers are passed in full, so mask what you log.
+Connect with ``@code_verified.connect_via(app)``; receivers run in the request (or the delivering thread).
+"""
+
+from __future__ import annotations
+
+from blinker import Namespace
+
+_signals = Namespace()
+
+#: A message was handed over. Arguments: ``identifier``, ``channel``, ``purpose``.
+code_sent = _signals.signal("otp-code-sent")
+
+#: No channel took the message, or it was too late to send it. Arguments: ``identifier``, ``channel``, ``purpose``.
+delivery_failed = _signals.signal("otp-delivery-failed")
+
+#: A right code was redeemed. Argument: ``verification``.
+code_verified = _signals.signal("otp-code-verified")
+
+#: A code was refused. Arguments: ``purpose``, ``identifier`` (``None`` when the handle was not ours).
+code_rejected = _signals.signal("otp-code-rejected")
+
+#: A subject's failure budget was just spent: its next codes are strong. Arguments: ``identifier``, ``purpose``.
+budget_spent = _signals.signal("otp-budget-spent")
+
+#: Failures over the whole site passed ``OTP_SURGE_LIMIT``: new codes are strong until it is over. No argument.
+surge = _signals.signal("otp-surge")
+
+#: Proofs were ended. Arguments: ``identifier``, ``purposes``.
+proof_revoked = _signals.signal("otp-proof-revoked")

@@ -1,0 +1,80 @@
+"""What one app has of us, in ``app.extensions["otp"]``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Lock
+
+from flask import current_app
+
+from .errors import ConfigError
+from .models import Hooks
+from .service import Service
+from .settings import Settings
+from .tokens import Proof
+
+_TRUSTED = 10_000
+
+
+class Trust:
+    """Remembers for ``OTP_REVOCATION_LAG`` seconds that the store vouched for a proof. With 0 it remembers nothing."""
+
+    def __init__(self, lag: int) -> None:
+        self._lag = lag
+        self._lock = Lock()
+        self._until: dict[bytes, float] = {}
+
+    def holds(self, proof: Proof, now: float) -> bool:
+        return self._lag > 0 and now < self._until.get(proof.proof_id, 0) <= now + self._lag
+
+    def remember(self, proof: Proof, now: float) -> None:
+        if self._lag == 0:
+            return
+        with self._lock:
+            if len(self._until) >= _TRUSTED:
+                self._until.clear()
+            self._until[proof.proof_id] = now + self._lag
+
+    def forget(self, proof: Proof) -> None:
+        with self._lock:
+            self._until.pop(proof.proof_id, None)
+
+    def clear(self) -> None:
+        with self._lock:
+            self._until.clear()
+
+
+@dataclass(frozen=True)
+class State:
+    service: Service
+    hooks: Hooks
+    trust: Trust
+
+    @property
+    def settings(self) -> Settings:
+        return self.service.settings
+
+    def vouches(self, proof: Proof) -> bool:
+        """Whether the proof is still good, as the store says it, or said it within the lag."""
+        now = self.service.clock()
+        if self.trust.holds(proof, now):
+            return True
+        if not self.service.store.holds(proof.subject, proof.proof_id, int(now)):
+            return False
+        self.trust.remember(proof, now)
+        return True
+
+    def end(self, proof: Proof) -> bool:
+        """End the proof. True for the one caller that ended it."""
+        self.trust.forget(proof)
+        return self.service.store.spend(proof.subject, proof.proof_id, int(self.service.clock()))
+
+
+def current_state() -> State:
+    """
+    :raises ConfigError: the current app has no ``OTP``.
+    """
+    state = current_app.extensions.get("otp")
+    if not isinstance(state, State):
+        raise ConfigError(f"flask_otp is not set up on app {current_app.name!r}: call OTP(app) or otp.init_app(app)")
+    return state

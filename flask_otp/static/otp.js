@@ -1,0 +1,55 @@
+// The pages work without this. It adds a countdown to "Send again", reads codes
+// from text messages where the browser can (WebOTP), and stops double submits.
+(() => {
+  "use strict";
+
+  const again = document.querySelector("button[data-resend-in]");
+  let countDown = () => {};
+
+  if (again) {
+    const label = again.textContent;
+    const status = again.form.querySelector("[role=status]");
+    const ready = Date.now() + 1000 * Number(again.dataset.resendIn);
+    let timer = 0;
+    countDown = () => {
+      const left = Math.ceil((ready - Date.now()) / 1000);
+      again.disabled = left > 0;
+      if (left > 0) {
+        const clock = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, "0")}`;
+        again.textContent = again.dataset.wait.replace("{}", clock);
+        timer ||= setInterval(countDown, 1000);
+      } else if (timer) {
+        clearInterval(timer);
+        timer = 0;
+        again.textContent = label;
+        status.textContent = again.dataset.ready; // said once, when it is news
+      }
+    };
+  }
+
+  const release = () => {
+    for (const button of document.querySelectorAll("form button")) button.disabled = false;
+    countDown();
+  };
+  document.addEventListener("submit", (event) => {
+    if (event.defaultPrevented) return;
+    setTimeout(() => {
+      for (const button of event.target.querySelectorAll("button")) button.disabled = true;
+    });
+    setTimeout(release, 10000); // the answer never came: let them try again
+  });
+  addEventListener("pageshow", release); // also when the page comes back from the history
+
+  const code = document.querySelector("input[autocomplete=one-time-code]");
+  if (code && "OTPCredential" in window) {
+    const abort = new AbortController();
+    document.addEventListener("submit", () => abort.abort());
+    navigator.credentials.get({ otp: { transport: ["sms"] }, signal: abort.signal })
+      .then((message) => {
+        if (!message) return;
+        code.value = message.code;
+        code.form.requestSubmit();
+      })
+      .catch(() => {}); // refused, aborted or timed out: people can type
+  }
+})();

@@ -1,0 +1,135 @@
+"""The store for development and for sites of one process: a dict under one lock, bounded, without a timer thread."""
+
+from __future__ import annotations
+
+import marshal
+from collections import deque
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, TypeVar
+
+from ..errors import ConfigError, StoreUnavailable
+from . import record as verbs
+from .base import Asking, Opened, Policy, Redeemed, Store
+from .record import Lane, Live, Record
+
+T = TypeVar("T")
+
+#: Records that each change looks at for expiry: more than the one it may add, so that the sweep outruns the growth,
+#: and few enough that no request waits for it.
+_SWEEP = 3
+_SWEEP_WHEN_FULL = 200
+
+
+class MemoryStore(Store):
+    """Everything is lost with the process, and each process has its own counts.
+
+    :param max_subjects: when so many subjects have state that still matters, the next new one gets 503; what is live
+        is never thrown out.
+    """
+
+    def __init__(self, *, max_subjects: int = 100_000) -> None:
+        if not isinstance(max_subjects, int) or max_subjects < 1:
+            raise ConfigError("OTP_STORAGE_OPTIONS: max_subjects must be a whole number above 0")
+        self._max = max_subjects
+        self._lock = Lock()
+        self._records: dict[bytes, tuple[int, bytes]] = {}
+        self._round: deque[bytes] = deque()
+
+    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self._change(
+            subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=False)
+        )
+
+    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self._change(subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=True))
+
+    def redeem(
+        self,
+        subject: bytes,
+        challenge_id: bytes,
+        matches: bool,
+        policy: Policy,
+        now: int,
+        proof_id: bytes,
+        proof_expires_at: int,
+    ) -> Redeemed:
+        return self._change(
+            subject,
+            now,
+            lambda record: verbs.redeem(record, challenge_id, matches, policy, now, proof_id, proof_expires_at),
+        )
+
+    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+        self._change(subject, now, lambda record: verbs.discard(record, opened, now))
+
+    def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
+        self._change(subject, now, lambda record: record.challenges.pop(challenge_id, None))
+
+    def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        with self._lock:
+            return self._load(subject).proofs.get(proof_id, 0) > now
+
+    def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return self._change(subject, now, lambda record: record.proofs.pop(proof_id, 0) > now)
+
+    def revoke(self, subject: bytes, now_ms: int) -> None:
+        self._change(subject, now_ms // 1000, lambda record: verbs.revoke(record, now_ms))
+
+    def _change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
+        with self._lock:
+            self._sweep(now)
+            record = self._load(subject)
+            answer = verb(record)
+            expires_at = record.expires_at()
+            if subject in self._records:
+                self._records[subject] = (expires_at, _pack(record))
+            elif expires_at > now:
+                if len(self._records) >= self._max:
+                    self._sweep(now, _SWEEP_WHEN_FULL)
+                if len(self._records) >= self._max:
+                    raise StoreUnavailable
+                self._records[subject] = (expires_at, _pack(record))
+                self._round.append(subject)
+            return answer
+
+    def _load(self, subject: bytes) -> Record:
+        entry = self._records.get(subject)
+        return _unpack(entry[1]) if entry else Record()
+
+    def _sweep(self, now: int, most: int = _SWEEP) -> None:
+        for _ in range(min(most, len(self._round))):
+            subject = self._round.popleft()
+            if self._records[subject][0] > now:
+                self._round.append(subject)
+            else:
+                del self._records[subject]
+
+
+def _pack(record: Record) -> bytes:
+    """A record as bytes: a third of the memory of its objects. They never leave the process."""
+    challenges = [(i, c.expires_at, c.strong, c.holder, c.lane, c.attempts) for i, c in record.challenges.items()]
+    lanes = [(i, lane.ready_at, lane.sends, lane.failures) for i, lane in record.lanes.items()]
+    proofs = list(record.proofs.items())
+    return marshal.dumps((record.failures, record.sends, challenges, lanes, proofs, record.revoked_ms))
+
+
+def _unpack(packed: bytes) -> Record:
+    failures, sends, challenges, lanes, proofs, revoked_ms = marshal.loads(packed)  # noqa: S302
+    return Record(
+        failures,
+        sends,
+        {row[0]: Live(*row[1:]) for row in challenges},
+        {row[0]: Lane(*row[1:]) for row in lanes},
+        dict(proofs),
+        revoked_ms,
+    )
+
+
+def from_uri(uri: str, prefix: str, options: dict[str, Any]) -> MemoryStore:
+    if uri != "memory://":
+        raise ConfigError(f"OTP_STORAGE_URI: {uri!r} must be just 'memory://'")
+    try:
+        return MemoryStore(**options)
+    except TypeError:
+        raise ConfigError("OTP_STORAGE_OPTIONS: memory:// takes max_subjects only") from None

@@ -1,0 +1,47 @@
+-- ARGV: policy, now, resend, challenge id, lane, holder, known lane, known since (ms), surge
+-- Answers {outcome, id, strong, fresh, expires at, ready at, retry after, lane, known}
+local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
+local policy, now, resend = cjson.decode(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
+local asked, network, holder, known_lane = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local state = load()
+
+for id, live in pairs(state.c) do if live.e <= now then state.c[id] = nil end end
+for id, lane in pairs(state.l) do if lane_end(lane) <= now then state.l[id] = nil end end
+for id, expiry in pairs(state.p) do if expiry <= now then state.p[id] = nil end end
+
+local known = known_lane ~= '' and tonumber(ARGV[8]) > state.r
+local lane_id = known and known_lane or network
+local lane = state.l[lane_id] or {r = 0, s = {}, f = {}}
+local budget_wait = wait_for((known and lane or state).f, policy.failure_budget, now)
+
+local found = nil
+for id, live in pairs(state.c) do
+  local mine = live.h ~= '' and live.h == holder
+  if resend then mine = id == asked end
+  if mine and live.a < policy.max_attempts and not outbid(state, live, policy, now) then found = id end
+end
+if resend and not found then return {GONE} end
+
+local cooling = math.max(0, lane.r - now)
+local wait = math.max(cooling, wait_for(lane.s, policy.send_limit, now))
+if not known then wait = math.max(wait, wait_for(state.s, policy.recipient_limit, now)) end
+if policy.refuse and not found then wait = math.max(wait, budget_wait) end
+if wait > 0 and not (found and cooling > 0 and not resend) then
+  return {WAIT, '', 0, 0, 0, 0, wait}
+end
+
+if wait == 0 then
+  lane.r = now + policy.cooldown
+  count(lane.s, policy.send_limit, now)
+  if not known then count(state.s, policy.recipient_limit, now) end
+  state.l[lane_id] = lane
+end
+if not found then
+  local strong = (budget_wait > 0 or (ARGV[9] == '1' and not known)) and 1 or 0
+  state.c[asked] = {e = now + policy.expires_in, s = strong, h = holder, l = known and lane_id or '', a = 0}
+end
+save(state, now)
+local live = state.c[found or asked]
+return {
+  wait > 0 and QUIET or SEND, found or asked, live.s, found and 0 or 1, live.e, lane.r, 0, lane_id, known and 1 or 0
+}

@@ -1,0 +1,182 @@
+"""The state of one subject, and the six verbs as plain functions on it.
+
+For stores that can hold one record still while Python changes it: memory under a lock, SQL under a row lock. The Redis
+store does the same in Lua; one suite keeps the two alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from .base import KNOWN_FOR, Asking, Opened, Opening, Policy, Rates, Redeemed, Redemption
+
+#: One ``[count, end]`` for each rate: how many since the window's first event, and when the window is over.
+Windows = list[list[int]]
+
+
+@dataclass(slots=True)
+class Lane:
+    ready_at: int = 0
+    sends: Windows = field(default_factory=list)
+    failures: Windows = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Live:
+    """An outstanding challenge. ``lane`` is set where a known browser's own budget pays for its failures."""
+
+    expires_at: int
+    strong: bool
+    holder: bytes
+    lane: bytes
+    attempts: int = 0
+
+
+@dataclass(slots=True)
+class Record:
+    failures: Windows = field(default_factory=list)
+    sends: Windows = field(default_factory=list)
+    challenges: dict[bytes, Live] = field(default_factory=dict)
+    lanes: dict[bytes, Lane] = field(default_factory=dict)
+    proofs: dict[bytes, int] = field(default_factory=dict)
+    revoked_ms: int = 0
+
+    def prune(self, now: int) -> None:
+        """Drop what no longer means anything."""
+        self.challenges = {key: live for key, live in self.challenges.items() if live.expires_at > now}
+        self.lanes = {
+            key: lane
+            for key, lane in self.lanes.items()
+            if max(lane.ready_at, _end(lane.sends), _end(lane.failures)) > now
+        }
+        self.proofs = {key: expires_at for key, expires_at in self.proofs.items() if expires_at > now}
+
+    def expires_at(self) -> int:
+        """When nothing in the record will mean anything any more."""
+        return max(
+            _end(self.failures),
+            _end(self.sends),
+            self.revoked_ms // 1000 + KNOWN_FOR if self.revoked_ms else 0,
+            *(live.expires_at for live in self.challenges.values()),
+            *(max(lane.ready_at, _end(lane.sends), _end(lane.failures)) for lane in self.lanes.values()),
+            *self.proofs.values(),
+        )
+
+
+def open_challenge(record: Record, asking: Asking, policy: Policy, now: int, *, resend: bool) -> Opened:
+    """:meth:`Store.open`, and with ``resend`` :meth:`Store.find`."""
+    record.prune(now)
+    known = bool(asking.known_lane) and asking.known_since > record.revoked_ms
+    lane_id = asking.known_lane if known else asking.lane
+    lane = record.lanes.get(lane_id) or Lane()
+    budget_wait = _wait((lane if known else record).failures, policy.failure_budget, now)
+    found = _find(record, asking, policy, now, resend)
+    if resend and found is None:
+        return Opened(Opening.GONE)
+    cooling = max(0, lane.ready_at - now)
+    wait = max(
+        cooling,
+        _wait(lane.sends, policy.send_limit, now),
+        0 if known else _wait(record.sends, policy.recipient_limit, now),
+        budget_wait if policy.refuse and found is None else 0,
+    )
+    if wait and not (found and cooling and not resend):
+        return Opened(Opening.WAIT, retry_after=wait)
+    if not wait:
+        lane.ready_at = now + policy.cooldown
+        _count(lane.sends, policy.send_limit, now)
+        if not known:
+            _count(record.sends, policy.recipient_limit, now)
+        record.lanes[lane_id] = lane
+    challenge_id = found or asking.challenge_id
+    if not found:
+        strong = budget_wait > 0 or (asking.surge and not known)
+        record.challenges[challenge_id] = Live(
+            now + policy.expires_in, strong, asking.holder, lane_id if known else b""
+        )
+    live = record.challenges[challenge_id]
+    return Opened(
+        Opening.QUIET if wait else Opening.SEND,
+        challenge_id,
+        live.strong,
+        not found,
+        live.expires_at,
+        lane.ready_at,
+        lane=lane_id,
+        known=known,
+    )
+
+
+def _find(record: Record, asking: Asking, policy: Policy, now: int, resend: bool) -> bytes | None:
+    for challenge_id, live in record.challenges.items():
+        mine = challenge_id == asking.challenge_id if resend else bool(live.holder) and live.holder == asking.holder
+        if mine and live.attempts < policy.max_attempts and not _outbid(record, live, policy, now):
+            return challenge_id
+    return None
+
+
+def _outbid(record: Record, live: Live, policy: Policy, now: int) -> bool:
+    """A short code whose budget is spent is worth nothing any more."""
+    return not live.strong and _wait(_payer(record, live).failures, policy.failure_budget, now) > 0
+
+
+def _payer(record: Record, live: Live) -> Record | Lane:
+    return record.lanes.setdefault(live.lane, Lane()) if live.lane else record
+
+
+def redeem(
+    record: Record, challenge_id: bytes, matches: bool, policy: Policy, now: int, proof_id: bytes, proof_expires_at: int
+) -> Redeemed:
+    """:meth:`Store.redeem`."""
+    live = record.challenges.get(challenge_id)
+    if live is None or live.expires_at <= now or live.attempts >= policy.max_attempts:
+        return Redeemed(Redemption.REFUSED)
+    if _outbid(record, live, policy, now):
+        return Redeemed(Redemption.REFUSED)
+    live.attempts += 1
+    if matches:
+        del record.challenges[challenge_id]
+        record.proofs[proof_id] = proof_expires_at
+        return Redeemed(Redemption.MATCH)
+    payer = _payer(record, live)
+    before = _wait(payer.failures, policy.failure_budget, now)
+    _count(payer.failures, policy.failure_budget, now)
+    after = _wait(payer.failures, policy.failure_budget, now)
+    return Redeemed(Redemption.WRONG, budget_spent=bool(after and not before))
+
+
+def discard(record: Record, opened: Opened, now: int) -> None:
+    """:meth:`Store.discard`."""
+    if opened.fresh:
+        record.challenges.pop(opened.challenge_id, None)
+    lane = record.lanes.get(opened.lane)
+    for windows in (lane.sends if lane else [], [] if opened.known else record.sends):
+        for window in windows:
+            if window[1] > now:
+                window[0] = max(0, window[0] - 1)
+
+
+def revoke(record: Record, now_ms: int) -> None:
+    """:meth:`Store.revoke`."""
+    record.challenges.clear()
+    record.proofs.clear()
+    record.revoked_ms = max(record.revoked_ms, now_ms)
+
+
+def _wait(windows: Windows, rates: Rates, now: int) -> int:
+    """Seconds until every rate has room for one more; 0 if they all have it now."""
+    ends = [end for (count, end), (amount, _) in zip(windows, rates, strict=False) if end > now and count >= amount]
+    return max(ends) - now if ends else 0
+
+
+def _count(windows: Windows, rates: Rates, now: int) -> None:
+    for index, (_, period) in enumerate(rates):
+        if index == len(windows):
+            windows.append([0, 0])
+        if windows[index][1] <= now:
+            windows[index][:] = [0, now + period]
+        windows[index][0] += 1
+
+
+def _end(windows: Windows) -> int:
+    return max((end for _, end in windows), default=0)

@@ -1,0 +1,125 @@
+"""The store for production: one key for each subject, one script and so one round trip for each verb.
+
+Redis and Valkey, single node, by ``redis://``, ``rediss://`` and ``redis+unix://`` (or ``valkey...``).
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..errors import ConfigError, StoreUnavailable
+from .base import Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+
+SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "redis+unix": "unix",
+    "unix": "unix",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "valkey+unix": "unix",
+}
+_SCRIPTS = ("open", "redeem", "discard", "drop", "holds", "spend", "revoke")
+
+
+def client_options(options: dict[str, Any]) -> dict[str, Any]:
+    """Options for redis-py: short time-outs, and no retry, since a script whose answer was lost would run twice."""
+    return {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, **options, "retry": Retry(NoBackoff(), 0)}
+
+
+def client_uri(uri: str) -> str:
+    scheme, _, rest = uri.partition("://")
+    return f"{SCHEMES[scheme]}://{rest}"
+
+
+class RedisStore(Store):
+    """State in Redis or Valkey. Safe for any number of processes and machines."""
+
+    def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
+        try:
+            self.client = redis.Redis.from_url(client_uri(uri), **client_options(options or {}))
+        except (ValueError, TypeError, redis.RedisError) as error:
+            raise ConfigError(f"OTP_STORAGE_URI or OTP_STORAGE_OPTIONS: {error}") from None
+        self._prefix = prefix
+        common = _source("common")
+        self._scripts = {name: self.client.register_script(common + _source(name)) for name in _SCRIPTS}
+
+    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self._open(subject, asking, policy, now, resend=0)
+
+    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self._open(subject, asking, policy, now, resend=1)
+
+    def _open(self, subject: bytes, asking: Asking, policy: Policy, now: int, resend: int) -> Opened:
+        answer = self._run(
+            "open", subject, _json(policy), now, resend, asking.challenge_id, asking.lane, asking.holder,
+            asking.known_lane, asking.known_since, int(asking.surge),
+        )  # fmt: skip
+        outcome = Opening(answer[0])
+        if outcome is Opening.GONE:
+            return Opened(outcome)
+        if outcome is Opening.WAIT:
+            return Opened(outcome, retry_after=answer[6])
+        _, challenge_id, strong, fresh, expires_at, ready_at, _, lane, known = answer
+        return Opened(
+            outcome, challenge_id, bool(strong), bool(fresh), expires_at, ready_at, lane=lane, known=bool(known)
+        )
+
+    def redeem(
+        self,
+        subject: bytes,
+        challenge_id: bytes,
+        matches: bool,
+        policy: Policy,
+        now: int,
+        proof_id: bytes,
+        proof_expires_at: int,
+    ) -> Redeemed:
+        outcome, spent = self._run(
+            "redeem", subject, _json(policy), now, challenge_id, int(matches), proof_id, proof_expires_at
+        )
+        return Redeemed(Redemption(outcome), bool(spent))
+
+    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+        self._run("discard", subject, now, opened.challenge_id, opened.lane, int(opened.known), int(opened.fresh))
+
+    def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
+        self._run("drop", subject, now, challenge_id)
+
+    def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return bool(self._run("holds", subject, now, proof_id))
+
+    def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return bool(self._run("spend", subject, now, proof_id))
+
+    def revoke(self, subject: bytes, now_ms: int) -> None:
+        self._run("revoke", subject, now_ms)
+
+    def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
+        # The braces make the subject the hash slot, so that every key a verb may ever touch lies on one node.
+        key = f"{self._prefix}:{{{urlsafe_b64encode(subject).rstrip(b'=').decode()}}}"
+        try:
+            return self._scripts[name](keys=[key], args=args)
+        except redis.RedisError as error:
+            raise StoreUnavailable from error
+
+
+@lru_cache(maxsize=64)
+def _json(policy: Policy) -> str:
+    return json.dumps(vars(policy))
+
+
+def _source(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8") + "\n"
+
+
+def from_uri(uri: str, prefix: str, options: dict[str, Any]) -> RedisStore:
+    return RedisStore(uri, prefix, options)

@@ -1,0 +1,141 @@
+"""Aids for the tests of apps: the codes that were sent, a client that starts verified, a clock to set.
+
+All refuse to work on an app that is not ``app.testing``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+from flask import Flask
+from flask.testing import FlaskClient
+
+from . import browser, identifiers
+from .channels import Channel, Message
+from .settings import seconds
+from .state import State
+from .stores import Asking, Policy
+from .tokens import Proof
+
+_NO_LIMITS = Policy(60, 1, 0, (), (), ())
+
+
+class Outbox(list[Message]):
+    """The messages sent, oldest first."""
+
+    @property
+    def code(self) -> str:
+        """The code of the newest message."""
+        if not self:
+            raise AssertionError("no code was sent")
+        return self[-1].code
+
+    def code_for(self, recipient: str) -> str:
+        """The newest code that went to ``recipient``."""
+        for message in reversed(self):
+            if message.recipient == recipient:
+                return message.code
+        raise AssertionError(f"no code was sent to {recipient}")
+
+
+class _Recorder(Channel):
+    def __init__(self, outbox: Outbox) -> None:
+        self._outbox = outbox
+
+    def deliver(self, message: Message) -> None:
+        self._outbox.append(message)
+
+
+@contextmanager
+def capture_codes(app: Flask) -> Iterator[Outbox]:
+    """Within the ``with``, messages go nowhere but into the outbox that it gives.
+
+    :raises RuntimeError: the app is not testing.
+    """
+    courier = _state(app).service.courier
+    outbox = Outbox()
+    before, courier.intercept = courier.intercept, _Recorder(outbox)
+    try:
+        yield outbox
+    finally:
+        courier.intercept = before
+
+
+class Clock:
+    """A clock that stands until it is moved. Give it to ``OTP(app, clock=...)`` or to :func:`set_clock`."""
+
+    def __init__(self, now: float | None = None) -> None:
+        self.now = time.time() if now is None else now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, by: str | int | timedelta) -> None:
+        """Move on by a duration: ``"5m"``, seconds or a timedelta."""
+        self.now += seconds(by)
+
+
+def set_clock(app: Flask, clock: Clock) -> None:
+    """Let codes, limits of subjects and proofs go by ``clock``. Network limits keep the real time.
+
+    :raises RuntimeError: the app is not testing.
+    """
+    service = _state(app).service
+    service.clock = service.courier.clock = clock
+
+
+class OTPClient(FlaskClient):
+    """A test client that starts verified::
+
+        app.test_client_class = OTPClient
+        client = app.test_client(verified="ann@example.com")
+
+    :param verified: the identifier that has verified; none by default.
+    :param purpose: what for.
+    :param channel: how.
+    :raises RuntimeError: the app is not testing.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        verified: str | None = None,
+        purpose: str = "login",
+        channel: str = "email",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        if verified is None:
+            return
+        service = _state(self.application).service
+        now = service.clock()
+        proof = Proof(
+            proof_id=secrets.token_bytes(12),
+            purpose=purpose,
+            channel=channel,
+            context=b"",
+            verified_at=now,
+            expires_at=int(now) + service.purpose(purpose).verified_for,
+            identifier=identifiers.parse(verified).value,
+            keys=service.tokens.keys,
+        )
+        asking = Asking(challenge_id=secrets.token_bytes(16), lane=b"testing")
+        service.store.open(proof.subject, asking, _NO_LIMITS, int(now))
+        service.store.redeem(
+            proof.subject, asking.challenge_id, True, _NO_LIMITS, int(now), proof.proof_id, proof.expires_at
+        )
+        with self.session_transaction() as session:
+            browser.remember("proof", purpose, service.tokens.dump_proof(proof), session)
+
+
+def _state(app: Flask) -> State:
+    if not app.testing:
+        raise RuntimeError("flask_otp.testing works on an app with app.testing only")
+    state = app.extensions["otp"]
+    assert isinstance(state, State)
+    return state

@@ -1,0 +1,241 @@
+"""The signed strings that clients hold: handles, proofs, requirements, deliveries and the cookie of known browsers.
+
+Each kind has its own key, derived from ``SECRET_KEY``; the older keys of ``SECRET_KEY_FALLBACKS`` open, but never sign.
+Nobody outside this file sees an itsdangerous exception: a token that is not ours is ``None``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from .keys import Keys
+
+MAX_TOKEN = 4096
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What names a challenge, in the hands of the client that began it."""
+
+    challenge_id: bytes
+    purpose: str
+    channel: str
+    context: bytes
+    strong: bool
+    length: int
+    expires_at: int
+    ready_at: int
+    identifier: str
+    #: Nobody has this identifier, or the app vetoed it: nothing was sent, and no code will ever do.
+    pretend: bool
+    #: The context's own values, to be told to the person again.
+    facts: Any
+    keys: Keys
+
+    @cached_property
+    def subject(self) -> bytes:
+        return self.keys.subject(self.purpose, self.identifier)
+
+    @cached_property
+    def code(self) -> str:
+        return self.keys.code(
+            self.challenge_id,
+            purpose=self.purpose,
+            subject=self.subject,
+            context=self.context,
+            strong=self.strong,
+            length=self.length,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.purpose} {self.channel}>"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a verification left behind: it holds while the store still knows ``proof_id``."""
+
+    proof_id: bytes
+    purpose: str
+    channel: str
+    context: bytes
+    verified_at: float
+    expires_at: int
+    identifier: str
+    keys: Keys
+
+    @cached_property
+    def subject(self) -> bytes:
+        return self.keys.subject(self.purpose, self.identifier)
+
+    def __repr__(self) -> str:
+        return f"<Proof {self.purpose} {self.channel}>"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What the guard asks for: carried by the client to ``POST /send``, which obeys it."""
+
+    purpose: str
+    context: bytes
+    facts: Any
+    identifier: str | None
+    channels: tuple[str, ...]
+    expires_at: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """One subject that a browser has verified before: its lane's name, and since when."""
+
+    subject: bytes
+    lane: bytes
+    since: int
+
+
+T = TypeVar("T")
+
+
+class Tokens:
+    """Signs with the first of the keys, opens with any."""
+
+    def __init__(self, keyring: Sequence[Keys]) -> None:
+        self.keyring = tuple(keyring)
+        self._serializers = {
+            kind: tuple(_serializer(keys, kind) for keys in self.keyring)
+            for kind in ("handle", "proof", "requirement", "delivery", "known")
+        }
+
+    @property
+    def keys(self) -> Keys:
+        return self.keyring[0]
+
+    def dump_handle(self, handle: Handle) -> str:
+        data = [
+            _text(handle.challenge_id),
+            handle.purpose,
+            handle.channel,
+            _text(handle.context),
+            int(handle.strong),
+            handle.length,
+            handle.expires_at,
+            handle.ready_at,
+            _seal(handle.keys, [handle.identifier, int(handle.pretend), handle.facts]),
+        ]
+        # A handle keeps the key that its code was derived with: a resend after a rotation sends the same code.
+        return self._dump("handle", data, handle.keys)
+
+    def load_handle(self, token: object) -> Handle | None:
+        def build(keys: Keys, data: list[Any]) -> Handle:
+            challenge_id, purpose, channel, context, strong, length, expires_at, ready_at, sealed = data
+            identifier, pretend, facts = _unseal(keys, sealed)
+            return Handle(
+                _bytes(challenge_id),
+                purpose,
+                channel,
+                _bytes(context),
+                bool(strong),
+                length,
+                expires_at,
+                ready_at,
+                identifier,
+                bool(pretend),
+                facts,
+                keys,
+            )
+
+        return self._load("handle", token, build)
+
+    def dump_proof(self, proof: Proof) -> str:
+        data = [
+            _text(proof.proof_id),
+            proof.purpose,
+            proof.channel,
+            _text(proof.context),
+            proof.verified_at,
+            proof.expires_at,
+            proof.identifier,
+        ]
+        return self._dump("proof", data, proof.keys)
+
+    def load_proof(self, token: object) -> Proof | None:
+        def build(keys: Keys, data: list[Any]) -> Proof:
+            proof_id, purpose, channel, context, verified_at, expires_at, identifier = data
+            return Proof(_bytes(proof_id), purpose, channel, _bytes(context), verified_at, expires_at, identifier, keys)
+
+        return self._load("proof", token, build)
+
+    def dump_requirement(self, asked: Requirement) -> str:
+        sealed = _seal(self.keys, [asked.identifier, asked.facts])
+        data = [asked.purpose, _text(asked.context), list(asked.channels), asked.expires_at, sealed]
+        return self._dump("requirement", data, self.keys)
+
+    def load_requirement(self, token: object) -> Requirement | None:
+        def build(keys: Keys, data: list[Any]) -> Requirement:
+            purpose, context, channels, expires_at, sealed = data
+            identifier, facts = _unseal(keys, sealed)
+            return Requirement(purpose, _bytes(context), facts, identifier, tuple(channels), expires_at)
+
+        return self._load("requirement", token, build)
+
+    def dump_delivery(self, handle: str, recipient: str) -> str:
+        return self._dump("delivery", [handle, _seal(self.keys, [recipient])], self.keys)
+
+    def load_delivery(self, token: object) -> tuple[str, str] | None:
+        """The handle and the recipient of a delivery that waits in a queue."""
+        return self._load("delivery", token, lambda keys, data: (data[0], _unseal(keys, data[1])[0]))
+
+    def dump_known(self, known: Sequence[Known]) -> str:
+        return self._dump("known", [[_text(k.subject), _text(k.lane), k.since] for k in known], self.keys)
+
+    def load_known(self, token: object) -> list[Known]:
+        def build(keys: Keys, data: list[Any]) -> list[Known]:
+            return [Known(_bytes(subject), _bytes(lane), since) for subject, lane, since in data]
+
+        return self._load("known", token, build) or []
+
+    def _dump(self, kind: str, data: list[Any], keys: Keys) -> str:
+        return str(self._serializers[kind][self.keyring.index(keys)].dumps(data))
+
+    def _load(self, kind: str, token: object, build: Callable[[Keys, list[Any]], T]) -> T | None:
+        if not isinstance(token, str) or len(token) > MAX_TOKEN or not token.isascii():
+            return None
+        for keys, serializer in zip(self.keyring, self._serializers[kind], strict=True):
+            try:
+                return build(keys, serializer.loads(token))
+            except BadData:
+                continue
+        return None
+
+
+def _serializer(keys: Keys, kind: str) -> URLSafeSerializer:
+    return URLSafeSerializer(
+        keys.derive(kind),
+        salt=f"flask_otp.{kind}",
+        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+    )
+
+
+def _seal(keys: Keys, data: list[Any]) -> str:
+    return _text(keys.seal(json.dumps(data)))
+
+
+def _unseal(keys: Keys, sealed: str) -> list[Any]:
+    data: list[Any] = json.loads(keys.unseal(_bytes(sealed)))
+    return data
+
+
+def _text(data: bytes) -> str:
+    return urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def _bytes(text: str) -> bytes:
+    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
