@@ -14,6 +14,9 @@ from typing import Any
 
 from .codes import STRONG_LENGTH, encode_strong
 
+#: Characters of a context's JSON. It travels, sealed, in tokens that must fit into a cookie and a request of 4 KiB.
+MAX_CONTEXT = 512
+
 NONCE = 12
 _PADDING = 32
 
@@ -87,12 +90,14 @@ class Keys:
 def context_digest(context: Any) -> bytes:
     """A JSON value as 32 bytes, the same for equal values only: ``True`` is not ``1``. ``None``, no context, is empty.
 
-    :raises ValueError: it is no JSON value, or a key of an object is no string.
+    :raises ValueError: it is no JSON value, a key of an object is no string, or it is too long.
     """
     if context is None:
         return b""
     _check_json(context)
     text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    if len(text) > MAX_CONTEXT:
+        raise ValueError(f"a context may take {MAX_CONTEXT} characters of JSON: name long things by an id")
     return hashlib.sha256(text.encode()).digest()
 
 

@@ -32,7 +32,8 @@ _SCRIPTS = ("open", "redeem", "discard", "drop", "holds", "spend", "revoke")
 
 def client_options(options: dict[str, Any]) -> dict[str, Any]:
     """Options for redis-py: short time-outs, and no retry, since a script whose answer was lost would run twice."""
-    return {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, **options, "retry": Retry(NoBackoff(), 0)}
+    fixed = {"retry": Retry(NoBackoff(), 0), "decode_responses": False}
+    return {"socket_timeout": 0.25, "socket_connect_timeout": 0.25} | options | fixed
 
 
 def client_uri(uri: str) -> str:

@@ -1,0 +1,173 @@
+"""What the README says is run: its Python as one program, its curl commands against a real server, its keys."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask, request
+from werkzeug.serving import make_server
+
+from flask_otp.settings import Purpose, Settings, known_keys
+from flask_otp.testing import capture_codes
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+class _Anything:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *args: None
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """The README's Python, with what it takes for granted: a request, a blueprint, the app's users."""
+    admin = Blueprint("admin", __name__, url_prefix="/admin")
+    admin.add_url_rule("/health", "health", lambda: "well")
+    admin.add_url_rule("/", "index", lambda: "secret")
+    namespace: dict[str, Any] = {
+        "__name__": "readme",
+        "request": request,
+        "admin": admin,
+        "sms_gateway": _Anything(),
+        "find_user": lambda identifier: type("User", (), {"email": identifier}),
+        "login_user": lambda user: None,
+    }
+    source = blocks("python")
+    source[0] = source[0].replace(
+        "otp = OTP(app)", "app.testing = True\napp.config['OTP_PURPOSES'] = PURPOSES\notp = OTP(app)"
+    )
+    namespace["PURPOSES"] = {"login": {}, "transfer": {}}
+    for block in source:
+        exec(compile(block, "README.md", "exec"), namespace)
+    namespace["app"].register_blueprint(admin)
+    app: Flask = namespace["app"]
+    return app
+
+
+def test_the_python_examples_run(site: Flask) -> None:
+    client = site.test_client()
+    browser = {"Accept": "text/html"}
+    with capture_codes(site) as outbox:
+        assert client.get("/account", headers=browser).headers["Location"] == "/otp/?next=/account"
+        client.post("/otp/send", data={"identifier": "ann@example.com"}, headers=browser)
+        _wait_for(outbox, 1)
+        client.post("/otp/verify", data={"code": outbox.code}, headers=browser)
+        assert client.get("/account", headers=browser).text == "Hello ann@example.com"
+        assert client.get("/settings").status_code == 200
+        assert client.get("/admin/").text == "secret"
+        client.post("/otp/logout")
+        assert client.get("/settings").status_code == 401
+        assert client.get("/admin/").status_code == 401
+        assert client.get("/admin/health").text == "well"
+        assert client.post("/transfer", data={"amount": "5", "payee": "Bob"}).status_code == 401
+        assert client.post("/invite", data={"email": "bob@example.com"}).text == "We sent a code to b***@example.com"
+        _wait_for(outbox, 2)
+        assert client.post("/join", data={"code": outbox.code}).text == "Welcome bob@example.com"
+
+
+def _wait_for(outbox: list[Any], count: int) -> None:
+    """The README's recipient_loader makes deliveries go out in the background."""
+    arrived = threading.Event()
+    for _ in range(500):
+        if len(outbox) >= count:
+            return
+        arrived.wait(0.01)
+    raise AssertionError("no message arrived")
+
+
+@pytest.fixture
+def example() -> Iterator[tuple[str, Any]]:
+    """``example_app.py`` on a real server."""
+    namespace: dict[str, Any] = {"__name__": "example_app"}
+    path = Path(__file__).parent.parent / "example_app.py"
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
+    server = make_server("127.0.0.1", 0, namespace["app"], threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", namespace
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def curl(command: str, base: str) -> tuple[int, str]:
+    """The few options of curl that the README uses."""
+    words = iter(shlex.split(command)[1:])
+    method, headers, data, url = "GET", {}, None, ""
+    for word in words:
+        if word == "-X":
+            method = next(words)
+        elif word == "-H":
+            name, _, value = next(words).partition(": ")
+            headers[name] = value
+        elif word == "-d":
+            data = next(words).encode()
+        else:
+            url = word.replace("http://127.0.0.1:5000", base)
+    asked = urllib.request.Request(url, data=data, headers=headers, method=method)
+    try:
+        with urllib.request.urlopen(asked, timeout=10) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_the_curl_examples_run(example: tuple[str, Any]) -> None:
+    base, namespace = example
+    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("curl")]
+    send, verify, use, end = commands
+    shown = [json.loads(block) for block in blocks("json")]
+    status, body = curl(send, base)
+    sent = json.loads(body)
+    assert status == 200
+    assert sent.keys() == shown[0].keys()
+    assert {name: sent[name] for name in sent if name != "challenge"} == {
+        name: shown[0][name] for name in sent if name != "challenge"
+    }
+    code = namespace["outbox"][-1].code
+    status, body = curl(verify.replace("CODE", code).replace("CHALLENGE", sent["challenge"]), base)
+    proved = json.loads(body)
+    assert status == 200
+    assert proved.keys() == shown[1].keys()
+    use, end = (command.replace("PROOF", proved["proof"]) for command in (use, end))
+    assert curl(use, base)[0] == 200
+    assert curl(end, base)[0] == 204
+    assert curl(use, base)[0] == 401
+
+
+def test_the_table_lists_every_key_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(OTP_\w+)` \| (.*?) \|", README, re.MULTILINE))
+    assert set(rows) == set(known_keys())
+    fields = {**Purpose.__dataclass_fields__, **Settings.__dataclass_fields__}
+    for key, shown in rows.items():
+        default = fields[key.removeprefix("OTP_").lower()].metadata["default"]
+        if key in ("OTP_STORAGE_URI", "OTP_CHANNELS", "OTP_SITE_NAME"):
+            assert default is None  # the table says in words what stands in for it
+        elif isinstance(default, dict):
+            assert json.loads(shown.strip("`")) == default
+        else:
+            assert shown == f"`{default}`"
+
+
+def test_r42_r43_r44_it_says_what_codes_are_not_good_for() -> None:
+    text = " ".join(README.split())
+    for words in ("not phishing-resistant", "no second factor at any assurance level", "restricted", "SECRET_KEY"):
+        assert words in text
+
+
+def test_it_never_tells_to_install_the_other_package() -> None:
+    assert not re.search(r"install[^\n`]*\bflask[-_]otp\b(?!-codes)", README)
