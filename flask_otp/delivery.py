@@ -13,7 +13,7 @@ from flask import Flask
 
 from . import identifiers
 from .background import Background
-from .channels import Channel, Ladder, Message, channels_from_settings
+from .channels import Channel, Ladder, Message, channels_from_settings, last_resort
 from .codes import display
 from .errors import DeliveryFailed, InvalidIdentifier, InvalidRequest
 from .identifiers import Identifier
@@ -38,7 +38,8 @@ class Courier:
         self._hooks = hooks
         self.clock = clock
         self.site_name = settings.site_name or app.name
-        self._own = channels_from_settings(app, settings)
+        self._configured = channels_from_settings(app, settings)
+        self._last_resort = last_resort(app, settings)
         self._background = Background(app)
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
@@ -47,7 +48,7 @@ class Courier:
 
     def channels(self, purpose: Purpose) -> dict[str, Ladder]:
         """The channels that a code of this purpose may take, the app's own functions included."""
-        ladders = self._own | {name: (channel,) for name, channel in self._hooks.channels.items()}
+        ladders = self._all_channels()
         return {name: ladders[name] for name in purpose.channels or ladders if name in ladders}
 
     def accepts(self, purpose: Purpose) -> str:
@@ -158,11 +159,12 @@ class Courier:
         self._tell(delivery_failed, handle)
         raise DeliveryFailed
 
+    def _all_channels(self) -> dict[str, Ladder]:
+        own = {name: (channel,) for name, channel in self._hooks.channels.items()}
+        return self._configured | own or self._last_resort
+
     def _ladder(self, handle: Handle) -> Ladder:
-        if self.intercept is not None:
-            return (self.intercept,)
-        own = self._hooks.channels.get(handle.channel)
-        return (own,) if own is not None else self._own.get(handle.channel, ())
+        return (self.intercept,) if self.intercept is not None else self._all_channels().get(handle.channel, ())
 
     def _tell(self, signal: Any, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)

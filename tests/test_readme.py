@@ -8,13 +8,11 @@ import shlex
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, request
-from werkzeug.serving import make_server
 
 from flask_otp.settings import Purpose, Settings, known_keys
 from flask_otp.testing import capture_codes
@@ -86,21 +84,6 @@ def _wait_for(outbox: list[Any], count: int) -> None:
             return
         arrived.wait(0.01)
     raise AssertionError("no message arrived")
-
-
-@pytest.fixture
-def example() -> Iterator[tuple[str, Any]]:
-    """``example_app.py`` on a real server."""
-    namespace: dict[str, Any] = {"__name__": "example_app"}
-    path = Path(__file__).parent.parent / "example_app.py"
-    exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), namespace)
-    server = make_server("127.0.0.1", 0, namespace["app"], threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", namespace
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def curl(command: str, base: str) -> tuple[int, str]:

@@ -19,18 +19,23 @@ Ladder = tuple[Channel, ...]
 
 
 def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Ladder]:
-    """The channels of ``OTP_CHANNELS``, or the defaults: e-mail where it is configured, else the console.
+    """The channels of ``OTP_CHANNELS``; by default e-mail, where it is configured.
 
     :raises ConfigError: a value is no channel, or the console is named outside debug and testing.
     """
     fill_service(app.config, settings.email_service)
     wanted = settings.channels
     if wanted is None:
-        if settings.email_service or app.config.get("MAIL_SERVER") or "mail" in app.extensions:
-            wanted = {"email": "email"}
-        else:
-            wanted = {"console": "console"} if app.debug or app.testing else {}
+        has_mail = settings.email_service or app.config.get("MAIL_SERVER") or "mail" in app.extensions
+        wanted = {"email": "email"} if has_mail else {}
     return {name: _ladder(name, value, app, settings) for name, value in wanted.items()}
+
+
+def last_resort(app: Flask, settings: Settings) -> dict[str, Ladder]:
+    """What there is when nothing was configured and no hook added anything: in debug and testing, the console."""
+    if settings.channels is None and (app.debug or app.testing):
+        return {"console": (ConsoleChannel(),)}
+    return {}
 
 
 def channel_from_function(name: str, function: Callable[[Message], None] | Channel, accepts: str | None) -> Channel:
@@ -76,4 +81,5 @@ __all__ = [
     "Message",
     "channel_from_function",
     "channels_from_settings",
+    "last_resort",
 ]
