@@ -73,7 +73,7 @@ class OTP:
         store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)
         courier = Courier(app, settings, tokens, self._hooks, self._clock)
         service = Service(app, settings, tokens, store, Limits(settings, app.extensions), courier, self._clock)
-        app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag))
+        app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag), self.blueprint)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
         self._check_before_serving(app)
@@ -165,10 +165,8 @@ class OTP:
 
         :param exempt: endpoint names that stay open. Our own pages and the app's ``static`` always do.
         """
-        rule = guard.make_rule(**options)
-        prefix = f"{target.name}." if isinstance(target, Blueprint) else ""
-        open_endpoints = {"static", *exempt, *(prefix + name for name in exempt)}
-        target.before_request(guard.protector(rule, frozenset(open_endpoints)))
+        blueprint = target.name if isinstance(target, Blueprint) else ""
+        target.before_request(guard.protector(guard.make_rule(**options), exempt, blueprint))
 
     # Hooks, used as decorators
 
@@ -219,7 +217,7 @@ class OTP:
         blueprint = self.blueprint
 
         def check() -> None:
-            guard.check_guards(app.view_functions, current_state().settings.purposes)
+            guard.check_guards(app, current_state().settings.purposes)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]

@@ -9,15 +9,16 @@ from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, TypeVar, overload
 
-from flask import Response, after_this_request, current_app, request, url_for
+from flask import Flask, Response, after_this_request, current_app, request, url_for
 from flask.views import View
 from werkzeug.routing import BuildError
+from werkzeug.urls import iri_to_uri
 
 from . import browser, identifiers
 from .errors import BLUEPRINT, ConfigError, VerificationRequired
 from .keys import context_digest
 from .models import Verification
-from .settings import seconds
+from .settings import nearest, seconds
 from .state import State, current_state
 from .tokens import Proof, Requirement
 from .web import is_safe_path
@@ -29,10 +30,12 @@ _LEEWAY = 60
 #: Seconds that the form may take after the guard refused.
 _REQUIREMENT_LIFE = 3600
 
-#: The functions under ``@otp_required``: none of them may be a view itself.
-_guarded: weakref.WeakSet[Callable[..., Any]] = weakref.WeakSet()
+#: The functions and classes under ``@otp_required``: none of them may be a view itself.
+_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
 #: The purposes that guards ask for, checked when an app starts to serve.
 _purposes: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+#: The endpoints that each ``protect`` leaves open.
+_exempt: weakref.WeakKeyDictionary[Callable[..., Any], frozenset[str]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -63,8 +66,8 @@ def make_rule(
     for name, function in (("context", context), ("identifier", identifier)):
         if function is not None and not callable(function):
             raise ConfigError(f"otp_required: {name} must be a function, which is called at each request")
-    if isinstance(channels, str):
-        raise ConfigError(f'otp_required: channels must be a list of names, such as ("{channels}",)')
+    if isinstance(channels, str) or not isinstance(channels, Iterable) or not all(isinstance(n, str) for n in channels):
+        raise ConfigError(f'otp_required: channels must be a list of names, such as ("sms",), not {channels!r}')
     try:
         oldest = None if max_age is None else seconds(max_age)
     except ValueError as error:
@@ -106,19 +109,19 @@ def otp_required(view: Callable[..., Any] | None = None, **options: Any) -> Any:
 def _guard(rule: Rule, view: Any) -> Any:
     if isinstance(view, type) and issubclass(view, View):
         view.decorators = [*view.decorators, partial(_guard, rule)]
+        _guarded.add(view)
         return view
     if not callable(view):
         raise ConfigError("otp_required must be put on a view function or class")
 
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
-        if request.method != "OPTIONS":
-            refusal = enforce(rule)
-            if refusal is not None:
-                return refusal
+        refusal = enforce(rule)
+        if refusal is not None:
+            return refusal
         return current_app.ensure_sync(view)(*args, **kwargs)
 
-    _guarded.add(view)
+    _guarded.update(_layers(view))
     _purposes[guarded] = rule.purpose
     return guarded
 
@@ -126,32 +129,44 @@ def _guard(rule: Rule, view: Any) -> Any:
 def enforce(rule: Rule) -> Any:
     """Return ``None`` where the current request may pass, else what the app's ``unauthorized_handler`` answers.
 
+    ``OPTIONS`` is answered here, since a preflight has no credentials, and never reaches the view.
+
     :raises VerificationRequired: it may not, and there is no such handler.
     :raises StoreUnavailable: nobody can say, so it may not.
     """
+    if request.method == "OPTIONS":
+        return current_app.make_default_options_response()
     after_this_request(_mark_private)
     state = current_state()
+    if rule.purpose not in state.settings.purposes:
+        raise ConfigError(f"otp_required: the purpose {rule.purpose!r} is not in OTP_PURPOSES")
     asked, facts = _asked(state, rule)
     for proof in _proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
             browser.passed()[rule.purpose] = proof
             return None
     error = _refusal(state, rule, replace(asked, facts=facts))
-    if state.hooks.unauthorized_handler is not None:
-        return state.hooks.unauthorized_handler(error)
-    raise error
+    answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
+    if answer is None:
+        raise error
+    return answer
 
 
-def protector(rule: Rule, open_endpoints: frozenset[str]) -> Callable[[], Any]:
-    """A ``before_request`` function that guards every endpoint but ours and the open ones."""
+def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[], Any]:
+    """A ``before_request`` function that guards every endpoint but ours, ``static``, and the exempt ones.
+
+    :param blueprint: name of the blueprint that it is for, so that ``exempt`` may leave it out.
+    """
+    exempt = frozenset(exempt)
 
     def protect() -> Any:
         endpoint = request.endpoint
-        if request.method == "OPTIONS" or endpoint is None or endpoint in open_endpoints:
+        if endpoint is None or endpoint == "static" or _is_ours(request.blueprint):
             return None
-        return None if request.blueprint == BLUEPRINT else enforce(rule)
+        return None if endpoint in exempt or _local(endpoint, blueprint) in exempt else enforce(rule)
 
-    protect.open_endpoints = open_endpoints  # type: ignore[attr-defined]
+    _purposes[protect] = rule.purpose
+    _exempt[protect] = exempt
     return protect
 
 
@@ -226,7 +241,7 @@ def _refusal(state: State, rule: Rule, asked: Requirement) -> VerificationRequir
 def _way_back() -> str | None:
     """Where the browser should return to: this page, or for a form that was refused, the page it stood on."""
     if request.method in ("GET", "HEAD"):
-        path = request.script_root + request.full_path.rstrip("?")
+        path = iri_to_uri(request.url)[len(iri_to_uri(request.host_url)) - 1 :]
     elif (request.referrer or "").startswith(request.host_url):
         path = "/" + (request.referrer or "")[len(request.host_url) :]
     else:
@@ -240,14 +255,42 @@ def _mark_private(response: Response) -> Response:
     return response
 
 
-def check_guards(views: dict[str, Callable[..., Any]], purposes: Iterable[str]) -> None:
+def _is_ours(blueprint: str | None) -> bool:
+    return blueprint is not None and current_app.blueprints.get(blueprint) is current_state().blueprint
+
+
+def _local(endpoint: str, blueprint: str) -> str:
+    """The endpoint as its blueprint calls it, whatever that is nested in; "" where it is another's."""
+    before, _, name = endpoint.rpartition(".")
+    return name if blueprint and (before == blueprint or before.endswith("." + blueprint)) else ""
+
+
+def check_guards(app: Flask, purposes: Iterable[str]) -> None:
     """Refuse to serve an app whose guards do not guard.
 
-    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose.
+    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose; ``protect``
+        exempts what does not exist.
     """
-    known = set(purposes)
-    for endpoint, view in views.items():
-        if view in _guarded:
-            raise ConfigError(f"@otp_required stands above the route of {endpoint!r}: put it under @app.route")
-        if _purposes.get(view, next(iter(known))) not in known:
-            raise ConfigError(f"@otp_required on {endpoint!r}: {_purposes[view]!r} is not in OTP_PURPOSES")
+    known, endpoints = set(purposes), list(app.view_functions)
+    hooks = [
+        (f"protect({name or app.name})", hook) for name, funcs in app.before_request_funcs.items() for hook in funcs
+    ]
+    for where, function in [*app.view_functions.items(), *hooks]:
+        layers = list(_layers(function))
+        view_class = getattr(function, "view_class", None)
+        if function in _guarded or (view_class in _guarded and not any(layer in _purposes for layer in layers)):
+            raise ConfigError(f"@otp_required stands above the route of {where!r}: put it under @app.route")
+        for layer in (*layers, *(vars(view_class).values() if view_class else ())):
+            purpose = _purposes.get(layer) if callable(layer) else None
+            if purpose is not None and purpose not in known:
+                raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES")
+        for name in _exempt.get(function, ()):
+            if not any(name in (endpoint, endpoint.rpartition(".")[2]) for endpoint in endpoints):
+                raise ConfigError(f"{where}: there is no endpoint {name!r} to exempt: {nearest(name, endpoints)}")
+
+
+def _layers(function: Any) -> Iterable[Any]:
+    """The function, and what its decorators wrap."""
+    while function is not None:
+        yield function
+        function = getattr(function, "__wrapped__", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from threading import Lock
 
-from flask import current_app
+from flask import Blueprint, current_app
 
 from .errors import ConfigError
 from .models import Hooks
@@ -49,6 +49,8 @@ class State:
     service: Service
     hooks: Hooks
     trust: Trust
+    #: Ours; the app may have another of the same name.
+    blueprint: Blueprint
 
     @property
     def settings(self) -> Settings:
