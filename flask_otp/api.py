@@ -29,8 +29,8 @@ def send_as_asked(
         if asked is None or purpose not in (None, asked.purpose):
             raise InvalidRequest("The requirement is not valid, or is too old. Repeat the request that gave it.")
     else:
-        asked = browser.requirement(purpose or "login") if has_request_context() else None
-    purpose = asked.purpose if asked else purpose or "login"
+        asked = browser.requirement("login" if purpose is None else purpose)
+    purpose = asked.purpose if asked else "login" if purpose is None else purpose
     fixed = fixed_identifier(state, asked)
     if fixed is not None:
         if identifier is not None and identifiers.parse(identifier).value != fixed:
@@ -112,26 +112,32 @@ def forget(purpose: str | None = None) -> None:
 
 def revoke(identifier: str) -> None:
     state = current_state()
-    state.trust.clear()
-    state.service.revoke(identifier)
-    state.trust.clear()
+    try:
+        state.service.revoke(identifier)
+    finally:
+        state.trust.clear()
+    if has_request_context():
+        browser.passed().clear()
 
 
 def fixed_identifier(state: State, asked: Requirement | None) -> str | None:
     """The identifier that the client cannot choose, in canonical form; ``None`` where it may."""
     if asked is not None and asked.identifier is not None:
         return asked.identifier
-    own = guard.fixed_identifier(state)
-    return None if own is None else identifiers.parse(own).value
+    return guard.fixed_identifier(state)
+
+
+def own_purpose(purpose: str | None) -> str:
+    """What the session's challenge is for, where the client does not say: ``login``, or else the only one there is."""
+    handles = browser.recall_all("challenge") if has_request_context() else {}
+    if purpose is None and "login" not in handles and len(handles) == 1:
+        return next(iter(handles))
+    return "login" if purpose is None else purpose
 
 
 def _own_handle(purpose: str | None) -> str:
-    """The session's handle for a purpose; without one for ``login``, or else the only one there is."""
-    handles = browser.recall_all("challenge") if has_request_context() else {}
-    if purpose is None and "login" not in handles and len(handles) == 1:
-        return next(iter(handles.values()))
-    handle = handles.get(purpose or "login")
-    if not isinstance(handle, str):
+    handle = browser.recall("challenge", own_purpose(purpose)) if has_request_context() else None
+    if handle is None:
         raise ChallengeRequired
     return handle
 

@@ -34,6 +34,9 @@ def client() -> Client:
 def remember(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] = session) -> None:
     """Keep a ``challenge``, ``proof``, ``requirement`` or ``next`` of a purpose in the session."""
     kept = _kept(session)
+    if kind == "next":
+        # One is enough, and two long ones would burst the cookie.
+        kept = kept | {kind: {}}
     session[_KEY] = kept | {kind: _table(kept, kind) | {purpose: value}}
 
 
@@ -65,8 +68,15 @@ def load_requirement(token: str | None) -> Requirement | None:
 
 
 def admit(proof: Proof, token: str) -> None:
-    """After a verification: keep the proof, renew the session, and know this browser from now on."""
-    purpose = proof.purpose
+    """After a verification: keep the proof, renew the session, and know this browser from now on.
+
+    :raises StoreUnavailable: the session's earlier proof could not be ended.
+    """
+    purpose, state = proof.purpose, current_state()
+    earlier = state.service.tokens.load_proof(recall("proof", purpose))
+    if earlier is not None:
+        # Nobody could log it out any more, once the session has forgotten it.
+        state.end(earlier)
     for kind in ("challenge", "requirement"):
         drop(kind, purpose)
     remember("proof", purpose, token)

@@ -6,18 +6,20 @@ At once, in a background thread, or through the app's own queue; in each case th
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import Any
 
 from flask import Flask
+from jinja2 import Environment
 
 from . import identifiers
 from .background import Background
 from .channels import Channel, Ladder, Message, channels_from_settings, last_resort
-from .codes import display
 from .errors import DeliveryFailed, InvalidIdentifier, InvalidRequest
 from .identifiers import Identifier
-from .messages import render_message
+from .messages import message_templates, render_message
 from .models import Hooks
 from .settings import Purpose, Settings
 from .signals import code_sent, delivery_failed
@@ -41,6 +43,7 @@ class Courier:
         self._configured = channels_from_settings(app, settings)
         self._last_resort = last_resort(app, settings)
         self._background = Background(app)
+        self._templates: Environment | None = None
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
 
@@ -55,6 +58,10 @@ class Courier:
         """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
         kinds = {step.accepts for ladder in self.channels(purpose).values() for step in ladder}
         return (kinds.pop() or "both") if len(kinds) == 1 else "both"
+
+    def takes(self, purpose: Purpose) -> str:
+        """What an identifier may be: what the channels accept, or anything where a ``recipient_loader`` translates."""
+        return self.accepts(purpose) if self._hooks.recipient_loader is None else "both"
 
     def choose(self, wanted: str | None, purpose: Purpose, address: Identifier, only: Collection[str] = ()) -> str:
         """The channel that was asked for, else the first that takes this kind of address.
@@ -106,10 +113,12 @@ class Courier:
         except Exception:
             undo()
             raise
-        if recipient is None or vetoed:
-            return
         if self._hooks.dispatcher is not None:
-            self._dispatch(handle, recipient, undo)
+            # In the queue too, those who do not exist are there, and a broken queue fails for all.
+            nobody = recipient is None or vetoed
+            self._dispatch(replace(handle, pretend=nobody), message.recipient, undo)
+        elif recipient is None or vetoed:
+            return
         elif self._is_background():
             self._background.run(lambda: self._deliver(handle, message, undo))
         else:
@@ -127,7 +136,7 @@ class Courier:
         elif handle.expires_at <= self.clock():
             logger.warning("a delivery came after its code had expired and was dropped")
             self._tell(delivery_failed, handle)
-        else:
+        elif not handle.pretend:
             self._deliver(handle, self._render(handle, delivery[1]), undo=lambda: None)
 
     def _is_background(self) -> bool:
@@ -146,7 +155,10 @@ class Courier:
         self._fail(handle, undo)
 
     def _deliver(self, handle: Handle, message: Message, undo: Callable[[], None]) -> None:
+        kind = identifiers.kind(message.recipient)
         for channel in self._ladder(handle):
+            if channel.accepts not in (None, kind):
+                continue
             failure = _attempt(channel.deliver, message)
             if failure is None:
                 self._tell(code_sent, handle)
@@ -155,9 +167,9 @@ class Courier:
         self._fail(handle, undo)
 
     def _fail(self, handle: Handle, undo: Callable[[], None]) -> None:
-        undo()
         self._tell(delivery_failed, handle)
-        raise DeliveryFailed
+        undo()
+        raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self.clock())))
 
     def _all_channels(self) -> dict[str, Ladder]:
         own = {name: (channel,) for name, channel in self._hooks.channels.items()}
@@ -170,7 +182,11 @@ class Courier:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
 
     def _render(self, handle: Handle, recipient: str) -> Message:
+        if self._templates is None:
+            # Not before the first message: the app may still set its Jinja options while it is being made.
+            self._templates = message_templates(self._app)
         return render_message(
+            self._templates,
             code=handle.code,
             channel=handle.channel,
             recipient=recipient,
@@ -184,8 +200,8 @@ class Courier:
 
 def redact(text: str, message: Message) -> str:
     """``text`` on one line, without the code and the recipient: libraries like to quote what they could not send."""
-    for secret in (message.code, display(message.code), message.recipient):
-        text = text.replace(secret, "[redacted]")
+    code = r"[\s-]*".join(map(re.escape, message.code))
+    text = re.sub(f"{code}|{re.escape(message.recipient)}", "[redacted]", text, flags=re.IGNORECASE)
     return " ".join(text.split())[:500]
 
 

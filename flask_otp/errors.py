@@ -26,7 +26,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app, has_request_context, json, redirect, render_template, request
+from flask import current_app, has_request_context, json, redirect, render_template, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wrappers import Response
@@ -46,7 +46,8 @@ PAGE_HEADERS = {
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
+    # Not "no-referrer": with that, a browser's own form comes with "Origin: null", as if from anywhere.
+    "Referrer-Policy": "same-origin",
     "Vary": "Cookie",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -109,7 +110,14 @@ class OTPError(HTTPException):
 
     def as_page(self) -> Response:
         response = Response(
-            render_template("flask_otp/error.html", error=self), self.code, content_type="text/html; charset=utf-8"
+            render_template(
+                "flask_otp/error.html",
+                error=self,
+                site_name=current_app.config.get("OTP_SITE_NAME") or current_app.name,
+                start_url=url_for(f"{BLUEPRINT}.start"),
+            ),
+            self.code,
+            content_type="text/html; charset=utf-8",
         )
         response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
         return response
@@ -259,4 +267,7 @@ class StoreUnavailable(OTPError):
 
 def accepts_html() -> bool:
     """Whether the client is a browser: only one whose ``Accept`` names ``text/html`` is."""
-    return any(media == "text/html" and quality > 0 for media, quality in request.accept_mimetypes)
+    return any(
+        media.partition(";")[0].strip().lower() == "text/html" and quality > 0
+        for media, quality in request.accept_mimetypes
+    )

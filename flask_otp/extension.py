@@ -14,9 +14,10 @@ from werkzeug.local import LocalProxy
 from . import api, guard
 from .channels import channel_from_function
 from .delivery import Courier
-from .errors import BLUEPRINT, ConfigError
+from .errors import ConfigError
 from .keys import Keys
 from .limits import Limits
+from .misuse import check_guards
 from .models import Challenge, Hooks, Verification
 from .service import Service
 from .settings import Settings
@@ -217,7 +218,7 @@ class OTP:
         blueprint = self.blueprint
 
         def check() -> None:
-            guard.check_guards(app, current_state().settings.purposes)
+            check_guards(app, current_state().settings.purposes)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]
@@ -227,22 +228,26 @@ class OTP:
         app.before_request(check)
 
 
-def _secrets(app: Flask) -> list[str | bytes]:
+def _secrets(app: Flask) -> list[bytes]:
     secret = app.secret_key
     if not secret:
         raise ConfigError("SECRET_KEY is not set: codes and proofs are derived from it")
-    if len(secret) < _MIN_SECRET and not (app.debug or app.testing):
+    if len(_as_bytes(secret)) < _MIN_SECRET and not (app.debug or app.testing):
         raise ConfigError(f"SECRET_KEY is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()")
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
-    if not all(fallbacks):
-        raise ConfigError("SECRET_KEY_FALLBACKS holds an empty key")
-    return [secret, *fallbacks]
+    if not isinstance(fallbacks, (list, tuple)) or not all(key and isinstance(key, (str, bytes)) for key in fallbacks):
+        raise ConfigError("SECRET_KEY_FALLBACKS must be a list of keys, none of them empty")
+    return [_as_bytes(key) for key in (secret, *fallbacks)]
+
+
+def _as_bytes(key: str | bytes) -> bytes:
+    return key.encode() if isinstance(key, str) else key
 
 
 def _exempt_from_csrf(app: Flask, blueprint: Blueprint) -> None:
     """Our routes refuse cross-origin requests themselves, and API clients have no token for Flask-WTF to see."""
     csrf = app.extensions.get("csrf")
-    if csrf is not None and BLUEPRINT in app.blueprints and hasattr(csrf, "exempt"):
+    if csrf is not None and hasattr(csrf, "exempt"):
         csrf.exempt(blueprint)
 
 

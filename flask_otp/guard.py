@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial, wraps
 from typing import Any, TypeVar, overload
 
-from flask import Flask, Response, after_this_request, current_app, request, url_for
+from flask import Response, after_this_request, current_app, request, url_for
 from flask.views import View
 from werkzeug.routing import BuildError
 from werkzeug.urls import iri_to_uri
 
 from . import browser, identifiers
 from .errors import BLUEPRINT, ConfigError, VerificationRequired
-from .keys import context_digest
+from .keys import json_digest
+from .misuse import note_guard, note_guarded
 from .models import Verification
-from .settings import nearest, seconds
+from .settings import seconds
 from .state import State, current_state
 from .tokens import Proof, Requirement
 from .web import is_safe_path
@@ -29,13 +29,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 _LEEWAY = 60
 #: Seconds that the form may take after the guard refused.
 _REQUIREMENT_LIFE = 3600
-
-#: The functions and classes under ``@otp_required``: none of them may be a view itself.
-_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
-#: The purposes that guards ask for, checked when an app starts to serve.
-_purposes: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
-#: The endpoints that each ``protect`` leaves open.
-_exempt: weakref.WeakKeyDictionary[Callable[..., Any], frozenset[str]] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
@@ -66,13 +59,14 @@ def make_rule(
     for name, function in (("context", context), ("identifier", identifier)):
         if function is not None and not callable(function):
             raise ConfigError(f"otp_required: {name} must be a function, which is called at each request")
-    if isinstance(channels, str) or not isinstance(channels, Iterable) or not all(isinstance(n, str) for n in channels):
+    names = () if isinstance(channels, str) or not isinstance(channels, Iterable) else tuple(channels)
+    if channels != () and (not names or not all(isinstance(name, str) for name in names)):
         raise ConfigError(f'otp_required: channels must be a list of names, such as ("sms",), not {channels!r}')
     try:
         oldest = None if max_age is None else seconds(max_age)
     except ValueError as error:
         raise ConfigError(f"otp_required: max_age {error}, not {max_age!r}") from None
-    return Rule(purpose, oldest, tuple(channels), context, identifier, bool(once))
+    return Rule(purpose, oldest, names, context, identifier, bool(once))
 
 
 @overload
@@ -109,7 +103,7 @@ def otp_required(view: Callable[..., Any] | None = None, **options: Any) -> Any:
 def _guard(rule: Rule, view: Any) -> Any:
     if isinstance(view, type) and issubclass(view, View):
         view.decorators = [*view.decorators, partial(_guard, rule)]
-        _guarded.add(view)
+        note_guarded(view)
         return view
     if not callable(view):
         raise ConfigError("otp_required must be put on a view function or class")
@@ -121,8 +115,8 @@ def _guard(rule: Rule, view: Any) -> Any:
             return refusal
         return current_app.ensure_sync(view)(*args, **kwargs)
 
-    _guarded.update(_layers(view))
-    _purposes[guarded] = rule.purpose
+    note_guarded(view)
+    note_guard(guarded, rule.purpose)
     return guarded
 
 
@@ -140,12 +134,12 @@ def enforce(rule: Rule) -> Any:
     state = current_state()
     if rule.purpose not in state.settings.purposes:
         raise ConfigError(f"otp_required: the purpose {rule.purpose!r} is not in OTP_PURPOSES")
-    asked, facts = _asked(state, rule)
+    asked = _asked(state, rule)
     for proof in _proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
             browser.passed()[rule.purpose] = proof
             return None
-    error = _refusal(state, rule, replace(asked, facts=facts))
+    error = _refusal(state, rule, asked)
     answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
     if answer is None:
         raise error
@@ -165,8 +159,7 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
             return None
         return None if endpoint in exempt or _local(endpoint, blueprint) in exempt else enforce(rule)
 
-    _purposes[protect] = rule.purpose
-    _exempt[protect] = exempt
+    note_guard(protect, rule.purpose, exempt)
     return protect
 
 
@@ -175,7 +168,7 @@ def find_verification(purpose: str) -> Verification | None:
     state, passed = current_state(), browser.passed()
     if purpose not in passed:
         rule = Rule(purpose)
-        asked, _ = _asked(state, rule)
+        asked = _asked(state, rule)
         fitting = (p for p in _proofs(state, purpose) if _fits(state, p, rule, asked) and state.vouches(p))
         passed[purpose] = next(fitting, None)
     proof = passed[purpose]
@@ -194,30 +187,36 @@ def _proofs(state: State, purpose: str) -> Iterable[Proof]:
             yield proof
 
 
-def _asked(state: State, rule: Rule) -> tuple[Requirement, Any]:
-    context = rule.context() if rule.context is not None else None
-    identifier = rule.identifier() if rule.identifier is not None else fixed_identifier(state)
-    if rule.identifier is not None or identifier is not None:
-        identifier = identifiers.parse(identifier).value
-    expires_at = int(state.service.clock()) + _REQUIREMENT_LIFE
-    return Requirement(rule.purpose, context_digest(context), None, identifier, rule.channels, expires_at), context
+def _asked(state: State, rule: Rule) -> Requirement:
+    facts = rule.context() if rule.context is not None else None
+    return Requirement(
+        purpose=rule.purpose,
+        # A context that comes out as None is still one: a proof without context must not do for it.
+        context=b"" if rule.context is None else json_digest(facts),
+        facts=facts,
+        identifier=None if rule.identifier is None else identifiers.parse(rule.identifier()).value,
+        channels=rule.channels,
+        expires_at=int(state.service.clock()) + _REQUIREMENT_LIFE,
+    )
 
 
 def fixed_identifier(state: State) -> str | None:
     """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in."""
-    return state.hooks.identifier_loader() if state.hooks.identifier_loader is not None else None
+    own = None if state.hooks.identifier_loader is None else state.hooks.identifier_loader()
+    return None if own is None else identifiers.parse(own).value
 
 
 def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
-    age = state.service.clock() - proof.verified_at
+    now = state.service.clock()
+    identifier = asked.identifier if asked.identifier is not None else fixed_identifier(state)
     return (
         proof.purpose == rule.purpose
         and proof.context == asked.context
-        and (asked.identifier is None or proof.identifier == asked.identifier)
+        and identifier in (None, proof.identifier)
         and (not rule.channels or proof.channel in rule.channels)
-        and age >= -_LEEWAY
-        and (rule.max_age is None or age <= rule.max_age)
-        and proof.expires_at > state.service.clock()
+        and proof.verified_at <= now + _LEEWAY
+        and (rule.max_age is None or now - proof.verified_at <= rule.max_age)
+        and now < proof.expires_at
     )
 
 
@@ -263,34 +262,3 @@ def _local(endpoint: str, blueprint: str) -> str:
     """The endpoint as its blueprint calls it, whatever that is nested in; "" where it is another's."""
     before, _, name = endpoint.rpartition(".")
     return name if blueprint and (before == blueprint or before.endswith("." + blueprint)) else ""
-
-
-def check_guards(app: Flask, purposes: Iterable[str]) -> None:
-    """Refuse to serve an app whose guards do not guard.
-
-    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose; ``protect``
-        exempts what does not exist.
-    """
-    known, endpoints = set(purposes), list(app.view_functions)
-    hooks = [
-        (f"protect({name or app.name})", hook) for name, funcs in app.before_request_funcs.items() for hook in funcs
-    ]
-    for where, function in [*app.view_functions.items(), *hooks]:
-        layers = list(_layers(function))
-        view_class = getattr(function, "view_class", None)
-        if function in _guarded or (view_class in _guarded and not any(layer in _purposes for layer in layers)):
-            raise ConfigError(f"@otp_required stands above the route of {where!r}: put it under @app.route")
-        for layer in (*layers, *(vars(view_class).values() if view_class else ())):
-            purpose = _purposes.get(layer) if callable(layer) else None
-            if purpose is not None and purpose not in known:
-                raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES")
-        for name in _exempt.get(function, ()):
-            if not any(name in (endpoint, endpoint.rpartition(".")[2]) for endpoint in endpoints):
-                raise ConfigError(f"{where}: there is no endpoint {name!r} to exempt: {nearest(name, endpoints)}")
-
-
-def _layers(function: Any) -> Iterable[Any]:
-    """The function, and what its decorators wrap."""
-    while function is not None:
-        yield function
-        function = getattr(function, "__wrapped__", None)

@@ -23,6 +23,11 @@ except ImportError:  # the extra "phone" is not installed
 logger = logging.getLogger("flask_otp")
 
 MAX_LENGTH = 254
+_WANTED = {
+    "email": "Please enter a valid e-mail address.",
+    "phone": "Please enter a valid phone number with its country code.",
+    "both": "Please enter a valid e-mail address or phone number.",
+}
 _PHONE = re.compile(r"\+[0-9][0-9 ().\-/]{5,30}")
 
 
@@ -37,18 +42,21 @@ class Identifier:
         return f"<Identifier {mask(self.value)}>"
 
 
-def parse(text: object) -> Identifier:
+def parse(text: object, accepts: str = "both") -> Identifier:
     """The canonical form of what a person typed.
 
+    :param accepts: what is wanted: ``"email"``, ``"phone"`` or ``"both"``.
     :raises InvalidIdentifier: it is neither one e-mail address nor one phone number with its country code.
     """
     if not isinstance(text, str) or len(text) > 4 * MAX_LENGTH:
-        raise InvalidIdentifier
-    # The spaces around are a slip of the hand; a line break is an attempt at a mail header.
+        raise InvalidIdentifier(_WANTED[accepts])
+    # The spaces around are a slip of the hand; a line break would be an attempt at a mail header.
     text = text.strip(" \t\u00a0\u3000")
-    if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in text):
-        raise InvalidIdentifier
-    return Identifier(_email(text), "email") if "@" in text else Identifier(_phone(text), "phone")
+    if "@" in text:
+        return Identifier(_email(text), "email")
+    if accepts == "email":
+        raise InvalidIdentifier(_WANTED[accepts])
+    return Identifier(_phone(text), "phone")
 
 
 def _email(text: str) -> str:
@@ -57,10 +65,10 @@ def _email(text: str) -> str:
             text, check_deliverability=False, allow_smtputf8=False, allow_quoted_local=False, allow_domain_literal=False
         )
     except EmailNotValidError:
-        raise InvalidIdentifier("Please enter a valid e-mail address.") from None
+        raise InvalidIdentifier(_WANTED["email"]) from None
     address = (valid.ascii_email or "").lower()
     if not address or len(address) > MAX_LENGTH:
-        raise InvalidIdentifier("Please enter a valid e-mail address.")
+        raise InvalidIdentifier(_WANTED["email"])
     return address
 
 
@@ -74,10 +82,10 @@ def _phone(text: str) -> str:
     try:
         number = phonenumbers.parse(text, None)
     except phonenumbers.NumberParseException:
-        raise InvalidIdentifier("Please enter a valid phone number with its country code.") from None
+        raise InvalidIdentifier(_WANTED["phone"]) from None
     premium = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
     if number.extension or not phonenumbers.is_valid_number(number) or phonenumbers.number_type(number) in premium:
-        raise InvalidIdentifier("Please enter a valid phone number with its country code.")
+        raise InvalidIdentifier(_WANTED["phone"])
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
@@ -89,6 +97,11 @@ def in_countries(phone: str, countries: Collection[str]) -> bool:
         return phonenumbers.region_code_for_number(phonenumbers.parse(phone, None)) in countries
     except phonenumbers.NumberParseException:
         return False
+
+
+def kind(recipient: str) -> str:
+    """``"email"``, ``"phone"``, or ``"other"`` for what only some channel understands."""
+    return "phone" if recipient.startswith("+") else "email" if "@" in recipient[1:] else "other"
 
 
 def mask(address: str) -> str:

@@ -24,8 +24,8 @@ _PADDING = 32
 class Keys:
     """The keys derived from one secret, for one app (its ``namespace``)."""
 
-    def __init__(self, secret: str | bytes, namespace: str) -> None:
-        self._secret = secret.encode() if isinstance(secret, str) else secret
+    def __init__(self, secret: bytes, namespace: str) -> None:
+        self._secret = secret
         self._namespace = namespace
 
     def __repr__(self) -> str:
@@ -88,12 +88,15 @@ class Keys:
 
 
 def context_digest(context: Any) -> bytes:
-    """A JSON value as 32 bytes, the same for equal values only: ``True`` is not ``1``. ``None``, no context, is empty.
+    """The digest of what a code is bound to; ``None``, no context, is empty."""
+    return b"" if context is None else json_digest(context)
+
+
+def json_digest(context: Any) -> bytes:
+    """A JSON value as 32 bytes, the same for equal values only: ``True`` is not ``1``.
 
     :raises ValueError: it is no JSON value, a key of an object is no string, or it is too long.
     """
-    if context is None:
-        return b""
     _check_json(context)
     text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False)
     if len(text) > MAX_CONTEXT:

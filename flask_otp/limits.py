@@ -12,17 +12,18 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 from math import ceil
+from operator import attrgetter
 from threading import Lock
 from typing import Any
 
 from limits import RateLimitItem
 from limits.errors import StorageError
-from limits.storage import storage_from_string
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from .errors import RateLimited, StoreUnavailable
 from .settings import Settings
-from .stores.redis import SCHEMES, client_options, client_uri
+from .stores.redis import SCHEMES, connect
 
 logger = logging.getLogger("flask_otp")
 
@@ -63,40 +64,44 @@ class Limits:
 
     def count_failure(self) -> bool:
         """Count a wrong code, wherever it was. True for the one that passes ``OTP_SURGE_LIMIT``."""
-        before = self.is_surge()
-        hits = [self._ask("hit", item, *self._ids("surge", "site")) for item in self._settings.surge_limit]
-        self._surge_checked = (time.monotonic(), not all(hits))
-        return not before and not all(hits)
+        counts = [
+            (self._ask("storage.incr", self._surge_key(item), item.get_expiry()), item)
+            for item in self._settings.surge_limit
+        ]
+        self._surge_checked = (time.monotonic(), any(count > item.amount for count, item in counts))
+        return any(count == item.amount + 1 for count, item in counts)
 
     def is_surge(self) -> bool:
         """Whether failures are above ``OTP_SURGE_LIMIT``; asked once a second at most in each process."""
         checked_at, surge = self._surge_checked
         if time.monotonic() - checked_at >= 1:
-            tests = [self._ask("test", item, *self._ids("surge", "site")) for item in self._settings.surge_limit]
-            surge = not all(tests)
+            surge = any(
+                self._ask("storage.get", self._surge_key(item)) > item.amount for item in self._settings.surge_limit
+            )
             self._surge_checked = (time.monotonic(), surge)
         return surge
+
+    def _surge_key(self, item: RateLimitItem) -> str:
+        return item.key_for(*self._ids("surge", "site"))
 
     def _count(self, rule: str, items: Sequence[RateLimitItem], key: str) -> None:
         ids = self._ids(rule, key)
         for item in items:
             if not self._ask("hit", item, *ids):
-                reset_time = self._ask("get_window_stats", item, *ids).reset_time
+                stats = self._ask("get_window_stats", item, *ids)
                 logger.warning("the %s limit of %s is reached", rule, item)
-                raise RateLimited(retry_after=max(1, ceil(reset_time - time.time())))
+                raise RateLimited(retry_after=max(1, ceil(stats.reset_time - time.time())))
 
     def _ids(self, rule: str, key: str) -> tuple[str, ...]:
         return "flask_otp", self._settings.key_prefix, rule, key
 
-    def _ask(self, question: str, item: RateLimitItem, *ids: str) -> Any:
+    def _ask(self, question: str, *args: Any) -> Any:
         limiter = self._limiter()
         failures: Any = limiter.storage.base_exceptions
-        expected = (
-            (*failures, StorageError, OSError) if isinstance(failures, tuple) else (failures, StorageError, OSError)
-        )
+        failures = failures if isinstance(failures, tuple) else (failures,)
         try:
-            return getattr(limiter, question)(item, *ids)
-        except expected as error:
+            return attrgetter(question)(limiter)(*args)
+        except (*failures, StorageError, OSError) as error:
             raise StoreUnavailable from error
 
     def _limiter(self) -> RateLimiter:
@@ -113,13 +118,9 @@ class Limits:
 def _storage(settings: Settings) -> Any:
     uri = settings.storage_uri
     if uri.partition("://")[0] not in SCHEMES:
-        return storage_from_string("memory://")
-    uri = client_uri(uri)
-    return storage_from_string(
-        f"redis+{uri}" if uri.startswith("unix:") else uri,
-        key_prefix=f"{settings.key_prefix}:limits",
-        **client_options(settings.storage_options),
-    )
+        return MemoryStorage()
+    pool = connect(uri, settings.storage_options).connection_pool
+    return RedisStorage("redis://", connection_pool=pool, key_prefix=f"{settings.key_prefix}:limits")
 
 
 def network_of(address: str | None) -> str:

@@ -9,13 +9,22 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from flask import current_app
+from flask import Flask
+from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from .channels.base import Message
 from .codes import display
+from .identifiers import kind
+
+
+def message_templates(app: Flask) -> Environment:
+    """The app's own Jinja environment, and ours behind it, since the blueprint may not be mounted."""
+    loaders = [loader for loader in (app.jinja_env.loader,) if loader is not None]
+    return app.jinja_env.overlay(loader=ChoiceLoader([*loaders, PackageLoader("flask_otp")]))
 
 
 def render_message(
+    templates: Environment,
     *,
     code: str,
     channel: str,
@@ -26,21 +35,21 @@ def render_message(
     site_name: str,
     base_url: str | None,
 ) -> Message:
-    """Render the message in the app's own Jinja environment. Needs an app context, but no request."""
+    """Render the message from ``templates``, which :func:`message_templates` makes. Needs no request."""
     words = {
         "code": display(code),
         "site_name": site_name,
         "purpose": purpose,
-        "minutes": max(1, expires_in // 60),
+        "minutes": expires_in // 60,
         "facts": facts if isinstance(facts, dict) else None,
         "origin_host": urlsplit(base_url).hostname if base_url else None,
     }
 
     def render(name: str) -> str:
         # Not flask.render_template: the app's context processors may want a request, which a worker does not have.
-        return current_app.jinja_env.get_template(f"flask_otp/{name}").render(words).strip()
+        return templates.get_template(f"flask_otp/{name}").render(words).strip()
 
-    is_email = "@" in recipient
+    is_email = kind(recipient) == "email"
     return Message(
         channel=channel,
         recipient=recipient,

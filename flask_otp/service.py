@@ -74,7 +74,7 @@ class Service:
         :raises OTPError: see :meth:`flask_otp.OTP.send`.
         """
         rules = self.purpose(purpose)
-        address = identifiers.parse(identifier)
+        address = identifiers.parse(identifier, self.courier.takes(rules))
         channel = self.courier.choose(channel, rules, address, channels)
         if client.network is not None:
             self.limits.count_send(client.network)
@@ -107,7 +107,7 @@ class Service:
         handle = self.tokens.load_handle(token)
         if client.network is not None:
             self.limits.count_send(client.network)
-        if handle is None or handle.purpose != (purpose or handle.purpose):
+        if handle is None or purpose not in (None, handle.purpose):
             raise ChallengeRequired
         policy = self._policies.get(handle.purpose)
         if policy is None:
@@ -186,7 +186,7 @@ class Service:
         if (
             rules is None
             or typed is None
-            or handle.purpose != (purpose or handle.purpose)
+            or purpose not in (None, handle.purpose)
             or handle.context != (handle.context if context is None else context)
             or handle.identifier != (handle.identifier if identifier is None else identifiers.parse(identifier).value)
         ):

@@ -67,7 +67,10 @@ def _integer(least: int, most: int) -> Callable[[object], int]:
 
 def _limits(value: object) -> tuple[RateLimitItem, ...]:
     try:
-        items = tuple(parse_many(value)) if isinstance(value, str) else ()
+        # "5/0 hours" would be read as five an hour.
+        items = (
+            tuple(parse_many(value)) if isinstance(value, str) and not re.search(r"[/r]\s*0+\s*[a-z]", value) else ()
+        )
     except ValueError:
         items = ()
     if not items or any(item.amount < 1 for item in items):
@@ -81,6 +84,10 @@ def _rates(value: object) -> tuple[Rate, ...]:
 
 def _optional_limits(value: object) -> tuple[RateLimitItem, ...]:
     return () if value is None else _limits(value)
+
+
+def _storage_uri(value: object) -> str:
+    return "memory://" if value is None else _text(r"[a-z+]+://\S*", "redis://host:6379")(value)
 
 
 def _choice(*words: str) -> Callable[[object], str]:
@@ -112,7 +119,9 @@ def _base_url(value: object) -> str | None:
         return None
     if not isinstance(value, str) or not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/?", value):
         raise ValueError('must be an origin such as "https://example.com"')
-    return value.rstrip("/").lower()
+    origin = value.rstrip("/").lower()
+    # As a browser writes it: without the port that goes without saying.
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
 def _names(value: object) -> tuple[str, ...]:
@@ -146,8 +155,16 @@ def _site_name(value: object) -> str | None:
     return value
 
 
-def _key(default: object, parse: Callable[[object], Any]) -> Any:
-    return field(metadata={"default": default, "parse": parse})
+def _purposes(value: object) -> dict[str, Any]:
+    purposes = _mapping(value)
+    if not purposes:
+        raise ValueError("must name a purpose at least")
+    return purposes
+
+
+def _key(default: object, parse: Callable[[object], Any], *, secret: bool = False) -> Any:
+    """One key. The value of a ``secret`` one may hold a password, so that no error quotes it."""
+    return field(metadata={"default": default, "parse": parse, "secret": secret})
 
 
 @dataclass(frozen=True)
@@ -182,21 +199,19 @@ class Purpose:
 class Settings:
     """The app's settings. ``purposes`` holds the merged settings of each purpose."""
 
-    storage_uri: str = _key(
-        None, lambda value: "memory://" if value is None else _text(r"\S+", "redis://host:6379")(value)
-    )
-    storage_options: dict[str, Any] = _key({}, _mapping)
+    storage_uri: str = _key(None, _storage_uri, secret=True)
+    storage_options: dict[str, Any] = _key({}, _mapping, secret=True)
     key_prefix: str = _key("otp", _text(r"[A-Za-z][A-Za-z0-9_]{0,31}", "otp"))
     surge_limit: tuple[RateLimitItem, ...] = _key("100/hour", _limits)
     ip_send_limit: tuple[RateLimitItem, ...] = _key("20/minute;300/hour", _optional_limits)
     ip_verify_limit: tuple[RateLimitItem, ...] = _key("60/minute", _optional_limits)
     channel_budget: dict[str, tuple[RateLimitItem, ...]] = _key({}, _budgets)
-    channels: dict[str, Any] | None = _key(None, lambda value: None if value is None else _mapping(value))
+    channels: dict[str, Any] | None = _key(None, lambda value: None if value is None else _mapping(value), secret=True)
     sms_countries: frozenset[str] = _key((), _countries)
     email_service: str | None = _key(None, lambda value: None if value is None else _text(r"\S+", "gmail")(value))
     email_timeout: int = _key("10s", _duration(1, 60))
     delivery: str = _key("auto", _choice("auto", "inline", "background"))
-    purposes: dict[str, Purpose] = _key({"login": {}}, _mapping)
+    purposes: dict[str, Purpose] = _key({"login": {}}, _purposes)
     revocation_lag: int = _key("0s", _duration(0, 3600))
     base_url: str | None = _key(None, _base_url)
     url_prefix: str = _key("/otp", _text(r"(/[A-Za-z0-9._~-]+)+", "/otp"))
@@ -240,7 +255,8 @@ def _read(config: Mapping[str, Any], item: Any) -> Any:
     try:
         return item.metadata["parse"](config.get(key, item.metadata["default"]))
     except ValueError as error:
-        raise ConfigError(f"{key} {error}, not {config.get(key)!r}") from None
+        given = "" if item.metadata["secret"] else f", not {config.get(key)!r}"
+        raise ConfigError(f"{key} {error}{given}") from None
 
 
 def _refuse_unknown(config: Mapping[str, Any]) -> None:

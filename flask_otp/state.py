@@ -23,24 +23,24 @@ class Trust:
         self._lag = lag
         self._lock = Lock()
         self._until: dict[bytes, float] = {}
+        #: How often something was ended: an answer from before the last end is not remembered.
+        self.ends = 0
 
     def holds(self, proof: Proof, now: float) -> bool:
         return self._lag > 0 and now < self._until.get(proof.proof_id, 0) <= now + self._lag
 
-    def remember(self, proof: Proof, now: float) -> None:
-        if self._lag == 0:
-            return
+    def remember(self, proof: Proof, now: float, ends: int) -> None:
         with self._lock:
+            if self._lag == 0 or ends != self.ends:
+                return
             if len(self._until) >= _TRUSTED:
                 self._until.clear()
             self._until[proof.proof_id] = now + self._lag
 
-    def forget(self, proof: Proof) -> None:
-        with self._lock:
-            self._until.pop(proof.proof_id, None)
-
     def clear(self) -> None:
+        """Something was ended: ask the store about everything anew."""
         with self._lock:
+            self.ends += 1
             self._until.clear()
 
 
@@ -58,18 +58,21 @@ class State:
 
     def vouches(self, proof: Proof) -> bool:
         """Whether the proof is still good, as the store says it, or said it within the lag."""
-        now = self.service.clock()
+        now, ends = self.service.clock(), self.trust.ends
         if self.trust.holds(proof, now):
             return True
         if not self.service.store.holds(proof.subject, proof.proof_id, int(now)):
             return False
-        self.trust.remember(proof, now)
+        self.trust.remember(proof, now, ends)
         return True
 
     def end(self, proof: Proof) -> bool:
         """End the proof. True for the one caller that ended it."""
-        self.trust.forget(proof)
-        return self.service.store.spend(proof.subject, proof.proof_id, int(self.service.clock()))
+        try:
+            return self.service.store.spend(proof.subject, proof.proof_id, int(self.service.clock()))
+        finally:
+            # Also when the answer was lost: it may be ended all the same.
+            self.trust.clear()
 
 
 def current_state() -> State:

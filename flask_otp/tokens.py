@@ -91,6 +91,9 @@ class Requirement:
     channels: tuple[str, ...]
     expires_at: int
 
+    def __repr__(self) -> str:
+        return f"<Requirement {self.purpose}>"
+
 
 @dataclass(frozen=True)
 class Known:
@@ -213,6 +216,8 @@ class Tokens:
                 return build(keys, serializer.loads(token))
             except BadData:
                 continue
+            except (ValueError, TypeError, LookupError):
+                return None  # ours, but of a version with another layout
         return None
 
 

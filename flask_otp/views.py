@@ -44,6 +44,7 @@ def create_blueprint() -> Blueprint:
     blueprint.add_url_rule("/verify", "verify", verify, methods=["POST"])
     blueprint.add_url_rule("/resend", "resend", resend, methods=["POST"])
     blueprint.add_url_rule("/logout", "logout", logout, methods=["POST"])
+    blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
     blueprint.add_url_rule("/<path:rest>", "unknown", unknown, methods=_METHODS)
     return blueprint
 
@@ -63,17 +64,21 @@ def start() -> Answer:
 def send() -> Answer:
     body = read_body("identifier", "email", "phone", "channel", "purpose", "requirement", "next")
     named = [name for name in ("identifier", "email", "phone") if name in body]
-    if len(named) > 1:
-        raise InvalidIdentifier("Give one of identifier, email and phone.")
     identifier = body[named[0]] if named else None
     purpose = body.get("purpose")
     try:
+        if len(named) > 1:
+            raise InvalidIdentifier("Give one of identifier, email and phone.")
         challenge = api.send_as_asked(identifier, body.get("channel") or None, purpose, body.get("requirement"))
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
         return _start_page(
-            current_state(), purpose or "login", error=error, identifier=identifier or "", channel=body.get("channel")
+            current_state(),
+            "login" if purpose is None else purpose,
+            error=error,
+            identifier=identifier or "",
+            channel=body.get("channel"),
         )
     if is_safe_path(body.get("next", "")):
         browser.remember("next", challenge.purpose, body["next"])
@@ -100,11 +105,11 @@ def verify() -> Answer:
     except ChallengeRequired:
         if not wants_html():
             raise
-        return redirect(_url("start", purpose or "login"), 303)
+        return redirect(_url("start", api.own_purpose(purpose)), 303)
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
-        return _code_page(current_state(), purpose or "login", error=error)
+        return _code_page(current_state(), api.own_purpose(purpose), error=error)
     return _verified_answer(verification)
 
 
@@ -116,24 +121,23 @@ def resend() -> Answer:
     except ChallengeRequired as error:
         if not wants_html():
             raise
-        return _start_page(current_state(), purpose or "login", error=error)
+        return _start_page(current_state(), api.own_purpose(purpose), error=error)
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
-        return _code_page(current_state(), purpose or "login", error=error)
+        return _code_page(current_state(), api.own_purpose(purpose), error=error)
     return _challenge_answer(challenge)
 
 
 def logout() -> Answer:
-    if request.content_length:
-        read_body()
+    read_body()
     api.forget()
     if wants_html():
         return redirect(current_state().settings.default_next, 303)
     return Response(status=204)
 
 
-def unknown(rest: str) -> Answer:
+def unknown(rest: str = "") -> Answer:
     """What is not ours, answered in our manner. Known paths come here with a method they do not have."""
     if rest in _ROUTES:
         raise MethodNotAllowed(_ROUTES[rest].split(", "))

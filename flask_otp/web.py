@@ -13,7 +13,7 @@ from .errors import CrossOrigin, InvalidRequest, accepts_html
 
 MAX_BODY = 4096
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
-_SAFE_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]{0,2047}")
+_SAFE_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]{0,1023}")
 
 
 def is_safe_path(path: str) -> bool:
@@ -58,11 +58,13 @@ def read_body(*names: str) -> dict[str, str]:
     :raises RequestEntityTooLarge: over 4 KiB.
     :raises UnsupportedMediaType: neither ``application/json`` nor a form.
     """
-    if (request.content_length or 0) > MAX_BODY:
+    request.max_content_length = request.max_form_memory_size = MAX_BODY + 1
+    # Read whole before it is parsed: without a Content-Length, Werkzeug would cut a long body and parse the rest.
+    if len(request.get_data()) > MAX_BODY:
         raise RequestEntityTooLarge
-    request.max_content_length = MAX_BODY
-    request.max_form_memory_size = MAX_BODY
-    if request.mimetype == "application/json":
+    if not request.mimetype and not request.content_length:
+        pairs = []
+    elif request.mimetype == "application/json":
         pairs = _json_pairs(request.get_data())
     elif request.mimetype in _FORMS:
         if request.files:

@@ -13,7 +13,9 @@ import threading
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from email.utils import make_msgid
+from email.charset import QP, Charset
+from email.mime.text import MIMEText
+from email.utils import make_msgid, parseaddr, quote
 from types import TracebackType
 from typing import Any
 
@@ -47,10 +49,12 @@ def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:
     if service is not None:
         if service not in SERVICES:
             raise ConfigError(f"OTP_EMAIL_SERVICE: unknown service {service!r}; known are {', '.join(SERVICES)}")
+        own_tls = config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")
         for key, value in SERVICES[service].items():
-            config.setdefault(key, value)
-        if "@" in str(config.get("MAIL_USERNAME")):
-            config.setdefault("MAIL_DEFAULT_SENDER", config["MAIL_USERNAME"])
+            if config.get(key) is None and not (own_tls and key != "MAIL_SERVER"):
+                config[key] = value
+    if config.get("MAIL_DEFAULT_SENDER") is None and "@" in str(config.get("MAIL_USERNAME")):
+        config["MAIL_DEFAULT_SENDER"] = config["MAIL_USERNAME"]
     if config.get("MAIL_USE_TLS") and config.get("MAIL_USE_SSL"):
         raise ConfigError(
             "MAIL_USE_TLS and MAIL_USE_SSL contradict each other: the first upgrades a plain connection, the second "
@@ -76,16 +80,19 @@ class EmailChannel(Channel):
         :raises Exception: what smtplib or ssl raised.
         """
         mail = _mail(message)
-        connection = _VerifiedConnection(Mail().init_mail(self._app.config, False, self._app.testing), self._timeout)
+        settings = Mail().init_mail(self._app.config, False, self._app.testing)
+        settings.max_emails = None
+        connection = _VerifiedConnection(settings, self._timeout)
         done: Future[None] = Future()
 
         def run() -> None:
             try:
                 with self._app.app_context(), connection:
                     connection.send(mail)
-                done.set_result(None)
             except BaseException as error:
                 done.set_exception(error)
+            else:
+                done.set_result(None)
 
         # A socket's time-out is for one read, so a server that drips would hold us for as long as it likes.
         threading.Thread(target=run, name="flask_otp-email", daemon=True).start()
@@ -96,11 +103,14 @@ class EmailChannel(Channel):
             raise TimeoutError("the mail server took too long") from None
 
 
-def _mail(message: Message) -> MailMessage:
-    sender = current_app.config.get("MAIL_DEFAULT_SENDER") or current_app.config.get("MAIL_USERNAME")
+def _mail(message: Message) -> _Mail:
+    sender = current_app.config.get("MAIL_DEFAULT_SENDER")
     if not sender:
         raise ConfigError("MAIL_DEFAULT_SENDER is not set: an e-mail needs a sender")
-    mail = MailMessage(
+    if isinstance(sender, (tuple, list)):
+        # Quoted, not encoded: Flask-Mail encodes it again.
+        sender = f'"{quote(sender[0])}" <{sender[1]}>'
+    mail = _Mail(
         subject=message.subject,
         recipients=[message.recipient],
         body=message.text,
@@ -108,10 +118,17 @@ def _mail(message: Message) -> MailMessage:
         sender=sender,
         extra_headers={"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"},
     )
-    address = sender[1] if isinstance(sender, tuple) else str(sender)
     # The sender's domain, not this machine's name, which differs from worker to worker and counts against the mail.
-    mail.msgId = make_msgid(domain=address.rpartition("@")[2].rstrip(">") or None)
+    mail.msgId = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
     return mail
+
+
+class _Mail(MailMessage):
+    def _mimetext(self, text: str | None, subtype: str = "plain") -> MIMEText:
+        # Flask-Mail sends the text as it is, and servers refuse its long lines (RFC 5321 4.5.3.1.6).
+        charset = Charset("utf-8")
+        charset.body_encoding = QP
+        return MIMEText(text or "", subtype, charset)  # type: ignore[arg-type]
 
 
 class _VerifiedConnection(Connection):
@@ -145,10 +162,10 @@ class _VerifiedConnection(Connection):
     ) -> None:
         if self.host is None:
             return
-        # QUIT is a courtesy: the server has accepted the message by now, and after a failure the cause must stay.
+        # QUIT is a courtesy, so its answer is not waited for: the message is accepted by now, or has failed already.
         if error is None:
             with contextlib.suppress(smtplib.SMTPException, OSError):
-                self.host.quit()
+                self.host.putcmd("quit")
         self.host.close()
 
     def _tls_context(self) -> ssl.SSLContext:

@@ -16,10 +16,10 @@ def store_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
 
     :raises ConfigError: the scheme is unknown, or the options do not fit it.
     """
-    scheme, separator, _ = uri.partition("://")
-    if not separator or scheme not in _FACTORIES:
-        # A URI may hold a password, so it is not quoted whole.
-        raise ConfigError(f"OTP_STORAGE_URI: unknown scheme {scheme!r}; known are {', '.join(_FACTORIES)}")
+    scheme = uri.partition("://")[0]
+    if scheme not in _FACTORIES:
+        # A URI may hold a password, at the wrong place too, so no part of it is quoted.
+        raise ConfigError(f"OTP_STORAGE_URI must begin with one of {', '.join(f'{name}://' for name in _FACTORIES)}")
     return _FACTORIES[scheme](uri, prefix, options)
 
 

@@ -7,7 +7,6 @@ counts: the attempt is charged and the limits are checked in the same step, and 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -15,7 +14,7 @@ from enum import Enum
 KNOWN_FOR = 180 * 86400
 
 #: Pairs of how many events, and in how many seconds.
-Rates = Sequence[tuple[int, int]]
+Rates = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -69,9 +68,13 @@ class Opened:
     expires_at: int = 0
     ready_at: int = 0
     retry_after: int = 0
-    #: The lane that the message was counted on, and whether it is a known browser's: for :meth:`Store.discard`.
-    lane: bytes = b""
+    #: Whether the client is a known browser, and so on its own lane.
     known: bool = False
+    #: For :meth:`Store.discard`: the lane that the message was counted on, and when the windows end, the lane's and the
+    #: subject's, in which it was.
+    lane: bytes = b""
+    lane_ends: tuple[int, ...] = ()
+    subject_ends: tuple[int, ...] = ()
 
 
 class Redemption(Enum):

@@ -45,11 +45,15 @@ local function wait_for(windows, rates, now)
   return wait
 end
 
+-- Answers when the windows end, which tells them from later ones.
 local function count(windows, rates, now)
+  local ends = {}
   for i, rate in ipairs(rates) do
     if not windows[i] or windows[i][2] <= now then windows[i] = {0, now + rate[2]} end
     windows[i][1] = windows[i][1] + 1
+    ends[i] = windows[i][2]
   end
+  return ends
 end
 
 -- Whose failure budget a challenge is on: its known lane's, or the subject's.

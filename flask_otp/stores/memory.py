@@ -61,7 +61,7 @@ class MemoryStore(Store):
         )
 
     def discard(self, subject: bytes, opened: Opened, now: int) -> None:
-        self._change(subject, now, lambda record: verbs.discard(record, opened, now))
+        self._change(subject, now, lambda record: verbs.discard(record, opened))
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
         self._change(subject, now, lambda record: record.challenges.pop(challenge_id, None))
@@ -128,7 +128,7 @@ def _unpack(packed: bytes) -> Record:
 
 def from_uri(uri: str, prefix: str, options: dict[str, Any]) -> MemoryStore:
     if uri != "memory://":
-        raise ConfigError(f"OTP_STORAGE_URI: {uri!r} must be just 'memory://'")
+        raise ConfigError("OTP_STORAGE_URI: for the memory store it is just 'memory://'")
     try:
         return MemoryStore(**options)
     except TypeError:

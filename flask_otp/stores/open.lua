@@ -1,5 +1,6 @@
 -- ARGV: policy, now, resend, challenge id, lane, holder, known lane, known since (ms), surge
--- Answers {outcome, id, strong, fresh, expires at, ready at, retry after, lane, known}
+-- Answers {outcome, id, strong, fresh, expires at, ready at, retry after, known, lane,
+-- ends of the windows counted on (JSON)}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
 local policy, now, resend = cjson.decode(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
 local asked, network, holder, known_lane = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
@@ -14,11 +15,15 @@ local lane_id = known and known_lane or network
 local lane = state.l[lane_id] or {r = 0, s = {}, f = {}}
 local budget_wait = wait_for((known and lane or state).f, policy.failure_budget, now)
 
+-- The newest, if a holder has several.
 local found = nil
 for id, live in pairs(state.c) do
   local mine = live.h ~= '' and live.h == holder
   if resend then mine = id == asked end
-  if mine and live.a < policy.max_attempts and not outbid(state, live, policy, now) then found = id end
+  if mine and live.a < policy.max_attempts and not outbid(state, live, policy, now) then
+    local best = state.c[found or '']
+    if not best or live.e > best.e or (live.e == best.e and id > found) then found = id end
+  end
 end
 if resend and not found then return {GONE} end
 
@@ -30,10 +35,11 @@ if wait > 0 and not (found and cooling > 0 and not resend) then
   return {WAIT, '', 0, 0, 0, 0, wait}
 end
 
+local counted = {{}, {}}
 if wait == 0 then
   lane.r = now + policy.cooldown
-  count(lane.s, policy.send_limit, now)
-  if not known then count(state.s, policy.recipient_limit, now) end
+  counted[1] = count(lane.s, policy.send_limit, now)
+  if not known then counted[2] = count(state.s, policy.recipient_limit, now) end
   state.l[lane_id] = lane
 end
 if not found then
@@ -43,5 +49,6 @@ end
 save(state, now)
 local live = state.c[found or asked]
 return {
-  wait > 0 and QUIET or SEND, found or asked, live.s, found and 0 or 1, live.e, lane.r, 0, lane_id, known and 1 or 0
+  wait > 0 and QUIET or SEND, found or asked, live.s, found and 0 or 1, live.e, lane.r, 0, known and 1 or 0, lane_id,
+  cjson.encode(counted)
 }

@@ -7,6 +7,7 @@ store does the same in Lua; one suite keeps the two alike.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from .base import KNOWN_FOR, Asking, Opened, Opening, Policy, Rates, Redeemed, Redemption
 
@@ -82,11 +83,12 @@ def open_challenge(record: Record, asking: Asking, policy: Policy, now: int, *, 
     )
     if wait and not (found and cooling and not resend):
         return Opened(Opening.WAIT, retry_after=wait)
+    lane_ends: tuple[int, ...] = ()
+    subject_ends: tuple[int, ...] = ()
     if not wait:
         lane.ready_at = now + policy.cooldown
-        _count(lane.sends, policy.send_limit, now)
-        if not known:
-            _count(record.sends, policy.recipient_limit, now)
+        lane_ends = _count(lane.sends, policy.send_limit, now)
+        subject_ends = () if known else _count(record.sends, policy.recipient_limit, now)
         record.lanes[lane_id] = lane
     challenge_id = found or asking.challenge_id
     if not found:
@@ -102,17 +104,23 @@ def open_challenge(record: Record, asking: Asking, policy: Policy, now: int, *, 
         not found,
         live.expires_at,
         lane.ready_at,
-        lane=lane_id,
         known=known,
+        lane=lane_id,
+        lane_ends=lane_ends,
+        subject_ends=subject_ends,
     )
 
 
 def _find(record: Record, asking: Asking, policy: Policy, now: int, resend: bool) -> bytes | None:
-    for challenge_id, live in record.challenges.items():
-        mine = challenge_id == asking.challenge_id if resend else bool(live.holder) and live.holder == asking.holder
-        if mine and live.attempts < policy.max_attempts and not _outbid(record, live, policy, now):
-            return challenge_id
-    return None
+    """The challenge to send again: the one that was named, or the holder's newest."""
+    found = [
+        (live.expires_at, challenge_id)
+        for challenge_id, live in record.challenges.items()
+        if (challenge_id == asking.challenge_id if resend else live.holder and live.holder == asking.holder)
+        and live.attempts < policy.max_attempts
+        and not _outbid(record, live, policy, now)
+    ]
+    return max(found)[1] if found else None
 
 
 def _outbid(record: Record, live: Live, policy: Policy, now: int) -> bool:
@@ -145,15 +153,14 @@ def redeem(
     return Redeemed(Redemption.WRONG, budget_spent=bool(after and not before))
 
 
-def discard(record: Record, opened: Opened, now: int) -> None:
+def discard(record: Record, opened: Opened) -> None:
     """:meth:`Store.discard`."""
     if opened.fresh:
         record.challenges.pop(opened.challenge_id, None)
     lane = record.lanes.get(opened.lane)
-    for windows in (lane.sends if lane else [], [] if opened.known else record.sends):
-        for window in windows:
-            if window[1] > now:
-                window[0] = max(0, window[0] - 1)
+    if lane is not None:
+        _give_back(lane.sends, opened.lane_ends)
+    _give_back(record.sends, opened.subject_ends)
 
 
 def revoke(record: Record, now_ms: int) -> None:
@@ -169,13 +176,23 @@ def _wait(windows: Windows, rates: Rates, now: int) -> int:
     return max(ends) - now if ends else 0
 
 
-def _count(windows: Windows, rates: Rates, now: int) -> None:
+def _count(windows: Windows, rates: Rates, now: int) -> tuple[int, ...]:
+    """Count one; answers when the windows end, which tells them from later ones."""
     for index, (_, period) in enumerate(rates):
         if index == len(windows):
             windows.append([0, 0])
         if windows[index][1] <= now:
             windows[index][:] = [0, now + period]
         windows[index][0] += 1
+    return tuple(end for _, end in windows[: len(rates)])
+
+
+def _give_back(windows: Windows, ends: tuple[int, ...]) -> None:
+    for window, end in zip_longest(windows, ends[: len(windows)]):
+        if window[1] == end:
+            window[0] = max(0, window[0] - 1)
+        if window[0] == 0:
+            window[1] = 0  # a window begins with its first message: without one it is none
 
 
 def _end(windows: Windows) -> int:

@@ -30,25 +30,32 @@ SCHEMES = {
 _SCRIPTS = ("open", "redeem", "discard", "drop", "holds", "spend", "revoke")
 
 
-def client_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Options for redis-py: short time-outs, and no retry, since a script whose answer was lost would run twice."""
-    fixed = {"retry": Retry(NoBackoff(), 0), "decode_responses": False}
-    return {"socket_timeout": 0.25, "socket_connect_timeout": 0.25} | options | fixed
+def connect(uri: str, options: dict[str, Any]) -> redis.Redis:
+    """A client with short time-outs and without any retry, since a script whose answer was lost would run twice.
 
-
-def client_uri(uri: str) -> str:
+    :raises ConfigError: redis-py does not take the URI or the options.
+    """
     scheme, _, rest = uri.partition("://")
-    return f"{SCHEMES[scheme]}://{rest}"
+    # One connection for each busy thread: at redis-py's own limit of 100 a healthy server would look unavailable.
+    defaults = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "max_connections": 10_000}
+    try:
+        client: redis.Redis = redis.Redis.from_url(f"{SCHEMES[scheme]}://{rest}", **defaults | options)
+        pool = client.connection_pool
+        # Set last, since in redis-py a query in the URI outranks the options.
+        pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
+        # Made, but not opened: a misspelt option is told now, and not by the first request.
+        pool.connection_class(**pool.connection_kwargs)
+    except (ValueError, TypeError, redis.RedisError):
+        # What redis-py says may quote the URI, and so a password.
+        raise ConfigError("OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not what redis-py takes") from None
+    return client
 
 
 class RedisStore(Store):
     """State in Redis or Valkey. Safe for any number of processes and machines."""
 
     def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
-        try:
-            self.client = redis.Redis.from_url(client_uri(uri), **client_options(options or {}))
-        except (ValueError, TypeError, redis.RedisError) as error:
-            raise ConfigError(f"OTP_STORAGE_URI or OTP_STORAGE_OPTIONS: {error}") from None
+        self.client = connect(uri, options or {})
         self._prefix = prefix
         common = _source("common")
         self._scripts = {name: self.client.register_script(common + _source(name)) for name in _SCRIPTS}
@@ -69,9 +76,19 @@ class RedisStore(Store):
             return Opened(outcome)
         if outcome is Opening.WAIT:
             return Opened(outcome, retry_after=answer[6])
-        _, challenge_id, strong, fresh, expires_at, ready_at, _, lane, known = answer
+        _, challenge_id, strong, fresh, expires_at, ready_at, _, known, lane, ends = answer
+        lane_ends, subject_ends = json.loads(ends)
         return Opened(
-            outcome, challenge_id, bool(strong), bool(fresh), expires_at, ready_at, lane=lane, known=bool(known)
+            outcome,
+            challenge_id,
+            bool(strong),
+            bool(fresh),
+            expires_at,
+            ready_at,
+            known=bool(known),
+            lane=lane,
+            lane_ends=tuple(lane_ends),
+            subject_ends=tuple(subject_ends),
         )
 
     def redeem(
@@ -90,7 +107,8 @@ class RedisStore(Store):
         return Redeemed(Redemption(outcome), bool(spent))
 
     def discard(self, subject: bytes, opened: Opened, now: int) -> None:
-        self._run("discard", subject, now, opened.challenge_id, opened.lane, int(opened.known), int(opened.fresh))
+        ends = json.dumps([opened.lane_ends, opened.subject_ends])
+        self._run("discard", subject, now, opened.challenge_id, int(opened.fresh), opened.lane, ends)
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
         self._run("drop", subject, now, challenge_id)

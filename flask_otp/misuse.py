@@ -1,0 +1,68 @@
+"""Guards that do not guard, found when an app begins to serve, so that it does not."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask
+
+from .errors import ConfigError
+from .settings import nearest
+
+#: The functions and classes under a guard: none of them may be a view itself.
+_guarded: weakref.WeakSet[Any] = weakref.WeakSet()
+#: What each guard is for: by the function that does the guarding.
+_purposes: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+#: The endpoints that each ``protect`` leaves open.
+_exempt: weakref.WeakKeyDictionary[Callable[..., Any], frozenset[str]] = weakref.WeakKeyDictionary()
+
+
+def note_guarded(view: Any) -> None:
+    """Somebody put a guard on this function or class."""
+    _guarded.update(_layers(view))
+
+
+def note_guard(guard: Callable[..., Any], purpose: str, exempt: frozenset[str] = frozenset()) -> None:
+    """This function guards."""
+    _purposes[guard] = purpose
+    _exempt[guard] = exempt
+
+
+def check_guards(app: Flask, purposes: Iterable[str]) -> None:
+    """Refuse to serve an app whose guards do not guard.
+
+    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose; ``protect``
+        exempts what does not exist.
+    """
+    for endpoint, view in app.view_functions.items():
+        view_class = getattr(view, "view_class", None)
+        meant = view in _guarded or any(base in _guarded for base in getattr(view_class, "__mro__", ()))
+        if meant and not any(layer in _purposes for layer in _layers(view)):
+            raise ConfigError(
+                f"@otp_required stands above the route of {endpoint!r}, or was dropped from its class's decorators: "
+                "put it under @app.route"
+            )
+        methods = vars(view_class).values() if view_class else ()
+        _check_purposes(endpoint, (*_layers(view), *methods), set(purposes))
+    for name, hooks in app.before_request_funcs.items():
+        _check_purposes(f"protect({name or app.name})", hooks, set(purposes))
+        for exempt in (exempt for hook in hooks for exempt in _exempt.get(hook, ())):
+            if not any(exempt in (endpoint, endpoint.rpartition(".")[2]) for endpoint in app.view_functions):
+                hint = nearest(exempt, list(app.view_functions))
+                raise ConfigError(f"protect({name or app.name}): there is no endpoint {exempt!r} to exempt: {hint}")
+
+
+def _check_purposes(where: str, guards: Iterable[Any], known: set[str]) -> None:
+    for guard in guards:
+        purpose = _purposes.get(guard) if callable(guard) else None
+        if purpose is not None and purpose not in known:
+            raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES")
+
+
+def _layers(function: Any) -> Iterable[Any]:
+    """The function, and what its decorators wrap."""
+    while function is not None:
+        yield function
+        function = getattr(function, "__wrapped__", None)
