@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 from flask import Flask
 from jinja2 import Environment
@@ -91,7 +92,8 @@ class Courier:
         recipient: str | None = address
         if self._hooks.recipient_loader is not None:
             recipient = self._hooks.recipient_loader(address, channel)
-        if recipient is None or not recipient.startswith("+"):
+        takes_phones = all(step.accepts == "phone" for step in self._all_channels().get(channel, ()))
+        if recipient is None or not (takes_phones or recipient.startswith("+")):
             return recipient
         if identifiers.in_countries(recipient, self._settings.sms_countries):
             return recipient
@@ -167,8 +169,10 @@ class Courier:
         self._fail(handle, undo)
 
     def _fail(self, handle: Handle, undo: Callable[[], None]) -> None:
-        self._tell(delivery_failed, handle)
-        undo()
+        try:
+            undo()
+        finally:
+            self._tell(delivery_failed, handle)
         raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self.clock())))
 
     def _all_channels(self) -> dict[str, Ladder]:
@@ -201,7 +205,9 @@ class Courier:
 def redact(text: str, message: Message) -> str:
     """``text`` on one line, without the code and the recipient: libraries like to quote what they could not send."""
     code = r"[\s-]*".join(map(re.escape, message.code))
-    text = re.sub(f"{code}|{re.escape(message.recipient)}", "[redacted]", text, flags=re.IGNORECASE)
+    address = message.recipient.removeprefix("+")
+    secrets = "|".join((code, re.escape(address), re.escape(quote(address))))
+    text = re.sub(secrets, "[redacted]", text, flags=re.IGNORECASE)
     return " ".join(text.split())[:500]
 
 

@@ -163,8 +163,8 @@ def _purposes(value: object) -> dict[str, Any]:
 
 
 def _key(default: object, parse: Callable[[object], Any], *, secret: bool = False) -> Any:
-    """One key. The value of a ``secret`` one may hold a password, so that no error quotes it."""
-    return field(metadata={"default": default, "parse": parse, "secret": secret})
+    """One key. The value of a ``secret`` one may hold a password, so that no error and no ``repr`` shows it."""
+    return field(repr=not secret, metadata={"default": default, "parse": parse, "secret": secret})
 
 
 @dataclass(frozen=True)

@@ -337,6 +337,33 @@ def test_a_failed_delivery_is_signalled_even_if_the_store_is_gone_by_then(
     assert [name for name, _ in seen] == ["delivery_failed"]
 
 
+def test_who_hears_of_a_failed_delivery_may_send_anew_at_once(make_app: AppFactory, otp: OTP, letters: Post) -> None:
+    app = make_app(otp, OTP_COOLDOWN="0s", OTP_SEND_LIMIT="1/day")
+    letters.error = letters.fails
+
+    def hear(sender: Flask, **_: Any) -> None:
+        letters.error = None
+        otp.send(ANN)
+
+    with signals.delivery_failed.connected_to(hear, app), app.app_context(), pytest.raises(DeliveryFailed):
+        otp.send(ANN)
+    assert len({message.code for message in letters.messages}) == 2
+
+
+def test_a_failed_delivery_is_undone_although_a_receiver_breaks(make_app: AppFactory, otp: OTP, letters: Post) -> None:
+    app = make_app(otp, OTP_COOLDOWN="0s", OTP_SEND_LIMIT="1/day")
+    letters.error = letters.fails
+
+    def hear(sender: Flask, **_: Any) -> None:
+        raise LookupError
+
+    with app.app_context():
+        with signals.delivery_failed.connected_to(hear, app), pytest.raises(LookupError):
+            otp.send(ANN)
+        letters.error = None
+        otp.send(ANN)
+
+
 def test_a_before_send_that_breaks_leaves_nothing_behind(
     make_app: AppFactory, otp: OTP, letters: Post, clock: Clock
 ) -> None:

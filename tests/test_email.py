@@ -731,6 +731,15 @@ def test_a_service_does_not_add_the_other_kind_of_tls(make_app: AppFactory) -> N
     assert not config.get("MAIL_USE_TLS")
 
 
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_fills_in_its_port_although_the_app_repeats_its_encryption(
+    make_app: AppFactory, service: str
+) -> None:
+    port = SERVICES[service][1]
+    kind = "MAIL_USE_SSL" if port == 465 else "MAIL_USE_TLS"
+    assert make_app(OTP_EMAIL_SERVICE=service, **{kind: True}).config.get("MAIL_PORT") == port
+
+
 def test_the_user_name_is_the_sender_of_a_service_where_it_is_an_address(make_app: AppFactory) -> None:
     config = make_app(OTP_EMAIL_SERVICE="gmail", MAIL_USERNAME="me@gmail.com").config
     assert config["MAIL_DEFAULT_SENDER"] == "me@gmail.com"

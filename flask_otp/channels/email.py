@@ -49,9 +49,12 @@ def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:
     if service is not None:
         if service not in SERVICES:
             raise ConfigError(f"OTP_EMAIL_SERVICE: unknown service {service!r}; known are {', '.join(SERVICES)}")
-        own_tls = config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")
-        for key, value in SERVICES[service].items():
-            if config.get(key) is None and not (own_tls and key != "MAIL_SERVER"):
+        known = SERVICES[service]
+        other = "MAIL_USE_SSL" if "MAIL_USE_TLS" in known else "MAIL_USE_TLS"
+        if config.get(other) and config.get("MAIL_PORT") is None:
+            raise ConfigError(f"OTP_EMAIL_SERVICE: {service!r} with {other} needs its own MAIL_PORT")
+        for key, value in known.items():
+            if config.get(key) is None and not (config.get(other) and key.startswith("MAIL_USE_")):
                 config[key] = value
     if config.get("MAIL_DEFAULT_SENDER") is None and "@" in str(config.get("MAIL_USERNAME")):
         config["MAIL_DEFAULT_SENDER"] = config["MAIL_USERNAME"]
@@ -95,7 +98,10 @@ class EmailChannel(Channel):
                 done.set_result(None)
 
         # A socket's time-out is for one read, so a server that drips would hold us for as long as it likes.
-        threading.Thread(target=run, name="flask_otp-email", daemon=True).start()
+        try:
+            threading.Thread(target=run, name="flask_otp-email", daemon=True).start()
+        except RuntimeError:
+            run()  # the interpreter is ending and starts no thread: this is one of its last deliveries
         try:
             done.result(self._timeout)
         except FutureTimeout:
