@@ -6,6 +6,7 @@ Trust comes from the system's certificate authorities, or from the file that the
 from __future__ import annotations
 
 import contextlib
+import re
 import smtplib
 import socket
 import ssl
@@ -25,6 +26,9 @@ from flask_mail import Message as MailMessage
 
 from ..errors import ConfigError
 from .base import Channel, Message
+
+#: Whatever a recipient_loader gives: no comma for a second recipient, no line break for a second header (R31).
+_ONE_ADDRESS = re.compile(r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+")
 
 #: The submission servers of well-known providers, from their own help pages.
 SERVICES: dict[str, dict[str, Any]] = {
@@ -110,6 +114,8 @@ class EmailChannel(Channel):
 
 
 def _mail(message: Message) -> _Mail:
+    if not _ONE_ADDRESS.fullmatch(message.recipient):
+        raise ValueError("the recipient is not one plain address")
     sender = current_app.config.get("MAIL_DEFAULT_SENDER")
     if not sender:
         raise ConfigError("MAIL_DEFAULT_SENDER is not set: an e-mail needs a sender")
