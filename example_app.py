@@ -1,10 +1,10 @@
 """The whole of it: a page that only verified people see. Run ``python example_app.py`` and open /account.
 
-No Redis and no mail server is needed: messages are printed here and shown on /outbox. For production, set these three
-lines and delete the channel below (and see the README's notes on production):
+No Redis and no mail server is needed: messages are printed here and shown on /outbox. For production, put these three
+lines in place of the one with "memory://", delete the channel and the outbox, and read the README's notes:
 
     app.config["OTP_STORAGE_URI"] = "redis://localhost:6379"
-    app.config["OTP_EMAIL_SERVICE"] = "gmail"  # or MAIL_SERVER, MAIL_PORT, MAIL_USE_TLS
+    app.config["OTP_EMAIL_SERVICE"] = "gmail"  # or MAIL_SERVER, MAIL_PORT, MAIL_USE_TLS, MAIL_DEFAULT_SENDER
     app.config.update(MAIL_USERNAME="you@gmail.com", MAIL_PASSWORD="an app password")
 """
 

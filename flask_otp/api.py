@@ -59,18 +59,16 @@ def _send(
 
 
 def resend(handle: str | None, purpose: str | None) -> Challenge:
-    token = handle if handle is not None else _own_handle(purpose)
-    return _keep(current_state().service.resend(token, browser.client(), purpose))
+    return _keep(current_state().service.resend(_handle(handle, purpose), browser.client(), purpose))
 
 
 def verify(code: str, handle: str | None, identifier: str | None, purpose: str, context: Any) -> Verification:
-    token = handle if handle is not None else _own_handle(purpose)
-    return _verify(code, token, purpose, identifier, context_digest(context))
+    return _verify(code, _handle(handle, purpose), purpose, identifier, context_digest(context))
 
 
 def verify_as_asked(code: str, handle: str | None, purpose: str | None) -> Verification:
     """A client redeems over HTTP: the handle says what for."""
-    return _verify(code, handle if handle is not None else _own_handle(purpose), purpose, None, None)
+    return _verify(code, _handle(handle, purpose), purpose, None, None)
 
 
 def _verify(code: str, token: str, purpose: str | None, identifier: str | None, context: bytes | None) -> Verification:
@@ -135,7 +133,9 @@ def own_purpose(purpose: str | None) -> str:
     return "login" if purpose is None else purpose
 
 
-def _own_handle(purpose: str | None) -> str:
+def _handle(given: str | None, purpose: str | None) -> str:
+    if given is not None:
+        return given
     handle = browser.recall("challenge", own_purpose(purpose)) if has_request_context() else None
     if handle is None:
         raise ChallengeRequired

@@ -21,6 +21,8 @@ from .tokens import Known, Proof, Requirement
 
 _KEY = "_otp"
 _KNOWN_SUBJECTS = 6
+#: Characters for all handles of a session, and for all requirements.
+_ROOM = 1200
 _PASSED = "flask_otp.passed"
 
 
@@ -37,7 +39,13 @@ def remember(kind: str, purpose: str, value: str, session: MutableMapping[str, A
     if kind == "next":
         # One is enough, and two long ones would burst the cookie.
         kept = kept | {kind: {}}
-    session[_KEY] = kept | {kind: _table(kept, kind) | {purpose: value}}
+    table = _table(kept, kind) | {purpose: value}
+    if kind in ("challenge", "requirement"):
+        # A cookie that is too long is dropped whole by the browser, so the others make room for this one.
+        for other in [name for name in table if name != purpose]:
+            if sum(map(len, table.values())) > _ROOM:
+                del table[other]
+    session[_KEY] = kept | {kind: table}
 
 
 def recall(kind: str, purpose: str) -> str | None:

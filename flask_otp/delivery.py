@@ -7,22 +7,23 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
+from blinker import Signal
 from flask import Flask
 from jinja2 import Environment
 
 from . import identifiers
 from .background import Background
 from .channels import Channel, Ladder, Message, channels_from_settings, last_resort
-from .errors import DeliveryFailed, InvalidIdentifier, InvalidRequest
+from .errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
+from .hooks import Hooks
 from .identifiers import Identifier
 from .messages import message_templates, render_message
-from .models import Hooks
-from .settings import Purpose, Settings
+from .settings import Purpose, Settings, nearest
 from .signals import code_sent, delivery_failed
 from .tokens import Handle, Tokens
 
@@ -42,7 +43,6 @@ class Courier:
         self.clock = clock
         self.site_name = settings.site_name or app.name
         self._configured = channels_from_settings(app, settings)
-        self._last_resort = last_resort(app, settings)
         self._background = Background(app)
         self._templates: Environment | None = None
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
@@ -59,6 +59,18 @@ class Courier:
         """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
         kinds = {step.accepts for ladder in self.channels(purpose).values() for step in ladder}
         return (kinds.pop() or "both") if len(kinds) == 1 else "both"
+
+    def check_names(self) -> None:
+        """
+        :raises ConfigError: a channel's budget, or a purpose, names a channel that does not exist.
+        """
+        known = list(self._all_channels())
+        named: dict[str, Iterable[str]] = {"OTP_CHANNEL_BUDGET": self._settings.channel_budget}
+        named |= {f"OTP_PURPOSES[{name!r}]": purpose.channels for name, purpose in self._settings.purposes.items()}
+        for where, names in named.items():
+            for name in names:
+                if name not in known:
+                    raise ConfigError(f"{where}: there is no channel {name!r}: {nearest(name, known)}")
 
     def takes(self, purpose: Purpose) -> str:
         """What an identifier may be: what the channels accept, or anything where a ``recipient_loader`` translates."""
@@ -177,12 +189,12 @@ class Courier:
 
     def _all_channels(self) -> dict[str, Ladder]:
         own = {name: (channel,) for name, channel in self._hooks.channels.items()}
-        return self._configured | own or self._last_resort
+        return self._configured | own or last_resort(self._app, self._settings)
 
     def _ladder(self, handle: Handle) -> Ladder:
         return (self.intercept,) if self.intercept is not None else self._all_channels().get(handle.channel, ())
 
-    def _tell(self, signal: Any, handle: Handle) -> None:
+    def _tell(self, signal: Signal, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
 
     def _render(self, handle: Handle, recipient: str) -> Message:

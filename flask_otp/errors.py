@@ -55,7 +55,10 @@ PAGE_HEADERS = {
 
 
 class ConfigError(ValueError):
-    """The configuration is wrong: the message names the key and says how to mend it. Raised at start-up only."""
+    """The configuration or the use of a guard is wrong; the message says how to mend it.
+
+    Raised at start-up, or by the first request that meets it.
+    """
 
 
 class OTPError(HTTPException):
@@ -113,7 +116,7 @@ class OTPError(HTTPException):
             render_template(
                 "flask_otp/error.html",
                 error=self,
-                site_name=current_app.config.get("OTP_SITE_NAME") or current_app.name,
+                site_name=current_app.extensions["otp"].service.courier.site_name,
                 start_url=url_for(f"{BLUEPRINT}.start"),
             ),
             self.code,
@@ -242,7 +245,7 @@ class RateLimited(OTPError):
 
 
 class DeliveryFailed(OTPError):
-    """The message could not be handed to its channel; no code is outstanding."""
+    """The message could not be handed to its channel: no code is outstanding, or after a resend the earlier one."""
 
     code = 503
     reason = "delivery_failed"

@@ -5,20 +5,21 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, cast
+from datetime import timedelta
+from typing import Any, cast
 
 from flask import Blueprint, Flask
 from flask.sansio.scaffold import Scaffold
 from werkzeug.local import LocalProxy
 
 from . import api, guard
-from .channels import channel_from_function
 from .delivery import Courier
 from .errors import ConfigError
+from .hooks import HookDecorators
 from .keys import Keys
 from .limits import Limits
-from .misuse import check_guards
-from .models import Challenge, Hooks, Verification
+from .misuse import check_guards, check_mount
+from .models import Challenge, Verification
 from .service import Service
 from .settings import Settings
 from .state import State, Trust, current_state
@@ -26,12 +27,10 @@ from .stores import store_from_uri
 from .tokens import Tokens
 from .views import create_blueprint
 
-F = TypeVar("F", bound=Callable[..., Any])
-
 _MIN_SECRET = 16
 
 
-class OTP:
+class OTP(HookDecorators):
     """One-time codes for a Flask app: made, sent, limited and checked.
 
     ::
@@ -52,7 +51,7 @@ class OTP:
         self.blueprint: Blueprint = create_blueprint()
         self._register_blueprint = register_blueprint
         self._clock = clock
-        self._hooks = Hooks()
+        super().__init__()
         if app is not None:
             self.init_app(app)
 
@@ -93,7 +92,8 @@ class OTP:
         :param channel: one of ``OTP_CHANNELS``; by default the first that takes such an identifier.
         :param context: a JSON value that the code is bound to, such as an amount and a payee.
         :raises InvalidIdentifier: it is neither, or the channel takes another kind.
-        :raises InvalidRequest: no such purpose or channel.
+        :raises InvalidRequest: no such purpose or channel, or a context of over 512 bytes.
+        :raises ValueError: the context is no JSON value.
         :raises RateLimited: too much, too soon.
         :raises DeliveryFailed: the message could not be handed over; nothing is outstanding.
         :raises StoreUnavailable: the store is out of reach; nothing was sent.
@@ -126,6 +126,7 @@ class OTP:
         :param identifier: where it is given, the challenge must be this one's.
         :param context: must equal the context that the code was sent for.
         :raises InvalidCode: wrong, expired, used, or for something else.
+        :raises InvalidIdentifier: ``identifier`` is none.
         :raises ChallengeRequired: there is no challenge to verify.
         :raises RateLimited: too many attempts from this network.
         :raises StoreUnavailable: the store is out of reach; nothing passes.
@@ -135,7 +136,7 @@ class OTP:
     def verification(self, purpose: str = "login") -> Verification | None:
         """What the current client has verified for a purpose, checked with the store; ``None`` if nothing.
 
-        A verification for a context is seen only behind the guard that asked for that context.
+        A verification for a context is seen only behind the guard that asked for that context. Needs a request.
 
         :raises StoreUnavailable: nobody can say.
         """
@@ -144,12 +145,18 @@ class OTP:
     def forget(self, purpose: str | None = None) -> None:
         """End the current client's proofs of one purpose, or of all: the log-out. A saved cookie is worth nothing then.
 
+        Needs a request.
+
         :raises StoreUnavailable: they could not be ended.
         """
         api.forget(purpose)
 
     def revoke(self, identifier: str) -> None:
-        """End every proof, outstanding challenge and known browser of an identifier, on every machine."""
+        """End every proof, outstanding challenge and known browser of an identifier, on every machine.
+
+        :raises InvalidIdentifier: it is none.
+        :raises StoreUnavailable: some of it may not be ended; call again.
+        """
         api.revoke(identifier)
 
     def deliver(self, payload: dict[str, str]) -> None:
@@ -161,64 +168,38 @@ class OTP:
 
     # Guards
 
-    def protect(self, target: Scaffold, exempt: Iterable[str] = (), **options: Any) -> None:
-        """Guard every view of an app or a blueprint, as ``@otp_required(**options)`` would.
+    def protect(
+        self,
+        target: Scaffold,
+        exempt: Iterable[str] = (),
+        *,
+        purpose: str = "login",
+        max_age: str | int | timedelta | None = None,
+        channels: Iterable[str] = (),
+        context: Callable[[], Any] | None = None,
+        identifier: Callable[[], str] | None = None,
+        once: bool = False,
+    ) -> None:
+        """Guard every view of an app or a blueprint, as ``@otp_required`` with the same arguments would.
+
+        A blueprint must be protected before it is registered.
 
         :param exempt: endpoint names that stay open. Our own pages and the app's ``static`` always do.
+        :raises ConfigError: an argument is wrong; what ``exempt`` names is looked for at the first request.
         """
+        rule = guard.make_rule(purpose, max_age, channels, context, identifier, once)
         blueprint = target.name if isinstance(target, Blueprint) else ""
-        target.before_request(guard.protector(guard.make_rule(**options), exempt, blueprint))
-
-    # Hooks, used as decorators
-
-    def channel(self, name: str, *, accepts: str | None = None) -> Callable[[F], F]:
-        """Register the app's own sender: a function of a :class:`~flask_otp.Message` that raises if it cannot deliver.
-
-        :param accepts: ``"email"`` or ``"phone"``, what its recipients are; by default told by the name.
-        """
-
-        def register(function: F) -> F:
-            self._hooks.channels[name] = channel_from_function(name, function, accepts)
-            return function
-
-        return register
-
-    def recipient_loader(self, function: F) -> F:
-        """``(identifier, channel) -> recipient`` where the message goes; ``None``: no such account, so pretend."""
-        self._hooks.recipient_loader = function
-        return function
-
-    def identifier_loader(self, function: F) -> F:
-        """``() -> identifier`` of the signed-in user, or ``None``; the client may name no other."""
-        self._hooks.identifier_loader = function
-        return function
-
-    def before_send(self, function: F) -> F:
-        """``(message)``, for every message; returning ``False`` vetoes it, which the client cannot tell."""
-        self._hooks.before_send = function
-        return function
-
-    def verified_handler(self, function: F) -> F:
-        """``(verification) -> response | None`` after a verification over HTTP: sign the user in, mint a token."""
-        self._hooks.verified_handler = function
-        return function
-
-    def unauthorized_handler(self, function: F) -> F:
-        """``(error) -> response`` where the guard refuses; ``error`` is the :exc:`VerificationRequired`."""
-        self._hooks.unauthorized_handler = function
-        return function
-
-    def dispatcher(self, function: F) -> F:
-        """``(payload)``: hand the delivery to a queue. The payload is JSON, and holds no code; see :meth:`deliver`."""
-        self._hooks.dispatcher = function
-        return function
+        target.before_request(guard.protector(rule, exempt, blueprint))
 
     def _check_before_serving(self, app: Flask) -> None:
         """Look at the finished app once, at its first request: whoever came after us is there by then."""
         blueprint = self.blueprint
 
         def check() -> None:
-            check_guards(app, current_state().settings.purposes)
+            state = current_state()
+            check_guards(app, state.settings.purposes)
+            state.service.courier.check_names()
+            check_mount(app, blueprint)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial, wraps
+from inspect import iscoroutinefunction
 from typing import Any, TypeVar, overload
 
 from flask import Response, after_this_request, current_app, request, url_for
@@ -57,8 +58,10 @@ def make_rule(
     if not isinstance(purpose, str):
         raise ConfigError(f"otp_required: purpose must be a name, not {purpose!r}")
     for name, function in (("context", context), ("identifier", identifier)):
-        if function is not None and not callable(function):
-            raise ConfigError(f"otp_required: {name} must be a function, which is called at each request")
+        if function is not None and (not callable(function) or iscoroutinefunction(function)):
+            raise ConfigError(
+                f"otp_required: {name} must be a function, and no async one: it is called at each request"
+            )
     names = () if isinstance(channels, str) or not isinstance(channels, Iterable) else tuple(channels)
     if channels != () and (not names or not all(isinstance(name, str) for name in names)):
         raise ConfigError(f'otp_required: channels must be a list of names, such as ("sms",), not {channels!r}')
@@ -151,6 +154,8 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
 
     :param blueprint: name of the blueprint that it is for, so that ``exempt`` may leave it out.
     """
+    if isinstance(exempt, str):
+        raise ConfigError(f'protect: exempt must be a list of endpoints, such as ["{exempt}"]')
     exempt = frozenset(exempt)
 
     def protect() -> Any:

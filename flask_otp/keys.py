@@ -12,9 +12,10 @@ import secrets
 from functools import cached_property
 from typing import Any
 
-from .codes import STRONG_LENGTH, encode_strong
+from .codes import encode_strong
+from .errors import InvalidRequest
 
-#: Characters of a context's JSON. It travels, sealed, in tokens that must fit into a cookie and a request of 4 KiB.
+#: Bytes of a context's JSON. It travels, sealed, in tokens that must fit into a cookie and a request of 4 KiB.
 MAX_CONTEXT = 512
 
 NONCE = 12
@@ -95,13 +96,14 @@ def context_digest(context: Any) -> bytes:
 def json_digest(context: Any) -> bytes:
     """A JSON value as 32 bytes, the same for equal values only: ``True`` is not ``1``.
 
-    :raises ValueError: it is no JSON value, a key of an object is no string, or it is too long.
+    :raises ValueError: it is no JSON value, or a key of an object is no string.
+    :raises InvalidRequest: it is longer than :data:`MAX_CONTEXT`.
     """
     _check_json(context)
-    text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
     if len(text) > MAX_CONTEXT:
-        raise ValueError(f"a context may take {MAX_CONTEXT} characters of JSON: name long things by an id")
-    return hashlib.sha256(text.encode()).digest()
+        raise InvalidRequest("There is too much to confirm with one code.")
+    return hashlib.sha256(text).digest()
 
 
 def _check_json(value: Any) -> None:
@@ -125,6 +127,3 @@ def _mac(key: bytes, *parts: bytes) -> bytes:
 
 def _xor(left: bytes, right: bytes) -> bytes:
     return bytes(a ^ b for a, b in zip(left, right, strict=True))
-
-
-__all__ = ["STRONG_LENGTH", "Keys", "context_digest"]

@@ -6,9 +6,9 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flask import Flask
+from flask import Blueprint, Flask
 
-from .errors import ConfigError
+from .errors import BLUEPRINT, ConfigError
 from .settings import nearest
 
 #: The functions and classes under a guard: none of them may be a view itself.
@@ -52,6 +52,18 @@ def check_guards(app: Flask, purposes: Iterable[str]) -> None:
             if not any(exempt in (endpoint, endpoint.rpartition(".")[2]) for endpoint in app.view_functions):
                 hint = nearest(exempt, list(app.view_functions))
                 raise ConfigError(f"protect({name or app.name}): there is no endpoint {exempt!r} to exempt: {hint}")
+
+
+def check_mount(app: Flask, blueprint: Blueprint) -> None:
+    """
+    :raises ConfigError: our blueprint is where its own addresses do not work.
+    """
+    for name, mounted in app.blueprints.items():
+        if mounted is blueprint and name != BLUEPRINT:
+            raise ConfigError(f"otp.blueprint is mounted as {name!r}: mount it on the app itself, under its own name")
+    for rule in app.url_map.iter_rules(f"{BLUEPRINT}.start") if app.blueprints.get(BLUEPRINT) is blueprint else ():
+        if rule.rule == "/":
+            raise ConfigError("otp.blueprint is mounted without a url_prefix: it would answer for the whole app")
 
 
 def _check_purposes(where: str, guards: Iterable[Any], known: set[str]) -> None:

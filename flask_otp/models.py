@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
 
-from .channels import Channel
 from .codes import STRONG_LENGTH
 from .tokens import Known
 
@@ -56,16 +53,3 @@ class Client:
     holder: bytes = field(default=b"", repr=False)
     #: What this browser has verified before.
     known: tuple[Known, ...] = field(default=(), repr=False)
-
-
-@dataclass
-class Hooks:
-    """The app's own functions, registered by the decorators of :class:`~flask_otp.OTP`."""
-
-    channels: dict[str, Channel] = field(default_factory=dict)
-    recipient_loader: Callable[[str, str], str | None] | None = None
-    identifier_loader: Callable[[], str | None] | None = None
-    before_send: Callable[..., Any] | None = None
-    verified_handler: Callable[[Verification], Any] | None = None
-    unauthorized_handler: Callable[..., Any] | None = None
-    dispatcher: Callable[[dict[str, str]], Any] | None = None

@@ -232,9 +232,6 @@ class Settings:
         }
         return cls(**values)
 
-    def purpose(self, name: str) -> Purpose | None:
-        return self.purposes.get(name)
-
 
 def nearest(word: str, known: list[str]) -> str:
     """A hint for a message: the nearest of the ``known`` words, or all of them."""

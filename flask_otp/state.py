@@ -8,7 +8,7 @@ from threading import Lock
 from flask import Blueprint, current_app
 
 from .errors import ConfigError
-from .models import Hooks
+from .hooks import Hooks
 from .service import Service
 from .settings import Settings
 from .tokens import Proof

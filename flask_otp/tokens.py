@@ -230,7 +230,7 @@ def _serializer(keys: Keys, kind: str) -> URLSafeSerializer:
 
 
 def _seal(keys: Keys, data: list[Any]) -> str:
-    return _text(keys.seal(json.dumps(data)))
+    return _text(keys.seal(json.dumps(data, separators=(",", ":"), ensure_ascii=False)))
 
 
 def _unseal(keys: Keys, sealed: str) -> list[Any]:

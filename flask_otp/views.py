@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
-from werkzeug.wrappers import Response as BaseResponse
 
 from . import api, browser, identifiers
 from .errors import (
@@ -24,7 +24,7 @@ from .models import Challenge, Verification
 from .state import State, current_state
 from .web import is_safe_path, read_body, refuse_cross_origin, wants_html
 
-Answer = BaseResponse | tuple[str, int]
+Answer = ResponseReturnValue
 
 _ROUTES = {"": "GET", "send": "POST", "verify": "GET, POST", "resend": "POST", "logout": "POST"}
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -133,7 +133,7 @@ def logout() -> Answer:
     read_body()
     api.forget()
     if wants_html():
-        return redirect(current_state().settings.default_next, 303)
+        return redirect(request.script_root + current_state().settings.default_next, 303)
     return Response(status=204)
 
 
@@ -162,7 +162,7 @@ def _verified_answer(verification: Verification) -> Answer:
     state = current_state()
     kept = browser.recall("next", verification.purpose) or ""
     browser.drop("next", verification.purpose)
-    next_path = kept if is_safe_path(kept) else state.settings.default_next
+    next_path = kept if is_safe_path(kept) else request.script_root + state.settings.default_next
     if state.hooks.verified_handler is not None:
         answer: Answer | None = state.hooks.verified_handler(verification)
         if answer is not None:
@@ -218,7 +218,6 @@ def _code_page(state: State, purpose: str, *, error: OTPError | None = None) -> 
         verify_url=url_for(".verify"),
         resend_url=url_for(".resend"),
         start_url=None if api.fixed_identifier(state, asked) is not None else _url("start", purpose),
-        next=browser.recall("next", purpose) or "",
         facts=_facts(handle.facts),
         error=error,
     )

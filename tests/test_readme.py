@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
+import subprocess
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -44,10 +47,13 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Flask:
         "login_user": lambda user: None,
     }
     source = blocks("python")
-    source[0] = source[0].replace(
-        "otp = OTP(app)", "app.testing = True\napp.config['OTP_PURPOSES'] = PURPOSES\notp = OTP(app)"
-    )
-    namespace["PURPOSES"] = {"login": {}, "transfer": {}}
+    source[0] = source[0].replace("otp = OTP(app)", "app.config.update(SETTINGS)\notp = OTP(app)")
+    namespace["SETTINGS"] = {
+        "TESTING": True,
+        "OTP_PURPOSES": {"login": {}, "transfer": {}},
+        "MAIL_SERVER": "localhost",
+        "MAIL_DEFAULT_SENDER": "codes@example.com",
+    }
     for block in source:
         exec(compile(block, "README.md", "exec"), namespace)
     namespace["app"].register_blueprint(admin)
@@ -154,3 +160,36 @@ def test_r42_r43_r44_it_says_what_codes_are_not_good_for() -> None:
 
 def test_it_never_tells_to_install_the_other_package() -> None:
     assert not re.search(r"install[^\n`]*\bflask[-_]otp\b(?!-codes)", README)
+
+
+def test_the_quick_start_prints_its_code_in_debug(tmp_path: Path) -> None:
+    """As a newcomer does it: saved, run in debug, an address typed, the code read in the terminal."""
+    (tmp_path / "app.py").write_text(blocks("python")[0], encoding="utf-8")
+    program = """
+import re
+from app import app
+client, browser = app.test_client(), {"Accept": "text/html"}
+form = client.get("/account", headers=browser).headers["Location"]
+client.get(form, headers=browser)
+assert client.post("/otp/send", data={"identifier": "ann@example.com"}, headers=browser).status_code == 303
+code = input()
+assert client.post("/otp/verify", data={"code": code}, headers=browser).headers["Location"] == "/account"
+print(client.get("/account").text)
+"""
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=tmp_path,
+        env={**os.environ, "FLASK_DEBUG": "1"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    shown = ""
+    while not (code := re.search(r"^\s+(\d{6})$", shown, re.MULTILINE)):
+        line = process.stderr.readline()
+        assert line, shown
+        shown += line
+    answer, errors = process.communicate(code[1] + "\n", timeout=30)
+    assert answer.strip() == "Hello ann@example.com", errors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from inspect import iscoroutinefunction
 from typing import Any
 
 from flask import Flask
@@ -39,9 +40,16 @@ def last_resort(app: Flask, settings: Settings) -> dict[str, Ladder]:
 
 
 def channel_from_function(name: str, function: Callable[[Message], None] | Channel, accepts: str | None) -> Channel:
-    """The app's own sender as a channel; what it accepts is told by its name where the app does not say."""
+    """The app's own sender as a channel; what it accepts is told by its name where the app does not say.
+
+    :raises ConfigError: it is neither a plain function nor a channel object, or ``accepts`` is wrong.
+    """
     if isinstance(function, Channel):
         return function
+    if isinstance(function, type) or not callable(function) or iscoroutinefunction(function):
+        raise ConfigError(f"channel {name!r} must be a plain function of a Message or a Channel object")
+    if accepts not in (None, "email", "phone"):
+        raise ConfigError(f'channel {name!r}: accepts must be "email" or "phone", not {accepts!r}')
     if accepts is None:
         accepts = "email" if name == "email" else "phone" if name in PHONE_CHANNELS else None
     return FunctionChannel(function, accepts)

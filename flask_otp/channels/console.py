@@ -8,7 +8,7 @@ from .base import Channel, Message
 
 
 class ConsoleChannel(Channel):
-    """Prints the whole message, code included, so it exists in debug and testing only (R35)."""
+    """Prints the whole message, code included, so it exists in debug and testing only."""
 
     def deliver(self, message: Message) -> None:
         # Not logged: logs are kept, and no code may be in them at any level.

@@ -27,7 +27,7 @@ from flask_mail import Message as MailMessage
 from ..errors import ConfigError
 from .base import Channel, Message
 
-#: Whatever a recipient_loader gives: no comma for a second recipient, no line break for a second header (R31).
+#: Whatever a recipient_loader gives: no comma for a second recipient, no line break for a second header.
 _ONE_ADDRESS = re.compile(r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+")
 
 #: The submission servers of well-known providers, from their own help pages.

@@ -1,4 +1,4 @@
-"""What a store must do: six verbs, each one indivisible step on the state of one subject.
+"""What a store must do: eight verbs, each one indivisible step on the state of one subject.
 
 A store never sees a code, nor anything made from one. It is told whether the code was right, and answers whether that
 counts: the attempt is charged and the limits are checked in the same step, and only then is a match worth anything.

@@ -1,4 +1,4 @@
-"""The state of one subject, and the six verbs as plain functions on it.
+"""The state of one subject, and what the verbs do to it, as plain functions.
 
 For stores that can hold one record still while Python changes it: memory under a lock, SQL under a row lock. The Redis
 store does the same in Lua; one suite keeps the two alike.

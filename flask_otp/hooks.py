@@ -1,0 +1,105 @@
+"""The app's own functions, and the decorators of :class:`~flask_otp.OTP` that register them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from inspect import iscoroutinefunction
+from typing import TypeVar
+
+from flask.typing import ResponseReturnValue
+
+from .channels import Channel, Message, channel_from_function
+from .errors import ConfigError, VerificationRequired
+from .models import Verification
+
+RecipientLoader = Callable[[str, str], "str | None"]
+IdentifierLoader = Callable[[], "str | None"]
+BeforeSend = Callable[[Message], "bool | None"]
+VerifiedHandler = Callable[[Verification], "ResponseReturnValue | None"]
+UnauthorizedHandler = Callable[[VerificationRequired], "ResponseReturnValue | None"]
+Dispatcher = Callable[[dict[str, str]], object]
+
+
+@dataclass
+class Hooks:
+    """The app's own functions, registered by the decorators of :class:`~flask_otp.OTP`."""
+
+    channels: dict[str, Channel] = field(default_factory=dict)
+    recipient_loader: RecipientLoader | None = None
+    identifier_loader: IdentifierLoader | None = None
+    before_send: BeforeSend | None = None
+    verified_handler: VerifiedHandler | None = None
+    unauthorized_handler: UnauthorizedHandler | None = None
+    dispatcher: Dispatcher | None = None
+
+
+C = TypeVar("C", bound="Callable[[Message], None] | Channel")
+R = TypeVar("R", bound=RecipientLoader)
+I = TypeVar("I", bound=IdentifierLoader)  # noqa: E741
+B = TypeVar("B", bound=BeforeSend)
+V = TypeVar("V", bound=VerifiedHandler)
+U = TypeVar("U", bound=UnauthorizedHandler)
+D = TypeVar("D", bound=Dispatcher)
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class HookDecorators:
+    """The decorators. They take plain functions, since hooks run wherever a code is sent or checked."""
+
+    def __init__(self) -> None:
+        self._hooks = Hooks()
+
+    def channel(self, name: str, *, accepts: str | None = None) -> Callable[[C], C]:
+        """Register the app's own sender: a function of a :class:`~flask_otp.Message`, or a channel object.
+
+        It returns nothing, and raises if it cannot deliver.
+
+        :param accepts: ``"email"`` or ``"phone"``, what its recipients are; by default told by the name.
+        :raises ConfigError: it is neither.
+        """
+
+        def register(sender: C) -> C:
+            self._hooks.channels[name] = channel_from_function(name, sender, accepts)
+            return sender
+
+        return register
+
+    def recipient_loader(self, function: R) -> R:
+        """``(identifier, channel) -> recipient`` where the message goes; ``None``: no such account, so pretend."""
+        self._hooks.recipient_loader = _plain(function)
+        return function
+
+    def identifier_loader(self, function: I) -> I:
+        """``() -> identifier`` of the signed-in user, or ``None``; the client may name no other."""
+        self._hooks.identifier_loader = _plain(function)
+        return function
+
+    def before_send(self, function: B) -> B:
+        """``(message)``, for every message; returning ``False`` vetoes it, which the client cannot tell."""
+        self._hooks.before_send = _plain(function)
+        return function
+
+    def verified_handler(self, function: V) -> V:
+        """``(verification) -> response | None`` after a verification over HTTP, for any purpose: sign the user in."""
+        self._hooks.verified_handler = _plain(function)
+        return function
+
+    def unauthorized_handler(self, function: U) -> U:
+        """``(error) -> response`` where the guard refuses; ``error`` is the :exc:`VerificationRequired`."""
+        self._hooks.unauthorized_handler = _plain(function)
+        return function
+
+    def dispatcher(self, function: D) -> D:
+        """``(payload)``: hand the delivery to a queue. The payload is JSON, and holds no code; see :meth:`deliver`."""
+        self._hooks.dispatcher = _plain(function)
+        return function
+
+
+def _plain(function: F) -> F:
+    """
+    :raises ConfigError: it is no function, or an ``async`` one: its result would be a coroutine, and so true.
+    """
+    if not callable(function) or iscoroutinefunction(function):
+        raise ConfigError(f"a hook of OTP must be a plain function, not {function!r}")
+    return function

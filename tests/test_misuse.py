@@ -1,0 +1,148 @@
+"""What a developer can get wrong is told at start, or by the first request, in words that say how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from flask import Blueprint, Flask
+
+from flask_otp import OTP, Channel, ConfigError, InvalidRequest, Message, otp_required
+from flask_otp.testing import Clock, capture_codes
+
+MakeApp = Callable[..., Flask]
+
+
+async def late(*arguments: object) -> None:
+    """What all ``async`` hooks would come to: a coroutine that nobody awaits."""
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "recipient_loader",
+        "identifier_loader",
+        "before_send",
+        "verified_handler",
+        "unauthorized_handler",
+        "dispatcher",
+    ],
+)
+@pytest.mark.parametrize("function", [late, "not a function", None], ids=["async", "text", "nothing"])
+def test_a_hook_that_is_no_plain_function_is_refused(hook: str, function: Any) -> None:
+    with pytest.raises(ConfigError, match="plain function"):
+        getattr(OTP(), hook)(function)
+
+
+class Fax(Channel):
+    def deliver(self, message: Message) -> None:
+        pass
+
+
+@pytest.mark.parametrize("sender", [late, Fax, 3, None], ids=["async", "class", "number", "nothing"])
+def test_a_channel_that_could_not_deliver_is_refused(sender: Any) -> None:
+    with pytest.raises(ConfigError, match="fax"):
+        OTP().channel("fax")(sender)
+    with pytest.raises(ConfigError, match="accepts"):
+        OTP().channel("fax", accepts="letters")(lambda message: None)
+    OTP().channel("fax")(Fax())
+
+
+@pytest.mark.parametrize("argument", ["context", "identifier"])
+def test_a_guard_refuses_an_async_function(argument: str) -> None:
+    with pytest.raises(ConfigError, match=argument):
+        otp_required(**{argument: late})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"OTP_CHANNEL_BUDGET": {"emial": "10/day"}},
+        {"OTP_PURPOSES": {"login": {"channels": ["emial"]}}},
+    ],
+    ids=str,
+)
+def test_a_channel_that_does_not_exist_is_named_at_the_first_request(make_app: MakeApp, config: dict[str, Any]) -> None:
+    app = make_app(OTP_CHANNELS={"email": lambda message: None}, **config)
+    with pytest.raises(ConfigError, match=r"emial.*email"):
+        app.test_client().get("/")
+
+
+def test_one_that_a_hook_adds_later_does_exist(make_app: MakeApp, clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    app = make_app(otp, OTP_CHANNEL_BUDGET={"pigeon": "10/day"})
+    otp.channel("pigeon")(lambda message: None)
+    assert app.test_client().get("/").status_code == 404
+
+
+def nested(app: Flask, otp: OTP) -> None:
+    outer = Blueprint("outer", __name__, url_prefix="/outer")
+    outer.register_blueprint(otp.blueprint, url_prefix="/otp")
+    app.register_blueprint(outer)
+
+
+def renamed(app: Flask, otp: OTP) -> None:
+    app.register_blueprint(otp.blueprint, url_prefix="/otp", name="codes")
+
+
+def without_prefix(app: Flask, otp: OTP) -> None:
+    app.register_blueprint(otp.blueprint)
+
+
+@pytest.mark.parametrize("mount", [nested, renamed, without_prefix])
+def test_a_blueprint_that_is_mounted_where_it_does_not_work_stops_the_app(
+    make_app: MakeApp, clock: Clock, mount: Callable[[Flask, OTP], None]
+) -> None:
+    otp = OTP(clock=clock, register_blueprint=False)
+    app = make_app(otp)
+    mount(app, otp)
+    with pytest.raises(ConfigError, match=r"otp\.blueprint"):
+        app.test_client().get("/")
+
+
+def test_exempt_takes_a_list_and_not_one_name(app: Flask) -> None:
+    with pytest.raises(ConfigError, match="list"):
+        OTP().protect(app, exempt="health")
+
+
+def test_debug_that_is_switched_on_after_the_start_has_its_console(capsys: pytest.CaptureFixture[str]) -> None:
+    app = Flask("site")
+    app.config.update(SECRET_KEY="x" * 32, OTP_STORAGE_URI="memory://")
+    OTP(app)
+    app.debug = True
+    assert app.test_client().post("/otp/send", json={"email": "ann@example.com"}).status_code == 200
+    assert "ann@example.com" in capsys.readouterr().err
+
+
+def test_what_is_too_long_to_be_confirmed_is_a_clear_400(make_app: MakeApp) -> None:
+    app = make_app()
+    app.add_url_rule("/transfer", "transfer", otp_required(context=lambda: {"payee": "x" * 600})(lambda: "done"))
+    answer = app.test_client().get("/transfer")
+    assert (answer.status_code, answer.json["reason"]) == (400, "invalid_request")
+    with app.app_context(), pytest.raises(InvalidRequest):
+        OTP().send("ann@example.com", context="x" * 600)
+
+
+def test_many_outstanding_purposes_never_burst_the_cookie(make_app: MakeApp) -> None:
+    purposes = [f"purpose{number}" for number in range(6)]
+    app = make_app(OTP_PURPOSES={name: {} for name in purposes}, OTP_COOLDOWN=0)
+    for purpose in purposes:
+        guard = otp_required(purpose=purpose, context=lambda: {"note": "é" * 240})
+        app.add_url_rule(f"/{purpose}", purpose, guard(lambda: "done"))
+    client = app.test_client()
+    with capture_codes(app) as codes:
+        for purpose in purposes:
+            client.get(f"/{purpose}")
+            client.post("/otp/send", json={"email": "ann@example.com", "purpose": purpose})
+            cookie = client.get_cookie("session")
+            assert cookie is not None
+            assert len(cookie.value) < 4000
+        assert client.post("/otp/verify", json={"code": codes.code, "purpose": purpose}).status_code == 200
+        assert client.get(f"/{purpose}").text == "done"
+
+
+def test_the_way_without_a_next_stays_within_the_apps_root(make_app: MakeApp) -> None:
+    client = make_app().test_client()
+    answer = client.post("/otp/logout", headers={"Accept": "text/html"}, base_url="http://localhost/root")
+    assert answer.headers["Location"] == "/root/"
