@@ -46,7 +46,8 @@ def send_as_asked(
 def _send(
     identifier: str, channel: str | None, purpose: str, context: bytes, facts: Any, channels: tuple[str, ...]
 ) -> Challenge:
-    challenge = current_state().service.send(
+    state = current_state()
+    challenge = state.service.send(
         identifier,
         channel=channel,
         purpose=purpose,
@@ -54,6 +55,7 @@ def _send(
         facts=facts,
         channels=channels,
         client=browser.client(),
+        user=state.own_identifier() if has_request_context() else None,
     )
     return _keep(challenge)
 
@@ -67,19 +69,24 @@ def verify(code: str, handle: str | None, identifier: str | None, purpose: str, 
 
 
 def verify_as_asked(code: str, handle: str | None, purpose: str | None) -> Verification:
-    """A client redeems over HTTP: the handle says what for."""
-    return _verify(code, _handle(handle, purpose), purpose, None, None)
+    """A client redeems over HTTP: the handle says what for, and whose it is."""
+    state, token = current_state(), _handle(handle, purpose)
+    if state.hooks.identifier_loader is not None:
+        opened, own = state.service.tokens.load_handle(token), state.own_identifier()
+        if opened is not None and own not in (opened.user, opened.identifier):
+            raise InvalidCode
+    return _verify(code, token, purpose, None, None)
 
 
 def _verify(code: str, token: str, purpose: str | None, identifier: str | None, context: bytes | None) -> Verification:
     if not isinstance(code, str):
         raise InvalidCode
     service = current_state().service
-    verification, proof = service.verify(
+    verification, proof, lane = service.verify(
         code, token, purpose=purpose, identifier=identifier, context=context, client=browser.client()
     )
     if has_request_context():
-        browser.admit(proof, verification.proof)
+        browser.admit(proof, verification.proof, lane)
     return verification
 
 
@@ -122,7 +129,7 @@ def fixed_identifier(state: State, asked: Requirement | None) -> str | None:
     """The identifier that the client cannot choose, in canonical form; ``None`` where it may."""
     if asked is not None and asked.identifier is not None:
         return asked.identifier
-    return guard.fixed_identifier(state)
+    return state.own_identifier()
 
 
 def own_purpose(purpose: str | None) -> str:

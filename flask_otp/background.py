@@ -26,15 +26,18 @@ class Background:
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="flask_otp")
         self._room = BoundedSemaphore(workers + waiting)
 
-    def run(self, job: Callable[[], None]) -> None:
-        """Do the job soon; at once, in this thread, if too many are waiting: a message is never dropped."""
+    def run(self, job: Callable[[], None], *, inline_when_full: bool) -> bool:
+        """Do the job soon. When too many are waiting, do it at once in this thread, or else answer ``False``."""
         if not self._room.acquire(blocking=False):
-            return _finish(job)
+            if inline_when_full:
+                _finish(job)
+            return inline_when_full
         try:
             self._pool.submit(self._run_and_release, job)
         except RuntimeError:  # the interpreter is going down and takes no more
             self._room.release()
             _finish(job)
+        return True
 
     def _run_and_release(self, job: Callable[[], None]) -> None:
         try:

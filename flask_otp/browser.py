@@ -70,12 +70,14 @@ def requirement(purpose: str) -> Requirement | None:
 
 
 def load_requirement(token: str | None) -> Requirement | None:
-    service = current_state().service
-    asked = service.tokens.load_requirement(token)
-    return asked if asked is not None and asked.expires_at > service.clock() else None
+    state = current_state()
+    asked = state.service.tokens.load_requirement(token)
+    if asked is None or asked.expires_at <= state.service.clock() or asked.user != state.own_identifier():
+        return None
+    return asked
 
 
-def admit(proof: Proof, token: str) -> None:
+def admit(proof: Proof, token: str, lane: bytes) -> None:
     """After a verification: keep the proof, renew the session, and know this browser from now on.
 
     :raises StoreUnavailable: the session's earlier proof could not be ended.
@@ -94,12 +96,13 @@ def admit(proof: Proof, token: str) -> None:
     if regenerate is not None:
         regenerate(session)
     passed().pop(purpose, None)
-    _know(proof)
+    _know(proof, lane)
 
 
 def passed() -> dict[str, Proof | None]:
     """The proofs that were found good in this request, by purpose; ``None`` where none was."""
-    found: dict[str, Proof | None] = request.environ.setdefault(_PASSED, {})
+    # By app too, since one may hand its environ on to another.
+    found: dict[str, Proof | None] = request.environ.setdefault(f"{_PASSED}.{id(current_state())}", {})
     return found
 
 
@@ -139,13 +142,13 @@ def _known(state: State) -> list[Known]:
     return [known for known in state.service.tokens.load_known(cookie) if known.since > oldest]
 
 
-def _know(proof: Proof) -> None:
+def _know(proof: Proof, lane: bytes) -> None:
     state = current_state()
     tokens = state.service.tokens
     subject = tokens.keys.subject(proof.purpose, proof.identifier)
     known = _known(state)
-    # The lane stays the same: a new one would have an unspent budget.
-    lane = next((entry.lane for entry in known if entry.subject == subject), None) or secrets.token_bytes(8)
+    # The lane stays the same, whatever cookies came along with the code: a new one would have an unspent budget.
+    lane = lane or next((entry.lane for entry in known if entry.subject == subject), None) or secrets.token_bytes(8)
     newest = Known(subject, lane, int(proof.verified_at * 1000))
     others = [entry for entry in known if entry.subject != subject]
     cookie = tokens.dump_known([newest, *others][:_KNOWN_SUBJECTS])

@@ -127,16 +127,23 @@ class Courier:
         except Exception:
             undo()
             raise
+        nobody = recipient is None or vetoed
         if self._hooks.dispatcher is not None:
             # In the queue too, those who do not exist are there, and a broken queue fails for all.
-            nobody = recipient is None or vetoed
             self._dispatch(replace(handle, pretend=nobody), message.recipient, undo)
-        elif recipient is None or vetoed:
-            return
         elif self._is_background():
-            self._background.run(lambda: self._deliver(handle, message, undo))
-        else:
+            self._send_later(handle, message, undo, nobody)
+        elif not nobody:
             self._deliver(handle, message, undo)
+
+    def _send_later(self, handle: Handle, message: Message, undo: Callable[[], None], nobody: bool) -> None:
+        discreet = self._hooks.recipient_loader is not None
+        # Where nobody may learn who exists, a failure must not show in what the next request is told.
+        give_back = (lambda: None) if discreet else undo
+        job = (lambda: None) if nobody else (lambda: self._deliver(handle, message, give_back))
+        # Nor may it show in the time: when the pool is full, all are refused.
+        if not self._background.run(job, inline_when_full=not discreet):
+            self._fail(handle, undo)
 
     def deliver_queued(self, payload: Any) -> None:
         """In a worker: derive the code of a queued delivery and send it. What is not ours or too late is dropped.

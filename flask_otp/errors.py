@@ -126,8 +126,7 @@ class OTPError(HTTPException):
         return response
 
     def get_response(self, environ: WSGIEnvironment | BaseRequest | None = None, scope: Any = None) -> Response:
-        # Our templates are found only where the blueprint is mounted.
-        if has_request_context() and accepts_html() and BLUEPRINT in current_app.blueprints:
+        if has_request_context() and accepts_html() and is_mounted():
             return self.as_page()
         return self.as_problem()
 
@@ -266,6 +265,12 @@ class StoreUnavailable(OTPError):
 
     def __init__(self, description: str | None = None, *, retry_after: int = 5) -> None:
         super().__init__(description, retry_after=retry_after)
+
+
+def is_mounted() -> bool:
+    """Whether our pages are there: only then are our templates found, and our addresses built."""
+    state = current_app.extensions.get("otp")
+    return state is not None and current_app.blueprints.get(BLUEPRINT) is state.blueprint
 
 
 def accepts_html() -> bool:

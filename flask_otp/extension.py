@@ -213,12 +213,14 @@ def _secrets(app: Flask) -> list[bytes]:
     secret = app.secret_key
     if not secret:
         raise ConfigError("SECRET_KEY is not set: codes and proofs are derived from it")
-    if len(_as_bytes(secret)) < _MIN_SECRET and not (app.debug or app.testing):
-        raise ConfigError(f"SECRET_KEY is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()")
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
     if not isinstance(fallbacks, (list, tuple)) or not all(key and isinstance(key, (str, bytes)) for key in fallbacks):
         raise ConfigError("SECRET_KEY_FALLBACKS must be a list of keys, none of them empty")
-    return [_as_bytes(key) for key in (secret, *fallbacks)]
+    keys = [_as_bytes(key) for key in (secret, *fallbacks)]
+    if min(map(len, keys)) < _MIN_SECRET and not (app.debug or app.testing):
+        name = "SECRET_KEY" if len(keys[0]) < _MIN_SECRET else "SECRET_KEY_FALLBACKS: a key"
+        raise ConfigError(f"{name} is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()")
+    return keys
 
 
 def _as_bytes(key: str | bytes) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial, wraps
 from inspect import iscoroutinefunction
@@ -11,11 +11,10 @@ from typing import Any, TypeVar, overload
 
 from flask import Response, after_this_request, current_app, request, url_for
 from flask.views import View
-from werkzeug.routing import BuildError
 from werkzeug.urls import iri_to_uri
 
 from . import browser, identifiers
-from .errors import BLUEPRINT, ConfigError, VerificationRequired
+from .errors import BLUEPRINT, ConfigError, VerificationRequired, is_mounted
 from .keys import json_digest
 from .misuse import note_guard, note_guarded
 from .models import Verification
@@ -205,15 +204,9 @@ def _asked(state: State, rule: Rule) -> Requirement:
     )
 
 
-def fixed_identifier(state: State) -> str | None:
-    """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in."""
-    own = None if state.hooks.identifier_loader is None else state.hooks.identifier_loader()
-    return None if own is None else identifiers.parse(own).value
-
-
 def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
     now = state.service.clock()
-    identifier = asked.identifier if asked.identifier is not None else fixed_identifier(state)
+    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
     return (
         proof.purpose == rule.purpose
         and proof.context == asked.context
@@ -226,13 +219,10 @@ def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
 
 
 def _refusal(state: State, rule: Rule, asked: Requirement) -> VerificationRequired:
-    token = state.service.tokens.dump_requirement(asked)
+    token = state.service.tokens.dump_requirement(replace(asked, user=state.own_identifier()))
     browser.remember("requirement", rule.purpose, token)
     arguments: dict[str, Any] = {"next": _way_back(), "purpose": None if rule.purpose == "login" else rule.purpose}
-    try:
-        location = url_for(f"{BLUEPRINT}.start", **arguments)
-    except BuildError:
-        location = None
+    location = url_for(f"{BLUEPRINT}.start", **arguments) if is_mounted() else None
     return VerificationRequired(
         purpose=rule.purpose,
         channels=rule.channels,

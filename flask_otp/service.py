@@ -68,6 +68,7 @@ class Service:
         facts: Any,
         client: Client,
         channels: Collection[str] = (),
+        user: str | None = None,
     ) -> Challenge:
         """Open a challenge, or find the one that this browser has already, and send its code.
 
@@ -96,6 +97,7 @@ class Service:
             pretend=recipient is None,
             facts=facts,
             keys=keys,
+            user=user,
         )
         return self._send(handle, opened, recipient)
 
@@ -171,8 +173,10 @@ class Service:
         identifier: str | None = None,
         context: bytes | None = None,
         client: Client,
-    ) -> tuple[Verification, Proof]:
+    ) -> tuple[Verification, Proof, bytes]:
         """Redeem a code. What is ``None`` is not compared: over HTTP the handle says it.
+
+        Answers with the known browser's lane too, if the challenge was opened from one.
 
         :raises OTPError: see :meth:`flask_otp.OTP.verify`.
         """
@@ -212,13 +216,14 @@ class Service:
             int(now),
             proof.proof_id,
             proof.expires_at,
+            self.limits.is_surge(),
         )
         if redeemed.outcome is not Redemption.MATCH:
             self._note_failure(handle, redeemed)
             raise self._rejected(handle)
         verification = self.verification(proof)
         code_verified.send(self.app, verification=verification)
-        return verification, proof
+        return verification, proof, redeemed.lane
 
     def _note_failure(self, handle: Handle, redeemed: Redeemed) -> None:
         if redeemed.budget_spent:

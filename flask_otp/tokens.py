@@ -39,6 +39,8 @@ class Handle:
     #: The context's own values, to be told to the person again.
     facts: Any
     keys: Keys
+    #: Who was signed in when the code was asked for, where the app says so: nobody else may redeem it over HTTP.
+    user: str | None = None
 
     @cached_property
     def subject(self) -> bytes:
@@ -90,6 +92,8 @@ class Requirement:
     identifier: str | None
     channels: tuple[str, ...]
     expires_at: int
+    #: Who was signed in when the guard refused, where the app says so: it is nobody else's.
+    user: str | None = None
 
     def __repr__(self) -> str:
         return f"<Requirement {self.purpose}>"
@@ -131,7 +135,7 @@ class Tokens:
             handle.length,
             handle.expires_at,
             handle.ready_at,
-            _seal(handle.keys, [handle.identifier, int(handle.pretend), handle.facts]),
+            _seal(handle.keys, [handle.identifier, int(handle.pretend), handle.facts, handle.user]),
         ]
         # A handle keeps the key that its code was derived with: a resend after a rotation sends the same code.
         return self._dump("handle", data, handle.keys)
@@ -139,7 +143,7 @@ class Tokens:
     def load_handle(self, token: object) -> Handle | None:
         def build(keys: Keys, data: list[Any]) -> Handle:
             challenge_id, purpose, channel, context, strong, length, expires_at, ready_at, sealed = data
-            identifier, pretend, facts = _unseal(keys, sealed)
+            identifier, pretend, facts, user = _unseal(keys, sealed)
             return Handle(
                 _bytes(challenge_id),
                 purpose,
@@ -153,6 +157,7 @@ class Tokens:
                 bool(pretend),
                 facts,
                 keys,
+                user,
             )
 
         return self._load("handle", token, build)
@@ -177,15 +182,15 @@ class Tokens:
         return self._load("proof", token, build)
 
     def dump_requirement(self, asked: Requirement) -> str:
-        sealed = _seal(self.keys, [asked.identifier, asked.facts])
+        sealed = _seal(self.keys, [asked.identifier, asked.facts, asked.user])
         data = [asked.purpose, _text(asked.context), list(asked.channels), asked.expires_at, sealed]
         return self._dump("requirement", data, self.keys)
 
     def load_requirement(self, token: object) -> Requirement | None:
         def build(keys: Keys, data: list[Any]) -> Requirement:
             purpose, context, channels, expires_at, sealed = data
-            identifier, facts = _unseal(keys, sealed)
-            return Requirement(purpose, _bytes(context), facts, identifier, tuple(channels), expires_at)
+            identifier, facts, user = _unseal(keys, sealed)
+            return Requirement(purpose, _bytes(context), facts, identifier, tuple(channels), expires_at, user)
 
         return self._load("requirement", token, build)
 

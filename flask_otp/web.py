@@ -58,6 +58,8 @@ def read_body(*names: str) -> dict[str, str]:
     :raises RequestEntityTooLarge: over 4 KiB.
     :raises UnsupportedMediaType: neither ``application/json`` nor a form.
     """
+    if (request.content_length or 0) > MAX_BODY:
+        raise RequestEntityTooLarge
     request.max_content_length = request.max_form_memory_size = MAX_BODY + 1
     # Read whole before it is parsed: without a Content-Length, Werkzeug would cut a long body and parse the rest.
     if len(request.get_data()) > MAX_BODY:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from flask_otp.stores import Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+from flask_otp.stores.base import KNOWN_LANES
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock
 
@@ -75,7 +76,7 @@ class Person:
         asking = Asking(opened.challenge_id, lane, known_lane=known, known_since=int(self.clock() * 1000))
         return self.store.find(self.subject, asking, self.policy, self.now)
 
-    def redeem(self, opened: Opened, matches: bool, proof: bytes = b"") -> Redeemed:
+    def redeem(self, opened: Opened, matches: bool, proof: bytes = b"", surge: bool = False) -> Redeemed:
         return self.store.redeem(
             self.subject,
             opened.challenge_id,
@@ -84,6 +85,7 @@ class Person:
             self.now,
             proof or new_id()[:12],
             self.now + PROOF_LIFE,
+            surge,
         )
 
     def right(self, opened: Opened, proof: bytes = b"") -> Redemption:
@@ -716,12 +718,27 @@ def test_r11_a_surge_makes_new_codes_strong_except_for_known_browsers(ann: Perso
     assert ann.right(opened) is MATCH
 
 
-def test_a_surge_leaves_what_is_open_as_it_is(ann: Person, clock: Clock) -> None:
-    first = ann.open(holder=b"h")
+def test_in_a_surge_the_short_codes_of_strangers_that_are_open_are_refused(ann: Person, clock: Clock) -> None:
+    """Else an attacker would open many first, and guess them all in one burst."""
+    first, known = ann.open(holder=b"h"), ann.open(known=BROWSER)
+    assert ann.redeem(first, True, surge=True).outcome is REFUSED
+    assert ann.redeem(known, True, surge=True).outcome is MATCH
     clock.advance(30)
     again = ann.open(holder=b"h", surge=True)
-    assert (again.challenge_id, again.strong) == (first.challenge_id, False)
+    assert (again.fresh, again.strong) == (True, True)
+    assert ann.redeem(again, True, surge=True).outcome is MATCH
     assert ann.right(first) is MATCH
+
+
+def test_a_match_names_the_known_lane_that_the_code_was_asked_from(ann: Person) -> None:
+    assert ann.redeem(ann.open(), True).lane == b""
+    opened = ann.open(known=BROWSER)
+    assert ann.redeem(opened, True).lane == opened.lane != b""
+
+
+def test_r08_a_subject_has_a_few_known_lanes_and_further_ones_count_as_strangers(ann: Person) -> None:
+    lanes = [b"browser%d" % number for number in range(KNOWN_LANES + 2)]
+    assert [ann.open(known=lane).known for lane in lanes] == [True] * KNOWN_LANES + [False, False]
 
 
 def test_a_strict_site_does_not_refuse_in_a_surge(strict: Person) -> None:

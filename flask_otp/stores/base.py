@@ -10,6 +10,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 
+#: Known browsers of one subject that count on lanes of their own at one time; further ones count as strangers.
+KNOWN_LANES = 8
+
 #: Seconds that a browser stays known after it last verified; also how long a revocation must be remembered for it.
 KNOWN_FOR = 180 * 86400
 
@@ -88,6 +91,8 @@ class Redeemed:
     outcome: Redemption
     #: This very failure spent the failure budget.
     budget_spent: bool = False
+    #: The lane of the known browser that the challenge was opened from; empty: it was a stranger.
+    lane: bytes = b""
 
 
 class Store(ABC):
@@ -119,10 +124,11 @@ class Store(ABC):
         now: int,
         proof_id: bytes,
         proof_expires_at: int,
+        surge: bool = False,
     ) -> Redeemed:
         """Charge an attempt; if it is within the limits and ``matches``, consume the challenge and record the proof.
 
-        A match is not charged to the failure budget.
+        A match is not charged to the failure budget. In a surge, strangers' short codes are refused.
         """
 
     @abstractmethod

@@ -2,7 +2,7 @@
 -- same in Python):
 --   f, s  windows of the failures and of the sends: {{count, end}, ...}, one for each rate
 --   c     challenges: id -> {e = expiry, s = strong, h = holder, l = known lane that pays, a = attempts}
---   l     lanes: id -> {r = ready at, s = windows of sends, f = windows of failures}
+--   l     lanes: id -> {r = ready at, s = windows of sends, f = windows of failures, k = a known browser's}
 --   p     proofs: id -> expiry
 --   r     when it was revoked, in milliseconds
 local KNOWN_FOR = 180 * 86400
@@ -59,11 +59,12 @@ end
 -- Whose failure budget a challenge is on: its known lane's, or the subject's.
 local function payer(state, live)
   if live.l == '' then return state end
-  if not state.l[live.l] then state.l[live.l] = {r = 0, s = {}, f = {}} end
+  if not state.l[live.l] then state.l[live.l] = {r = 0, s = {}, f = {}, k = 1} end
   return state.l[live.l]
 end
 
--- A short code whose budget is spent is worth nothing any more.
-local function outbid(state, live, policy, now)
-  return live.s == 0 and wait_for(payer(state, live).f, policy.failure_budget, now) > 0
+-- A short code is worth nothing any more when its budget is spent, or a stranger's in a surge.
+local function outbid(state, live, policy, now, surge)
+  local spent = wait_for(payer(state, live).f, policy.failure_budget, now) > 0
+  return live.s == 0 and (spent or (surge and live.l == ''))
 end

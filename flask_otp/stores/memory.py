@@ -53,11 +53,12 @@ class MemoryStore(Store):
         now: int,
         proof_id: bytes,
         proof_expires_at: int,
+        surge: bool = False,
     ) -> Redeemed:
         return self._change(
             subject,
             now,
-            lambda record: verbs.redeem(record, challenge_id, matches, policy, now, proof_id, proof_expires_at),
+            lambda record: verbs.redeem(record, challenge_id, matches, policy, now, proof_id, proof_expires_at, surge),
         )
 
     def discard(self, subject: bytes, opened: Opened, now: int) -> None:
@@ -109,7 +110,7 @@ class MemoryStore(Store):
 def _pack(record: Record) -> bytes:
     """A record as bytes: a third of the memory of its objects. They never leave the process."""
     challenges = [(i, c.expires_at, c.strong, c.holder, c.lane, c.attempts) for i, c in record.challenges.items()]
-    lanes = [(i, lane.ready_at, lane.sends, lane.failures) for i, lane in record.lanes.items()]
+    lanes = [(i, lane.ready_at, lane.sends, lane.failures, lane.known) for i, lane in record.lanes.items()]
     proofs = list(record.proofs.items())
     return marshal.dumps((record.failures, record.sends, challenges, lanes, proofs, record.revoked_ms))
 

@@ -10,7 +10,10 @@ for id, live in pairs(state.c) do if live.e <= now then state.c[id] = nil end en
 for id, lane in pairs(state.l) do if lane_end(lane) <= now then state.l[id] = nil end end
 for id, expiry in pairs(state.p) do if expiry <= now then state.p[id] = nil end end
 
-local known = known_lane ~= '' and tonumber(ARGV[8]) > state.r
+-- Each lane of a known browser has limits of its own, so a subject may have a few only.
+local others = 0
+for id, lane in pairs(state.l) do if lane.k == 1 and id ~= known_lane then others = others + 1 end end
+local known = known_lane ~= '' and tonumber(ARGV[8]) > state.r and others < policy.known_lanes
 local lane_id = known and known_lane or network
 local lane = state.l[lane_id] or {r = 0, s = {}, f = {}}
 local budget_wait = wait_for((known and lane or state).f, policy.failure_budget, now)
@@ -20,7 +23,7 @@ local found = nil
 for id, live in pairs(state.c) do
   local mine = live.h ~= '' and live.h == holder
   if resend then mine = id == asked end
-  if mine and live.a < policy.max_attempts and not outbid(state, live, policy, now) then
+  if mine and live.a < policy.max_attempts and not outbid(state, live, policy, now, ARGV[9] == '1') then
     local best = state.c[found or '']
     if not best or live.e > best.e or (live.e == best.e and id > found) then found = id end
   end
@@ -37,7 +40,7 @@ end
 
 local counted = {{}, {}}
 if wait == 0 then
-  lane.r = now + policy.cooldown
+  lane.r, lane.k = now + policy.cooldown, known and 1 or 0
   counted[1] = count(lane.s, policy.send_limit, now)
   if not known then counted[2] = count(state.s, policy.recipient_limit, now) end
   state.l[lane_id] = lane

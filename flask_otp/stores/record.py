@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from .base import KNOWN_FOR, Asking, Opened, Opening, Policy, Rates, Redeemed, Redemption
+from .base import KNOWN_FOR, KNOWN_LANES, Asking, Opened, Opening, Policy, Rates, Redeemed, Redemption
 
 #: One ``[count, end]`` for each rate: how many since the window's first event, and when the window is over.
 Windows = list[list[int]]
@@ -20,6 +20,7 @@ class Lane:
     ready_at: int = 0
     sends: Windows = field(default_factory=list)
     failures: Windows = field(default_factory=list)
+    known: bool = False
 
 
 @dataclass(slots=True)
@@ -67,7 +68,7 @@ class Record:
 def open_challenge(record: Record, asking: Asking, policy: Policy, now: int, *, resend: bool) -> Opened:
     """:meth:`Store.open`, and with ``resend`` :meth:`Store.find`."""
     record.prune(now)
-    known = bool(asking.known_lane) and asking.known_since > record.revoked_ms
+    known = _is_known(record, asking)
     lane_id = asking.known_lane if known else asking.lane
     lane = record.lanes.get(lane_id) or Lane()
     budget_wait = _wait((lane if known else record).failures, policy.failure_budget, now)
@@ -86,7 +87,7 @@ def open_challenge(record: Record, asking: Asking, policy: Policy, now: int, *, 
     lane_ends: tuple[int, ...] = ()
     subject_ends: tuple[int, ...] = ()
     if not wait:
-        lane.ready_at = now + policy.cooldown
+        lane.ready_at, lane.known = now + policy.cooldown, known
         lane_ends = _count(lane.sends, policy.send_limit, now)
         subject_ends = () if known else _count(record.sends, policy.recipient_limit, now)
         record.lanes[lane_id] = lane
@@ -118,39 +119,53 @@ def _find(record: Record, asking: Asking, policy: Policy, now: int, resend: bool
         for challenge_id, live in record.challenges.items()
         if (challenge_id == asking.challenge_id if resend else live.holder and live.holder == asking.holder)
         and live.attempts < policy.max_attempts
-        and not _outbid(record, live, policy, now)
+        and not _outbid(record, live, policy, now, asking.surge)
     ]
     return max(found)[1] if found else None
 
 
-def _outbid(record: Record, live: Live, policy: Policy, now: int) -> bool:
-    """A short code whose budget is spent is worth nothing any more."""
-    return not live.strong and _wait(_payer(record, live).failures, policy.failure_budget, now) > 0
+def _is_known(record: Record, asking: Asking) -> bool:
+    """Whether the browser is on its own lane. Each lane has limits of its own, so a subject may have a few only."""
+    others = [lane_id for lane_id, lane in record.lanes.items() if lane.known and lane_id != asking.known_lane]
+    return bool(asking.known_lane) and asking.known_since > record.revoked_ms and len(others) < KNOWN_LANES
+
+
+def _outbid(record: Record, live: Live, policy: Policy, now: int, surge: bool) -> bool:
+    """A short code is worth nothing any more when its budget is spent, or a stranger's in a surge."""
+    spent = _wait(_payer(record, live).failures, policy.failure_budget, now) > 0
+    return not live.strong and (spent or (surge and not live.lane))
 
 
 def _payer(record: Record, live: Live) -> Record | Lane:
-    return record.lanes.setdefault(live.lane, Lane()) if live.lane else record
+    return record.lanes.setdefault(live.lane, Lane(known=True)) if live.lane else record
 
 
 def redeem(
-    record: Record, challenge_id: bytes, matches: bool, policy: Policy, now: int, proof_id: bytes, proof_expires_at: int
+    record: Record,
+    challenge_id: bytes,
+    matches: bool,
+    policy: Policy,
+    now: int,
+    proof_id: bytes,
+    proof_expires_at: int,
+    surge: bool,
 ) -> Redeemed:
     """:meth:`Store.redeem`."""
     live = record.challenges.get(challenge_id)
     if live is None or live.expires_at <= now or live.attempts >= policy.max_attempts:
         return Redeemed(Redemption.REFUSED)
-    if _outbid(record, live, policy, now):
+    if _outbid(record, live, policy, now, surge):
         return Redeemed(Redemption.REFUSED)
     live.attempts += 1
     if matches:
         del record.challenges[challenge_id]
         record.proofs[proof_id] = proof_expires_at
-        return Redeemed(Redemption.MATCH)
+        return Redeemed(Redemption.MATCH, lane=live.lane)
     payer = _payer(record, live)
     before = _wait(payer.failures, policy.failure_budget, now)
     _count(payer.failures, policy.failure_budget, now)
     after = _wait(payer.failures, policy.failure_budget, now)
-    return Redeemed(Redemption.WRONG, budget_spent=bool(after and not before))
+    return Redeemed(Redemption.WRONG, bool(after and not before), live.lane)
 
 
 def discard(record: Record, opened: Opened) -> None:

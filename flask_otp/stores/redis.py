@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import ConfigError, StoreUnavailable
-from .base import Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .base import KNOWN_LANES, Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
 
 SCHEMES = {
     "redis": "redis",
@@ -100,11 +100,12 @@ class RedisStore(Store):
         now: int,
         proof_id: bytes,
         proof_expires_at: int,
+        surge: bool = False,
     ) -> Redeemed:
-        outcome, spent = self._run(
-            "redeem", subject, _json(policy), now, challenge_id, int(matches), proof_id, proof_expires_at
+        outcome, spent, lane = self._run(
+            "redeem", subject, _json(policy), now, challenge_id, int(matches), proof_id, proof_expires_at, int(surge)
         )
-        return Redeemed(Redemption(outcome), bool(spent))
+        return Redeemed(Redemption(outcome), bool(spent), lane)
 
     def discard(self, subject: bytes, opened: Opened, now: int) -> None:
         ends = json.dumps([opened.lane_ends, opened.subject_ends])
@@ -133,7 +134,7 @@ class RedisStore(Store):
 
 @lru_cache(maxsize=64)
 def _json(policy: Policy) -> str:
-    return json.dumps(vars(policy))
+    return json.dumps(vars(policy) | {"known_lanes": KNOWN_LANES})
 
 
 def _source(name: str) -> str:
