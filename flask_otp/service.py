@@ -20,7 +20,7 @@ from .limits import Limits
 from .models import Challenge, Client, Verification
 from .settings import Purpose, Settings, nearest
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
-from .stores import Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .stores import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
 from .tokens import Handle, Proof, Tokens
 
 logger = logging.getLogger("flask_otp")
@@ -208,16 +208,8 @@ class Service:
         )
         # Nobody learns how this comparison went until the store has charged for it.
         matches = hmac.compare_digest(typed.encode(), handle.code.encode()) and not handle.pretend
-        redeemed = self.store.redeem(
-            handle.subject,
-            handle.challenge_id,
-            matches,
-            self._policies[handle.purpose],
-            int(now),
-            proof.proof_id,
-            proof.expires_at,
-            self.limits.is_surge(),
-        )
+        attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, self.limits.is_surge())
+        redeemed = self.store.redeem(handle.subject, attempt, self._policies[handle.purpose], int(now))
         if redeemed.outcome is not Redemption.MATCH:
             self._note_failure(handle, redeemed)
             raise self._rejected(handle)

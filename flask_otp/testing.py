@@ -19,7 +19,7 @@ from . import browser, identifiers
 from .channels import Channel, Message
 from .settings import seconds
 from .state import State
-from .stores import Asking, Policy
+from .stores import Asking, Attempt, Policy
 from .tokens import Proof
 
 _NO_LIMITS = Policy(60, 1, 0, (), (), ())
@@ -126,9 +126,8 @@ class OTPClient(FlaskClient):
         )
         asking = Asking(challenge_id=secrets.token_bytes(16), lane=b"testing")
         service.store.open(proof.subject, asking, _NO_LIMITS, int(now))
-        service.store.redeem(
-            proof.subject, asking.challenge_id, True, _NO_LIMITS, int(now), proof.proof_id, proof.expires_at
-        )
+        attempt = Attempt(asking.challenge_id, True, proof.proof_id, proof.expires_at)
+        service.store.redeem(proof.subject, attempt, _NO_LIMITS, int(now))
         with self.session_transaction() as session:
             browser.remember("proof", purpose, service.tokens.dump_proof(proof), session)
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from test_stores import MATCH, NETWORK, NO_LIMITS, POLICY, QUIET, REFUSED, SEND, WAIT, WRONG, Person, new_id
 
-from flask_otp.stores import Asking, Opened, Policy, Store
+from flask_otp.stores import Asking, Attempt, Opened, Policy, Store
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock
 
@@ -103,7 +103,10 @@ def track(request: pytest.FixtureRequest, storage_uri: str, store: Store) -> Tra
 
 def redemptions(ann: Person, opened: Opened, rights: Sequence[bool]) -> list[Call]:
     return [
-        ("redeem", (ann.subject, opened.challenge_id, right, ann.policy, ann.now, new_id()[:12], ann.now + 3600))
+        (
+            "redeem",
+            (ann.subject, Attempt(opened.challenge_id, right, new_id()[:12], ann.now + 3600), ann.policy, ann.now),
+        )
         for right in rights
     ]
 
@@ -123,7 +126,7 @@ def test_r06_of_two_hundred_right_codes_at_once_exactly_one_passes(track: Track,
         calls = redemptions(ann, ann.open(), [True] * 200)
         answers = track.run(calls, threads=200)
         assert outcomes(answers) == {MATCH: 1, REFUSED: 199}
-        proofs = [call[1][5] for call in calls]
+        proofs = [call[1][1].proof_id for call in calls]
         assert [ann.holds(proof) for proof in proofs] == [answer.outcome is MATCH for answer in answers]
 
 
@@ -223,7 +226,7 @@ def test_r25_no_code_passes_once_a_revocation_has_answered(track: Track, clock: 
     calls = [call for one in opened for call in redemptions(ann, one, [True])]
     calls.insert(20, ("revoke", (ann.subject, ann.now * 1000)))
     answers = track.run(calls)
-    held = [ann.holds(call[1][5]) for call in calls if call[0] == "redeem"]
+    held = [ann.holds(call[1][1].proof_id) for call in calls if call[0] == "redeem"]
     matched = [answer is not None and answer.outcome is MATCH for answer in answers if answer is not None]
     # Whoever passed before the revocation lost the proof by it; nobody holds one without having passed.
     assert not any(holds and not match for holds, match in zip(held, matched, strict=True))

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flask_otp.stores import Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+from flask_otp.stores import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
 from flask_otp.stores.base import KNOWN_LANES
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock
@@ -77,16 +77,8 @@ class Person:
         return self.store.find(self.subject, asking, self.policy, self.now)
 
     def redeem(self, opened: Opened, matches: bool, proof: bytes = b"", surge: bool = False) -> Redeemed:
-        return self.store.redeem(
-            self.subject,
-            opened.challenge_id,
-            matches,
-            self.policy,
-            self.now,
-            proof or new_id()[:12],
-            self.now + PROOF_LIFE,
-            surge,
-        )
+        attempt = Attempt(opened.challenge_id, matches, proof or new_id()[:12], self.now + PROOF_LIFE, surge)
+        return self.store.redeem(self.subject, attempt, self.policy, self.now)
 
     def right(self, opened: Opened, proof: bytes = b"") -> Redemption:
         return self.redeem(opened, True, proof).outcome
@@ -1072,7 +1064,8 @@ class Walk:
         now = self.now_ms // 1000
         matches = self.random.random() < 0.2
         life = self.random.choice((10, HOUR, DAY))
-        return subject, challenge_id, matches, self.random.choice(self.policies), now, proof_id, now + life
+        attempt = Attempt(challenge_id, matches, proof_id, now + life, self.random.random() < 0.1)
+        return subject, attempt, self.random.choice(self.policies), now
 
     def discard(self) -> tuple[Any, ...]:
         return (*self._one_of(self.opened), self.now_ms // 1000)
@@ -1105,7 +1098,7 @@ class Walk:
             self.seen[answer.outcome.name] += 1
             self.seen["budget spent"] += answer.budget_spent
             if answer.outcome is MATCH:
-                self.proofs.append((args[0], args[5]))
+                self.proofs.append((args[0], args[1].proof_id))
         elif isinstance(answer, bool):
             self.seen[f"{verb} {answer}"] += 1
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import memory, redis
-from .base import Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .base import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
 
 _FACTORIES = {"memory": memory.from_uri} | dict.fromkeys(redis.SCHEMES, redis.from_uri)
 
@@ -23,4 +23,4 @@ def store_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
     return _FACTORIES[scheme](uri, prefix, options)
 
 
-__all__ = ["Asking", "Opened", "Opening", "Policy", "Redeemed", "Redemption", "Store", "store_from_uri"]
+__all__ = ["Asking", "Attempt", "Opened", "Opening", "Policy", "Redeemed", "Redemption", "Store", "store_from_uri"]

@@ -53,6 +53,22 @@ class Asking:
     surge: bool = False
 
 
+@dataclass(frozen=True)
+class Attempt:
+    """One try at the code of a challenge.
+
+    :param matches: whether it is right. Only the answer of the verb says whether that counts.
+    :param proof_id: the proof to record if it does, until ``proof_expires_at``.
+    :param surge: failures over the whole site are above their limit.
+    """
+
+    challenge_id: bytes
+    matches: bool
+    proof_id: bytes
+    proof_expires_at: int
+    surge: bool = False
+
+
 class Opening(Enum):
     SEND = 1  #: counted: send the message
     QUIET = 2  #: the holder's own challenge is still cooling down: same answer, no message
@@ -115,18 +131,8 @@ class Store(ABC):
         """Count another message of the live challenge named ``asking.challenge_id``; never opens one."""
 
     @abstractmethod
-    def redeem(
-        self,
-        subject: bytes,
-        challenge_id: bytes,
-        matches: bool,
-        policy: Policy,
-        now: int,
-        proof_id: bytes,
-        proof_expires_at: int,
-        surge: bool = False,
-    ) -> Redeemed:
-        """Charge an attempt; if it is within the limits and ``matches``, consume the challenge and record the proof.
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+        """Charge an attempt; if it is within the limits and matches, consume the challenge and record the proof.
 
         A match is not charged to the failure budget. In a surge, strangers' short codes are refused.
         """

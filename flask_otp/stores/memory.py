@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from ..errors import ConfigError, StoreUnavailable
 from . import record as verbs
-from .base import Asking, Opened, Policy, Redeemed, Store
+from .base import Asking, Attempt, Opened, Policy, Redeemed, Store
 from .record import Lane, Live, Record
 
 T = TypeVar("T")
@@ -44,22 +44,8 @@ class MemoryStore(Store):
     def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
         return self._change(subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=True))
 
-    def redeem(
-        self,
-        subject: bytes,
-        challenge_id: bytes,
-        matches: bool,
-        policy: Policy,
-        now: int,
-        proof_id: bytes,
-        proof_expires_at: int,
-        surge: bool = False,
-    ) -> Redeemed:
-        return self._change(
-            subject,
-            now,
-            lambda record: verbs.redeem(record, challenge_id, matches, policy, now, proof_id, proof_expires_at, surge),
-        )
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+        return self._change(subject, now, lambda record: verbs.redeem(record, attempt, policy, now))
 
     def discard(self, subject: bytes, opened: Opened, now: int) -> None:
         self._change(subject, now, lambda record: verbs.discard(record, opened))

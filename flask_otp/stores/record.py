@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from .base import KNOWN_FOR, KNOWN_LANES, Asking, Opened, Opening, Policy, Rates, Redeemed, Redemption
+from .base import KNOWN_FOR, KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Rates, Redeemed, Redemption
 
 #: One ``[count, end]`` for each rate: how many since the window's first event, and when the window is over.
 Windows = list[list[int]]
@@ -140,26 +140,17 @@ def _payer(record: Record, live: Live) -> Record | Lane:
     return record.lanes.setdefault(live.lane, Lane(known=True)) if live.lane else record
 
 
-def redeem(
-    record: Record,
-    challenge_id: bytes,
-    matches: bool,
-    policy: Policy,
-    now: int,
-    proof_id: bytes,
-    proof_expires_at: int,
-    surge: bool,
-) -> Redeemed:
+def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
     """:meth:`Store.redeem`."""
-    live = record.challenges.get(challenge_id)
+    live = record.challenges.get(attempt.challenge_id)
     if live is None or live.expires_at <= now or live.attempts >= policy.max_attempts:
         return Redeemed(Redemption.REFUSED)
-    if _outbid(record, live, policy, now, surge):
+    if _outbid(record, live, policy, now, attempt.surge):
         return Redeemed(Redemption.REFUSED)
     live.attempts += 1
-    if matches:
-        del record.challenges[challenge_id]
-        record.proofs[proof_id] = proof_expires_at
+    if attempt.matches:
+        del record.challenges[attempt.challenge_id]
+        record.proofs[attempt.proof_id] = attempt.proof_expires_at
         return Redeemed(Redemption.MATCH, lane=live.lane)
     payer = _payer(record, live)
     before = _wait(payer.failures, policy.failure_budget, now)

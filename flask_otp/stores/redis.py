@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import ConfigError, StoreUnavailable
-from .base import KNOWN_LANES, Asking, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .base import KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
 
 SCHEMES = {
     "redis": "redis",
@@ -91,19 +91,17 @@ class RedisStore(Store):
             subject_ends=tuple(subject_ends),
         )
 
-    def redeem(
-        self,
-        subject: bytes,
-        challenge_id: bytes,
-        matches: bool,
-        policy: Policy,
-        now: int,
-        proof_id: bytes,
-        proof_expires_at: int,
-        surge: bool = False,
-    ) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
         outcome, spent, lane = self._run(
-            "redeem", subject, _json(policy), now, challenge_id, int(matches), proof_id, proof_expires_at, int(surge)
+            "redeem",
+            subject,
+            _json(policy),
+            now,
+            attempt.challenge_id,
+            int(attempt.matches),
+            attempt.proof_id,
+            attempt.proof_expires_at,
+            int(attempt.surge),
         )
         return Redeemed(Redemption(outcome), bool(spent), lane)
 
