@@ -195,21 +195,11 @@ class Service:
             or handle.identifier != (handle.identifier if identifier is None else identifiers.parse(identifier).value)
         ):
             raise self._rejected(handle)
-        now = self.clock()
-        proof = Proof(
-            proof_id=secrets.token_bytes(12),
-            purpose=handle.purpose,
-            channel=handle.channel,
-            context=handle.context,
-            verified_at=now,
-            expires_at=int(now) + rules.verified_for,
-            identifier=handle.identifier,
-            keys=handle.keys,
-        )
+        proof = _proof(handle, self.clock(), rules.verified_for)
         # Nobody learns how this comparison went until the store has charged for it.
         matches = hmac.compare_digest(typed.encode(), handle.code.encode()) and not handle.pretend
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, self.limits.is_surge())
-        redeemed = self.store.redeem(handle.subject, attempt, self._policies[handle.purpose], int(now))
+        redeemed = self.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
         if redeemed.outcome is not Redemption.MATCH:
             self._note_failure(handle, redeemed)
             raise self._rejected(handle)
@@ -254,6 +244,20 @@ class Service:
 
     def _now(self) -> int:
         return int(self.clock())
+
+
+def _proof(handle: Handle, now: float, life: int) -> Proof:
+    """What the verification of a challenge leaves behind: bound to all that the challenge was bound to."""
+    return Proof(
+        proof_id=secrets.token_bytes(12),
+        purpose=handle.purpose,
+        channel=handle.channel,
+        context=handle.context,
+        verified_at=now,
+        expires_at=int(now) + life,
+        identifier=handle.identifier,
+        keys=handle.keys,
+    )
 
 
 def _policy(purpose: Purpose) -> Policy:

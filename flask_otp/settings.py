@@ -185,7 +185,6 @@ class Purpose:
     on_budget: str = _key("escalate", _choice("escalate", "refuse"))
     #: Only these channels, in this order; empty: any. A purpose's own; it has no ``OTP_*`` key.
     channels: tuple[str, ...] = ()
-    name: str = ""
 
     def check(self, where: str) -> None:
         if self.cooldown > self.expires_in:
@@ -278,6 +277,6 @@ def _override(common: Purpose, name: str, overrides: object) -> Purpose:
             values[key] = parsers[key](value)
         except ValueError as error:
             raise ConfigError(f"{where}[{key!r}] {error}, not {value!r}") from None
-    purpose = replace(common, name=name, **values)
+    purpose = replace(common, **values)
     purpose.check(where)
     return purpose
