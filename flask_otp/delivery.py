@@ -103,7 +103,8 @@ class Courier:
         """Where the message goes; ``None`` to pretend: nobody has that identifier, or it may not be sent to."""
         recipient: str | None = address
         if self._hooks.recipient_loader is not None:
-            recipient = self._hooks.recipient_loader(address, channel)
+            # An empty address is none: the message must not go to what was typed in its place.
+            recipient = self._hooks.recipient_loader(address, channel) or None
         takes_phones = all(step.accepts == "phone" for step in self._all_channels().get(channel, ()))
         if recipient is None or not (takes_phones or recipient.startswith("+")):
             return recipient

@@ -153,6 +153,16 @@ def test_r22_a_full_background_pool_refuses_everybody_alike(
         release.set()
 
 
+def test_an_empty_recipient_is_none_and_not_what_was_typed(make_app: MakeApp, clock: Clock) -> None:
+    """A user without an address on file must not have the code sent to whatever a stranger typed."""
+    otp, sent = OTP(clock=clock), Outbox()
+    otp.recipient_loader(lambda identifier, channel: "")
+    otp.channel("email")(sent.append)
+    app = make_app(otp, OTP_DELIVERY="inline")
+    assert app.test_client().post("/otp/send", json={"email": MALLORY}).status_code == 200
+    assert sent == []
+
+
 def test_a_namesake_of_our_blueprint_gets_no_500(make_app: MakeApp, clock: Clock) -> None:
     app = make_app(OTP(clock=clock, register_blueprint=False))
     app.register_blueprint(Blueprint("otp", __name__))
