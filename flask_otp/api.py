@@ -15,8 +15,8 @@ from .state import State, current_state
 from .tokens import Requirement
 
 
-def send(identifier: str, channel: str | None, purpose: str, context: Any, channels: tuple[str, ...] = ()) -> Challenge:
-    return _send(identifier, channel, purpose, context_digest(context), context, channels)
+def send(identifier: str, channel: str | None, purpose: str, context: Any) -> Challenge:
+    return _send(identifier, channel, purpose, context_digest(context), context, ())
 
 
 def send_as_asked(

@@ -160,7 +160,9 @@ class OTP(HookDecorators):
         api.revoke(identifier)
 
     def deliver(self, payload: dict[str, str]) -> None:
-        """In a worker, within an app context: deliver what :meth:`dispatcher` was given. Safe to run twice.
+        """In a worker, within an app context: deliver what :meth:`dispatcher` was given.
+
+        Run twice it sends the same code twice, which is good for one verification all the same.
 
         :raises DeliveryFailed: no channel took the message; try again if you like, while the code lives.
         """

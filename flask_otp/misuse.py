@@ -1,4 +1,4 @@
-"""Guards that do not guard, found when an app begins to serve, so that it does not."""
+"""Guards that do not guard and pages that would not work, found when an app begins to serve, so that it does not."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """The signed strings that clients hold: handles, proofs, requirements, deliveries and the cookie of known browsers.
 
-Each kind has its own key, derived from ``SECRET_KEY``; the older keys of ``SECRET_KEY_FALLBACKS`` open, but never sign.
+Each kind has its own key, derived from ``SECRET_KEY``. The older keys of ``SECRET_KEY_FALLBACKS`` open, and sign only
+what belongs to a challenge that was made under them.
 Nobody outside this file sees an itsdangerous exception: a token that is not ours is ``None``.
 """
 
@@ -34,7 +35,7 @@ class Handle:
     expires_at: int
     ready_at: int
     identifier: str
-    #: Nobody has this identifier, or the app vetoed it: nothing was sent, and no code will ever do.
+    #: Nobody has this identifier, or it may not be sent to: nothing was sent, and no code will ever do.
     pretend: bool
     #: The context's own values, to be told to the person again.
     facts: Any
@@ -112,7 +113,7 @@ T = TypeVar("T")
 
 
 class Tokens:
-    """Signs with the first of the keys, opens with any."""
+    """Signs what is new with the first of the keys, opens with any."""
 
     def __init__(self, keyring: Sequence[Keys]) -> None:
         self.keyring = tuple(keyring)

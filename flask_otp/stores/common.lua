@@ -1,11 +1,10 @@
--- Set before each of the scripts. The state of one subject is one MessagePack string under one key (record.py has the
--- same in Python):
+-- Set before each of the scripts, after the constants of base.py. The state of one subject is one MessagePack string
+-- under one key (record.py has the same in Python):
 --   f, s  windows of the failures and of the sends: {{count, end}, ...}, one for each rate
 --   c     challenges: id -> {e = expiry, s = strong, h = holder, l = known lane that pays, a = attempts}
 --   l     lanes: id -> {r = ready at, s = windows of sends, f = windows of failures, k = a known browser's}
 --   p     proofs: id -> expiry
 --   r     when it was revoked, in milliseconds
-local KNOWN_FOR = 180 * 86400
 
 local function load()
   local raw = redis.call('GET', KEYS[1])

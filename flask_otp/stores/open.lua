@@ -13,7 +13,7 @@ for id, expiry in pairs(state.p) do if expiry <= now then state.p[id] = nil end 
 -- Each lane of a known browser has limits of its own, so a subject may have a few only.
 local others = 0
 for id, lane in pairs(state.l) do if lane.k == 1 and id ~= known_lane then others = others + 1 end end
-local known = known_lane ~= '' and tonumber(ARGV[8]) > state.r and others < policy.known_lanes
+local known = known_lane ~= '' and tonumber(ARGV[8]) > state.r and others < KNOWN_LANES
 local lane_id = known and known_lane or network
 local lane = state.l[lane_id] or {r = 0, s = {}, f = {}}
 local budget_wait = wait_for((known and lane or state).f, policy.failure_budget, now)

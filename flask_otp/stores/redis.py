@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import ConfigError, StoreUnavailable
-from .base import KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .base import KNOWN_FOR, KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
 
 SCHEMES = {
     "redis": "redis",
@@ -57,7 +57,7 @@ class RedisStore(Store):
     def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
         self.client = connect(uri, options or {})
         self._prefix = prefix
-        common = _source("common")
+        common = f"local KNOWN_FOR, KNOWN_LANES = {KNOWN_FOR}, {KNOWN_LANES}\n" + _source("common")
         self._scripts = {name: self.client.register_script(common + _source(name)) for name in _SCRIPTS}
 
     def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
@@ -68,9 +68,18 @@ class RedisStore(Store):
 
     def _open(self, subject: bytes, asking: Asking, policy: Policy, now: int, resend: int) -> Opened:
         answer = self._run(
-            "open", subject, _json(policy), now, resend, asking.challenge_id, asking.lane, asking.holder,
-            asking.known_lane, asking.known_since, int(asking.surge),
-        )  # fmt: skip
+            "open",
+            subject,
+            _json(policy),
+            now,
+            resend,
+            asking.challenge_id,
+            asking.lane,
+            asking.holder,
+            asking.known_lane,
+            asking.known_since,
+            int(asking.surge),
+        )
         outcome = Opening(answer[0])
         if outcome is Opening.GONE:
             return Opened(outcome)
@@ -132,7 +141,7 @@ class RedisStore(Store):
 
 @lru_cache(maxsize=64)
 def _json(policy: Policy) -> str:
-    return json.dumps(vars(policy) | {"known_lanes": KNOWN_LANES})
+    return json.dumps(vars(policy))
 
 
 def _source(name: str) -> str:
