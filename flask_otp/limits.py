@@ -23,7 +23,7 @@ from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from .errors import RateLimited, StoreUnavailable
 from .settings import Settings
-from .stores.redis import SCHEMES, connect
+from .stores.connections import SCHEMES, connect
 
 logger = logging.getLogger("flask_otp")
 

@@ -7,8 +7,9 @@ from typing import Any
 from ..errors import ConfigError
 from . import memory, redis
 from .base import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .connections import SCHEMES
 
-_FACTORIES = {"memory": memory.from_uri} | dict.fromkeys(redis.SCHEMES, redis.from_uri)
+_FACTORIES = {"memory": memory.from_uri} | dict.fromkeys(SCHEMES, redis.from_uri)
 
 
 def store_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:

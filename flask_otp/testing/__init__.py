@@ -15,12 +15,12 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 
-from . import browser, identifiers
-from .channels import Channel, Message
-from .settings import seconds
-from .state import State
-from .stores import Asking, Attempt, Policy
-from .tokens import Proof
+from .. import browser, identifiers
+from ..channels import Channel, Message
+from ..settings import seconds
+from ..state import State
+from ..stores import Asking, Attempt, Policy
+from ..tokens import Proof
 
 _NO_LIMITS = Policy(60, 1, 0, (), (), ())
 
