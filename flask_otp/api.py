@@ -83,7 +83,7 @@ def _verify(code: str, token: str, purpose: str | None, identifier: str | None, 
         raise InvalidCode
     service = current_state().service
     verification, proof, lane = service.verify(
-        code, token, purpose=purpose, identifier=identifier, context=context, client=browser.client()
+        code, token, purpose=purpose, identifier=identifier, context=context, network=browser.network()
     )
     if has_request_context():
         browser.admit(proof, verification.proof, lane)

@@ -30,7 +30,12 @@ def client() -> Client:
     """Who asks, by the current request if there is one."""
     if not has_request_context():
         return Client()
-    return Client(network_of(request.remote_addr), _holder(), tuple(_known(current_state())))
+    return Client(network(), _holder(), tuple(_known(current_state())))
+
+
+def network() -> str | None:
+    """The network that asks; ``None`` outside a request."""
+    return network_of(request.remote_addr) if has_request_context() else None
 
 
 def remember(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] = session) -> None:
@@ -61,7 +66,7 @@ def drop(kind: str, purpose: str) -> None:
     kept = _kept()
     table = _table(kept, kind)
     if purpose in table:
-        session[_KEY] = kept | {kind: {name: value for name, value in table.items() if name != purpose}}
+        session[_KEY] = kept | {kind: _without(table, purpose)}
 
 
 def requirement(purpose: str) -> Requirement | None:
@@ -87,11 +92,11 @@ def admit(proof: Proof, token: str, lane: bytes) -> None:
     if earlier is not None:
         # Nobody could log it out any more, once the session has forgotten it.
         state.end(earlier)
-    for kind in ("challenge", "requirement"):
-        drop(kind, purpose)
-    remember("proof", purpose, token)
+    kept = _kept()
+    left = {kind: _without(_table(kept, kind), purpose) for kind in ("challenge", "requirement") if kind in kept}
     # Whoever planted or saw the session from before must not share the one from now on.
-    session[_KEY] = _kept() | {"holder": _new_holder()}
+    renewed = {"holder": _new_holder(), "proof": _table(kept, "proof") | {purpose: token}}
+    session[_KEY] = kept | left | renewed
     regenerate = getattr(current_app.session_interface, "regenerate", None)
     if regenerate is not None:
         regenerate(session)
@@ -114,6 +119,10 @@ def _kept(session: MutableMapping[str, Any] = session) -> dict[str, Any]:
 def _table(kept: dict[str, Any], kind: str) -> dict[str, str]:
     table = kept.get(kind)
     return table if isinstance(table, dict) else {}
+
+
+def _without(table: dict[str, str], purpose: str) -> dict[str, str]:
+    return {name: value for name, value in table.items() if name != purpose}
 
 
 def _holder() -> bytes:

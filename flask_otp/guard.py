@@ -9,7 +9,7 @@ from functools import partial, wraps
 from inspect import iscoroutinefunction
 from typing import Any, TypeVar, overload
 
-from flask import Response, after_this_request, current_app, request, url_for
+from flask import Response, after_this_request, current_app, request, session, url_for
 from flask.views import View
 from werkzeug.urls import iri_to_uri
 
@@ -245,7 +245,9 @@ def _way_back() -> str | None:
 
 def _mark_private(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
-    response.vary.add("Cookie")
+    # Whoever saves a session that was looked at says so himself; twice costs more than the whole guard.
+    if not getattr(session, "accessed", False):
+        response.vary.add("Cookie")
     return response
 
 

@@ -121,9 +121,10 @@ def _check_json(value: Any) -> None:
 
 def _mac(key: bytes, *parts: bytes) -> bytes:
     # Each part is led by its length, so that no two lists of parts give the same bytes.
-    message = b"".join(len(part).to_bytes(4, "big") + part for part in parts)
+    message = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
     return hmac.digest(key, message, "sha256")
 
 
 def _xor(left: bytes, right: bytes) -> bytes:
-    return bytes(a ^ b for a, b in zip(left, right, strict=True))
+    number = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
+    return number.to_bytes(len(left), "big")

@@ -11,6 +11,7 @@ import ipaddress
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import ceil
 from operator import attrgetter
 from threading import Lock
@@ -123,6 +124,7 @@ def _storage(settings: Settings) -> Any:
     return RedisStorage("redis://", connection_pool=pool, key_prefix=f"{settings.key_prefix}:limits")
 
 
+@lru_cache(maxsize=1024)
 def network_of(address: str | None) -> str:
     """The network that an address stands for: IPv4 as it is, IPv6 by its /64, since one customer has all of that.
 

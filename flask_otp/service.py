@@ -172,7 +172,7 @@ class Service:
         purpose: str | None,
         identifier: str | None = None,
         context: bytes | None = None,
-        client: Client,
+        network: str | None,
     ) -> tuple[Verification, Proof, bytes]:
         """Redeem a code. What is ``None`` is not compared: over HTTP the handle says it.
 
@@ -180,8 +180,8 @@ class Service:
 
         :raises OTPError: see :meth:`flask_otp.OTP.verify`.
         """
-        if client.network is not None:
-            self.limits.count_verify(client.network)
+        if network is not None:
+            self.limits.count_verify(network)
         handle = self.tokens.load_handle(token)
         if handle is None:
             raise self._rejected(None)

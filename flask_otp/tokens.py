@@ -15,11 +15,12 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadSignature, Signer
 
 from .keys import Keys
 
 MAX_TOKEN = 4096
+_PROOFS = 1000
 
 
 @dataclass(frozen=True)
@@ -117,10 +118,12 @@ class Tokens:
 
     def __init__(self, keyring: Sequence[Keys]) -> None:
         self.keyring = tuple(keyring)
-        self._serializers = {
-            kind: tuple(_serializer(keys, kind) for keys in self.keyring)
+        self._signers = {
+            kind: tuple(_signer(keys, kind) for keys in self.keyring)
             for kind in ("handle", "proof", "requirement", "delivery", "known")
         }
+        # A session shows the same proof at each request. None that is not ours gets in, so that nobody can fill it.
+        self._proofs: dict[str, Proof] = {}
 
     @property
     def keys(self) -> Keys:
@@ -176,11 +179,19 @@ class Tokens:
         return self._dump("proof", data, proof.keys)
 
     def load_proof(self, token: object) -> Proof | None:
+        if isinstance(token, str) and token in self._proofs:
+            return self._proofs[token]
+
         def build(keys: Keys, data: list[Any]) -> Proof:
             proof_id, purpose, channel, context, verified_at, expires_at, identifier = data
             return Proof(_bytes(proof_id), purpose, channel, _bytes(context), verified_at, expires_at, identifier, keys)
 
-        return self._load("proof", token, build)
+        proof = self._load("proof", token, build)
+        if proof is not None:
+            if len(self._proofs) >= _PROOFS:
+                self._proofs = {}
+            self._proofs[str(token)] = proof
+        return proof
 
     def dump_requirement(self, asked: Requirement) -> str:
         sealed = _seal(self.keys, [asked.identifier, asked.facts, asked.user])
@@ -212,31 +223,32 @@ class Tokens:
         return self._load("known", token, build) or []
 
     def _dump(self, kind: str, data: list[Any], keys: Keys) -> str:
-        return str(self._serializers[kind][self.keyring.index(keys)].dumps(data))
+        signer = self._signers[kind][self.keyring.index(keys)]
+        return signer.sign(_text(_to_json(data).encode())).decode()
 
     def _load(self, kind: str, token: object, build: Callable[[Keys, list[Any]], T]) -> T | None:
         if not isinstance(token, str) or len(token) > MAX_TOKEN or not token.isascii():
             return None
-        for keys, serializer in zip(self.keyring, self._serializers[kind], strict=True):
+        for keys, signer in zip(self.keyring, self._signers[kind], strict=True):
             try:
-                return build(keys, serializer.loads(token))
-            except BadData:
+                return build(keys, json.loads(_bytes(signer.unsign(token).decode())))
+            except BadSignature:
                 continue
             except (ValueError, TypeError, LookupError):
                 return None  # ours, but of a version with another layout
         return None
 
 
-def _serializer(keys: Keys, kind: str) -> URLSafeSerializer:
-    return URLSafeSerializer(
-        keys.derive(kind),
-        salt=f"flask_otp.{kind}",
-        signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-    )
+def _signer(keys: Keys, kind: str) -> Signer:
+    # The key is derived for this kind alone; itsdangerous would derive another from it for each token.
+    return Signer(keys.derive(kind), key_derivation="none", digest_method=hashlib.sha256)
+
+
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
 
 
 def _seal(keys: Keys, data: list[Any]) -> str:
-    return _text(keys.seal(json.dumps(data, separators=(",", ":"), ensure_ascii=False)))
+    return _text(keys.seal(_to_json(data)))
 
 
 def _unseal(keys: Keys, sealed: str) -> list[Any]:

@@ -245,12 +245,12 @@ def _refuse_cross_origin() -> None:
 
 
 def _add_headers(response: Response) -> Response:
-    for name, value in PAGE_HEADERS.items():
-        if name != "Vary":
-            response.headers.setdefault(name, value)
+    present = {name.lower() for name, _ in response.headers}
+    response.headers.extend([(name, value) for name, value in PAGE_HEADERS.items() if name.lower() not in present])
+    if "vary" in present:
+        response.vary.add("Cookie")
     # Static files come with a caching header of their own, and under this prefix nothing is cached.
     response.headers["Cache-Control"] = "no-store"
-    response.vary.add("Cookie")
     return response
 
 

@@ -13,6 +13,7 @@ from .errors import CrossOrigin, InvalidRequest, accepts_html
 
 MAX_BODY = 4096
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
+_PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 _SAFE_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]{0,1023}")
 
 
@@ -74,7 +75,7 @@ def read_body(*names: str) -> dict[str, str]:
         pairs = list(request.form.items(multi=True))
     else:
         raise UnsupportedMediaType("Send application/json or a form.")
-    if any(name in request.args for name in names):
+    if request.query_string and any(name in request.args for name in names):
         raise InvalidRequest("Put the values into the body, not into the query.")
     values: dict[str, str] = {}
     for name, value in pairs:
@@ -91,7 +92,7 @@ def read_body(*names: str) -> dict[str, str]:
 def _json_pairs(data: bytes) -> list[tuple[str, Any]]:
     try:
         # Each object becomes a tuple of pairs, since a dict would hide that a name came twice.
-        root = json.loads(data.decode("utf-8"), object_pairs_hook=tuple)
+        root = _PAIRS.decode(data.decode("utf-8"))
     except (ValueError, RecursionError):
         raise InvalidRequest("The body is not valid JSON.") from None
     if not isinstance(root, tuple):

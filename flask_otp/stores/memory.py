@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Lock
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, StoreUnavailable
 from . import record as verbs
 from .base import Asking, Attempt, Opened, Policy, Redeemed, Store
-from .packing import pack, unpack
+from .packing import expiry_of, pack, unpack
 from .record import Record
 
 T = TypeVar("T")
@@ -33,8 +32,11 @@ class MemoryStore(Store):
             raise ConfigError("OTP_STORAGE_OPTIONS: max_subjects must be a whole number above 0")
         self._max = max_subjects
         self._lock = Lock()
-        self._records: dict[bytes, tuple[int, bytes]] = {}
-        self._round: deque[bytes] = deque()
+        # One table for each first byte of a subject: none gets so large that to grow it, or to list it for the sweep,
+        # holds up a request.
+        self._tables: dict[bytes, dict[bytes, bytes]] = {}
+        self._size = 0
+        self._round = self._begin_round()
 
     def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
         return self._change(
@@ -68,29 +70,40 @@ class MemoryStore(Store):
             self._sweep(now)
             record = self._load(subject)
             answer = verb(record)
-            expires_at = record.expires_at()
-            if subject in self._records:
-                self._records[subject] = (expires_at, pack(record))
-            elif expires_at > now:
-                if len(self._records) >= self._max:
-                    self._sweep(now, _SWEEP_WHEN_FULL)
-                if len(self._records) >= self._max:
-                    raise StoreUnavailable
-                self._records[subject] = (expires_at, pack(record))
-                self._round.append(subject)
+            table = self._tables.setdefault(subject[:1], {})
+            if subject[1:] not in table:
+                if record.expires_at() <= now:
+                    return answer
+                self._make_room(now)
+                self._size += 1
+            table[subject[1:]] = pack(record)
             return answer
 
     def _load(self, subject: bytes) -> Record:
-        entry = self._records.get(subject)
-        return unpack(entry[1]) if entry else Record()
+        packed = self._tables.get(subject[:1], {}).get(subject[1:])
+        return Record() if packed is None else unpack(packed)
+
+    def _make_room(self, now: int) -> None:
+        if self._size >= self._max:
+            self._sweep(now, _SWEEP_WHEN_FULL)
+        if self._size >= self._max:
+            raise StoreUnavailable
 
     def _sweep(self, now: int, most: int = _SWEEP) -> None:
-        for _ in range(min(most, len(self._round))):
-            subject = self._round.popleft()
-            if self._records[subject][0] > now:
-                self._round.append(subject)
-            else:
-                del self._records[subject]
+        for _ in range(most):
+            place = next(self._round, None)
+            if place is None:
+                self._round = self._begin_round()
+            elif expiry_of(place[0][place[1]]) <= now:
+                del place[0][place[1]]
+                self._size -= 1
+
+    def _begin_round(self) -> Iterator[tuple[dict[bytes, bytes], bytes]]:
+        """Every table and key in turn. Only the sweep takes keys away, so each is still there when its turn comes."""
+        for first, table in list(self._tables.items()):
+            yield from ((table, key) for key in list(table))
+            if not table:
+                del self._tables[first]
 
 
 def from_uri(uri: str, prefix: str, options: dict[str, Any]) -> MemoryStore:

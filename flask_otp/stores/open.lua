@@ -1,57 +1,91 @@
--- ARGV: policy, now, resend, challenge id, lane, holder, known lane, known since (ms), surge
--- Answers {outcome, id, strong, fresh, expires at, ready at, retry after, known, lane,
--- ends of the windows counted on (JSON)}
+-- ARGV: now, resend, challenge id, lane, holder, known lane, known since (ms), surge, then the policy: seconds until the
+-- challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
+-- Answers {outcome, id, strong, fresh, expires at, ready at, retry after, known, lane, ends of the lane's windows that
+-- the message was counted on, ends of the subject's}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
-local policy, now, resend = cjson.decode(ARGV[1]), tonumber(ARGV[2]), ARGV[3] == '1'
-local asked, network, holder, known_lane = ARGV[4], ARGV[5], ARGV[6], ARGV[7]
-local state = load()
+local now, resend, asked, network, holder = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
+local known_lane, surge, max_attempts = ARGV[6], ARGV[8] == '1', tonumber(ARGV[10])
+local send_limit, recipient_limit = unpack_pairs(ARGV[12]), unpack_pairs(ARGV[13])
+local budget = unpack_pairs(ARGV[14])
 
-for id, live in pairs(state.c) do if live.e <= now then state.c[id] = nil end end
-for id, lane in pairs(state.l) do if lane_end(lane) <= now then state.l[id] = nil end end
-for id, expiry in pairs(state.p) do if expiry <= now then state.p[id] = nil end end
+local lives, lanes, failures, sends, revoked = {}, {}, {}, {}, 0
+local dead, last = {}, 0
+local function keep(field, expires_at)
+  if expires_at > now then last = math.max(last, expires_at) else dead[#dead + 1] = field end
+  return expires_at > now
+end
+
+local all = call('HGETALL', key)
+for i = 1, #all, 2 do
+  local field, raw = all[i], all[i + 1]
+  local kind, id = field:sub(1, 1), field:sub(2)
+  if kind == 'c' then
+    local live = unpack_live(raw)
+    if keep(field, live.expires_at) then lives[id] = live end
+  elseif kind == 'p' then keep(field, (struct.unpack(TIME, raw)))
+  elseif kind == 'l' then lanes[id] = unpack_lane(raw)
+  elseif kind == 'f' then failures[id] = unpack_pairs(raw)
+  elseif kind == 's' then sends = unpack_pairs(raw)
+  elseif kind == 'r' then revoked = struct.unpack(TIME_MS, raw)
+  end
+end
+last = math.max(last, latest(sends), revoked > 0 and math.floor(revoked / 1000) + KNOWN_FOR or 0)
+for id, windows in pairs(failures) do
+  if not keep('f' .. id, latest(windows)) then failures[id] = nil end
+end
+for id, lane in pairs(lanes) do
+  if not keep('l' .. id, math.max(lane.ready_at, latest(lane.sends), latest(failures[id] or {}))) then lanes[id] = nil end
+end
 
 -- Each lane of a known browser has limits of its own, so a subject may have a few only.
 local others = 0
-for id, lane in pairs(state.l) do if lane.k == 1 and id ~= known_lane then others = others + 1 end end
-local known = known_lane ~= '' and tonumber(ARGV[8]) > state.r and others < KNOWN_LANES
+for id, lane in pairs(lanes) do if lane.known == 1 and id ~= known_lane then others = others + 1 end end
+local known = known_lane ~= '' and tonumber(ARGV[7]) > revoked and others < KNOWN_LANES
 local lane_id = known and known_lane or network
-local lane = state.l[lane_id] or {r = 0, s = {}, f = {}}
-local budget_wait = wait_for((known and lane or state).f, policy.failure_budget, now)
+local lane = lanes[lane_id] or {ready_at = 0, sends = {}}
+local budget_wait = wait_for(failures[known and lane_id or ''] or {}, budget, now)
 
 -- The newest, if a holder has several.
 local found = nil
-for id, live in pairs(state.c) do
-  local mine = live.h ~= '' and live.h == holder
+for id, live in pairs(lives) do
+  local mine = live.holder ~= '' and live.holder == holder
   if resend then mine = id == asked end
-  if mine and live.a < policy.max_attempts and not outbid(state, live, policy, now, ARGV[9] == '1') then
-    local best = state.c[found or '']
-    if not best or live.e > best.e or (live.e == best.e and id > found) then found = id end
+  if mine and live.attempts < max_attempts and not outbid(live, failures[live.lane] or {}, budget, now, surge) then
+    local best = lives[found]
+    if not best or live.expires_at > best.expires_at or (live.expires_at == best.expires_at and id > found) then
+      found = id
+    end
   end
 end
 if resend and not found then return {GONE} end
 
-local cooling = math.max(0, lane.r - now)
-local wait = math.max(cooling, wait_for(lane.s, policy.send_limit, now))
-if not known then wait = math.max(wait, wait_for(state.s, policy.recipient_limit, now)) end
-if policy.refuse and not found then wait = math.max(wait, budget_wait) end
-if wait > 0 and not (found and cooling > 0 and not resend) then
-  return {WAIT, '', 0, 0, 0, 0, wait}
-end
+local cooling = math.max(0, lane.ready_at - now)
+local wait = math.max(cooling, wait_for(lane.sends, send_limit, now))
+if not known then wait = math.max(wait, wait_for(sends, recipient_limit, now)) end
+if ARGV[15] == '1' and not found then wait = math.max(wait, budget_wait) end
+if wait > 0 and not (found and cooling > 0 and not resend) then return {WAIT, '', 0, 0, 0, 0, wait} end
 
-local counted = {{}, {}}
+local lane_ends, subject_ends, changed = {}, {}, {}
+local function change(field, raw, expires_at)
+  if keep(field, expires_at) then changed[#changed + 1], changed[#changed + 2] = field, raw end
+end
 if wait == 0 then
-  lane.r, lane.k = now + policy.cooldown, known and 1 or 0
-  counted[1] = count(lane.s, policy.send_limit, now)
-  if not known then counted[2] = count(state.s, policy.recipient_limit, now) end
-  state.l[lane_id] = lane
+  lane.ready_at, lane.known = now + tonumber(ARGV[11]), known and 1 or 0
+  lane_ends = count(lane.sends, send_limit, now)
+  if not known then subject_ends = count(sends, recipient_limit, now) end
+  change('l' .. lane_id, pack_lane(lane), math.max(lane.ready_at, latest(lane.sends)))
+  change('s', pack_pairs(sends), latest(sends))
 end
+local live = lives[found]
 if not found then
-  local strong = (budget_wait > 0 or (ARGV[9] == '1' and not known)) and 1 or 0
-  state.c[asked] = {e = now + policy.expires_in, s = strong, h = holder, l = known and lane_id or '', a = 0}
+  local strong = (budget_wait > 0 or (surge and not known)) and 1 or 0
+  live = {expires_at = now + tonumber(ARGV[9]), strong = strong, attempts = 0, holder = holder, lane = known and lane_id or ''}
+  change('c' .. asked, pack_live(live), live.expires_at)
 end
-save(state, now)
-local live = state.c[found or asked]
+for _, field in ipairs(dead) do call('HDEL', key, field) end
+if #changed > 0 then call('HSET', key, unpack(changed)) end
+call('EXPIRE', key, last - now)
 return {
-  wait > 0 and QUIET or SEND, found or asked, live.s, found and 0 or 1, live.e, lane.r, 0, known and 1 or 0, lane_id,
-  cjson.encode(counted)
+  wait > 0 and QUIET or SEND, found or asked, live.strong, found and 0 or 1, live.expires_at, lane.ready_at, 0,
+  known and 1 or 0, lane_id, lane_ends, subject_ends
 }

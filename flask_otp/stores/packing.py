@@ -60,6 +60,11 @@ def unpack(data: bytes) -> Record:
     return record
 
 
+def expiry_of(data: bytes) -> int:
+    """When the record means nothing any more, without unpacking it."""
+    return _Reader(data).number()
+
+
 def _put(data: bytearray, number: int) -> None:
     while number > 127:
         data.append(number & 127 | 128)

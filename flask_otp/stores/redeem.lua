@@ -1,23 +1,28 @@
--- ARGV: policy, now, challenge id, whether the code matches, proof id, the proof's expiry, surge
+-- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, most attempts, failure budget
 -- Answers {outcome, whether this failure spent the budget, the known lane that the challenge was opened from}
 local MATCH, WRONG, REFUSED = 1, 2, 3
-local policy, now, id = cjson.decode(ARGV[1]), tonumber(ARGV[2]), ARGV[3]
-local state = load()
-local live = state.c[id]
+local now, field = tonumber(ARGV[1]), 'c' .. ARGV[2]
+local found = call('HMGET', key, field, 'f')
+if not found[1] then return {REFUSED, 0, ''} end
+local live = unpack_live(found[1])
+local failures = unpack_pairs(live.lane == '' and found[2] or live.lane ~= '' and call('HGET', key, 'f' .. live.lane))
+local budget = unpack_pairs(ARGV[8])
 
-if not live or live.e <= now or live.a >= policy.max_attempts or outbid(state, live, policy, now, ARGV[7] == '1') then
+if live.expires_at <= now or live.attempts >= tonumber(ARGV[7]) or outbid(live, failures, budget, now, ARGV[6] == '1') then
   return {REFUSED, 0, ''}
 end
-live.a = live.a + 1
-if ARGV[4] == '1' then
-  state.c[id] = nil
-  state.p[ARGV[5]] = tonumber(ARGV[6])
-  save(state, now)
-  return {MATCH, 0, live.l}
+if ARGV[3] == '1' then
+  -- First what needs memory: without any, a right code must be as much in vain as a wrong one, which is not counted then.
+  call('HSET', key, 'p' .. ARGV[4], struct.pack(TIME, ARGV[5]))
+  call('HDEL', key, field)
+  keep_until(tonumber(ARGV[5]), now)
+  return {MATCH, 0, live.lane}
 end
-local failures = payer(state, live).f
-local before = wait_for(failures, policy.failure_budget, now)
-count(failures, policy.failure_budget, now)
-local after = wait_for(failures, policy.failure_budget, now)
-save(state, now)
-return {WRONG, before == 0 and after > 0 and 1 or 0, live.l}
+live.attempts = live.attempts + 1
+local before = wait_for(failures, budget, now)
+count(failures, budget, now)
+local after = wait_for(failures, budget, now)
+call('HSET', key, field, pack_live(live), 'f' .. live.lane, pack_pairs(failures))
+if live.lane ~= '' then call('HSETNX', key, 'l' .. live.lane, struct.pack(LANE, 0, 1)) end
+keep_until(latest(failures), now)
+return {WRONG, before == 0 and after > 0 and 1 or 0, live.lane}

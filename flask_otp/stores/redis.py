@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -14,10 +16,10 @@ from typing import Any
 import redis
 
 from ..errors import StoreUnavailable
-from .base import KNOWN_FOR, KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .base import KNOWN_FOR, KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Rates, Redeemed, Redemption, Store
 from .connections import connect
 
-_SCRIPTS = ("open", "redeem", "discard", "drop", "holds", "spend", "revoke")
+_SCRIPTS = ("open", "redeem", "discard", "spend", "revoke")
 
 
 class RedisStore(Store):
@@ -39,7 +41,6 @@ class RedisStore(Store):
         answer = self._run(
             "open",
             subject,
-            _json(policy),
             now,
             resend,
             asking.challenge_id,
@@ -48,14 +49,20 @@ class RedisStore(Store):
             asking.known_lane,
             asking.known_since,
             int(asking.surge),
+            policy.expires_in,
+            policy.max_attempts,
+            policy.cooldown,
+            _packed(policy.send_limit),
+            _packed(policy.recipient_limit),
+            _packed(policy.failure_budget),
+            int(policy.refuse),
         )
         outcome = Opening(answer[0])
         if outcome is Opening.GONE:
             return Opened(outcome)
         if outcome is Opening.WAIT:
             return Opened(outcome, retry_after=answer[6])
-        _, challenge_id, strong, fresh, expires_at, ready_at, _, known, lane, ends = answer
-        lane_ends, subject_ends = json.loads(ends)
+        _, challenge_id, strong, fresh, expires_at, ready_at, _, known, lane, lane_ends, subject_ends = answer
         return Opened(
             outcome,
             challenge_id,
@@ -73,25 +80,29 @@ class RedisStore(Store):
         outcome, spent, lane = self._run(
             "redeem",
             subject,
-            _json(policy),
             now,
             attempt.challenge_id,
             int(attempt.matches),
             attempt.proof_id,
             attempt.proof_expires_at,
             int(attempt.surge),
+            policy.max_attempts,
+            _packed(policy.failure_budget),
         )
         return Redeemed(Redemption(outcome), bool(spent), lane)
 
     def discard(self, subject: bytes, opened: Opened, now: int) -> None:
         ends = json.dumps([opened.lane_ends, opened.subject_ends])
-        self._run("discard", subject, now, opened.challenge_id, int(opened.fresh), opened.lane, ends)
+        self._run("discard", subject, opened.challenge_id, int(opened.fresh), opened.lane, ends)
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
-        self._run("drop", subject, now, challenge_id)
+        with _outage():
+            self.client.hdel(self._key(subject), b"c" + challenge_id)
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        return bool(self._run("holds", subject, now, proof_id))
+        with _outage():
+            expires_at: Any = self.client.hget(self._key(subject), b"p" + proof_id)
+        return int.from_bytes(expires_at or b"", "little") > now
 
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return bool(self._run("spend", subject, now, proof_id))
@@ -100,17 +111,31 @@ class RedisStore(Store):
         self._run("revoke", subject, now_ms)
 
     def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
+        script, key = self._scripts[name], self._key(subject)
+        with _outage():
+            try:
+                return self.client.evalsha(script.sha, 1, key, *args)
+            except redis.exceptions.NoScriptError:
+                # It was not run, so it may be sent again: with its text, this time.
+                return script(keys=[key], args=args)
+
+    def _key(self, subject: bytes) -> str:
         # The braces make the subject the hash slot, so that every key a verb may ever touch lies on one node.
-        key = f"{self._prefix}:{{{urlsafe_b64encode(subject).rstrip(b'=').decode()}}}"
-        try:
-            return self._scripts[name](keys=[key], args=args)
-        except redis.RedisError as error:
-            raise StoreUnavailable from error
+        return f"{self._prefix}:{{{urlsafe_b64encode(subject).rstrip(b'=').decode()}}}"
 
 
-@lru_cache(maxsize=64)
-def _json(policy: Policy) -> str:
-    return json.dumps(vars(policy))
+@contextmanager
+def _outage() -> Iterator[None]:
+    try:
+        yield
+    except redis.RedisError as error:
+        raise StoreUnavailable from error
+
+
+@lru_cache(maxsize=256)
+def _packed(rates: Rates) -> bytes:
+    """As ``unpack_pairs`` of common.lua reads them."""
+    return b"".join(amount.to_bytes(4, "little") + period.to_bytes(5, "little") for amount, period in rates)
 
 
 def _source(name: str) -> str:

@@ -1,4 +1,9 @@
 -- ARGV: now in milliseconds
-local now_ms, state = tonumber(ARGV[1]), load()
-state.c, state.p, state.r = {}, {}, math.max(state.r, now_ms)
-save(state, math.floor(now_ms / 1000))
+local now_ms, before = tonumber(ARGV[1]), call('HGET', key, 'r')
+local revoked = math.max(now_ms, before and struct.unpack(TIME_MS, before) or 0)
+for _, field in ipairs(call('HKEYS', key)) do
+  local kind = field:sub(1, 1)
+  if kind == 'c' or kind == 'p' then call('HDEL', key, field) end
+end
+call('HSET', key, 'r', struct.pack(TIME_MS, revoked))
+keep_until(math.floor(revoked / 1000) + KNOWN_FOR, math.floor(now_ms / 1000))
