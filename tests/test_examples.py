@@ -116,9 +116,9 @@ def test_second_factor_without_a_password_nothing_is_sent_and_nothing_shown(offi
 
 def test_second_factor_an_unknown_name_is_refused_like_a_wrong_password(office: Example) -> None:
     answers = []
-    for name in ("ann", "nobody", ""):
+    for name, password in (("ann", "wrong"), ("nobody", "wrong"), ("", "nobody's password")):
         browser = office.browser()
-        answers.append(browser.submit(browser.open("/login"), name=name, password="wrong"))
+        answers.append(browser.submit(browser.open("/login"), name=name, password=password))
     blotted = [re.sub(r'value="[\w.-]+"', "", answer.text) for answer in answers]
     assert blotted[0] == blotted[1] == blotted[2]
     assert {answer.status_code for answer in answers} == {401}
@@ -492,6 +492,24 @@ def test_password_reset_is_good_for_one_change(forgetful: Example) -> None:
     assert log_in(forgetful, password="the thief's own words")[1].status_code == 401
 
 
+def test_password_reset_of_two_requests_at_once_one_passes(forgetful: Example, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second comes while the first is at work, before it has revoked anything."""
+    browser = forgetful.browser()
+    page = sign_in(browser, "/reset")
+    copied, seen = forgetful.browser().with_session(browser.session()), []
+    revoke = forgetful.names.otp.revoke
+
+    def second(identifier: str) -> None:
+        monkeypatch.setattr(forgetful.names.otp, "revoke", revoke)
+        seen.append(at(copied.submit(page, password="the thief's own words")))
+        revoke(identifier)
+
+    monkeypatch.setattr(forgetful.names.otp, "revoke", second)
+    assert at(browser.submit(page, password=CHANGED)) == "/login"
+    assert seen == ["/otp/"]
+    assert at(log_in(forgetful, password=CHANGED)[1]) == "/"
+
+
 def test_password_reset_a_slip_of_the_hand_does_not_cost_the_code(forgetful: Example) -> None:
     browser = forgetful.browser()
     page = browser.submit(sign_in(browser, "/reset"), password="short")
@@ -680,7 +698,8 @@ def test_transfer_needs_more_than_being_signed_in(ledger: Example) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [{"amount": "-5"}, {"amount": "NaN"}, {"amount": "0.001"}, {"payee": EVE}, {"amount": "x"}]
+    "field",
+    [{"amount": "-5"}, {"amount": "NaN"}, {"amount": "0.001"}, {"payee": EVE}, {"amount": "x"}, {"amount": "0.00"}],
 )
 def test_transfer_of_nonsense_is_400_and_asks_for_no_code(ledger: Example, field: dict[str, str]) -> None:
     browser = ledger.browser()
