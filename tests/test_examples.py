@@ -26,14 +26,29 @@ TRANSFER = {"amount": "250", "payee": BOB}
 
 
 @pytest.fixture
+def load_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """The code of a page as a module, which a dataclass wants to be in."""
+
+    def load(page: str) -> ModuleType:
+        (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "examples" / f"{page}.md").read_text("utf-8"), re.DOTALL)
+        names = ModuleType(page.replace("-", "_"))
+        monkeypatch.setitem(sys.modules, names.__name__, names)
+        exec(compile(source, f"{page}.md", "exec"), vars(names))
+        return names
+
+    return load
+
+
+@pytest.fixture
 def open_page(
-    monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, clock: Clock
+    load_page: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, clock: Clock
 ) -> Iterator[Callable[[str], Example]]:
     """``open_page("transfer")``: its app, with the environment that the page asks for."""
     environment = {
         "SECRET_KEY": "5d1f0b7a9c3e8642" * 4,
         "TESTING": "true",
         "OTP_STORAGE_URI": valkey.uri,
+        "OTP_STORAGE_OPTIONS": '{"socket_timeout": 10, "socket_connect_timeout": 10}',
         "MAIL_SERVER": "localhost",
         "MAIL_DEFAULT_SENDER": "site@example.com",
     }
@@ -45,10 +60,7 @@ def open_page(
     stack = ExitStack()
 
     def make(page: str) -> Example:
-        (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "examples" / f"{page}.md").read_text("utf-8"), re.DOTALL)
-        names = ModuleType(page.replace("-", "_"))
-        monkeypatch.setitem(sys.modules, names.__name__, names)
-        exec(compile(source, f"{page}.md", "exec"), vars(names))
+        names = load_page(page)
         return Example(names, clock, stack.enter_context(capture_codes(names.app)))
 
     with stack:
@@ -66,6 +78,22 @@ def test_the_index_names_every_page_and_no_other() -> None:
 @pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
 def test_every_page_is_run_by_a_test(page: str) -> None:
     assert re.search(rf'open_page\("{page}"\)', Path(__file__).read_text("utf-8"))
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
+def test_every_page_starts_by_the_commands_that_it_gives(
+    load_page: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, page: str
+) -> None:
+    (commands,) = re.findall(r"```sh\n(.*?)```", (DOCS / "examples" / f"{page}.md").read_text("utf-8"), re.DOTALL)
+    assert "flask --app app run --debug" in commands
+    for key, value in re.findall(r"(FLASK_\w+)=(\S+)", commands):
+        made = {"redis://localhost:6379": valkey.uri, "$(python": "5d1f0b7a9c3e8642" * 4}
+        monkeypatch.setenv(key, made.get(value, value))
+    monkeypatch.setenv("FLASK_DEBUG", "1")
+    app = load_page(page).app
+    browser = app.test_client()
+    for rule in [rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments]:
+        assert browser.get(rule.rule, headers={"Accept": "text/html"}).status_code in (200, 302, 303, 400, 401)
 
 
 def test_the_links_between_the_pages_lead_somewhere() -> None:
