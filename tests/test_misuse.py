@@ -106,6 +106,31 @@ def test_exempt_takes_a_list_and_not_one_name(app: Flask) -> None:
         OTP().protect(app, exempt="health")
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["app", "blueprint"])
+def test_an_exemption_that_does_not_exist_stops_the_app_with_the_nearest_name(
+    make_app: MakeApp, clock: Clock, whole: bool
+) -> None:
+    """Else what it was meant for would be shut, and what is named so one day would be open."""
+    otp = OTP(clock=clock)
+    app, shop = make_app(otp), Blueprint("shop", __name__)
+    shop.add_url_rule("/health", "health", lambda: "well")
+    otp.protect(app if whole else shop, exempt=["helth"])
+    app.register_blueprint(shop)
+    with pytest.raises(ConfigError, match=r"'helth' to exempt.*health"):
+        app.test_client().get("/health")
+
+
+def test_protecting_too_late_is_refused_and_not_in_vain(make_app: MakeApp, clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    app, shop = make_app(otp), Blueprint("shop", __name__)
+    app.register_blueprint(shop)
+    with pytest.raises(AssertionError, match="can no longer be called on the blueprint"):
+        otp.protect(shop)
+    app.test_client().get("/")
+    with pytest.raises(AssertionError, match="already handled its first request"):
+        otp.protect(app)
+
+
 def test_debug_that_is_switched_on_after_the_start_has_its_console(capsys: pytest.CaptureFixture[str]) -> None:
     app = Flask("site")
     app.config.update(SECRET_KEY="x" * 32, OTP_STORAGE_URI="memory://")
