@@ -6,13 +6,13 @@ import threading
 from dataclasses import replace
 
 import pytest
-from test_stores import BROWSER, DAY, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, Person
 
 from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import store_from_uri
 from flask_otp.stores.base import KNOWN_FOR
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock
+from flask_otp.testing.stores import BROWSER, DAY, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, Person
 
 #: What is opened under it means something for five minutes, and no longer.
 BRIEF = replace(POLICY, send_limit=(), recipient_limit=(), failure_budget=())

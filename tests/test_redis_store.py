@@ -21,13 +21,13 @@ from proxy import Proxy
 from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.retry import Retry
-from test_stores import DAY, HOUR, MATCH, NO_LIMITS, POLICY, REFUSED, SEND, WRONG, Person
 
 from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import Opened, store_from_uri
 from flask_otp.stores.base import KNOWN_FOR
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, capture_codes
+from flask_otp.testing.stores import DAY, HOUR, MATCH, NO_LIMITS, POLICY, REFUSED, SEND, WRONG, Person
 
 TIMEOUT = 0.25
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}

@@ -156,3 +156,6 @@ class Store(ABC):
     @abstractmethod
     def revoke(self, subject: bytes, now_ms: int) -> None:
         """End every proof, challenge and known browser of the subject. Counts stay."""
+
+    def close(self) -> None:  # noqa: B027 - most stores have nothing to close
+        """Let go of connections. For tests and scripts: the extension's own store lives as long as its app."""

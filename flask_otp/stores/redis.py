@@ -110,6 +110,9 @@ class RedisStore(Store):
     def revoke(self, subject: bytes, now_ms: int) -> None:
         self._run("revoke", subject, now_ms)
 
+    def close(self) -> None:
+        self.client.close()
+
     def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
         script, key = self._scripts[name], self._key(subject)
         with _outage():

@@ -1,0 +1,63 @@
+"""The suite that every store passes, ours and yours: behaviour, step by step against the memory store, and races.
+
+It needs pytest::
+
+    from flask_otp.testing.stores import StoreSuite
+
+    class TestMyStore(StoreSuite):
+        @pytest.fixture
+        def storage_uri(self, my_server):
+            my_server.empty()
+            return my_server.uri
+"""
+
+from __future__ import annotations
+
+from pkgutil import iter_modules
+
+import pytest
+
+# Before the modules are imported, so that a failure in them says what was compared.
+pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
+
+from .person import (  # noqa: E402
+    BROWSER,
+    DAY,
+    GONE,
+    HOUR,
+    MATCH,
+    MONTH,
+    NETWORK,
+    NO_LIMITS,
+    POLICY,
+    QUIET,
+    REFUSE,
+    REFUSED,
+    SEND,
+    WAIT,
+    WRONG,
+    Person,
+    new_id,
+)
+from .suite import StoreSuite  # noqa: E402
+
+__all__ = [
+    "BROWSER",
+    "DAY",
+    "GONE",
+    "HOUR",
+    "MATCH",
+    "MONTH",
+    "NETWORK",
+    "NO_LIMITS",
+    "POLICY",
+    "QUIET",
+    "REFUSE",
+    "REFUSED",
+    "SEND",
+    "WAIT",
+    "WRONG",
+    "Person",
+    "StoreSuite",
+    "new_id",
+]

@@ -1,0 +1,72 @@
+"""Known browsers and surges."""
+
+from __future__ import annotations
+
+import pytest
+
+from ...stores.base import KNOWN_LANES
+from .. import Clock
+from .person import BROWSER, MATCH, MONTH, REFUSED, SEND, Person
+
+
+class BrowserTests:
+    def test_r11_strangers_do_not_spend_a_known_browsers_budget(self, ann: Person) -> None:
+        before = ann.open(b"lane", known=b"browser2")
+        ann.lose_the_budget()
+        opened = ann.open(known=BROWSER)
+        assert not opened.strong
+        assert ann.right(opened) is MATCH
+        assert ann.right(before) is MATCH
+
+    def test_r11_a_known_browser_spends_only_its_own_budget(self, ann: Person) -> None:
+        ann.lose_the_budget(known=BROWSER)
+        assert ann.open(known=BROWSER).strong
+        assert not ann.open(known=b"browser2").strong
+        assert not ann.open().strong
+
+    def test_r08_a_known_browsers_budget_holds_over_its_challenges(self, ann: Person, clock: Clock) -> None:
+        short = ann.open(known=BROWSER)
+        clock.advance(30)
+        first_failure = ann.now
+        ann.lose_the_budget(known=BROWSER)
+        assert ann.right(short) is REFUSED
+        clock.now = first_failure + MONTH - 31
+        opened = ann.open(known=BROWSER)
+        assert opened.strong
+        assert ann.right(opened) is MATCH
+        clock.now = first_failure + MONTH - 1
+        assert ann.open(known=BROWSER).strong
+        clock.now += 30
+        assert not ann.open(known=BROWSER).strong
+
+    @pytest.mark.parametrize(("known", "strong"), [(b"", True), (BROWSER, False)])
+    def test_r11_a_surge_makes_new_codes_strong_except_for_known_browsers(
+        self, ann: Person, known: bytes, strong: bool
+    ) -> None:
+        opened = ann.open(known=known, surge=True)
+        assert (opened.outcome, opened.strong) == (SEND, strong)
+        assert ann.right(opened) is MATCH
+
+    def test_in_a_surge_the_short_codes_of_strangers_that_are_open_are_refused(self, ann: Person, clock: Clock) -> None:
+        """Else an attacker would open many first, and guess them all in one burst."""
+        first, known = ann.open(holder=b"h"), ann.open(known=BROWSER)
+        assert ann.redeem(first, True, surge=True).outcome is REFUSED
+        assert ann.redeem(known, True, surge=True).outcome is MATCH
+        clock.advance(30)
+        again = ann.open(holder=b"h", surge=True)
+        assert (again.fresh, again.strong) == (True, True)
+        assert ann.redeem(again, True, surge=True).outcome is MATCH
+        assert ann.right(first) is MATCH
+
+    def test_a_match_names_the_known_lane_that_the_code_was_asked_from(self, ann: Person) -> None:
+        assert ann.redeem(ann.open(), True).lane == b""
+        opened = ann.open(known=BROWSER)
+        assert ann.redeem(opened, True).lane == opened.lane != b""
+
+    def test_r08_a_subject_has_a_few_known_lanes_and_further_ones_count_as_strangers(self, ann: Person) -> None:
+        lanes = [b"browser%d" % number for number in range(KNOWN_LANES + 2)]
+        assert [ann.open(known=lane).known for lane in lanes] == [True] * KNOWN_LANES + [False, False]
+
+    def test_a_strict_site_does_not_refuse_in_a_surge(self, strict: Person) -> None:
+        opened = strict.open(surge=True)
+        assert (opened.outcome, opened.strong) == (SEND, True)

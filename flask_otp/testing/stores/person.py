@@ -1,0 +1,117 @@
+"""What the tests of a store speak of: a subject whose methods are the verbs, policies, and short names."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+from ...stores import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .. import Clock
+
+HOUR = 3600
+DAY = 24 * HOUR
+MONTH = 30 * DAY
+PROOF_LIFE = 12 * HOUR
+NETWORK = b"network1"
+BROWSER = b"browser1"
+
+SEND, QUIET, WAIT, GONE = Opening.SEND, Opening.QUIET, Opening.WAIT, Opening.GONE
+MATCH, WRONG, REFUSED = Redemption.MATCH, Redemption.WRONG, Redemption.REFUSED
+
+#: The defaults of OTP_*.
+POLICY = Policy(
+    expires_in=300,
+    max_attempts=5,
+    cooldown=30,
+    send_limit=((5, HOUR), (10, DAY)),
+    recipient_limit=((20, HOUR), (50, DAY)),
+    failure_budget=((20, MONTH),),
+)
+REFUSE = replace(POLICY, refuse=True)
+NO_LIMITS = replace(POLICY, cooldown=0, send_limit=(), recipient_limit=(), failure_budget=())
+
+_ids = random.Random("ids")
+
+
+def new_id() -> bytes:
+    return _ids.randbytes(16)
+
+
+class Person:
+    """A subject in a store: each method is one verb, with what a test does not care about filled in."""
+
+    def __init__(self, store: Store, clock: Clock, policy: Policy = POLICY, subject: bytes = b"s" * 16) -> None:
+        self.store = store
+        self.clock = clock
+        self.policy = policy
+        self.subject = subject
+
+    @property
+    def now(self) -> int:
+        return int(self.clock())
+
+    def open(
+        self,
+        lane: bytes = NETWORK,
+        *,
+        holder: bytes = b"",
+        known: bytes = b"",
+        since: int | None = None,
+        surge: bool = False,
+    ) -> Opened:
+        asking = Asking(new_id(), lane, holder, known, int(self.clock() * 1000) if since is None else since, surge)
+        return self.store.open(self.subject, asking, self.policy, self.now)
+
+    def find(self, opened: Opened, lane: bytes = NETWORK, known: bytes = b"") -> Opened:
+        asking = Asking(opened.challenge_id, lane, known_lane=known, known_since=int(self.clock() * 1000))
+        return self.store.find(self.subject, asking, self.policy, self.now)
+
+    def redeem(self, opened: Opened, matches: bool, proof: bytes = b"", surge: bool = False) -> Redeemed:
+        attempt = Attempt(opened.challenge_id, matches, proof or new_id()[:12], self.now + PROOF_LIFE, surge)
+        return self.store.redeem(self.subject, attempt, self.policy, self.now)
+
+    def right(self, opened: Opened, proof: bytes = b"") -> Redemption:
+        return self.redeem(opened, True, proof).outcome
+
+    def wrong(self, opened: Opened, times: int = 1) -> list[Redemption]:
+        return [self.redeem(opened, False).outcome for _ in range(times)]
+
+    def discard(self, opened: Opened) -> None:
+        self.store.discard(self.subject, opened, self.now)
+
+    def drop(self, opened: Opened) -> None:
+        self.store.drop(self.subject, opened.challenge_id, self.now)
+
+    def prove(self, proof: bytes, lane: bytes = NETWORK) -> None:
+        """Have ``proof`` recorded."""
+        assert self.right(self.open(lane), proof) is MATCH
+
+    def holds(self, proof: bytes) -> bool:
+        return self.store.holds(self.subject, proof, self.now)
+
+    def spend(self, proof: bytes) -> bool:
+        return self.store.spend(self.subject, proof, self.now)
+
+    def revoke(self) -> None:
+        self.store.revoke(self.subject, int(self.clock() * 1000))
+
+    def lose_the_budget(self, known: bytes = b"") -> None:
+        """Fail 20 times, in four challenges, each from a network of its own or all from a known browser."""
+        for turn in range(4):
+            opened = self.open(b"spender%d" % turn, known=known)
+            assert self.wrong(opened, 5) == [WRONG] * 5
+            if known:
+                self.clock.advance(self.policy.cooldown)
+
+    def fill_lane(self, **options: Any) -> None:
+        """Five messages on one lane, one at each cooldown, and the sixth refused at once."""
+        for _ in range(5):
+            assert self.open(**options).outcome is SEND
+            self.clock.advance(30)
+        assert self.open(**options).outcome is WAIT
+
+    def fill_recipient(self) -> None:
+        for number in range(20):
+            assert self.open(b"lane%d" % number).outcome is SEND
+        assert self.open(b"lane20").outcome is WAIT

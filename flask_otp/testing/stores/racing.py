@@ -1,0 +1,113 @@
+"""Where races are run: many threads, in this process or in two of their own, that all start at one barrier."""
+
+from __future__ import annotations
+
+import multiprocessing
+import pickle
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from ...stores import Store
+
+#: The name of a verb, and its arguments.
+Call = tuple[str, tuple[Any, ...]]
+
+#: Seconds in which everybody must have come to the barrier.
+_PATIENCE = 60
+
+
+@dataclass(frozen=True)
+class Track:
+    """A store to race on.
+
+    :param connect: opens the same store once more, in another process.
+    :param two_processes: run each half of the threads in a process of its own.
+    """
+
+    store: Store
+    connect: Callable[[], Store]
+    two_processes: bool
+
+    def run(self, calls: Sequence[Call], threads: int = 50) -> list[Any]:
+        """Make all the calls at once; answers in the order of the calls. An exception is an answer too."""
+        if not self.two_processes:
+            return _run_at_once(self.store, calls, threads)
+        # Pickled here, since a process that cannot unpickle its task dies without a word.
+        connect = pickle.dumps(self.connect)
+        try:
+            halves = [_pair().submit(_run_there, connect, calls[half::2], threads // 2) for half in (0, 1)]
+            answers: list[Any] = [None] * len(calls)
+            answers[0::2], answers[1::2] = (half.result() for half in halves)
+        except BaseException:
+            # Their barrier is broken: the next race gets new ones.
+            _pair().shutdown(wait=False)
+            _pair.cache_clear()
+            raise
+        return answers
+
+
+def outcomes(answers: Sequence[Any]) -> Counter[Any]:
+    """How often each outcome, and each kind of exception, came."""
+    return Counter(getattr(answer, "outcome", type(answer)) for answer in answers)
+
+
+@cache
+def _pair() -> ProcessPoolExecutor:
+    """Two processes for all races, spawned, so that nothing of a store is theirs but what it pickles."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(2, context, _meet_at, (context.Barrier(2),))
+
+
+_barrier: Any = None
+
+
+def _meet_at(barrier: Any) -> None:
+    global _barrier
+    _barrier = barrier
+
+
+def _meet() -> None:
+    _barrier.wait(_PATIENCE)
+
+
+def _run_there(connect: bytes, calls: Sequence[Call], threads: int) -> list[Any]:
+    """In one of the two processes."""
+    try:
+        with closing(pickle.loads(connect)()) as store:  # noqa: S301 - our own parent's
+            return _run_at_once(store, calls, threads, _meet)
+    except BaseException:
+        _barrier.abort()  # or the other process would wait for us
+        raise
+
+
+def _run_at_once(
+    store: Store, calls: Sequence[Call], threads: int, start: Callable[[], None] | None = None
+) -> list[Any]:
+    """Spread the calls over threads that all wait for each other, and then for ``start``."""
+    answers: list[Any] = [None] * len(calls)
+    barrier = threading.Barrier(threads, action=start)
+
+    def work(first: int) -> None:
+        with suppress(threading.BrokenBarrierError):
+            barrier.wait(_PATIENCE)
+            for index in range(first, len(calls), threads):
+                verb, args = calls[index]
+                try:
+                    answers[index] = getattr(store, verb)(*args)
+                except Exception as error:
+                    answers[index] = error
+
+    workers = [threading.Thread(target=work, args=(first,)) for first in range(threads)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    if barrier.broken:
+        raise RuntimeError("a race did not start: not everybody came to the barrier")
+    return answers

@@ -1,0 +1,111 @@
+"""The suite, and the fixtures that a store fills in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+
+from ...stores import Store, store_from_uri
+from .. import Clock
+from .browsers import BrowserTests
+from .budget import BudgetTests
+from .opening import OpeningTests
+from .person import REFUSE, SEND, Person
+from .proofs import ProofTests
+from .races import RaceTests
+from .racing import Track
+from .redeeming import RedeemingTests
+from .resending import ResendingTests
+from .undoing import UndoingTests
+from .walk import WalkTests
+
+
+class StoreSuite(
+    OpeningTests,
+    ResendingTests,
+    RedeemingTests,
+    BudgetTests,
+    BrowserTests,
+    UndoingTests,
+    ProofTests,
+    WalkTests,
+    RaceTests,
+):
+    """What every store must do. Inherit from it in a class that pytest collects, and say how to open your store::
+
+        class TestMyStore(StoreSuite):
+            @pytest.fixture
+            def storage_uri(self, my_server):
+                my_server.empty()
+                return my_server.uri
+
+    Each test needs an empty store. In place of ``storage_uri`` a class may give ``connect``, or ``store``.
+    """
+
+    #: Whether other processes can open the same store. If not, races are run between threads only.
+    shared = True
+
+    @pytest.fixture
+    def storage_uri(self) -> str:
+        """Names an empty store."""
+        raise NotImplementedError("say how to open your store: give a fixture storage_uri, connect or store")
+
+    @pytest.fixture
+    def storage_options(self) -> dict[str, Any]:
+        """As ``OTP_STORAGE_OPTIONS``. Give long time-outs: in races hundreds of threads wait for few cores."""
+        return {}
+
+    @pytest.fixture
+    def connect(self, storage_uri: str, storage_options: dict[str, Any]) -> Callable[[], Store]:
+        """Opens the store, and in another process the same once more; so it must be one that pickles."""
+        return partial(store_from_uri, storage_uri, "otp", storage_options)
+
+    @pytest.fixture
+    def store(self, connect: Callable[[], Store]) -> Iterator[Store]:
+        """The store under test. One that is not ``shared`` may override this alone."""
+        store = connect()
+        yield store
+        store.close()
+
+    def size_of(self, store: Store) -> int:
+        """Bytes of all state in the store."""
+        pytest.skip("size_of is not defined, so nobody knows whether the state stays small")
+
+    def test_state_stays_small_however_many_networks_get_no_message(
+        self, ann: Person, store: Store, clock: Clock
+    ) -> None:
+        """A failed delivery gives its count back, so the recipient's limit does not bound the number of lanes."""
+        for number in range(200):
+            opened = ann.open(number.to_bytes(8, "big"))
+            assert opened.outcome is SEND
+            ann.discard(opened)
+            clock.advance(1)
+        assert self.size_of(store) < 4000
+
+    # What the tests are written with
+
+    @pytest.fixture
+    def clock(self) -> Clock:
+        return Clock(1_790_000_000)
+
+    @pytest.fixture
+    def ann(self, store: Store, clock: Clock) -> Person:
+        return Person(store, clock)
+
+    @pytest.fixture
+    def strict(self, store: Store, clock: Clock) -> Person:
+        """The same subject under ``OTP_ON_BUDGET = "refuse"``."""
+        return Person(store, clock, REFUSE)
+
+    @pytest.fixture
+    def track(self, request: pytest.FixtureRequest, store: Store) -> Track:
+        two_processes = request.param == "two-processes"
+        connect = request.getfixturevalue("connect") if two_processes else lambda: store
+        return Track(store, connect, two_processes)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "track" in metafunc.fixturenames:
+            metafunc.parametrize("track", ["threads", "two-processes"] if self.shared else ["threads"], indirect=True)

@@ -1,0 +1,122 @@
+"""Discarding what could not be delivered, and dropping what nobody will redeem."""
+
+from __future__ import annotations
+
+import pytest
+
+from ...stores import Opened
+from .. import Clock
+from .person import BROWSER, DAY, HOUR, MATCH, REFUSED, SEND, WAIT, WRONG, Person, new_id
+
+
+class UndoingTests:
+    # Discarding what could not be delivered
+
+    def test_a_discarded_fresh_challenge_is_gone(self, ann: Person) -> None:
+        opened = ann.open()
+        ann.discard(opened)
+        assert ann.right(opened) is REFUSED
+
+    def test_a_discarded_resend_leaves_its_challenge(self, ann: Person, clock: Clock) -> None:
+        opened = ann.open()
+        clock.advance(30)
+        ann.discard(ann.find(opened))
+        assert ann.right(opened) is MATCH
+
+    def test_a_discarded_challenge_leaves_the_others(self, ann: Person) -> None:
+        first, second = ann.open(b"lane1"), ann.open(b"lane2")
+        ann.discard(second)
+        assert ann.right(first) is MATCH
+
+    def test_discarding_does_not_give_the_cooldown_back(self, ann: Person, clock: Clock) -> None:
+        ann.discard(ann.open())
+        assert ann.open() == Opened(WAIT, retry_after=30)
+        clock.advance(29)
+        assert ann.open() == Opened(WAIT, retry_after=1)
+
+    @pytest.mark.parametrize("known", [b"", BROWSER])
+    def test_discarding_gives_the_count_of_the_lane_back(self, ann: Person, clock: Clock, known: bytes) -> None:
+        for _ in range(20):
+            opened = ann.open(known=known)
+            assert opened.outcome is SEND
+            ann.discard(opened)
+            clock.advance(30)
+        ann.fill_lane(known=known)
+
+    def test_discarding_gives_the_count_of_the_recipient_back(self, ann: Person) -> None:
+        for number in range(30):
+            opened = ann.open(b"failed%d" % number)
+            assert opened.outcome is SEND
+            ann.discard(opened)
+        ann.fill_recipient()
+
+    def test_discarding_a_known_browsers_message_gives_nothing_to_strangers(self, ann: Person) -> None:
+        ann.fill_recipient()
+        ann.discard(ann.open(known=BROWSER))
+        assert ann.open(b"fresh").outcome is WAIT
+
+    def test_discarding_one_resend_gives_one_count_back(self, ann: Person, clock: Clock) -> None:
+        first = ann.open()
+        for _ in range(4):
+            clock.advance(30)
+            last = ann.find(first)
+        clock.advance(30)
+        ann.discard(last)
+        assert ann.find(first).outcome is SEND
+        clock.advance(30)
+        assert ann.find(first).outcome is WAIT
+
+    def test_discarding_after_the_window_has_passed_gives_nothing(self, ann: Person, clock: Clock) -> None:
+        start = ann.now
+        opened = ann.open()
+        clock.now = start + DAY
+        ann.discard(opened)
+        ann.fill_lane()
+
+    def test_discarding_twice_never_makes_room_for_more_than_the_limit(self, ann: Person, clock: Clock) -> None:
+        opened = ann.open()
+        for _ in range(3):
+            ann.discard(opened)
+        clock.advance(30)
+        ann.fill_lane()
+
+    def test_a_late_discard_gives_no_message_of_a_later_window_back(self, ann: Person, clock: Clock) -> None:
+        start = ann.now
+        ann.open()
+        clock.now = start + HOUR - 1
+        late = ann.open()
+        clock.now = start + HOUR + 30
+        assert ann.open().outcome is SEND
+        ann.discard(late)
+        clock.advance(30)
+        outcomes = []
+        for _ in range(5):
+            outcomes.append(ann.open().outcome)
+            clock.advance(30)
+        assert outcomes == [SEND] * 4 + [WAIT]
+
+    # Dropping
+
+    def test_a_dropped_challenge_is_refused_and_gives_nothing_back(self, ann: Person, clock: Clock) -> None:
+        for _ in range(5):
+            opened = ann.open()
+            assert opened.outcome is SEND
+            ann.drop(opened)
+            assert ann.right(opened) is REFUSED
+            clock.advance(30)
+        assert ann.open().outcome is WAIT
+
+    def test_dropping_leaves_the_other_challenges_and_the_failures(self, ann: Person) -> None:
+        first, second = ann.open(b"lane1"), ann.open(b"lane2")
+        ann.wrong(second, 5)
+        ann.drop(second)
+        assert ann.wrong(first, 5) == [WRONG] * 5
+        for number in range(2):
+            ann.wrong(ann.open(b"more%d" % number), 5)
+        assert ann.open(b"lane3").strong
+
+    def test_dropping_what_is_not_there_does_nothing(self, ann: Person) -> None:
+        ann.drop(Opened(SEND, new_id()))
+        opened = ann.open()
+        ann.drop(Opened(SEND, new_id()))
+        assert ann.right(opened) is MATCH

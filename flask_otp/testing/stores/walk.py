@@ -1,0 +1,129 @@
+"""The same steps to any store and to the memory store, whose answers must be equal."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from ...stores import Asking, Attempt, Opened, Policy, Redeemed, Store
+from ...stores.memory import MemoryStore
+from .person import DAY, HOUR, MATCH, REFUSE, SEND
+
+TIGHT = Policy(300, 3, 30, ((5, HOUR), (10, DAY)), ((6, HOUR), (50, DAY)), ((7, 900), (20, 5 * DAY)))
+
+
+class WalkTests:
+    @pytest.mark.parametrize("seed", [1, 2, 3])
+    @pytest.mark.parametrize(
+        "policies",
+        [(TIGHT,), (replace(TIGHT, refuse=True),), (TIGHT, replace(TIGHT, failure_budget=()), REFUSE)],
+        ids=["tight", "refusing", "changing"],
+    )
+    def test_it_answers_as_the_memory_store_does_step_by_step(
+        self, store: Store, seed: int, policies: tuple[Policy, ...]
+    ) -> None:
+        memory, walk = MemoryStore(), Walk(seed, policies)
+        for number, (verb, args) in enumerate(walk.steps(1500)):
+            answer = getattr(memory, verb)(*args)
+            assert getattr(store, verb)(*args) == answer, f"seed {seed}, step {number}: {verb}{args}"
+            walk.note(verb, args, answer)
+        everything = {"open SEND", "open QUIET", "open WAIT", "find SEND", "find GONE", "find WAIT"}
+        everything |= {"MATCH", "WRONG", "REFUSED", "budget spent", "holds True", "holds False", "spend True"}
+        assert everything <= {name for name, count in walk.seen.items() if count}, walk.seen
+
+
+class Walk:
+    """A seeded random walk: the same questions to each of the stores, whose answers must be equal."""
+
+    SUBJECTS = (b"s" * 16, b"t" * 16)
+    NAMES = (b"1", b"2", b"lane3")
+
+    def __init__(self, seed: int, policies: tuple[Policy, ...]) -> None:
+        self.random = random.Random(seed)
+        self.policies = policies
+        self.now_ms = 1_790_000_000_000
+        self.ids = itertools.count(seed * 1_000_000)
+        #: What was named last: subject and challenge, subject and answer, subject and proof.
+        self.challenges = [(b"s" * 16, b"unknown")]
+        self.opened = [(b"s" * 16, Opened(SEND, b"unknown"))]
+        self.proofs = [(b"s" * 16, b"unknown")]
+        self.seen: Counter[str] = Counter()
+
+    def steps(self, number: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        for _ in range(number):
+            self.now_ms += self.random.choice((0, 0, 0, 1, 900, 1000, 5000, 29_000, 30_000, 60_000))
+            if self.random.random() < 0.01:
+                self.now_ms += self.random.choice((HOUR, DAY, 3 * DAY)) * 1000
+            verb = self.random.choices(
+                ("open", "find", "redeem", "discard", "drop", "holds", "spend", "revoke"),
+                (30, 10, 40, 8, 2, 6, 4, 0.5),
+            )[0]
+            yield verb, getattr(self, verb)()
+
+    def open(self) -> tuple[Any, ...]:
+        return self._asking(self.random.choice(self.SUBJECTS), b"%016d" % next(self.ids))
+
+    def find(self) -> tuple[Any, ...]:
+        return self._asking(*self._one_of(self.challenges))
+
+    def _asking(self, subject: bytes, challenge_id: bytes) -> tuple[Any, ...]:
+        pick = self.random.choice
+        asking = Asking(
+            challenge_id,
+            lane=pick(self.NAMES),
+            holder=pick((b"", b"h1", b"h2", b"h3")),
+            known_lane=pick((b"", b"", b"", b"known1", b"1")),
+            known_since=self.now_ms - pick((0, 1, 1000, HOUR * 1000, 10 * DAY * 1000)),
+            surge=self.random.random() < 0.1,
+        )
+        return subject, asking, pick(self.policies), self.now_ms // 1000
+
+    def redeem(self) -> tuple[Any, ...]:
+        subject, challenge_id = self._one_of(self.challenges)
+        proof_id = b"%012d" % next(self.ids)
+        now = self.now_ms // 1000
+        matches = self.random.random() < 0.2
+        life = self.random.choice((10, HOUR, DAY))
+        attempt = Attempt(challenge_id, matches, proof_id, now + life, self.random.random() < 0.1)
+        return subject, attempt, self.random.choice(self.policies), now
+
+    def discard(self) -> tuple[Any, ...]:
+        return (*self._one_of(self.opened), self.now_ms // 1000)
+
+    def drop(self) -> tuple[Any, ...]:
+        return (*self._one_of(self.challenges), self.now_ms // 1000)
+
+    def holds(self) -> tuple[Any, ...]:
+        return (*self._one_of(self.proofs), self.now_ms // 1000)
+
+    spend = holds
+
+    def revoke(self) -> tuple[Any, ...]:
+        return self.random.choice(self.SUBJECTS), self.now_ms
+
+    def _one_of(self, named: list[tuple[bytes, Any]]) -> tuple[bytes, Any]:
+        """One of the last few, now and then with the other subject."""
+        subject, thing = self.random.choice(named[-6:])
+        return self.random.choice(self.SUBJECTS) if self.random.random() < 0.05 else subject, thing
+
+    def note(self, verb: str, args: tuple[Any, ...], answer: object) -> None:
+        if isinstance(answer, Opened):
+            self.seen[f"{verb} {answer.outcome.name}"] += 1
+            self.seen[f"strong {answer.strong}, known {answer.known}"] += 1
+            if answer.outcome is SEND:
+                self.opened.append((args[0], answer))
+            if answer.fresh:
+                self.challenges.append((args[0], answer.challenge_id))
+        elif isinstance(answer, Redeemed):
+            self.seen[answer.outcome.name] += 1
+            self.seen["budget spent"] += answer.budget_spent
+            if answer.outcome is MATCH:
+                self.proofs.append((args[0], args[1].proof_id))
+        elif isinstance(answer, bool):
+            self.seen[f"{verb} {answer}"] += 1
