@@ -87,7 +87,7 @@ def _optional_limits(value: object) -> tuple[RateLimitItem, ...]:
 
 
 def _storage_uri(value: object) -> str:
-    return "memory://" if value is None else _text(r"[a-z+]+://\S*", "redis://host:6379")(value)
+    return "memory://" if value is None else _text(r"[a-z][a-z0-9+.-]*://\S*", "redis://host:6379")(value)
 
 
 def _choice(*words: str) -> Callable[[object], str]:

@@ -7,10 +7,9 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, StoreUnavailable
-from . import record as verbs
-from .base import Asking, Attempt, Opened, Policy, Redeemed, Store
 from .packing import expiry_of, pack, unpack
 from .record import Record
+from .record_store import RecordStore
 
 T = TypeVar("T")
 
@@ -20,7 +19,7 @@ _SWEEP = 3
 _SWEEP_WHEN_FULL = 200
 
 
-class MemoryStore(Store):
+class MemoryStore(RecordStore):
     """Everything is lost with the process, and each process has its own counts.
 
     :param max_subjects: when so many subjects have state that still matters, the next new one gets 503; what is live
@@ -38,37 +37,14 @@ class MemoryStore(Store):
         self._size = 0
         self._round = self._begin_round()
 
-    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        return self._change(
-            subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=False)
-        )
+    def load(self, subject: bytes) -> Record:
+        packed = self._tables.get(subject[:1], {}).get(subject[1:])
+        return Record() if packed is None else unpack(packed)
 
-    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        return self._change(subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=True))
-
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
-        return self._change(subject, now, lambda record: verbs.redeem(record, attempt, policy, now))
-
-    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
-        self._change(subject, now, lambda record: verbs.discard(record, opened))
-
-    def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
-        self._change(subject, now, lambda record: record.challenges.pop(challenge_id, None))
-
-    def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        with self._lock:
-            return self._load(subject).proofs.get(proof_id, 0) > now
-
-    def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        return self._change(subject, now, lambda record: record.proofs.pop(proof_id, 0) > now)
-
-    def revoke(self, subject: bytes, now_ms: int) -> None:
-        self._change(subject, now_ms // 1000, lambda record: verbs.revoke(record, now_ms))
-
-    def _change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
+    def change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
         with self._lock:
             self._sweep(now)
-            record = self._load(subject)
+            record = self.load(subject)
             answer = verb(record)
             table = self._tables.setdefault(subject[:1], {})
             if subject[1:] not in table:
@@ -78,10 +54,6 @@ class MemoryStore(Store):
                 self._size += 1
             table[subject[1:]] = pack(record)
             return answer
-
-    def _load(self, subject: bytes) -> Record:
-        packed = self._tables.get(subject[:1], {}).get(subject[1:])
-        return Record() if packed is None else unpack(packed)
 
     def _make_room(self, now: int) -> None:
         if self._size >= self._max:

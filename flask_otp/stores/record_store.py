@@ -1,0 +1,64 @@
+"""The eight verbs for a store that can hold one record still while Python changes it."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import TypeVar
+
+from . import record as verbs
+from .base import Asking, Attempt, Opened, Policy, Redeemed, Store
+from .record import Record
+
+T = TypeVar("T")
+
+
+class RecordStore(Store):
+    """Keeps one :class:`~flask_otp.stores.record.Record` for each subject. A subclass says how, in two methods.
+
+    :mod:`flask_otp.stores.packing` writes a record as bytes.
+    """
+
+    @abstractmethod
+    def load(self, subject: bytes) -> Record:
+        """The record as it was last kept; a new one, ``Record()``, where there is none.
+
+        :raises StoreUnavailable: nobody can say, also because what was kept cannot be read.
+        """
+
+    @abstractmethod
+    def change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
+        """Load the record, let ``verb`` change it, keep it, and answer what ``verb`` answered: one indivisible step.
+
+        Between loading and keeping, no other thread, process or machine may change this record. A store without locks
+        may compare and swap: if somebody else was first, it loads anew and calls ``verb`` anew, whose only effect is on
+        the record that it is given. Where it is not known whether the record was kept, there is no second try, and no
+        answer either. Keep the record until ``record.expires_at()``; when that is not after ``now``, it may go at once.
+
+        :param now: the caller's clock, in whole seconds.
+        :raises StoreUnavailable: the changed record was not kept, or may not have been.
+        """
+
+    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self.change(subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=False))
+
+    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self.change(subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=True))
+
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+        return self.change(subject, now, lambda record: verbs.redeem(record, attempt, policy, now))
+
+    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+        self.change(subject, now, lambda record: verbs.discard(record, opened))
+
+    def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
+        self.change(subject, now, lambda record: record.challenges.pop(challenge_id, None))
+
+    def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return self.load(subject).proofs.get(proof_id, 0) > now
+
+    def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return self.change(subject, now, lambda record: record.proofs.pop(proof_id, 0) > now)
+
+    def revoke(self, subject: bytes, now_ms: int) -> None:
+        self.change(subject, now_ms // 1000, lambda record: verbs.revoke(record, now_ms))
