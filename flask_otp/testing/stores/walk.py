@@ -15,7 +15,7 @@ from ...stores import Asking, Attempt, Opened, Policy, Redeemed, Store
 from ...stores.memory import MemoryStore
 from .person import DAY, HOUR, MATCH, REFUSE, SEND
 
-TIGHT = Policy(300, 3, 30, ((5, HOUR), (10, DAY)), ((6, HOUR), (50, DAY)), ((7, 900), (20, 5 * DAY)))
+TIGHT = Policy(300, 3, 30, ((5, HOUR), (10, DAY)), ((6, HOUR), (50, DAY)), ((5, HOUR), (20, 5 * DAY)))
 
 
 class WalkTests:
@@ -35,6 +35,7 @@ class WalkTests:
             walk.note(verb, args, answer)
         everything = {"open SEND", "open QUIET", "open WAIT", "find SEND", "find GONE", "find WAIT"}
         everything |= {"MATCH", "WRONG", "REFUSED", "budget spent", "holds True", "holds False", "spend True"}
+        everything |= {f"strong {strong}, known {known}" for strong in (True, False) for known in (True, False)}
         assert everything <= {name for name, count in walk.seen.items() if count}, walk.seen
 
 
@@ -47,7 +48,7 @@ class Walk:
     def __init__(self, seed: int, policies: tuple[Policy, ...]) -> None:
         self.random = random.Random(seed)
         self.policies = policies
-        self.now_ms = 1_790_000_000_000
+        self.now_ms = self.revoked_ms = 1_790_000_000_000
         self.ids = itertools.count(seed * 1_000_000)
         #: What was named last: subject and challenge, subject and answer, subject and proof.
         self.challenges = [(b"s" * 16, b"unknown")]
@@ -79,7 +80,7 @@ class Walk:
             lane=pick(self.NAMES),
             holder=pick((b"", b"h1", b"h2", b"h3")),
             known_lane=pick((b"", b"", b"", b"known1", b"1")),
-            known_since=self.now_ms - pick((0, 1, 1000, HOUR * 1000, 10 * DAY * 1000)),
+            known_since=pick((self.now_ms, self.revoked_ms)) - pick((-1, 0, 1, 1000, HOUR * 1000, 10 * DAY * 1000)),
             surge=self.random.random() < 0.1,
         )
         return subject, asking, pick(self.policies), self.now_ms // 1000
@@ -105,6 +106,7 @@ class Walk:
     spend = holds
 
     def revoke(self) -> tuple[Any, ...]:
+        self.revoked_ms = self.now_ms
         return self.random.choice(self.SUBJECTS), self.now_ms
 
     def _one_of(self, named: list[tuple[bytes, Any]]) -> tuple[bytes, Any]:

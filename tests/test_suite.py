@@ -1,0 +1,71 @@
+"""The suite for stores is worth something: it finds what is wrong with each of many broken ones."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from broken_stores import BROKEN, HasEachProcessForItself, LoadsAndKeepsInTwoSteps
+
+FILE = Path(__file__).parent / "broken_stores.py"
+WALK = "test_it_answers_as_the_memory_store_does_step_by_step"
+#: Step by step these two are as good as any.
+RACING_ONLY = {LoadsAndKeepsInTwoSteps, HasEachProcessForItself}
+
+
+@pytest.fixture(scope="module")
+def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], list[str]]:
+    """For each suite and test, what its failures say; the empty list: none failed."""
+    report = tmp_path_factory.mktemp("suite") / "report.xml"
+    wanted = {(f"Test{store.__name__}", test) for store, tests in BROKEN.items() for test in tests}
+    wanted |= {(f"Test{store.__name__}", WALK) for store in BROKEN.keys() - RACING_ONLY}
+    wanted |= {("TestMemoryStore", test) for _, test in wanted}
+    nodes = [f"{FILE}::{suite}::{test}" + "[changing-1]" * (test == WALK) for suite, test in sorted(wanted)]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "--tb=short",
+        "--rootdir",
+        FILE.parent,
+        f"--junitxml={report}",
+        *nodes,
+    ]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert result.returncode == 1, result.stdout + result.stderr
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for case in ElementTree.parse(report).iter("testcase"):
+        assert case.find("error") is None, ElementTree.tostring(case)
+        assert case.find("skipped") is None
+        failures = [failure.get("message", "") for failure in case.iter("failure")]
+        found[case.attrib["classname"].rpartition(".")[2], case.attrib["name"].partition("[")[0]] += failures
+    assert found.keys() == wanted
+    return found
+
+
+@pytest.mark.parametrize("store", BROKEN, ids=lambda store: store.__name__)
+def test_a_broken_store_is_found_out(verdicts: dict[tuple[str, str], list[str]], store: type) -> None:
+    for test in BROKEN[store]:
+        assert verdicts[f"Test{store.__name__}", test], test
+
+
+@pytest.mark.parametrize("store", BROKEN.keys() - RACING_ONLY, ids=lambda store: store.__name__)
+def test_a_broken_store_does_not_answer_as_the_memory_store_does(
+    verdicts: dict[tuple[str, str], list[str]], store: type
+) -> None:
+    assert verdicts[f"Test{store.__name__}", WALK]
+
+
+def test_a_sound_store_passes(verdicts: dict[tuple[str, str], list[str]]) -> None:
+    assert not any(failures for (suite, _), failures in verdicts.items() if suite == "TestMemoryStore")
+
+
+def test_a_failure_says_what_was_compared(verdicts: dict[tuple[str, str], list[str]]) -> None:
+    """The asserts of the suite are rewritten, though it is no test module of the one who runs it."""
+    [failure] = verdicts["TestMatchesTwice", "test_r05_a_code_passes_once"]
+    assert "assert <Redemption.MATCH: 1> is <Redemption.REFUSED: 3>" in " ".join(failure.split())
