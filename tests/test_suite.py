@@ -24,18 +24,9 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     wanted = {(f"Test{store.__name__}", test) for store, tests in BROKEN.items() for test in tests}
     wanted |= {(f"Test{store.__name__}", WALK) for store in BROKEN.keys() - RACING_ONLY}
     wanted |= {("TestMemoryStore", test) for _, test in wanted}
-    nodes = [f"{FILE}::{suite}::{test}" + "[changing-1]" * (test == WALK) for suite, test in sorted(wanted)]
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "--tb=short",
-        "--rootdir",
-        FILE.parent,
-        f"--junitxml={report}",
-        *nodes,
-    ]
+    nodes = [f"{FILE}::{suite}::{test}" + "[changing-seed1]" * (test == WALK) for suite, test in sorted(wanted)]
+    options = ["-q", "--tb=short", f"--rootdir={FILE.parent}", f"--junitxml={report}"]
+    command = [sys.executable, "-m", "pytest", *options, *nodes]
     result = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1, result.stdout + result.stderr
     found: dict[tuple[str, str], list[str]] = defaultdict(list)

@@ -43,12 +43,7 @@ def store_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
 
     :raises ConfigError: the scheme is unknown, or the options do not fit it.
     """
-    scheme = uri.partition("://")[0]
-    factory = _FACTORIES.get(scheme) or _foreign(scheme)
-    if factory is None:
-        # A URI may hold a password, at the wrong place too, so no part of it is quoted.
-        known = ", ".join(f"{name}://" for name in (*_FACTORIES, *_registered))
-        raise ConfigError(f"OTP_STORAGE_URI must begin with one of {known}")
+    factory = factory_for(uri)
     try:
         store = factory(uri, prefix, options)
     except ConfigError:
@@ -59,6 +54,19 @@ def store_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
     if not isinstance(store, Store):
         raise ConfigError("OTP_STORAGE_URI: what its factory makes is no flask_otp.stores.Store")
     return store
+
+
+def factory_for(uri: str) -> Factory:
+    """
+    :raises ConfigError: the scheme is unknown.
+    """
+    scheme = uri.partition("://")[0]
+    factory = _FACTORIES.get(scheme) or _foreign(scheme)
+    if factory is None:
+        # A URI may hold a password, at the wrong place too, so no part of it is quoted.
+        known = ", ".join(f"{name}://" for name in (*_FACTORIES, *_registered))
+        raise ConfigError(f"OTP_STORAGE_URI must begin with one of {known}")
+    return factory
 
 
 def _foreign(scheme: str) -> Factory | None:

@@ -2,6 +2,30 @@
 
 A store never sees a code, nor anything made from one. It is told whether the code was right, and answers whether that
 counts: the attempt is charged and the limits are checked in the same step, and only then is a match worth anything.
+
+The words that the verbs are described in:
+
+now
+    The caller's clock, in whole seconds since 1970. A store goes by this one and not by its own, and bears with its
+    being set back. What has an ``expires_at`` or an end is over when ``now`` has reached it.
+window
+    For each rate ``(amount, period)`` of a limit there is one: it begins with the first event that is counted, ends
+    ``period`` seconds later, and is full with ``amount`` events. A limit is reached while any of its windows is full.
+    An event is counted in all windows of a limit.
+lane
+    What a subject is asked for from: a network, or a known browser. It has a cooldown, windows of its sends, and, if it
+    is a known browser's, windows of its failures.
+known
+    A browser is known if it has a ``known_lane``, its ``known_since`` is after the last revocation of the subject, and
+    fewer than :data:`KNOWN_LANES` others have lanes that still count something. Else it is a stranger, and its lane is
+    ``asking.lane``.
+payer
+    Whose failure budget pays for a challenge: the lane's, if a known browser opened it; else the subject's.
+outbid
+    A short code is worth nothing any more while its payer's budget is spent or, if a stranger opened it, in a surge.
+
+Names (subjects, lanes, holders, ids) are any bytes. A lane is over when its cooldown and all its windows are.
+:mod:`flask_otp.stores.record` is all of this in Python; :class:`~flask_otp.stores.RecordStore` makes a store of it.
 """
 
 from __future__ import annotations
@@ -82,15 +106,19 @@ class Opened:
 
     outcome: Opening
     challenge_id: bytes = b""
+    #: Whether its code is a strong one.
     strong: bool = False
+    #: Whether the challenge was made by this very call.
     fresh: bool = False
     expires_at: int = 0
+    #: When the lane's cooldown is over.
     ready_at: int = 0
+    #: Seconds to wait, with ``WAIT``.
     retry_after: int = 0
     #: Whether the client is a known browser, and so on its own lane.
     known: bool = False
     #: For :meth:`Store.discard`: the lane that the message was counted on, and when the windows end, the lane's and the
-    #: subject's, in which it was.
+    #: subject's, in which it was, in the order of the rates. With ``QUIET`` the ends are empty.
     lane: bytes = b""
     lane_ends: tuple[int, ...] = ()
     subject_ends: tuple[int, ...] = ()
@@ -112,34 +140,60 @@ class Redeemed:
 
 
 class Store(ABC):
-    """State of the subjects. ``now`` is the caller's clock, in whole seconds unless said otherwise.
+    """State of the subjects, for any number of threads; and of processes and machines, unless it says otherwise.
 
-    Every verb raises :exc:`~flask_otp.errors.StoreUnavailable` when it cannot be carried out, and then the caller must
-    take it for refused, although it may have been charged.
+    Each verb is one indivisible step: no other verb on the same subject sees or changes anything half way. Every verb
+    raises :exc:`~flask_otp.errors.StoreUnavailable`, and nothing else, when it cannot be carried out, or when it is not
+    known whether it was; the caller then refuses. It gives up soon (ours after 0.25 s), and never tries again what may
+    have been counted already. Nothing that still counts is thrown away to make room.
     """
 
     @abstractmethod
     def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        """Count a message on its lane, and on the subject unless the browser is known; open a challenge for it.
+        """Count a message, and open a challenge for it or find the one that the holder has.
 
-        Where the holder has a live challenge already, that one is kept, attempts and expiry included. When the failure
-        budget is spent, or a surge is on, a new challenge is strong.
+        1. The holder's challenge is the one of the same non-empty ``holder`` that is live, has attempts left under
+           ``policy.max_attempts`` and is not outbid; of several, the one that expires last, then the greatest id.
+        2. The wait is the longest of: what is left of the lane's cooldown; the lane's windows under ``send_limit``;
+           the subject's under ``recipient_limit``, unless the browser is known; and with ``policy.refuse``, where the
+           holder has no challenge, the windows of the budget that would pay for a new one.
+        3. If there is a wait, nothing is counted. Where the lane is cooling down and the holder has a challenge, the
+           answer is that challenge, ``QUIET``; else ``WAIT``, with ``retry_after`` alone.
+        4. The lane's cooldown begins; the message is counted on the lane, and on the subject unless the browser is
+           known. Where the holder has no challenge, ``asking.challenge_id`` becomes one, of no attempts, live for
+           ``expires_in``: strong if its payer's budget is spent, or if there is a surge and the browser is a stranger.
+           One that the holder had keeps its attempts, its expiry and its strength. The answer is ``SEND``.
         """
 
     @abstractmethod
     def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        """Count another message of the live challenge named ``asking.challenge_id``; never opens one."""
+        """Count another message of the challenge named ``asking.challenge_id``, whoever opened it; never open one.
+
+        As :meth:`open`, with this one in place of the holder's. When it is not live, has no attempts left or is outbid:
+        ``GONE`` and nothing else, before anything is waited for or counted. During the cooldown: ``WAIT``.
+        """
 
     @abstractmethod
     def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
         """Charge an attempt; if it is within the limits and matches, consume the challenge and record the proof.
 
-        A match is not charged to the failure budget. In a surge, strangers' short codes are refused.
+        1. Of a challenge that is unknown, not live, outbid, or has had ``policy.max_attempts``: ``REFUSED``, whether it
+           matches or not, and nothing is counted.
+        2. The attempt is counted on the challenge.
+        3. If it matches, the challenge is gone, and ``attempt.proof_id`` holds until ``proof_expires_at``: ``MATCH``.
+           The failure budget is neither charged nor cleared.
+        4. Else the failure is counted on the payer: ``WRONG``, with ``budget_spent`` if the budget was not spent
+           before, and is now.
         """
 
     @abstractmethod
     def discard(self, subject: bytes, opened: Opened, now: int) -> None:
-        """The message did not go out: give the count back, but not the cooldown; drop the challenge if it is fresh."""
+        """The message of ``opened`` did not go out: give its count back, but not the cooldown.
+
+        If ``opened.fresh``, the challenge is gone. In each window of the lane ``opened.lane`` and of the subject that
+        ends when ``lane_ends`` and ``subject_ends`` say, one less is counted, and none less than nothing. A window that
+        counts nothing any more is over.
+        """
 
     @abstractmethod
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
@@ -147,15 +201,22 @@ class Store(ABC):
 
     @abstractmethod
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        """Whether the proof was recorded, has not expired, and was not ended."""
+        """Whether the proof was recorded, has not expired, and was not ended.
+
+        Asked by the guard at every request. It must see all that was ended before: a replica that lags will not do.
+        """
 
     @abstractmethod
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        """End a proof. True for the one caller that ended it."""
+        """End a proof. True for the one caller that ended it, while it held."""
 
     @abstractmethod
     def revoke(self, subject: bytes, now_ms: int) -> None:
-        """End every proof, challenge and known browser of the subject. Counts stay."""
+        """End every proof, challenge and known browser of the subject. Counts stay.
+
+        :param now_ms: the caller's clock in milliseconds. The latest that was ever given is remembered for
+            :data:`KNOWN_FOR` seconds.
+        """
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
         """Let go of connections. For tests and scripts: the extension's own store lives as long as its app."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ...stores import Store, store_from_uri
+from ...stores import Store, factory_for
 from .. import Clock
 from .browsers import BrowserTests
 from .budget import BudgetTests
@@ -61,7 +61,8 @@ class StoreSuite(
     @pytest.fixture
     def connect(self, storage_uri: str, storage_options: dict[str, Any]) -> Callable[[], Store]:
         """Opens the store, and in another process the same once more; so it must be one that pickles."""
-        return partial(store_from_uri, storage_uri, "otp", storage_options)
+        # The factory itself, since another process has not registered what this one has.
+        return partial(factory_for(storage_uri), storage_uri, "otp", storage_options)
 
     @pytest.fixture
     def store(self, connect: Callable[[], Store]) -> Iterator[Store]:

@@ -19,7 +19,7 @@ TIGHT = Policy(300, 3, 30, ((5, HOUR), (10, DAY)), ((6, HOUR), (50, DAY)), ((5, 
 
 
 class WalkTests:
-    @pytest.mark.parametrize("seed", [1, 2, 3])
+    @pytest.mark.parametrize("seed", [1, 2, 3], ids="seed{}".format)
     @pytest.mark.parametrize(
         "policies",
         [(TIGHT,), (replace(TIGHT, refuse=True),), (TIGHT, replace(TIGHT, failure_budget=()), REFUSE)],
