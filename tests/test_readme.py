@@ -27,6 +27,11 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
 
 
+def is_test(block: str) -> bool:
+    """Whether it is a file of an app's tests, as its first line says."""
+    return block.startswith(("# conftest.py", "# test_"))
+
+
 class _Anything:
     def __getattr__(self, name: str) -> Any:
         return lambda *args: None
@@ -46,7 +51,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Flask:
         "find_user": lambda identifier: type("User", (), {"email": identifier}),
         "login_user": lambda user: None,
     }
-    source = blocks("python")
+    source = [block for block in blocks("python") if not is_test(block)]
     source[0] = source[0].replace("otp = OTP(app)", "app.config.update(SETTINGS)\notp = OTP(app)")
     namespace["SETTINGS"] = {
         "TESTING": True,
@@ -193,3 +198,12 @@ print(client.get("/account").text)
         shown += line
     answer, errors = process.communicate(code[1] + "\n", timeout=30)
     assert answer.strip() == "Hello ann@example.com", errors
+
+
+def test_the_tests_for_an_app_pass(tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(blocks("python")[0], encoding="utf-8")
+    for block in filter(is_test, blocks("python")):
+        (tmp_path / block.split()[1]).write_text(block, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-W", "error", "-p", "no:cacheprovider", "--rootdir=."]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "2 passed" in result.stdout, result.stdout + result.stderr

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from flask_otp import OTP, current_verification, otp_required
-from flask_otp.testing import Clock, OTPClient, capture_codes, set_clock
+from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes, set_clock
+from flask_otp.testing.fixtures import otp_client, otp_clock, otp_codes  # noqa: F401
 
 
 @pytest.fixture
@@ -84,3 +86,31 @@ def test_they_refuse_to_work_in_production(use: Any) -> None:
     app.test_client_class = OTPClient
     with pytest.raises(RuntimeError, match="testing"):
         app.test_client(verified="ann@example.com")
+
+
+# As fixtures
+
+
+@pytest.fixture
+def app(site: Flask) -> Iterator[Flask]:
+    """Checks that the fixtures, which come after it and so end before it, leave nothing behind."""
+    service = site.extensions["otp"].service
+    before = service.clock
+    yield site
+    assert service.clock is service.courier.clock is before
+    assert service.courier.intercept is None
+
+
+def test_fixtures_capture_codes_and_set_the_clock(app: Flask, otp_codes: Outbox, otp_clock: Clock) -> None:  # noqa: F811
+    client = app.test_client()
+    for advance, status in (("299s", 200), ("300s", 400)):
+        client.post("/otp/send", json={"email": f"{advance}@example.com"})
+        otp_clock.advance(advance)
+        assert client.post("/otp/verify", json={"code": otp_codes.code}).status_code == status
+
+
+def test_a_fixture_makes_verified_clients(app: Flask, otp_client: Callable[..., OTPClient]) -> None:  # noqa: F811
+    app.test_client_class = None
+    assert otp_client("ann@example.com").get("/account").text == "ann@example.com"
+    assert otp_client("bob@example.com", purpose="transfer").get("/transfer").text == "done"
+    assert otp_client("bob@example.com").get("/transfer").status_code == 401

@@ -1,13 +1,14 @@
 """Aids for the tests of apps: the codes that were sent, a client that starts verified, a clock to set.
 
-All refuse to work on an app that is not ``app.testing``.
+All refuse to work on an app that is not ``app.testing``. :mod:`flask_otp.testing.fixtures` has them for pytest, and
+:mod:`flask_otp.testing.stores` is the suite for stores.
 """
 
 from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -80,13 +81,17 @@ class Clock:
         self.now += seconds(by)
 
 
-def set_clock(app: Flask, clock: Clock) -> None:
-    """Let codes, limits of subjects and proofs go by ``clock``. Network limits keep the real time.
+def set_clock(app: Flask, clock: Callable[[], float]) -> Callable[[], float]:
+    """Let codes, limits of subjects and proofs go by ``clock``, and answer what they went by before.
+
+    Network limits keep the real time.
 
     :raises RuntimeError: the app is not testing.
     """
     service = _state(app).service
+    before = service.clock
     service.clock = service.courier.clock = clock
+    return before
 
 
 class OTPClient(FlaskClient):

@@ -1,0 +1,41 @@
+"""pytest fixtures for the tests of apps. They take the app from a fixture of yours, ``app``. In ``conftest.py``::
+
+    pytest_plugins = ["flask_otp.testing.fixtures"]
+
+They refuse to work on an app that is not ``app.testing``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from flask import Flask
+
+from . import Clock, OTPClient, Outbox, capture_codes, set_clock
+
+
+@pytest.fixture
+def otp_codes(app: Flask) -> Iterator[Outbox]:
+    """The messages of this test, which go nowhere else: ``otp_codes.code`` is the newest code."""
+    with capture_codes(app) as outbox:
+        yield outbox
+
+
+@pytest.fixture
+def otp_clock(app: Flask) -> Iterator[Clock]:
+    """Stands at the time when the test began: ``otp_clock.advance("5m")``. Network limits keep the real time."""
+    clock = Clock()
+    before = set_clock(app, clock)
+    yield clock
+    set_clock(app, before)
+
+
+@pytest.fixture
+def otp_client(app: Flask) -> Callable[..., OTPClient]:
+    """``otp_client("ann@example.com", purpose="login", channel="email")``: a client that starts verified."""
+
+    def client(verified: str, *, purpose: str = "login", channel: str = "email") -> OTPClient:
+        return OTPClient(app, app.response_class, verified=verified, purpose=purpose, channel=channel)
+
+    return client
