@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -172,6 +173,12 @@ class SharesProofsBetweenSubjects(MemoryStore):
 
 class HasEachProcessForItself(MemoryStore):
     """Is told to be shared, and is not."""
+
+
+def opens_here_only() -> MemoryStore:
+    if multiprocessing.parent_process() is not None:
+        raise PermissionError("not from here")
+    return MemoryStore()
 
 
 #: Each with the tests of the suite that must catch it.

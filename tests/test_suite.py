@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import subprocess
 import sys
+import time
 from collections import defaultdict
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from broken_stores import BROKEN, HasEachProcessForItself, LoadsAndKeepsInTwoSteps
+from broken_stores import BROKEN, HasEachProcessForItself, LoadsAndKeepsInTwoSteps, opens_here_only
+
+from flask_otp.stores.memory import MemoryStore
+from flask_otp.testing.stores.racing import Track
 
 FILE = Path(__file__).parent / "broken_stores.py"
 WALK = "test_it_answers_as_the_memory_store_does_step_by_step"
@@ -60,3 +65,15 @@ def test_a_failure_says_what_was_compared(verdicts: dict[tuple[str, str], list[s
     """The asserts of the suite are rewritten, though it is no test module of the one who runs it."""
     [failure] = verdicts["TestMatchesTwice", "test_r05_a_code_passes_once"]
     assert "assert <Redemption.MATCH: 1> is <Redemption.REFUSED: 3>" in " ".join(failure.split())
+
+
+def test_a_store_that_another_process_cannot_open_is_told_at_once_and_spoils_no_later_race() -> None:
+    started = time.monotonic()
+    race = [("holds", (b"subject", b"proof", 0))] * 8
+    with pytest.raises(PermissionError, match="not from here"):
+        Track(MemoryStore(), opens_here_only, two_processes=True).run(race, threads=4)
+    assert Track(MemoryStore(), MemoryStore, two_processes=True).run(race, threads=4) == [False] * 8
+    with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):
+        Track(MemoryStore(), lambda: MemoryStore(), two_processes=True).run(race)
+    # Less than anybody waits for the others.
+    assert time.monotonic() - started < 55

@@ -40,15 +40,15 @@ class Track:
             return _run_at_once(self.store, calls, threads)
         # Pickled here, since a process that cannot unpickle its task dies without a word.
         connect = pickle.dumps(self.connect)
-        try:
-            halves = [_pair().submit(_run_there, connect, calls[half::2], threads // 2) for half in (0, 1)]
-            answers: list[Any] = [None] * len(calls)
-            answers[0::2], answers[1::2] = (half.result() for half in halves)
-        except BaseException:
-            # Their barrier is broken: the next race gets new ones.
+        halves = [_pair().submit(_run_there, connect, calls[half::2], threads // 2) for half in (0, 1)]
+        errors = [error for half in halves if (error := half.exception())]
+        if errors:
+            # Their barrier is broken: the next race gets new ones. Who waited in vain knows less than who did not come.
             _pair().shutdown(wait=False)
             _pair.cache_clear()
-            raise
+            raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
+        answers: list[Any] = [None] * len(calls)
+        answers[0::2], answers[1::2] = (half.result() for half in halves)
         return answers
 
 
@@ -109,5 +109,5 @@ def _run_at_once(
     for worker in workers:
         worker.join()
     if barrier.broken:
-        raise RuntimeError("a race did not start: not everybody came to the barrier")
+        raise threading.BrokenBarrierError("the race did not start: not everybody came to the barrier")
     return answers
