@@ -111,6 +111,7 @@ def test_any_other_error_of_a_factory_is_told_without_the_uri(error: type[Except
         store_from_uri(URI, "otp", {})
     assert "hunter2" not in str(caught.value)
     assert caught.value.__suppress_context__
+    assert caught.value.__cause__ is None
 
 
 @pytest.mark.parametrize("made", [None, object(), MemoryStore])

@@ -11,7 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from broken_stores import BROKEN, HasEachProcessForItself, LoadsAndKeepsInTwoSteps, opens_here_only
+from broken_stores import BROKEN, HasEachProcessForItself, LoadsAndKeepsInTwoSteps, opens_in_one_process
 
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing.stores.racing import Track
@@ -67,11 +67,11 @@ def test_a_failure_says_what_was_compared(verdicts: dict[tuple[str, str], list[s
     assert "assert <Redemption.MATCH: 1> is <Redemption.REFUSED: 3>" in " ".join(failure.split())
 
 
-def test_a_store_that_another_process_cannot_open_is_told_at_once_and_spoils_no_later_race() -> None:
+def test_a_store_that_one_process_cannot_open_is_told_at_once_and_spoils_no_later_race() -> None:
     started = time.monotonic()
     race = [("holds", (b"subject", b"proof", 0))] * 8
     with pytest.raises(PermissionError, match="not from here"):
-        Track(MemoryStore(), opens_here_only, two_processes=True).run(race, threads=4)
+        Track(MemoryStore(), opens_in_one_process, two_processes=True).run(race, threads=4)
     assert Track(MemoryStore(), MemoryStore, two_processes=True).run(race, threads=4) == [False] * 8
     with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):
         Track(MemoryStore(), lambda: MemoryStore(), two_processes=True).run(race)

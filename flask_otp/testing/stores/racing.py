@@ -35,7 +35,7 @@ class Track:
     two_processes: bool
 
     def run(self, calls: Sequence[Call], threads: int = 50) -> list[Any]:
-        """Make all the calls at once; answers in the order of the calls. An exception is an answer too."""
+        """Make all the calls at once; answers in the order of the calls. If any of them raises, so does this."""
         if not self.two_processes:
             return _run_at_once(self.store, calls, threads)
         # Pickled here, since a process that cannot unpickle its task dies without a word.
@@ -43,7 +43,7 @@ class Track:
         halves = [_pair().submit(_run_there, connect, calls[half::2], threads // 2) for half in (0, 1)]
         errors = [error for half in halves if (error := half.exception())]
         if errors:
-            # Their barrier is broken: the next race gets new ones. Who waited in vain knows less than who did not come.
+            # Their barrier may be broken: the next race gets new ones. Who waited in vain knows less than who failed.
             _pair().shutdown(wait=False)
             _pair.cache_clear()
             raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
@@ -53,8 +53,8 @@ class Track:
 
 
 def outcomes(answers: Sequence[Any]) -> Counter[Any]:
-    """How often each outcome, and each kind of exception, came."""
-    return Counter(getattr(answer, "outcome", type(answer)) for answer in answers)
+    """How often each outcome came."""
+    return Counter(answer.outcome for answer in answers)
 
 
 @cache
@@ -110,4 +110,7 @@ def _run_at_once(
         worker.join()
     if barrier.broken:
         raise threading.BrokenBarrierError("the race did not start: not everybody came to the barrier")
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
     return answers
