@@ -8,11 +8,11 @@ from dataclasses import replace
 import pytest
 
 from flask_otp.errors import ConfigError, StoreUnavailable
-from flask_otp.stores import store_from_uri
+from flask_otp.stores import Opened, store_from_uri
 from flask_otp.stores.base import KNOWN_FOR
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock
-from flask_otp.testing.stores import BROWSER, DAY, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, Person
+from flask_otp.testing.stores import BROWSER, DAY, GONE, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, Person
 
 #: What is opened under it means something for five minutes, and no longer.
 BRIEF = replace(POLICY, send_limit=(), recipient_limit=(), failure_budget=())
@@ -77,6 +77,18 @@ def test_r40_a_full_store_finds_the_expired_among_the_live_in_a_few_tries(clock:
             continue
         return
     pytest.fail("no room was found")
+
+
+def test_r40_what_is_kept_in_a_full_store_is_found_again(clock: Clock) -> None:
+    """Subjects of one first byte share a table, which goes when it is empty: not from under a newcomer."""
+    store = MemoryStore(max_subjects=20)
+    for turn in range(50):
+        newcomer = Person(store, clock, BRIEF, subject=b"%c" % turn * 16)
+        assert newcomer.find(Opened(SEND, b"unknown")).outcome is GONE
+        for index in range(20 - size(store)):
+            Person(store, clock, BRIEF, subject=b"%c%015d" % (100 + index % 3, turn * 100 + index)).open()
+        clock.advance(300)
+        assert newcomer.wrong(newcomer.open()) == [WRONG]
 
 
 def test_r40_many_short_lives_stay_within_the_bound(clock: Clock) -> None:

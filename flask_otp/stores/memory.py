@@ -46,13 +46,13 @@ class MemoryStore(RecordStore):
             self._sweep(now)
             record = self.load(subject)
             answer = verb(record)
-            table = self._tables.setdefault(subject[:1], {})
-            if subject[1:] not in table:
+            if subject[1:] not in self._tables.get(subject[:1], ()):
                 if record.expires_at() <= now:
                     return answer
                 self._make_room(now)
                 self._size += 1
-            table[subject[1:]] = pack(record)
+            # The table is looked for now, since the sweep takes empty ones away.
+            self._tables.setdefault(subject[:1], {})[subject[1:]] = pack(record)
             return answer
 
     def _make_room(self, now: int) -> None:
