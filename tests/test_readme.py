@@ -184,7 +184,7 @@ print(client.get("/account").text)
     process = subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program],
         cwd=tmp_path,
-        env={**os.environ, "FLASK_DEBUG": "1"},
+        env={**os.environ, "FLASK_DEBUG": "1", "PYTHONSAFEPATH": ""},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
