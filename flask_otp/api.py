@@ -106,7 +106,7 @@ def forget(purpose: str | None = None) -> None:
     for handle in handles.values():
         if handle and purpose in (None, handle.purpose):
             store.drop(handle.subject, handle.challenge_id, now)
-    for kind in ("proof", "challenge", "requirement", "next"):
+    for kind in ("proof", "challenge", "requirement", "next", "repeat"):
         for name in browser.recall_all(kind):
             if purpose in (None, name):
                 browser.drop(kind, name)

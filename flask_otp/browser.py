@@ -1,6 +1,6 @@
-"""What a browser keeps for us: in its session handles, proofs and requirements; in a cookie, whom it has verified.
+"""What a browser keeps for us: in its session handles, proofs and the like; in a cookie, whom it has verified.
 
-None of it is believed for being there: handles, proofs and requirements are signed, and the store has the last word.
+None of it is believed for being there: what matters is signed, and the store has the last word.
 Neither a code, nor anything made from one, nor a counter is among it.
 """
 
@@ -23,6 +23,8 @@ _KEY = "_otp"
 _KNOWN_SUBJECTS = 6
 #: Characters for all handles of a session, and for all requirements.
 _ROOM = 1200
+#: How a verification may go on. One is enough, and two long ones would burst the cookie: the newest stays.
+_WAYS_ON = ("next", "repeat")
 _PASSED = "flask_otp.passed"
 
 
@@ -39,11 +41,10 @@ def network() -> str | None:
 
 
 def remember(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] = session) -> None:
-    """Keep a ``challenge``, ``proof``, ``requirement`` or ``next`` of a purpose in the session."""
+    """Keep a ``challenge``, ``proof``, ``requirement``, ``next`` or ``repeat`` of a purpose in the session."""
     kept = _kept(session)
-    if kind == "next":
-        # One is enough, and two long ones would burst the cookie.
-        kept = kept | {kind: {}}
+    if kind in _WAYS_ON:
+        kept = {name: table for name, table in kept.items() if name not in _WAYS_ON}
     table = _table(kept, kind) | {purpose: value}
     if kind in ("challenge", "requirement"):
         # A cookie that is too long is dropped whole by the browser, so the others make room for this one.

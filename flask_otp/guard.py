@@ -11,9 +11,8 @@ from typing import Any, TypeVar, overload
 
 from flask import Response, after_this_request, current_app, request, session, url_for
 from flask.views import View
-from werkzeug.urls import iri_to_uri
 
-from . import browser, identifiers
+from . import browser, identifiers, repeat
 from .errors import BLUEPRINT, ConfigError, VerificationRequired, is_mounted
 from .keys import json_digest
 from .misuse import note_guard, note_guarded
@@ -21,7 +20,7 @@ from .models import Verification
 from .settings import seconds
 from .state import State, current_state
 from .tokens import Proof, Requirement
-from .web import is_safe_path
+from .web import is_safe_path, request_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -140,6 +139,7 @@ def enforce(rule: Rule) -> Any:
     for proof in _proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
             browser.passed()[rule.purpose] = proof
+            repeat.forget_if_this_is_it(rule.purpose)
             return None
     error = _refusal(state, rule, asked)
     answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
@@ -219,9 +219,13 @@ def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
 
 
 def _refusal(state: State, rule: Rule, asked: Requirement) -> VerificationRequired:
-    token = state.service.tokens.dump_requirement(replace(asked, user=state.own_identifier()))
+    asked = replace(asked, user=state.own_identifier())
+    token = state.service.tokens.dump_requirement(asked)
     browser.remember("requirement", rule.purpose, token)
-    arguments: dict[str, Any] = {"next": _way_back(), "purpose": None if rule.purpose == "login" else rule.purpose}
+    arguments: dict[str, Any] = {
+        "next": None if repeat.keep(asked) else _way_back(),
+        "purpose": None if rule.purpose == "login" else rule.purpose,
+    }
     location = url_for(f"{BLUEPRINT}.start", **arguments) if is_mounted() else None
     return VerificationRequired(
         purpose=rule.purpose,
@@ -233,9 +237,9 @@ def _refusal(state: State, rule: Rule, asked: Requirement) -> VerificationRequir
 
 
 def _way_back() -> str | None:
-    """Where the browser should return to: this page, or for a form that was refused, the page it stood on."""
+    """Where the browser should return to: this page, or for a form that is not kept, the page it stood on."""
     if request.method in ("GET", "HEAD"):
-        path = iri_to_uri(request.url)[len(iri_to_uri(request.host_url)) - 1 :]
+        path = request_path()
     elif (request.referrer or "").startswith(request.host_url):
         path = "/" + (request.referrer or "")[len(request.host_url) :]
     else:

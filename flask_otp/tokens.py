@@ -1,4 +1,4 @@
-"""The signed strings that clients hold: handles, proofs, requirements, deliveries and the cookie of known browsers.
+"""The signed strings that clients hold: handles, proofs, requirements, kept forms, deliveries, and known browsers.
 
 Each kind has its own key, derived from ``SECRET_KEY``. The older keys of ``SECRET_KEY_FALLBACKS`` open, and sign only
 what belongs to a challenge that was made under them.
@@ -102,6 +102,27 @@ class Requirement:
 
 
 @dataclass(frozen=True)
+class Repeat:
+    """A form that the guard refused, kept by the browser until the person has verified and sends it again."""
+
+    purpose: str
+    #: Where it was posted: there alone it may be sent again.
+    host: str
+    #: Path and query.
+    path: str
+    context: bytes
+    facts: Any
+    #: Names and values in turn.
+    fields: tuple[str, ...]
+    expires_at: int
+    #: Who was signed in when the guard refused, where the app says so.
+    user: str | None
+
+    def __repr__(self) -> str:
+        return f"<Repeat {self.purpose}>"
+
+
+@dataclass(frozen=True)
 class Known:
     """One subject that a browser has verified before: its lane's name, and since when."""
 
@@ -120,7 +141,7 @@ class Tokens:
         self.keyring = tuple(keyring)
         self._signers = {
             kind: tuple(_signer(keys, kind) for keys in self.keyring)
-            for kind in ("handle", "proof", "requirement", "delivery", "known")
+            for kind in ("handle", "proof", "requirement", "repeat", "delivery", "known")
         }
         # A session shows the same proof at each request. None that is not ours gets in, so that nobody can fill it.
         self._proofs: dict[str, Proof] = {}
@@ -206,6 +227,18 @@ class Tokens:
 
         return self._load("requirement", token, build)
 
+    def dump_repeat(self, kept: Repeat) -> str:
+        data = [kept.purpose, kept.host, kept.path, _text(kept.context), kept.facts, kept.fields]
+        # Sealed as a whole: what is sealed within a token is encoded twice, and the cookie has no room for that.
+        return self._sign("repeat", _seal(self.keys, [*data, kept.expires_at, kept.user]), self.keys)
+
+    def load_repeat(self, token: object) -> Repeat | None:
+        def build(keys: Keys, payload: str) -> Repeat:
+            purpose, host, path, context, facts, fields, expires_at, user = _unseal(keys, payload)
+            return Repeat(purpose, host, path, _bytes(context), facts, tuple(fields), expires_at, user)
+
+        return self._open("repeat", token, build)
+
     def dump_delivery(self, handle: str, recipient: str) -> str:
         return self._dump("delivery", [handle, _seal(self.keys, [recipient])], self.keys)
 
@@ -223,15 +256,20 @@ class Tokens:
         return self._load("known", token, build) or []
 
     def _dump(self, kind: str, data: list[Any], keys: Keys) -> str:
-        signer = self._signers[kind][self.keyring.index(keys)]
-        return signer.sign(_text(_to_json(data).encode())).decode()
+        return self._sign(kind, _text(_to_json(data).encode()), keys)
 
     def _load(self, kind: str, token: object, build: Callable[[Keys, list[Any]], T]) -> T | None:
+        return self._open(kind, token, lambda keys, payload: build(keys, json.loads(_bytes(payload))))
+
+    def _sign(self, kind: str, payload: str, keys: Keys) -> str:
+        return self._signers[kind][self.keyring.index(keys)].sign(payload).decode()
+
+    def _open(self, kind: str, token: object, build: Callable[[Keys, str], T]) -> T | None:
         if not isinstance(token, str) or len(token) > MAX_TOKEN or not token.isascii():
             return None
         for keys, signer in zip(self.keyring, self._signers[kind], strict=True):
             try:
-                return build(keys, json.loads(_bytes(signer.unsign(token).decode())))
+                return build(keys, signer.unsign(token).decode())
             except BadSignature:
                 continue
             except (ValueError, TypeError, LookupError):

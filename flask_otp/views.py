@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from . import api, browser, identifiers
+from . import api, browser, identifiers, repeat
 from .errors import (
     BLUEPRINT,
     PAGE_HEADERS,
@@ -26,7 +26,7 @@ from .web import is_safe_path, read_body, refuse_cross_origin, wants_html
 
 Answer = ResponseReturnValue
 
-_ROUTES = {"": "GET", "send": "POST", "verify": "GET, POST", "resend": "POST", "logout": "POST"}
+_ROUTES = {"": "GET", "send": "POST", "verify": "GET, POST", "resend": "POST", "repeat": "GET", "logout": "POST"}
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 #: Errors that a person can mend on the form, or by trying again from it.
 _ON_THE_FORM = (InvalidIdentifier, InvalidCode, RateLimited, DeliveryFailed, StoreUnavailable)
@@ -43,6 +43,7 @@ def create_blueprint() -> Blueprint:
     blueprint.add_url_rule("/verify", "enter", enter, methods=["GET"])
     blueprint.add_url_rule("/verify", "verify", verify, methods=["POST"])
     blueprint.add_url_rule("/resend", "resend", resend, methods=["POST"])
+    blueprint.add_url_rule("/repeat", "repeat", confirm, methods=["GET"])
     blueprint.add_url_rule("/logout", "logout", logout, methods=["POST"])
     blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
     blueprint.add_url_rule("/<path:rest>", "unknown", unknown, methods=_METHODS)
@@ -129,6 +130,25 @@ def resend() -> Answer:
     return _challenge_answer(challenge)
 
 
+def confirm() -> Answer:
+    """The page that sends a refused form again, once its sender has verified and presses the button."""
+    purpose = request.args.get("purpose", "login")
+    state = current_state()
+    state.service.purpose(purpose)
+    found = repeat.find(purpose)
+    if found is None or not state.vouches(found[1]):
+        return redirect(request.script_root + state.settings.default_next, 303)
+    kept = found[0]
+    return render_template(
+        "flask_otp/repeat.html",
+        site_name=state.service.courier.site_name,
+        purpose=purpose,
+        path=kept.path,
+        fields=list(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
+        facts=_facts(kept.facts),
+    )
+
+
 def logout() -> Answer:
     read_body()
     api.forget()
@@ -167,6 +187,9 @@ def _verified_answer(verification: Verification) -> Answer:
         answer: Answer | None = state.hooks.verified_handler(verification)
         if answer is not None:
             return answer
+    # Not before: the handler may have signed somebody in, or out.
+    if repeat.find(verification.purpose) is not None:
+        next_path = _url("repeat", verification.purpose)
     if wants_html():
         return redirect(next_path, 303)
     return jsonify(

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
+from werkzeug.urls import iri_to_uri
 
 from .errors import CrossOrigin, InvalidRequest, accepts_html
 
@@ -24,6 +25,11 @@ def is_safe_path(path: str) -> bool:
     browser or a URL parser would drop (OWASP ASVS 5.0 V3.7.2).
     """
     return _SAFE_PATH.fullmatch(path) is not None
+
+
+def request_path() -> str:
+    """The current request's path and query, from the host's root and in ASCII. Not safe by itself."""
+    return iri_to_uri(request.url)[len(iri_to_uri(request.host_url)) - 1 :]
 
 
 def wants_html() -> bool:
@@ -48,8 +54,16 @@ def refuse_cross_origin(base_url: str | None) -> None:
             raise CrossOrigin
         return
     origin = request.headers.get("Origin")
-    if origin is not None and origin not in (request.host_url.rstrip("/"), base_url):
+    if origin is not None and origin not in _own_origins(base_url):
         raise CrossOrigin
+
+
+def is_own_page(base_url: str | None) -> bool:
+    """Whether the browser says that a page of this very origin sent the request. Silence is not believed here."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site == "same-origin"
+    return request.headers.get("Origin", "") in _own_origins(base_url)
 
 
 def read_body(*names: str) -> dict[str, str]:
@@ -87,6 +101,10 @@ def read_body(*names: str) -> dict[str, str]:
             raise InvalidRequest(f"{name} must be a string.")
         values[name] = value
     return values
+
+
+def _own_origins(base_url: str | None) -> tuple[str | None, ...]:
+    return request.host_url.rstrip("/"), base_url
 
 
 def _json_pairs(data: bytes) -> list[tuple[str, Any]]:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from conftest import AppFactory
+from flask import Flask, request
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from werkzeug.serving import make_server
+
+from flask_otp import OTP, otp_required
+from flask_otp.testing import Outbox, capture_codes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
@@ -37,7 +45,7 @@ def new_page(chromium: Browser, example: tuple[str, Any]) -> Iterator[Callable[.
     contexts, complaints = [], []
 
     def make(**options: Any) -> Page:
-        context = chromium.new_context(base_url=example[0], **options)
+        context = chromium.new_context(**{"base_url": example[0]} | options)
         context.set_default_timeout(10_000)
         contexts.append(context)
         page = context.new_page()
@@ -50,6 +58,70 @@ def new_page(chromium: Browser, example: tuple[str, Any]) -> Iterator[Callable[.
         context.close()
     # A browser writes one such line for each answer of 4xx; anything else is ours, a broken policy first of all.
     assert [text for text in complaints if "Failed to load resource" not in text] == []
+
+
+@dataclass
+class Bank:
+    """An app on a real server, whose transfers each need a code for just that amount and payee."""
+
+    url: str
+    sent: Outbox
+    orders: list[list[tuple[str, str]]] = field(default_factory=list)
+
+
+FORM = """<!doctype html><html lang=en><title>Transfer</title><form method=post action="/transfer?from=1">
+<label>Amount <input name=amount></label> <label>Payee <input name=payee></label>
+<label>Note <textarea name=note></textarea></label>
+<input type=checkbox name=tag value=1 checked> <input type=checkbox name=tag value="2 &quot;&amp;" checked>
+<button name=how value=now>Transfer</button></form>"""
+
+
+@pytest.fixture
+def bank(make_app: AppFactory) -> Iterator[Bank]:
+    app: Flask = make_app(OTP(), OTP_PURPOSES={"login": {}, "transfer": {}}, OTP_SITE_NAME="Bank")
+    orders: list[list[tuple[str, str]]] = []
+    app.add_url_rule("/transfer", "form", lambda: FORM)
+
+    @app.post("/transfer")
+    @otp_required(
+        purpose="transfer",
+        context=lambda: {"amount": request.form["amount"], "payee": request.form["payee"]},
+        once=True,
+    )
+    def transfer() -> str:
+        orders.append(list(request.form.items(multi=True)))
+        return "<!doctype html><html lang=en><title>Done</title><h1>Done</h1>"
+
+    server = make_server("127.0.0.1", 0, app, threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    with capture_codes(app) as sent:
+        yield Bank(f"http://127.0.0.1:{server.server_port}", sent, orders)
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def order(page: Page, payee: str = "Bob & <Sons>") -> None:
+    """Fill in the form, and come to the page that asks for an address."""
+    page.goto("/transfer")
+    page.get_by_label("Amount").fill("1250.00")
+    page.get_by_label("Payee").fill(payee)
+    page.get_by_label("Note").fill('two\nlines, "quoted"')
+    page.get_by_role("button").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Confirm “transfer”")
+    expect(page.get_by_text(payee)).to_be_visible()
+
+
+def ask(page: Page) -> None:
+    page.get_by_label("E-mail address").fill("ann@example.com")
+    page.get_by_role("button").click()
+    expect(page.get_by_label("Code")).to_be_visible()
+
+
+def enter(page: Page, code: str) -> None:
+    page.get_by_label("Code").fill(code)
+    page.get_by_role("button", name="Continue").click()
 
 
 @pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
@@ -82,6 +154,51 @@ def test_the_keyboard_is_enough(new_page: Callable[..., Page], example: tuple[st
     page.keyboard.type(example[1]["outbox"][-1].code)
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading")).to_have_text("Welcome, ann@example.com")
+
+
+@pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
+def test_a_refused_form_is_carried_out_by_one_click(new_page: Callable[..., Page], bank: Bank, scripts: bool) -> None:
+    page = new_page(base_url=bank.url, java_script_enabled=scripts)
+    order(page)
+    ask(page)
+    expect(page.get_by_text("Bob & <Sons>")).to_be_visible()
+    enter(page, bank.sent.code)
+    expect(page.get_by_role("heading", level=1)).to_have_text("One click left")
+    expect(page.get_by_text("Bob & <Sons>")).to_be_visible()
+    page.reload()
+    assert bank.orders == []
+    confirm = page.get_by_role("button", name="Confirm")
+    confirm.dblclick() if scripts else confirm.click()
+    expect(page.get_by_role("heading")).to_have_text("Done")
+    assert bank.orders == [
+        [
+            ("amount", "1250.00"),
+            ("payee", "Bob & <Sons>"),
+            ("note", 'two\r\nlines, "quoted"'),
+            ("tag", "1"),
+            ("tag", '2 "&'),
+            ("how", "now"),
+        ]
+    ]
+
+
+def test_another_site_cannot_leave_an_order_to_be_confirmed(new_page: Callable[..., Page], bank: Bank) -> None:
+    page = new_page(base_url=bank.url)
+    order(page, "Bob")
+    # Another port is another origin, but the same site: the cookie goes along.
+    page.route(
+        "http://127.0.0.1:9/",
+        lambda route: route.fulfill(body=FORM.replace("/transfer?", f"{bank.url}/transfer?"), content_type="text/html"),
+    )
+    page.goto("http://127.0.0.1:9/")
+    page.get_by_label("Payee").fill("Eve")
+    page.get_by_role("button").click()
+    expect(page.get_by_text("Eve")).to_be_visible()
+    ask(page)
+    enter(page, bank.sent.code)
+    page.goto("/otp/repeat?purpose=transfer")
+    expect(page.get_by_role("button", name="Confirm")).to_have_count(0)
+    assert bank.orders == []
 
 
 def test_errors_stand_beside_their_field(new_page: Callable[..., Page]) -> None:
@@ -138,6 +255,15 @@ def test_send_again_without_scripts_says_when(new_page: Callable[..., Page]) -> 
     expect(page.get_by_label("Code")).to_be_visible()
 
 
+def check_page(page: Page) -> None:
+    """Axe finds nothing, and nothing overflows, in either direction of writing."""
+    for direction in ("ltr", "rtl"):
+        page.evaluate("direction => document.documentElement.dir = direction", direction)
+        found = Axe().run(page)
+        assert found.violations_count == 0, found.generate_report()
+        assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("viewport", [PHONE, DESKTOP], ids=["phone", "desktop"])
 def test_axe_finds_nothing_and_nothing_overflows(
@@ -146,27 +272,31 @@ def test_axe_finds_nothing_and_nothing_overflows(
     # Without motion, since a colour half-way through its change is nobody's contrast.
     page = new_page(color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
 
-    def check() -> None:
-        for direction in ("ltr", "rtl"):
-            page.evaluate("direction => document.documentElement.dir = direction", direction)
-            found = Axe().run(page)
-            assert found.violations_count == 0, found.generate_report()
-            wide = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
-            assert not page.evaluate(wide)
-
     page.goto("/account")
-    check()
+    check_page(page)
     page.get_by_label("E-mail address").fill("a@b")
     page.get_by_role("button").click()
     expect(page.get_by_label("E-mail address")).to_have_attribute("aria-invalid", "true")
-    check()
+    check_page(page)
     page.get_by_label("E-mail address").fill("ann@example.com")
     page.get_by_role("button").click()
     expect(page.get_by_label("Code")).to_be_visible()
-    check()
+    check_page(page)
     page.get_by_label("Code").fill("000000")
     page.get_by_role("button", name="Continue").click()
     expect(page.get_by_label("Code")).to_have_attribute("aria-invalid", "true")
-    check()
+    check_page(page)
     page.goto("/otp/nothing-here")
-    check()
+    check_page(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_on_the_way_of_a_form(new_page: Callable[..., Page], bank: Bank, scheme: Any) -> None:
+    page = new_page(base_url=bank.url, color_scheme=scheme, viewport=PHONE, reduced_motion="reduce")
+    order(page, "x" * 100)
+    check_page(page)
+    ask(page)
+    check_page(page)
+    enter(page, bank.sent.code)
+    expect(page.get_by_role("button", name="Confirm")).to_be_visible()
+    check_page(page)

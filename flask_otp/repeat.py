@@ -1,0 +1,82 @@
+"""A browser's form that the guard refused: kept, and sent again when the person has verified and says so.
+
+It waits in the session, signed and sealed, so the server stores nothing and the cookie shows nothing. We never send it:
+our page holds its fields, and the person's click posts them to the view, whose guard looks at everything anew.
+"""
+
+from __future__ import annotations
+
+import re
+
+from flask import request
+
+from . import browser
+from .errors import accepts_html, is_mounted
+from .state import current_state
+from .tokens import Proof, Repeat, Requirement
+from .web import is_own_page, is_safe_path, request_path
+
+#: Characters of the token, and so bytes of the form at most. It takes the place of a ``next`` in the cookie.
+MAX_KEPT = 1024
+#: What a hidden field would give back in another form: a NUL, or a line break that is not a form's own.
+_CHANGED_BY_HTML = re.compile(r"\0|\r(?!\n)|(?<!\r)\n")
+
+
+def keep(asked: Requirement) -> bool:
+    """Keep the form of the current request, which the guard refuses. ``False``: it cannot be repeated.
+
+    Only what a page of this origin has sent: any other site could leave an order of its own here, for the person to
+    confirm. It cannot even take away what is kept already.
+    """
+    state = current_state()
+    if request.method != "POST" or not (accepts_html() and is_mounted() and is_own_page(state.settings.base_url)):
+        return False
+    # What was sent before is not what the person wants now.
+    browser.drop("repeat", asked.purpose)
+    kept = _from_request(asked)
+    if kept is None or len(token := state.service.tokens.dump_repeat(kept)) > MAX_KEPT:
+        return False
+    browser.remember("repeat", asked.purpose, token)
+    return True
+
+
+def find(purpose: str) -> tuple[Repeat, Proof] | None:
+    """What this session keeps for the purpose, and its proof for just that, while both are fresh.
+
+    The store was not asked whether the proof was ended; nor does it have to be one that the view's guard accepts.
+    """
+    state = current_state()
+    tokens, now = state.service.tokens, state.service.clock()
+    kept = tokens.load_repeat(browser.recall("repeat", purpose))
+    proof = tokens.load_proof(browser.recall("proof", purpose))
+    if kept is None or proof is None or now >= min(kept.expires_at, proof.expires_at):
+        return None
+    bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
+    return (kept, proof) if bound and _is_the_same_person(kept, proof, state.own_identifier()) else None
+
+
+def forget_if_this_is_it(purpose: str) -> None:
+    """The guard lets the current request pass: if it is what was kept for the purpose, that is done."""
+    token = browser.recall("repeat", purpose) if request.method == "POST" else None
+    if token is None:
+        return
+    kept = current_state().service.tokens.load_repeat(token)
+    if kept is None or kept.path == request_path():
+        browser.drop("repeat", purpose)
+
+
+def _from_request(asked: Requirement) -> Repeat | None:
+    """The current form, or ``None``: it has files, is long or of unknown length, or would not come back the same."""
+    size = request.content_length
+    if request.mimetype != "application/x-www-form-urlencoded" or size is None or size > MAX_KEPT:
+        return None
+    path = request_path()
+    fields = tuple(text for pair in request.form.items(multi=True) for text in pair)
+    if not is_safe_path(path) or "" in fields[::2] or any(map(_CHANGED_BY_HTML.search, fields)):
+        return None
+    return Repeat(asked.purpose, request.host, path, asked.context, asked.facts, fields, asked.expires_at, asked.user)
+
+
+def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
+    # Who was not signed in may be now, by this very verification.
+    return own == kept.user or (kept.user is None and own == proof.identifier)
