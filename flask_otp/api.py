@@ -68,22 +68,30 @@ def verify(code: str, handle: str | None, identifier: str | None, purpose: str, 
     return _verify(code, _handle(handle, purpose), purpose, identifier, context_digest(context))
 
 
-def verify_as_asked(code: str, handle: str | None, purpose: str | None) -> Verification:
-    """A client redeems over HTTP: the handle says what for, and whose it is."""
+def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_link: bool = False) -> Verification:
+    """A client redeems a code or a link over HTTP: the handle says what for, and whose it is."""
     state, token = current_state(), _handle(handle, purpose)
     if state.hooks.identifier_loader is not None:
         opened, own = state.service.tokens.load_handle(token), state.own_identifier()
         if opened is not None and own not in (opened.user, opened.identifier):
             raise InvalidCode
-    return _verify(code, token, purpose, None, None)
+    return _verify(code, token, purpose, None, None, is_link)
 
 
-def _verify(code: str, token: str, purpose: str | None, identifier: str | None, context: bytes | None) -> Verification:
+def _verify(
+    code: str, token: str, purpose: str | None, identifier: str | None, context: bytes | None, is_link: bool = False
+) -> Verification:
     if not isinstance(code, str):
         raise InvalidCode
     service = current_state().service
     verification, proof, lane = service.verify(
-        code, token, purpose=purpose, identifier=identifier, context=context, network=browser.network()
+        code,
+        token,
+        purpose=purpose,
+        identifier=identifier,
+        context=context,
+        network=browser.network(),
+        is_link=is_link,
     )
     if has_request_context():
         browser.admit(proof, verification.proof, lane)

@@ -8,6 +8,9 @@ import unicodedata
 #: Crockford base32 characters of a strong code: 65 bits, where NIST SP 800-63B-4 3.1.3.2 asks for no limit of guesses.
 STRONG_LENGTH = 13
 
+#: Characters of base64url in a link: 144 bits.
+LINK_LENGTH = 24
+
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LOOKALIKES = str.maketrans("OIL", "011")
 _SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212]+")
@@ -39,3 +42,8 @@ def normalise(typed: str, *, strong: bool, length: int) -> str | None:
         return None
     code = code.upper().translate(_LOOKALIKES)
     return code if all(letter in _CROCKFORD for letter in code) else None
+
+
+def read_link(given: str) -> str | None:
+    """The secret of a link, to compare exactly, or ``None`` if it cannot be one."""
+    return given if re.fullmatch(f"[0-9A-Za-z_-]{{{LINK_LENGTH}}}", given) else None

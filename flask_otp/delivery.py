@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from blinker import Signal
 from flask import Flask
@@ -22,7 +22,7 @@ from .channels import Channel, Ladder, Message, channels_from_settings, last_res
 from .errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
 from .hooks import Hooks
 from .identifiers import Identifier
-from .messages import message_templates, render_message
+from .messages import link_address, message_templates, render_message
 from .settings import Purpose, Settings, nearest
 from .signals import code_sent, delivery_failed
 from .tokens import Handle, Tokens
@@ -219,14 +219,24 @@ class Courier:
             expires_in=max(0, handle.expires_at - int(self.clock())),
             site_name=self.site_name,
             base_url=self._settings.base_url,
+            link=self._link(handle),
         )
+
+    def _link(self, handle: Handle) -> str | None:
+        base_url = self._settings.base_url if self._settings.links else None
+        return None if base_url is None else link_address(self._app, base_url, handle.purpose, handle.link)
 
 
 def redact(text: str, message: Message) -> str:
-    """``text`` on one line, without the code and the recipient: libraries like to quote what they could not send."""
+    """``text`` on one line, without code, link and recipient: libraries like to quote what they could not send."""
     code = r"[\s-]*".join(map(re.escape, message.code))
     address = message.recipient.removeprefix("+")
-    secrets = "|".join((code, re.escape(address), re.escape(quote(address))))
+    words = [code, re.escape(address), re.escape(quote(address))]
+    if message.link is not None:
+        secret = urlsplit(message.link).path.rpartition("/")[2]
+        # Its line is longer than a line of quoted-printable, where each break is led by "=".
+        words.append(r"(?:[\s=]|\\[rn])*".join(map(re.escape, secret)))
+    secrets = "|".join(words)
     text = re.sub(secrets, "[redacted]", text, flags=re.IGNORECASE)
     return " ".join(text.split())[:500]
 

@@ -201,7 +201,7 @@ class OTP(HookDecorators):
             state = current_state()
             check_guards(app, state.settings.purposes)
             state.service.courier.check_names()
-            check_mount(app, blueprint)
+            check_mount(app, blueprint, links=state.settings.links)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]

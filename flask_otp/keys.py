@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 import secrets
+from base64 import urlsafe_b64encode
 from functools import cached_property
 from typing import Any
 
@@ -68,6 +69,11 @@ class Keys:
         digest = _mac(self._code_key, challenge_id, purpose.encode(), subject, context, kind)
         number = int.from_bytes(digest, "big")
         return encode_strong(number) if strong else f"{number % 10**length:0{length}d}"
+
+    def link(self, challenge_id: bytes, *, purpose: str, subject: bytes, context: bytes) -> str:
+        """The secret in the link of a challenge: 144 bits in base64url, derived as its code is, and stored nowhere."""
+        digest = _mac(self._code_key, challenge_id, purpose.encode(), subject, context, b"link")
+        return urlsafe_b64encode(digest[:18]).decode()
 
     def seal(self, text: str) -> bytes:
         """Hide ``text`` from the client that carries it.

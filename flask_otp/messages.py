@@ -14,6 +14,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader
 
 from .channels.base import Message
 from .codes import display
+from .errors import BLUEPRINT
 from .identifiers import kind
 
 
@@ -21,6 +22,13 @@ def message_templates(app: Flask) -> Environment:
     """The app's own Jinja environment, and ours behind it, since the blueprint may not be mounted."""
     loaders = [loader for loader in (app.jinja_env.loader,) if loader is not None]
     return app.jinja_env.overlay(loader=ChoiceLoader([*loaders, PackageLoader("flask_otp")]))
+
+
+def link_address(app: Flask, base_url: str, purpose: str, secret: str) -> str:
+    """Where the link of a message leads: the origin from the settings, the path from the app's own routes."""
+    routes = app.url_map.bind("", script_name=app.config["APPLICATION_ROOT"])
+    values = {"secret": secret} if purpose == "login" else {"secret": secret, "purpose": purpose}
+    return base_url + routes.build(f"{BLUEPRINT}.link", values)
 
 
 def render_message(
@@ -34,6 +42,7 @@ def render_message(
     expires_in: int,
     site_name: str,
     base_url: str | None,
+    link: str | None = None,
 ) -> Message:
     """Render the message from ``templates``, which :func:`message_templates` makes. Needs no request."""
     words = {
@@ -43,6 +52,7 @@ def render_message(
         "minutes": expires_in // 60,
         "facts": facts if isinstance(facts, dict) else None,
         "origin_host": urlsplit(base_url).hostname if base_url else None,
+        "link": link,
     }
 
     def render(name: str) -> str:
@@ -61,4 +71,6 @@ def render_message(
         text=render("email.txt" if is_email else "sms.txt"),
         html=render("email.html") if is_email else "",
         expires_in=expires_in,
+        # A text message has no room for it, and a chat's preview would open it.
+        link=link if is_email else None,
     )

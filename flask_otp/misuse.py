@@ -54,10 +54,12 @@ def check_guards(app: Flask, purposes: Iterable[str]) -> None:
                 raise ConfigError(f"protect({name or app.name}): there is no endpoint {exempt!r} to exempt: {hint}")
 
 
-def check_mount(app: Flask, blueprint: Blueprint) -> None:
+def check_mount(app: Flask, blueprint: Blueprint, *, links: bool) -> None:
     """
-    :raises ConfigError: our blueprint is where its own addresses do not work.
+    :raises ConfigError: our blueprint is where its own addresses do not work, or nowhere, and links need it.
     """
+    if links and blueprint not in app.blueprints.values():
+        raise ConfigError("OTP_LINKS needs otp.blueprint, where the links lead: mount it")
     for name, mounted in app.blueprints.items():
         if mounted is blueprint and name != BLUEPRINT:
             raise ConfigError(f"otp.blueprint is mounted as {name!r}: mount it on the app itself, under its own name")

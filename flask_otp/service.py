@@ -173,8 +173,9 @@ class Service:
         identifier: str | None = None,
         context: bytes | None = None,
         network: str | None,
+        is_link: bool = False,
     ) -> tuple[Verification, Proof, bytes]:
-        """Redeem a code. What is ``None`` is not compared: over HTTP the handle says it.
+        """Redeem a code, or the secret of a link. What is ``None`` is not compared: over HTTP the handle says it.
 
         Answers with the known browser's lane too, if the challenge was opened from one.
 
@@ -186,7 +187,10 @@ class Service:
         if handle is None:
             raise self._rejected(None)
         rules = self.settings.purposes.get(handle.purpose)
-        typed = codes.normalise(code, strong=handle.strong, length=handle.length)
+        if is_link:
+            typed = codes.read_link(code) if self.settings.links else None
+        else:
+            typed = codes.normalise(code, strong=handle.strong, length=handle.length)
         if (
             rules is None
             or typed is None
@@ -197,7 +201,8 @@ class Service:
             raise self._rejected(handle)
         proof = _proof(handle, self.clock(), rules.verified_for)
         # Nobody learns how this comparison went until the store has charged for it.
-        matches = hmac.compare_digest(typed.encode(), handle.code.encode()) and not handle.pretend
+        right = handle.link if is_link else handle.code
+        matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.pretend
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, self.limits.is_surge())
         redeemed = self.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
         if redeemed.outcome is not Redemption.MATCH:

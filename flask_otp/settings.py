@@ -56,6 +56,12 @@ def _duration(least: int, most: int) -> Callable[[object], int]:
     return parse
 
 
+def _flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be True or False")
+    return value
+
+
 def _integer(least: int, most: int) -> Callable[[object], int]:
     def parse(value: object) -> int:
         if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
@@ -213,6 +219,7 @@ class Settings:
     purposes: dict[str, Purpose] = _key({"login": {}}, _purposes)
     revocation_lag: int = _key("0s", _duration(0, 3600))
     base_url: str | None = _key(None, _base_url)
+    links: bool = _key(False, _flag)
     url_prefix: str = _key("/otp", _text(r"(/[A-Za-z0-9._~-]+)+", "/otp"))
     default_next: str = _key("/", _path)
     site_name: str | None = _key(None, _site_name)
@@ -226,6 +233,10 @@ class Settings:
         _refuse_unknown(config)
         common = Purpose(**{item.name: _read(config, item) for item in _keys(Purpose)})
         values = {item.name: _read(config, item) for item in _keys(cls)}
+        if values["links"] and values["base_url"] is None:
+            raise ConfigError(
+                "OTP_LINKS needs OTP_BASE_URL: a link is never built from what a request says of its host"
+            )
         values["purposes"] = {
             name: _override(common, name, overrides) for name, overrides in values["purposes"].items()
         }

@@ -59,6 +59,10 @@ class Handle:
             length=self.length,
         )
 
+    @cached_property
+    def link(self) -> str:
+        return self.keys.link(self.challenge_id, purpose=self.purpose, subject=self.subject, context=self.context)
+
     def __repr__(self) -> str:
         return f"<Handle {self.purpose} {self.channel}>"
 

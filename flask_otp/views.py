@@ -8,7 +8,7 @@ from flask import Blueprint, Response, jsonify, redirect, render_template, reque
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from . import api, browser, identifiers, repeat
+from . import api, browser, identifiers, links, repeat
 from .errors import (
     BLUEPRINT,
     PAGE_HEADERS,
@@ -16,6 +16,7 @@ from .errors import (
     DeliveryFailed,
     InvalidCode,
     InvalidIdentifier,
+    InvalidRequest,
     OTPError,
     RateLimited,
     StoreUnavailable,
@@ -43,6 +44,7 @@ def create_blueprint() -> Blueprint:
     blueprint.add_url_rule("/verify", "enter", enter, methods=["GET"])
     blueprint.add_url_rule("/verify", "verify", verify, methods=["POST"])
     blueprint.add_url_rule("/resend", "resend", resend, methods=["POST"])
+    blueprint.add_url_rule("/link/<secret>", "link", links.show, methods=["GET"])
     blueprint.add_url_rule("/repeat", "repeat", confirm, methods=["GET"])
     blueprint.add_url_rule("/logout", "logout", logout, methods=["POST"])
     blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
@@ -97,12 +99,15 @@ def enter() -> Answer:
 
 
 def verify() -> Answer:
-    body = read_body("code", "challenge", "purpose")
-    if "code" not in body:
+    body = read_body("code", "link", "challenge", "purpose")
+    given = [name for name in ("code", "link") if name in body]
+    if not given:
         raise InvalidCode("Please enter the code.")
-    purpose = body.get("purpose")
+    if len(given) > 1:
+        raise InvalidRequest("Give one of code and link.")
+    purpose, is_link = body.get("purpose"), given == ["link"]
     try:
-        verification = api.verify_as_asked(body["code"], body.get("challenge"), purpose)
+        verification = api.verify_as_asked(body[given[0]], body.get("challenge"), purpose, is_link=is_link)
     except ChallengeRequired:
         if not wants_html():
             raise
@@ -110,6 +115,8 @@ def verify() -> Answer:
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
+        if is_link and isinstance(error, InvalidCode):
+            error = InvalidCode("That link is no longer valid. Please type the code.")
         return _code_page(current_state(), api.own_purpose(purpose), error=error)
     return _verified_answer(verification)
 

@@ -78,7 +78,13 @@ FORM = """<!doctype html><html lang=en><title>Transfer</title><form method=post 
 
 @pytest.fixture
 def bank(make_app: AppFactory) -> Iterator[Bank]:
-    app: Flask = make_app(OTP(), OTP_PURPOSES={"login": {}, "transfer": {}}, OTP_SITE_NAME="Bank")
+    app: Flask = make_app(
+        OTP(),
+        OTP_PURPOSES={"login": {}, "transfer": {}},
+        OTP_SITE_NAME="Bank",
+        OTP_LINKS=True,
+        OTP_BASE_URL="https://bank.example",
+    )
     orders: list[list[tuple[str, str]]] = []
     app.add_url_rule("/transfer", "form", lambda: FORM)
 
@@ -117,6 +123,11 @@ def ask(page: Page) -> None:
     page.get_by_label("E-mail address").fill("ann@example.com")
     page.get_by_role("button").click()
     expect(page.get_by_label("Code")).to_be_visible()
+
+
+def link_of(bank: Bank) -> str:
+    """The newest link, as it is on the test's own server."""
+    return bank.sent.link.removeprefix("https://bank.example")
 
 
 def enter(page: Page, code: str) -> None:
@@ -199,6 +210,62 @@ def test_another_site_cannot_leave_an_order_to_be_confirmed(new_page: Callable[.
     page.goto("/otp/repeat?purpose=transfer")
     expect(page.get_by_role("button", name="Confirm")).to_have_count(0)
     assert bank.orders == []
+
+
+def scan(page: Page, link: str) -> None:
+    """What a mail scanner does at its worst: open it, let scripts run, press everything, follow everything."""
+    for method in ("HEAD", "GET"):
+        for _ in range(10):
+            assert page.request.fetch(link, method=method, headers={"Accept": "text/html"}).ok
+    for _ in range(10):
+        page.goto(link)
+    for index in range(page.locator("a, button, input[type=submit]").count()):
+        page.goto(link)
+        page.locator("a, button, input[type=submit]").nth(index).click()
+        page.wait_for_load_state()
+    page.goto(link)
+    page.evaluate("for (const form of document.forms) form.submit()")
+    page.wait_for_load_state()
+
+
+@pytest.mark.parametrize("way", ["link", "code"])
+@pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
+def test_r33_after_a_scanner_the_person_still_gets_in(
+    new_page: Callable[..., Page], bank: Bank, way: str, scripts: bool
+) -> None:
+    page = new_page(base_url=bank.url, java_script_enabled=scripts)
+    order(page)
+    ask(page)
+    scan(new_page(base_url=bank.url), link_of(bank))
+    if way == "link":
+        # As from webmail: another site's page leads to it, in another tab.
+        page = page.context.new_page()
+        webmail = f"<!doctype html><html lang=en><title>Mail</title><a href='{bank.url}{link_of(bank)}'>Open</a>"
+        page.route("http://mail.example/", lambda route: route.fulfill(body=webmail, content_type="text/html"))
+        page.goto("http://mail.example/")
+        page.get_by_role("link").click()
+        expect(page.get_by_text("Bob & <Sons>")).to_be_visible()
+        page.reload()
+        page.get_by_role("button", name="Continue").click()
+    else:
+        enter(page, bank.sent.code)
+    expect(page.get_by_role("heading", level=1)).to_have_text("One click left")
+    page.get_by_role("button", name="Confirm").click()
+    expect(page.get_by_role("heading")).to_have_text("Done")
+    assert len(bank.orders) == 1
+
+
+def test_the_secret_of_a_link_is_in_no_referer(new_page: Callable[..., Page], bank: Bank) -> None:
+    page, referers = new_page(base_url=bank.url), []
+    order(page)
+    ask(page)
+    page.goto(link_of(bank))
+    page.on("request", lambda request: referers.append(request.all_headers().get("referer")))
+    page.reload()
+    page.get_by_role("button", name="Continue").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("One click left")
+    assert f"{bank.url}/" in referers
+    assert not [referer for referer in referers if referer and "/link/" in referer]
 
 
 def test_errors_stand_beside_their_field(new_page: Callable[..., Page]) -> None:
@@ -297,6 +364,10 @@ def test_axe_finds_nothing_on_the_way_of_a_form(new_page: Callable[..., Page], b
     check_page(page)
     ask(page)
     check_page(page)
+    elsewhere = new_page(base_url=bank.url, color_scheme=scheme, viewport=PHONE, reduced_motion="reduce")
+    for tab in (page.context.new_page(), elsewhere):
+        tab.goto(link_of(bank))
+        check_page(tab)
     enter(page, bank.sent.code)
     expect(page.get_by_role("button", name="Confirm")).to_be_visible()
     check_page(page)

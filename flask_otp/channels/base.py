@@ -12,7 +12,7 @@ PHONE_CHANNELS = frozenset({"sms", "whatsapp", "voice", "call", "signal", "viber
 
 @dataclass(frozen=True)
 class Message:
-    """One message, ready to be sent. Its ``repr`` shows neither the code nor the recipient."""
+    """One message, ready to be sent. Its ``repr`` shows neither the code, nor the link, nor the recipient."""
 
     channel: str
     #: Where it goes: exactly one address.
@@ -27,6 +27,8 @@ class Message:
     html: str = field(repr=False)
     #: Seconds that the code is still good for.
     expires_in: int
+    #: The link of an e-mail that does what the code does, with ``OTP_LINKS``; worth as much as the code.
+    link: str | None = field(default=None, repr=False)
 
 
 class Channel(ABC):

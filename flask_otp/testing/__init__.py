@@ -36,6 +36,13 @@ class Outbox(list[Message]):
             raise AssertionError("no code was sent")
         return self[-1].code
 
+    @property
+    def link(self) -> str:
+        """The link of the newest message."""
+        if not self or self[-1].link is None:
+            raise AssertionError("no link was sent")
+        return self[-1].link
+
     def code_for(self, recipient: str) -> str:
         """The newest code that went to ``recipient``."""
         for message in reversed(self):
