@@ -28,7 +28,8 @@ def link_address(app: Flask, base_url: str, purpose: str, secret: str) -> str:
     """Where the link of a message leads: the origin from the settings, the path from the app's own routes."""
     routes = app.url_map.bind("", script_name=app.config["APPLICATION_ROOT"])
     values = {"secret": secret} if purpose == "login" else {"secret": secret, "purpose": purpose}
-    return base_url + routes.build(f"{BLUEPRINT}.link", values)
+    path = urlsplit(routes.build(f"{BLUEPRINT}.link", values))._replace(scheme="", netloc="").geturl()
+    return base_url + path
 
 
 def render_message(

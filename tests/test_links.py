@@ -159,6 +159,16 @@ def test_the_link_leads_to_where_the_pages_are(make_app: AppFactory, clock: Cloc
     assert sent.link.startswith(f"{BASE}/shop/by/hand/link/")
 
 
+def test_the_origin_is_the_settings_even_where_the_pages_have_a_host_of_their_own(make_app: AppFactory) -> None:
+    otp = OTP(register_blueprint=False)
+    app = make_app(otp, **CONFIG, SERVER_NAME="shop.example")
+    app.subdomain_matching = True
+    app.register_blueprint(otp.blueprint, url_prefix="/otp", subdomain="auth")
+    with app.app_context(), capture_codes(app) as sent:
+        otp.send(ANN)
+    assert sent.link.startswith(f"{BASE}/otp/link/")
+
+
 def test_a_worker_derives_the_link_as_it_does_the_code(make_app: AppFactory, otp: OTP) -> None:
     app, queue = make_app(otp, **CONFIG), []
     otp.dispatcher(queue.append)

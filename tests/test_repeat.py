@@ -14,10 +14,11 @@ from urllib.parse import parse_qsl, urlencode
 
 import pytest
 from conftest import AppFactory
-from flask import Flask, request
+from flask import Flask, redirect, request, url_for
 from flask.testing import FlaskClient
 from flask_wtf import CSRFProtect
 from flask_wtf.csrf import generate_csrf
+from werkzeug import Response
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, VerificationRequired, otp_required
@@ -257,6 +258,20 @@ def test_a_whole_app_that_is_protected_keeps_its_forms_too(make_app: AppFactory,
         post(client, "/save", [("text", "hello")])
         assert click(client, confirm(client, sent)).text == "saved"
     assert seen == ["hello"]
+
+
+def test_an_app_with_a_code_page_of_its_own_sends_people_on_to_ours(bank: Bank, otp: OTP, sent: Outbox) -> None:
+    @bank.app.post("/check")
+    def check() -> Response:
+        otp.verify(request.form["code"], purpose="transfer")
+        return redirect(url_for("otp.repeat", purpose="transfer"), 303)
+
+    client = bank.app.test_client()
+    post(client, "/plain")
+    ask(client)
+    location = client.post("/check", data={"code": sent.code}).location
+    assert click(client, client.get(location)).text == "done"
+    assert bank.orders == [ORDER]
 
 
 # Never by itself
