@@ -7,19 +7,44 @@ our page holds its fields, and the person's click posts them to the view, whose 
 from __future__ import annotations
 
 import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from dataclasses import dataclass
+from typing import Any
 
 from flask import request
 
 from . import browser
 from .errors import accepts_html, is_mounted
 from .state import current_state
-from .tokens import Proof, Repeat, Requirement
+from .tokens import Proof, Requirement
 from .web import is_own_page, is_safe_path, request_path
 
 #: Characters of the token, and so bytes of the form at most. It takes the place of a ``next`` in the cookie.
 MAX_KEPT = 1024
 #: What a hidden field would give back in another form: a NUL, or a line break that is not a form's own.
 _CHANGED_BY_HTML = re.compile(r"\0|\r(?!\n)|(?<!\r)\n")
+
+
+@dataclass(frozen=True)
+class Repeat:
+    """A form that the guard refused."""
+
+    purpose: str
+    #: Where it was posted: there alone it may be sent again.
+    host: str
+    #: Path and query.
+    path: str
+    context: bytes
+    #: The context's own values, to be shown to the person.
+    facts: Any
+    #: Names and values in turn.
+    fields: tuple[str, ...]
+    expires_at: int
+    #: Who was signed in when the guard refused, where the app says so.
+    user: str | None
+
+    def __repr__(self) -> str:
+        return f"<Repeat {self.purpose}>"
 
 
 def keep(asked: Requirement) -> bool:
@@ -34,7 +59,7 @@ def keep(asked: Requirement) -> bool:
     # What was sent before is not what the person wants now.
     browser.drop("repeat", asked.purpose)
     kept = _from_request(asked)
-    if kept is None or len(token := state.service.tokens.dump_repeat(kept)) > MAX_KEPT:
+    if kept is None or len(token := _dump(kept)) > MAX_KEPT:
         return False
     browser.remember("repeat", asked.purpose, token)
     return True
@@ -47,7 +72,7 @@ def find(purpose: str) -> tuple[Repeat, Proof] | None:
     """
     state = current_state()
     tokens, now = state.service.tokens, state.service.clock()
-    kept = tokens.load_repeat(browser.recall("repeat", purpose))
+    kept = _load(browser.recall("repeat", purpose))
     proof = tokens.load_proof(browser.recall("proof", purpose))
     if kept is None or proof is None or now >= min(kept.expires_at, proof.expires_at):
         return None
@@ -60,7 +85,7 @@ def forget_if_this_is_it(purpose: str) -> None:
     token = browser.recall("repeat", purpose) if request.method == "POST" else None
     if token is None:
         return
-    kept = current_state().service.tokens.load_repeat(token)
+    kept = _load(token)
     if kept is None or kept.path == request_path():
         browser.drop("repeat", purpose)
 
@@ -80,3 +105,16 @@ def _from_request(asked: Requirement) -> Repeat | None:
 def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
     # Who was not signed in may be now, by this very verification.
     return own == kept.user or (kept.user is None and own == proof.identifier)
+
+
+def _dump(kept: Repeat) -> str:
+    data = (kept.purpose, kept.host, kept.path, urlsafe_b64encode(kept.context).decode(), kept.facts, kept.fields)
+    return current_state().service.tokens.dump_sealed("repeat", (*data, kept.expires_at, kept.user))
+
+
+def _load(token: str | None) -> Repeat | None:
+    def build(data: list[Any]) -> Repeat:
+        purpose, host, path, context, facts, fields, expires_at, user = data
+        return Repeat(purpose, host, path, urlsafe_b64decode(context), facts, tuple(fields), expires_at, user)
+
+    return current_state().service.tokens.load_sealed("repeat", token, build)

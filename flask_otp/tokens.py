@@ -106,27 +106,6 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Repeat:
-    """A form that the guard refused, kept by the browser until the person has verified and sends it again."""
-
-    purpose: str
-    #: Where it was posted: there alone it may be sent again.
-    host: str
-    #: Path and query.
-    path: str
-    context: bytes
-    facts: Any
-    #: Names and values in turn.
-    fields: tuple[str, ...]
-    expires_at: int
-    #: Who was signed in when the guard refused, where the app says so.
-    user: str | None
-
-    def __repr__(self) -> str:
-        return f"<Repeat {self.purpose}>"
-
-
-@dataclass(frozen=True)
 class Known:
     """One subject that a browser has verified before: its lane's name, and since when."""
 
@@ -231,17 +210,12 @@ class Tokens:
 
         return self._load("requirement", token, build)
 
-    def dump_repeat(self, kept: Repeat) -> str:
-        data = [kept.purpose, kept.host, kept.path, _text(kept.context), kept.facts, kept.fields]
-        # Sealed as a whole: what is sealed within a token is encoded twice, and the cookie has no room for that.
-        return self._sign("repeat", _seal(self.keys, [*data, kept.expires_at, kept.user]), self.keys)
+    def dump_sealed(self, kind: str, data: Sequence[Any]) -> str:
+        """Sealed as a whole, which is shorter: what is sealed within a token is encoded twice."""
+        return self._sign(kind, _seal(self.keys, list(data)), self.keys)
 
-    def load_repeat(self, token: object) -> Repeat | None:
-        def build(keys: Keys, payload: str) -> Repeat:
-            purpose, host, path, context, facts, fields, expires_at, user = _unseal(keys, payload)
-            return Repeat(purpose, host, path, _bytes(context), facts, tuple(fields), expires_at, user)
-
-        return self._open("repeat", token, build)
+    def load_sealed(self, kind: str, token: object, build: Callable[[list[Any]], T]) -> T | None:
+        return self._open(kind, token, lambda keys, payload: build(_unseal(keys, payload)))
 
     def dump_delivery(self, handle: str, recipient: str) -> str:
         return self._dump("delivery", [handle, _seal(self.keys, [recipient])], self.keys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +22,7 @@ from flask_wtf.csrf import generate_csrf
 from werkzeug import Response
 from werkzeug.test import TestResponse
 
-from flask_otp import OTP, VerificationRequired, otp_required
+from flask_otp import OTP, VerificationRequired, otp_required, repeat
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 ANN = "ann@example.com"
@@ -610,12 +611,14 @@ def test_the_kept_form_cannot_be_read_nor_made(bank: Bank, sent: Outbox) -> None
     post(client, fields=[*ORDER, ("password", "hunter2-hunter2")])
     token = kept(client)
     assert token is not None
-    tokens = bank.app.extensions["otp"].service.tokens
-    assert "hunter2" not in repr(tokens.load_repeat(token))
-    cookie = client.get_cookie("session")
-    assert cookie is not None
-    payloads = [tokens._serializers["repeat"][0].loads(token), bank.app.session_interface]
-    assert "hunter2" not in repr(payloads)
+    hidden = base64.urlsafe_b64decode(token.partition(".")[0] + "==")
+    for word in (b"hunter2", b"Bob", b"/transfer"):
+        assert word not in hidden
+    with bank.app.test_request_context():
+        loaded = repeat._load(token)
+        assert loaded is not None
+        assert "hunter2-hunter2" in loaded.fields
+        assert repr(loaded) == "<Repeat transfer>"
     confirm(client, sent)
     with client.session_transaction() as session:
         others = [value for kind in ("proof", "known") for value in session["_otp"].get(kind, {}).values()]
@@ -635,7 +638,7 @@ def test_a_form_kept_for_one_purpose_does_not_do_for_another(bank: Bank, sent: O
     assert client.get("/otp/repeat").location == "/home"
 
 
-@pytest.mark.parametrize("length", [100, 300, 380, 500])
+@pytest.mark.parametrize("length", [100, 300, 400, 500])
 def test_r49_a_session_with_a_form_in_it_fits_into_a_cookie(make_app: AppFactory, otp: OTP, length: int) -> None:
     bank = Bank(make_app(otp, OTP_PURPOSES=PURPOSES, OTP_COOLDOWN=0), context=lambda: {"note": request.form["note"]})
     client, random = bank.app.test_client(), Random(1)
@@ -651,4 +654,4 @@ def test_r49_a_session_with_a_form_in_it_fits_into_a_cookie(make_app: AppFactory
             cookie = client.get_cookie("session")
             assert cookie is not None
             assert len(f"session={cookie.value}; HttpOnly; Path=/") < 4093
-    assert (kept(client) is not None) is (length <= 300)
+    assert (kept(client) is not None) is (length <= 400)
