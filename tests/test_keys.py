@@ -97,6 +97,23 @@ def test_r12_a_code_is_bound_to_everything_it_is_for(changed: dict[str, Any]) ->
     assert all(make_code(number) == make_code(number) for number in range(10))
 
 
+def test_r12_a_link_is_bound_to_everything_its_code_is_for() -> None:
+    ours, challenge = Keys(SECRET, "otp"), b"i" * 16
+    bound = {"purpose": "login", "subject": b"s" * 16, "context": b""}
+    links = [
+        ours.link(challenge, **bound),
+        ours.link(b"j" * 16, **bound),
+        *(ours.link(challenge, **bound | {name: value}) for name, value in (("purpose", "x"), ("subject", b"t" * 16))),
+        ours.link(challenge, **bound | {"context": b"c" * 32}),
+        Keys(SECRET, "other").link(challenge, **bound),
+        Keys(SECRET + b"x", "otp").link(challenge, **bound),
+    ]
+    assert len(set(links)) == len(links)
+    assert {len(link) for link in links} == {24}
+    assert ours.link(challenge, **bound) == links[0]
+    assert all(codes.read_link(link) == link for link in links)
+
+
 def test_a_boundary_between_two_bound_facts_cannot_be_moved() -> None:
     """``purpose + subject`` joined without lengths would give one code for two."""
     pairs = [("ab", b"c"), ("a", b"bc"), ("abc", b"")]
