@@ -189,6 +189,8 @@ class OTP(HookDecorators):
         :param exempt: endpoint names that stay open. Our own pages and the app's ``static`` always do.
         :raises ConfigError: an argument is wrong; what ``exempt`` names is looked for at the first request.
         """
+        if not isinstance(target, Scaffold):
+            raise ConfigError(f"protect takes an app or a blueprint, not {target!r}")
         rule = guard.make_rule(purpose, max_age, channels, context, identifier, once)
         blueprint = target.name if isinstance(target, Blueprint) else ""
         target.before_request(guard.protector(rule, exempt, blueprint))
@@ -199,8 +201,9 @@ class OTP(HookDecorators):
 
         def check() -> None:
             state = current_state()
-            check_guards(app, state.settings.purposes)
-            state.service.courier.check_names()
+            courier = state.service.courier
+            courier.check_names()
+            check_guards(app, {name: courier.channels(rules) for name, rules in state.settings.purposes.items()})
             check_mount(app, blueprint, links=state.settings.links)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.

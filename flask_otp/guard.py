@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial, wraps
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar, overload
 
 from flask import Response, after_this_request, current_app, request, session, url_for
@@ -56,9 +56,10 @@ def make_rule(
     if not isinstance(purpose, str):
         raise ConfigError(f"otp_required: purpose must be a name, not {purpose!r}")
     for name, function in (("context", context), ("identifier", identifier)):
-        if function is not None and (not callable(function) or iscoroutinefunction(function)):
+        if function is not None and not _can_be_called(function):
             raise ConfigError(
-                f"otp_required: {name} must be a function, and no async one: it is called at each request"
+                f"otp_required: {name} must be a function without arguments, and no async one: "
+                "it is called at each request"
             )
     names = () if isinstance(channels, str) or not isinstance(channels, Iterable) else tuple(channels)
     if channels != () and (not names or not all(isinstance(name, str) for name in names)):
@@ -68,6 +69,18 @@ def make_rule(
     except ValueError as error:
         raise ConfigError(f"otp_required: max_age {error}, not {max_age!r}") from None
     return Rule(purpose, oldest, names, context, identifier, bool(once))
+
+
+def _can_be_called(function: object) -> bool:
+    if not callable(function) or iscoroutinefunction(function):
+        return False
+    try:
+        signature(function).bind()
+    except TypeError:
+        return False
+    except ValueError:  # a built-in that does not tell
+        return True
+    return True
 
 
 @overload
@@ -117,7 +130,7 @@ def _guard(rule: Rule, view: Any) -> Any:
         return current_app.ensure_sync(view)(*args, **kwargs)
 
     note_guarded(view)
-    note_guard(guarded, rule.purpose)
+    note_guard(guarded, rule.purpose, rule.channels)
     return guarded
 
 
@@ -163,7 +176,7 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
             return None
         return None if endpoint in exempt or _local(endpoint, blueprint) in exempt else enforce(rule)
 
-    note_guard(protect, rule.purpose, exempt)
+    note_guard(protect, rule.purpose, rule.channels, exempt)
     return protect
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from flask import Blueprint, Flask
@@ -13,8 +13,8 @@ from .settings import nearest
 
 #: The functions and classes under a guard: none of them may be a view itself.
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
-#: What each guard is for: by the function that does the guarding.
-_purposes: weakref.WeakKeyDictionary[Callable[..., Any], str] = weakref.WeakKeyDictionary()
+#: Which purpose and channels each guard wants: by the function that does the guarding.
+_guards: weakref.WeakKeyDictionary[Callable[..., Any], tuple[str, tuple[str, ...]]] = weakref.WeakKeyDictionary()
 #: The endpoints that each ``protect`` leaves open.
 _exempt: weakref.WeakKeyDictionary[Callable[..., Any], frozenset[str]] = weakref.WeakKeyDictionary()
 
@@ -24,30 +24,33 @@ def note_guarded(view: Any) -> None:
     _guarded.update(_layers(view))
 
 
-def note_guard(guard: Callable[..., Any], purpose: str, exempt: frozenset[str] = frozenset()) -> None:
+def note_guard(
+    guard: Callable[..., Any], purpose: str, channels: tuple[str, ...], exempt: frozenset[str] = frozenset()
+) -> None:
     """This function guards."""
-    _purposes[guard] = purpose
+    _guards[guard] = purpose, channels
     _exempt[guard] = exempt
 
 
-def check_guards(app: Flask, purposes: Iterable[str]) -> None:
-    """Refuse to serve an app whose guards do not guard.
+def check_guards(app: Flask, purposes: Mapping[str, Collection[str]]) -> None:
+    """Refuse to serve an app whose guards do not guard, or let nobody pass.
 
-    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose; ``protect``
-        exempts what does not exist.
+    :param purposes: the channels of each purpose.
+    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose or channel;
+        ``protect`` exempts what does not exist.
     """
     for endpoint, view in app.view_functions.items():
         view_class = getattr(view, "view_class", None)
         meant = view in _guarded or any(base in _guarded for base in getattr(view_class, "__mro__", ()))
-        if meant and not any(layer in _purposes for layer in _layers(view)):
+        if meant and not any(layer in _guards for layer in _layers(view)):
             raise ConfigError(
                 f"@otp_required stands above the route of {endpoint!r}, or was dropped from its class's decorators: "
                 "put it under @app.route"
             )
         methods = vars(view_class).values() if view_class else ()
-        _check_purposes(endpoint, (*_layers(view), *methods), set(purposes))
+        _check_wants(endpoint, (*_layers(view), *methods), purposes)
     for name, hooks in app.before_request_funcs.items():
-        _check_purposes(f"protect({name or app.name})", hooks, set(purposes))
+        _check_wants(f"protect({name or app.name})", hooks, purposes)
         for exempt in (exempt for hook in hooks for exempt in _exempt.get(hook, ())):
             if not any(exempt in (endpoint, endpoint.rpartition(".")[2]) for endpoint in app.view_functions):
                 hint = nearest(exempt, list(app.view_functions))
@@ -68,11 +71,16 @@ def check_mount(app: Flask, blueprint: Blueprint, *, links: bool) -> None:
             raise ConfigError("otp.blueprint is mounted without a url_prefix: it would answer for the whole app")
 
 
-def _check_purposes(where: str, guards: Iterable[Any], known: set[str]) -> None:
-    for guard in guards:
-        purpose = _purposes.get(guard) if callable(guard) else None
-        if purpose is not None and purpose not in known:
+def _check_wants(where: str, guards: Iterable[Any], purposes: Mapping[str, Collection[str]]) -> None:
+    for purpose, channels in (_guards[guard] for guard in guards if callable(guard) and guard in _guards):
+        if purpose not in purposes:
             raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES")
+        known = list(purposes[purpose])
+        # With none the app starts all the same, and while it is developed the console stands in for all of them.
+        unknown = [name for name in channels if name not in known] if known not in ([], ["console"]) else []
+        if unknown:
+            hint = nearest(unknown[0], known)
+            raise ConfigError(f"{where}: no channel of the purpose {purpose!r} is called {unknown[0]!r}: {hint}")
 
 
 def _layers(function: Any) -> Iterable[Any]:

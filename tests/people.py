@@ -93,7 +93,11 @@ class Browser:
         return self.client.post(
             target or page.request.path,
             data=values | fields,
-            headers={**self.headers, "Referer": f"http://localhost{page.request.full_path.rstrip('?')}"},
+            headers={
+                **self.headers,
+                "Origin": "http://localhost",
+                "Referer": f"http://localhost{page.request.full_path.rstrip('?')}",
+            },
             follow_redirects=True,
         )
 

@@ -665,16 +665,18 @@ def balances(ledger: Example) -> list[int]:
 
 def test_transfer_page_and_message_say_what_is_confirmed(ledger: Example) -> None:
     browser = ledger.browser()
-    form, page = order_transfer(browser, amount=" 250.0", payee="Bob@example.com ")
+    _, page = order_transfer(browser, amount=" 250.0", payee="Bob@example.com ")
     assert at(page) == "/otp/"
     page = browser.submit(page, action="/otp/send")
-    for shown in (page.text, ledger.outbox[1].html, ledger.outbox[1].text):
+    code = ledger.code(2)
+    assert len(code) == 8
+    confirm = browser.submit(page, code=code)
+    assert at(confirm) == "/otp/repeat"
+    for shown in (page.text, confirm.text, ledger.outbox[1].html, ledger.outbox[1].text):
         assert "250.00 EUR" in shown
         assert BOB in shown
-    assert len(ledger.code(2)) == 8
-    browser.submit(page, code=ledger.code(2))
     assert balances(ledger) == [1000, 50]
-    assert "250.00 EUR went to" in browser.submit(form, **TRANSFER).text
+    assert "250.00 EUR went to" in browser.submit(confirm).text
     assert balances(ledger) == [750, 300]
 
 

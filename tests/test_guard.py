@@ -28,6 +28,14 @@ PURPOSES: dict[str, Any] = {"login": {}, "transfer": {}}
 Runs = list[str]
 
 
+@pytest.fixture
+def app(make_app: AppFactory, clock: Clock) -> Flask:
+    otp = OTP(clock=clock)
+    for name in ("email", "letter"):
+        otp.channel(name)(lambda message: None)
+    return make_app(otp)
+
+
 def verified(app: Flask, **options: Any) -> FlaskClient:
     """A client with a fresh proof in its session."""
     app.test_client_class = OTPClient

@@ -49,10 +49,36 @@ def test_a_channel_that_could_not_deliver_is_refused(sender: Any) -> None:
     OTP().channel("fax")(Fax())
 
 
+def wants_an_argument(amount: str) -> str:
+    return amount
+
+
 @pytest.mark.parametrize("argument", ["context", "identifier"])
-def test_a_guard_refuses_an_async_function(argument: str) -> None:
-    with pytest.raises(ConfigError, match=argument):
-        otp_required(**{argument: late})
+@pytest.mark.parametrize("function", [late, wants_an_argument, "not a function"])
+def test_a_guard_refuses_what_it_cannot_call(argument: str, function: Any) -> None:
+    with pytest.raises(ConfigError, match=f"{argument} must be a function without arguments"):
+        otp_required(**{argument: function})
+
+
+@pytest.mark.parametrize("function", [dict, lambda amount=1: amount], ids=["class", "default"])
+def test_a_guard_takes_whatever_can_be_called_without_arguments(function: Any) -> None:
+    assert callable(otp_required(context=function))
+
+
+@pytest.mark.parametrize("options", [{"channels": ["smss"]}, {"purpose": "transfer", "channels": ["email"]}])
+def test_a_guard_that_wants_a_channel_nobody_can_use_stops_the_app(make_app: MakeApp, options: Any) -> None:
+    otp = OTP()
+    for name in ("email", "sms"):
+        otp.channel(name)(lambda message: None)
+    app = make_app(otp, OTP_PURPOSES={"login": {}, "transfer": {"channels": ["sms"]}})
+    app.add_url_rule("/", "account", otp_required(**options)(lambda: "in"))
+    with pytest.raises(ConfigError, match="account: no channel of the purpose"):
+        app.test_client().get("/")
+
+
+def test_protect_takes_an_app_or_a_blueprint() -> None:
+    with pytest.raises(ConfigError, match="an app or a blueprint, not 'admin'"):
+        OTP().protect("admin")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
