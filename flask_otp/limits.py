@@ -25,6 +25,7 @@ from limits.strategies import FixedWindowRateLimiter, RateLimiter
 from .errors import RateLimited, StoreUnavailable
 from .settings import Settings
 from .stores.connections import SCHEMES, connect
+from .stores.servers import OUTAGES
 
 logger = logging.getLogger("flask_otp")
 
@@ -102,7 +103,7 @@ class Limits:
         failures = failures if isinstance(failures, tuple) else (failures,)
         try:
             return attrgetter(question)(limiter)(*args)
-        except (*failures, StorageError, OSError) as error:
+        except (*failures, StorageError, *OUTAGES) as error:
             raise StoreUnavailable from error
 
     def _limiter(self) -> RateLimiter:
@@ -120,8 +121,18 @@ def _storage(settings: Settings) -> Any:
     uri = settings.storage_uri
     if uri.partition("://")[0] not in SCHEMES:
         return MemoryStorage()
-    pool = connect(uri, settings.storage_options).connection_pool
-    return RedisStorage("redis://", connection_pool=pool, key_prefix=f"{settings.key_prefix}:limits")
+    return _ClientStorage(connect(uri, settings.storage_options), f"{settings.key_prefix}:limits")
+
+
+class _ClientStorage(RedisStorage):
+    """The counters of ``limits`` over the store's kind of client, whose time-outs are short and which never retries."""
+
+    def __init__(self, client: Any, key_prefix: str) -> None:
+        self._client = client
+        super().__init__("redis://", key_prefix=key_prefix)
+
+    def get_connection(self, readonly: bool = False) -> Any:
+        return self._client
 
 
 @lru_cache(maxsize=1024)

@@ -2,41 +2,138 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, cast
+from urllib.parse import unquote, urlsplit
 
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import ConfigError
+from .servers import Server
+from .topology import Address, Cluster, Sentinel, Topology
 
 SCHEMES = {
     "redis": "redis",
     "rediss": "rediss",
     "redis+unix": "unix",
     "unix": "unix",
+    "redis+cluster": "redis",
+    "rediss+cluster": "rediss",
+    "redis+sentinel": "redis",
+    "rediss+sentinel": "rediss",
     "valkey": "redis",
     "valkeys": "rediss",
     "valkey+unix": "unix",
+    "valkey+cluster": "redis",
+    "valkeys+cluster": "rediss",
+    "valkey+sentinel": "redis",
+    "valkeys+sentinel": "rediss",
 }
 
+_TIMEOUT = 0.25
 
-def connect(uri: str, options: dict[str, Any]) -> redis.Redis:
+#: One connection for each busy thread: at redis-py's own limit of 100 a healthy server would look unavailable.
+_DEFAULTS = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT, "max_connections": 10_000}
+
+#: The one option that is ours and not redis-py's: see ``docs/redis.md``.
+WAIT_OPTION = "wait_for_replicas"
+
+
+def connect(uri: str, options: Mapping[str, Any]) -> Server | Topology:
     """A client with short time-outs and without any retry, since a script whose answer was lost would run twice.
 
-    :raises ConfigError: redis-py does not take the URI or the options.
+    :raises ConfigError: the URI or the options are wrong.
     """
-    scheme, _, rest = uri.partition("://")
-    # One connection for each busy thread: at redis-py's own limit of 100 a healthy server would look unavailable.
-    defaults = {"socket_timeout": 0.25, "socket_connect_timeout": 0.25, "max_connections": 10_000}
+    name, _, rest = uri.partition("://")
+    make = {"cluster": _cluster, "sentinel": _sentinel}.get(name.partition("+")[2], _server)
     try:
-        client: redis.Redis = redis.Redis.from_url(f"{SCHEMES[scheme]}://{rest}", **defaults | options)
-        pool = client.connection_pool
-        # Set last, since in redis-py a query in the URI outranks the options.
-        pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
-        # Made, but not opened: a misspelt option is told now, and not by the first request.
-        pool.connection_class(**pool.connection_kwargs)
+        return make(SCHEMES[name], rest, {key: value for key, value in options.items() if key != WAIT_OPTION})
     except (ValueError, TypeError, redis.RedisError):
         # What redis-py says may quote the URI, and so a password.
         raise ConfigError("OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not what redis-py takes") from None
+
+
+def replicas_to_wait_for(options: Mapping[str, Any]) -> int:
+    """How many replicas must have acknowledged a change.
+
+    :raises ConfigError: that is no number.
+    """
+    replicas = options.get(WAIT_OPTION, 0)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        raise ConfigError(f"OTP_STORAGE_OPTIONS: {WAIT_OPTION} must be a whole number, 0 or more")
+    return replicas
+
+
+def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
+    client = cast(Server, Server.from_url(f"{scheme}://{rest}", **_DEFAULTS | dict(options)))
+    pool = client.connection_pool
+    # Set last, since in redis-py a query in the URI outranks the options.
+    pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
+    # Made, but not opened: a misspelt option is told now, and not by the first request.
+    pool.connection_class(**pool.connection_kwargs)
     return client
+
+
+class _Places(NamedTuple):
+    """A URI of several servers, in parts. All but the addresses are still percent-encoded."""
+
+    user: str
+    addresses: list[Address]
+    path: str
+    query: str
+
+    def factory(self, scheme: str, database: int, options: Mapping[str, Any]) -> Callable[[str, int], Server]:
+        """What makes the client of any one server: the same credentials, database and options for each of them."""
+        rest = f"{self.user}@/{database}?{self.query}"
+        return lambda host, port: _server(scheme, rest, {**options, "host": host, "port": port})
+
+
+def _places(rest: str, default_port: int) -> _Places:
+    where, _, query = rest.partition("?")
+    authority, _, path = where.partition("/")
+    user, _, hosts = authority.rpartition("@")
+    return _Places(user, [_address(host, default_port) for host in hosts.split(",")], path, query)
+
+
+def _address(text: str, default_port: int) -> Address:
+    parts = urlsplit(f"//{text}")
+    host = unquote(parts.hostname or "")
+    if not host or parts.netloc != text or parts.port == 0:
+        raise ValueError("not a host and a port")
+    # A name that cannot be looked up would be no outage, but a UnicodeError for each request.
+    host.encode("idna")
+    return host, parts.port or default_port
+
+
+def _cluster(scheme: str, rest: str, options: Mapping[str, Any]) -> Cluster:
+    places = _places(rest, default_port=6379)
+    make = places.factory(scheme, 0, options)
+    settings = _settings(make(*places.addresses[0]))
+    if places.path not in ("", "0") or settings.get("db", 0) != 0:
+        raise ValueError("a cluster has database 0 only")
+    return Cluster(places.addresses, make, _timeout(settings))
+
+
+def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
+    places = _places(rest, default_port=26379)
+    service, _, database = places.path.partition("/")
+    if not service or not (database or "0").isdecimal():
+        raise ValueError("not a service and a database")
+    own = {"sentinel_kwargs": {}, **options}
+    sentinel_options = own.pop("sentinel_kwargs")
+    make = places.factory(scheme, int(database or 0), own)
+    # A Sentinel has accounts of its own; the network between is the same.
+    settings = _settings(make(*places.addresses[0]))
+    shared = {key: value for key, value in settings.items() if key.startswith(("socket_", "ssl_"))}
+    ask = _Places("", [], "", "").factory(scheme, 0, {**shared, **sentinel_options})
+    return Sentinel([ask(*address) for address in places.addresses], unquote(service), make, _timeout(settings))
+
+
+def _settings(server: Server) -> dict[str, Any]:
+    return dict(server.connection_pool.connection_kwargs)
+
+
+def _timeout(settings: Mapping[str, Any]) -> float:
+    return float(settings["socket_timeout"] or _TIMEOUT)

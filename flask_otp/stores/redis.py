@@ -1,6 +1,6 @@
 """The store for production: one key for each subject, one script and so one round trip for each verb.
 
-Redis and Valkey, single node, by ``redis://``, ``rediss://`` and ``redis+unix://`` (or ``valkey...``).
+Redis and Valkey: one server, Cluster or Sentinel, as the URI says (:mod:`~flask_otp.stores.connections`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-import redis
-
 from ..errors import StoreUnavailable
 from .base import KNOWN_FOR, KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Rates, Redeemed, Redemption, Store
-from .connections import connect
+from .connections import connect, replicas_to_wait_for
+from .servers import OUTAGES, Client, Replicated, Script
 
 _SCRIPTS = ("open", "redeem", "discard", "spend", "revoke")
 
@@ -26,10 +25,12 @@ class RedisStore(Store):
     """State in Redis or Valkey. Safe for any number of processes and machines."""
 
     def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
+        replicas = replicas_to_wait_for(options or {})
         self.client = connect(uri, options or {})
+        self._changing: Client = Replicated(self.client, replicas) if replicas else self.client
         self._prefix = prefix
         common = f"local KNOWN_FOR, KNOWN_LANES = {KNOWN_FOR}, {KNOWN_LANES}\n" + _source("common")
-        self._scripts = {name: self.client.register_script(common + _source(name)) for name in _SCRIPTS}
+        self._scripts = {name: Script(self._changing, common + _source(name)) for name in _SCRIPTS}
 
     def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
         return self._open(subject, asking, policy, now, resend=0)
@@ -96,12 +97,14 @@ class RedisStore(Store):
         self._run("discard", subject, opened.challenge_id, int(opened.fresh), opened.lane, ends)
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
+        key = self._key(subject)
         with _outage():
-            self.client.hdel(self._key(subject), b"c" + challenge_id)
+            self._changing.exchange(key, ("HDEL", key, b"c" + challenge_id))
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        key = self._key(subject)
         with _outage():
-            expires_at: Any = self.client.hget(self._key(subject), b"p" + proof_id)
+            (expires_at,) = self.client.exchange(key, ("HGET", key, b"p" + proof_id))
         return int.from_bytes(expires_at or b"", "little") > now
 
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
@@ -114,13 +117,8 @@ class RedisStore(Store):
         self.client.close()
 
     def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
-        script, key = self._scripts[name], self._key(subject)
         with _outage():
-            try:
-                return self.client.evalsha(script.sha, 1, key, *args)
-            except redis.exceptions.NoScriptError:
-                # It was not run, so it may be sent again: with its text, this time.
-                return script(keys=[key], args=args)
+            return self._scripts[name]([self._key(subject)], args)
 
     def _key(self, subject: bytes) -> str:
         # The braces make the subject the hash slot, so that every key a verb may ever touch lies on one node.
@@ -131,7 +129,7 @@ class RedisStore(Store):
 def _outage() -> Iterator[None]:
     try:
         yield
-    except redis.RedisError as error:
+    except OUTAGES as error:
         raise StoreUnavailable from error
 
 

@@ -1,0 +1,104 @@
+"""One Redis or Valkey server: one round trip to it, and the scripts that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any, Protocol
+
+import redis
+from redis.exceptions import NoScriptError, RedisClusterException
+
+Command = tuple[Any, ...]
+
+#: What redis-py, and the clients that apps make of it, raise when a server is out of reach or will not do something.
+OUTAGES = (redis.RedisError, RedisClusterException, OSError)
+
+
+class NotSent(redis.ConnectionError):
+    """There is no connection, so no server has seen the commands: they may be sent again, to another one."""
+
+
+class NotReplicated(redis.RedisError):
+    """The script has run, and too few replicas have said in time that they know."""
+
+
+class Server(redis.Redis):
+    """A client of one server."""
+
+    def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
+        """Send the commands in one go, once, and give their replies.
+
+        :param key: what the commands are about. One server has all keys; it is here for the :class:`Client` protocol.
+        :raises NotSent: nothing was sent.
+        :raises redis.RedisError: the first error among the replies; or the connection broke, and the commands may have
+            been carried out.
+        """
+        pool = self.connection_pool
+        try:
+            connection: Any = pool.get_connection()
+        except OUTAGES as error:
+            raise NotSent("no connection to the server") from error
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            replies = [_reply(connection) for _ in commands]
+        except BaseException:
+            # What still comes over it would be taken for the answer to somebody else's question.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+        for reply in replies:
+            if isinstance(reply, redis.ResponseError):
+                raise reply
+        return replies
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+class Client(Protocol):
+    """What the store needs: a :class:`Server`, or a :class:`~flask_otp.stores.topology.Topology` of them."""
+
+    def exchange(self, key: bytes | str, *commands: Command) -> list[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Script:
+    """A Lua script, called by its digest; in full where a server does not know it.
+
+    redis-py's own loads a script on all masters of a cluster first, so that one that is down stops the others.
+
+    :param replicas: how many must have acknowledged what the script wrote before its answer counts.
+    :param patience: how long they have for it, in seconds; less than the time-out of the connection.
+    """
+
+    def __init__(self, client: Client, source: str, replicas: int = 0, patience: float = 0.2) -> None:
+        self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+        self._client = client
+        self._source = source
+        # WAIT is about all that the connection wrote before, so it takes no round trip of its own.
+        self._wait: tuple[Command, ...] = (("WAIT", replicas, max(1, int(patience * 1000))),) if replicas else ()
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run it, once.
+
+        :raises NotReplicated: it has run, but the replicas are behind.
+        :raises redis.RedisError: it has not run, or nobody knows.
+        """
+        try:
+            return self._run("EVALSHA", self.sha, keys, args)
+        except NoScriptError:
+            return self._run("EVAL", self._source, keys, args)
+
+    def _run(self, name: str, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        command = (name, script, len(keys), *keys, *args)
+        answer, *acknowledged = self._client.exchange(keys[0], command, *self._wait)
+        if self._wait and acknowledged[0] < self._wait[0][1]:
+            raise NotReplicated("too few replicas have acknowledged a write")
+        return answer
