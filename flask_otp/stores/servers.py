@@ -15,6 +15,10 @@ Command = tuple[Any, ...]
 OUTAGES = (redis.RedisError, RedisClusterException, OSError)
 
 
+#: Seconds for a connection to come about, and for a reply to come.
+DEFAULT_TIMEOUT = 0.25
+
+
 class NotSent(redis.ConnectionError):
     """There is no connection, so no server has seen the commands: they may be sent again, to another one."""
 
@@ -25,6 +29,11 @@ class NotReplicated(redis.RedisError):
 
 class Server(redis.Redis):
     """A client of one server."""
+
+    @property
+    def timeout(self) -> float:
+        """How long it waits for a reply, in seconds."""
+        return float(self.connection_pool.connection_kwargs.get("socket_timeout") or DEFAULT_TIMEOUT)
 
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
         """Send the commands in one go, once, and give their replies.
@@ -64,6 +73,9 @@ def _reply(connection: Any) -> Any:
 class Client(Protocol):
     """What the store needs: a :class:`Server`, or a :class:`~flask_otp.stores.topology.Topology` of them."""
 
+    @property
+    def timeout(self) -> float: ...
+
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]: ...
 
     def close(self) -> None: ...
@@ -75,15 +87,16 @@ class Script:
     redis-py's own loads a script on all masters of a cluster first, so that one that is down stops the others.
 
     :param replicas: how many must have acknowledged what the script wrote before its answer counts.
-    :param patience: how long they have for it, in seconds; less than the time-out of the connection.
     """
 
-    def __init__(self, client: Client, source: str, replicas: int = 0, patience: float = 0.2) -> None:
-        self.sha = sha1(source.encode(), usedforsecurity=False).hexdigest()
+    def __init__(self, client: Client, source: str | bytes, replicas: int = 0) -> None:
         self._client = client
-        self._source = source
-        # WAIT is about all that the connection wrote before, so it takes no round trip of its own.
-        self._wait: tuple[Command, ...] = (("WAIT", replicas, max(1, int(patience * 1000))),) if replicas else ()
+        self._source = source.encode() if isinstance(source, str) else source
+        self.sha = sha1(self._source, usedforsecurity=False).hexdigest()
+        # WAIT is about all that the connection wrote before, so it takes no round trip of its own. Its answer must
+        # come before the connection is given up; nought would be for ever.
+        patience = max(1, int(client.timeout * 1000 * 0.8))
+        self._wait: tuple[Command, ...] = (("WAIT", replicas, patience),) if replicas else ()
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
         """Run it, once.
@@ -96,7 +109,7 @@ class Script:
         except NoScriptError:
             return self._run("EVAL", self._source, keys, args)
 
-    def _run(self, name: str, script: str, keys: Sequence[str], args: Sequence[Any]) -> Any:
+    def _run(self, name: str, script: str | bytes, keys: Sequence[str], args: Sequence[Any]) -> Any:
         command = (name, script, len(keys), *keys, *args)
         answer, *acknowledged = self._client.exchange(keys[0], command, *self._wait)
         if self._wait and acknowledged[0] < self._wait[0][1]:

@@ -46,8 +46,8 @@ class Topology(ABC):
     """
 
     def __init__(self, make: Callable[[str, int], Server], timeout: float) -> None:
+        self.timeout = timeout
         self._make = make
-        self._timeout = timeout
         self._servers: dict[Address, Server] = {}
         self._chart: Chart | None = None
         self._doubtful = True
@@ -69,10 +69,9 @@ class Topology(ABC):
         try:
             return self._ask(self._owner(key), commands)
         except (NotSent, ReadOnlyError):
-            if doubtful:
+            # Nothing was done. Without another try, each process would fail once after a failover it slept through.
+            if doubtful or not self._find_the_way():
                 raise
-        # Nothing was done yet: without this, each process would fail once after a failover that it slept through.
-        self._find_the_way()
         return self._ask(self._owner(key), commands)
 
     # Beside ``exchange``, what ``limits`` asks of a client of redis-py for a fixed window.
@@ -83,7 +82,7 @@ class Topology(ABC):
     def ttl(self, key: str) -> Any:
         return self.exchange(key, ("TTL", key))[0]
 
-    def register_script(self, script: str) -> Script:
+    def register_script(self, script: str | bytes) -> Script:
         return Script(self, script)
 
     def close(self) -> None:
@@ -120,7 +119,7 @@ class Topology(ABC):
         # Two threads may make one each: neither is connected yet, and both are given the same.
         return self._servers.get(address) or self._servers.setdefault(address, self._make(*address))
 
-    def _find_the_way(self) -> None:
+    def _find_the_way(self) -> bool:
         """Ask one guide after the other, each time beginning with another one; if none answers, keep what there is."""
         self._doubtful = False
         guides, turn, start = self._guides(), next(self._turns), time.monotonic()
@@ -128,13 +127,14 @@ class Topology(ABC):
             try:
                 chart = self._read_chart(guides[(turn + step) % len(guides)])
             except OUTAGES:
-                if time.monotonic() - start >= self._timeout:
+                if time.monotonic() - start >= self.timeout:
                     break
             else:
                 self._chart = chart
                 self._servers = {address: self._server(address) for address in chart.known}
-                return
+                return True
         self._doubtful = True
+        return False
 
 
 class Cluster(Topology):
