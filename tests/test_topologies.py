@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import socket
 import ssl
 import subprocess
 import sys
@@ -37,9 +38,10 @@ from test_redis_store import VERBS, seconds_to_fail, warm
 from test_stores import MATCH, NO_LIMITS, POLICY, REFUSED, SEND, WAIT, WRONG, Person
 
 from flask_otp.errors import ConfigError, StoreUnavailable
-from flask_otp.stores import Opened, store_from_uri
+from flask_otp.stores import Opened, Store, store_from_uri
 from flask_otp.stores.connections import connect
 from flask_otp.stores.redis import RedisStore
+from flask_otp.stores.topology import Sentinel as SentinelClient
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 #: Of our own tests that are run here once more: the races.
@@ -53,6 +55,8 @@ __all__ = [
 ]
 
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}
+#: Seconds, where an outage is to be told.
+TIMEOUT = 0.5
 #: Must be percent-encoded in a URI.
 PASSWORD = "p@ss/w:rd,1"
 
@@ -66,6 +70,7 @@ class Shapes:
     cluster: Cluster
     sentinel: SentinelTrio
     lagging: SentinelTrio
+    alone: Cluster
     behind_tls: Cluster
     tls: TlsFront
     authority: trustme.CA
@@ -86,12 +91,13 @@ def shapes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shapes]:
         cluster=Cluster(directory, password=PASSWORD),
         sentinel=SentinelTrio(directory, PASSWORD, sentinel_password="another"),
         lagging=SentinelTrio(directory),
+        alone=Cluster(directory, masters=1, replicas=0),
         behind_tls=Cluster(directory, *announced, masters=1, replicas=0),
         tls=tls,
         authority=authority,
     )
     tls.upstream = shapes.behind_tls.servers[0].port
-    topologies = (shapes.cluster, shapes.behind_tls, shapes.sentinel, shapes.lagging)
+    topologies = (shapes.cluster, shapes.alone, shapes.behind_tls, shapes.sentinel, shapes.lagging)
     try:
         for topology in topologies:
             topology.start()
@@ -264,14 +270,13 @@ def test_a_client_made_before_a_fork_serves_every_process(topology: Topology) ->
 def test_r37_with_wait_for_replicas_a_replica_that_has_stopped_lets_nothing_pass(
     topology: Topology, connect_to: Stores, clock: Clock
 ) -> None:
-    timeout = 0.5
-    store = connect_to(topology, wait_for_replicas=1, socket_timeout=timeout)
+    store = connect_to(topology, wait_for_replicas=1, socket_timeout=TIMEOUT)
     ann, opened = warm(store, clock)
     replica = topology.replica_of(topology.owner(key_of(ann)))
     replica.pause()
     try:
         assert ann.holds(b"proof")
-        assert timeout / 2 < seconds_to_fail(lambda: ann.right(opened), enough=timeout, tries=1) < 2 * timeout
+        assert TIMEOUT / 2 < seconds_to_fail(lambda: ann.right(opened), enough=TIMEOUT, tries=1) < 2 * TIMEOUT
     finally:
         replica.resume()
     # It has had its one chance: the master has consumed it.
@@ -417,41 +422,43 @@ def test_a_crash_can_forget_a_message(crash: Crash) -> None:
 )
 def test_the_addresses_of_a_uri_are_read_with_their_default_ports(uri: str, addresses: list[Any]) -> None:
     client = connect(uri, {})
-    settings = [guide.connection_pool.connection_kwargs for guide in client._guides()]  # type: ignore[union-attr]
-    assert [(item["host"], item["port"]) for item in settings] == addresses
+    assert client._addresses == addresses  # type: ignore[union-attr]
+    settings = settings_of(client._guide(addresses[-1]))  # type: ignore[union-attr]
+    assert (settings["host"], settings["port"]) == addresses[-1]
+
+
+def settings_of(server: redis.Redis) -> dict[str, Any]:
+    return dict(server.connection_pool.connection_kwargs)
 
 
 def test_every_server_gets_the_credentials_the_options_and_the_query() -> None:
     client = connect("redis+cluster://us%40er:p%2Fw@a,b?client_name=shop", {"protocol": 2, "socket_timeout": 3})
-    for server in (*client._guides(), client._server(("found", 7))):  # type: ignore[union-attr]
-        settings = server.connection_pool.connection_kwargs
+    found = ("found", 7)
+    for server, timeout in ((client._guide(found), 1.5), (client._server(found), 3)):  # type: ignore[union-attr]
+        settings = settings_of(server)
+        assert (settings["host"], settings["port"]) == found
         assert (settings["username"], settings["password"]) == ("us@er", "p/w")
-        assert (settings["client_name"], settings["protocol"], settings["socket_timeout"]) == ("shop", 2, 3)
-        assert settings["socket_connect_timeout"] == 0.25
+        assert (settings["client_name"], settings["protocol"], settings["socket_timeout"]) == ("shop", 2, timeout)
 
 
 def test_a_sentinel_gets_its_own_credentials_and_the_same_network() -> None:
     options = {"sentinel_kwargs": {"username": "watch", "password": "x"}, "socket_timeout": 3}
     client = connect("redis+sentinel://user:pw@a/my%2Fcodes/4", options)
-    (sentinel,) = client._guides()  # type: ignore[union-attr]
-    settings = sentinel.connection_pool.connection_kwargs
-    assert (settings["username"], settings["password"], settings["socket_timeout"]) == ("watch", "x", 3)
-    assert not settings.get("db")
-    master = client._server(("m", 1)).connection_pool.connection_kwargs  # type: ignore[union-attr]
-    assert (master["username"], master["password"], master["db"], client._service) == (  # type: ignore[union-attr]
-        "user",
-        "pw",
-        4,
-        "my/codes",
-    )
-    (bare,) = connect("redis+sentinel://user:pw@a/codes", {})._guides()  # type: ignore[union-attr]
-    assert bare.connection_pool.connection_kwargs.get("password") is None
+    assert isinstance(client, SentinelClient)
+    assert client._service == "my/codes"
+    sentinel, master = settings_of(client._guide(("a", 1))), settings_of(client._server(("m", 1)))
+    assert (sentinel["username"], sentinel["password"], sentinel["socket_timeout"]) == ("watch", "x", 1.5)
+    assert (master["username"], master["password"], master["socket_timeout"]) == ("user", "pw", 3)
+    assert (sentinel.get("db") or 0, master["db"]) == (0, 4)
+    bare = connect("redis+sentinel://user:pw@a/codes", {})
+    assert settings_of(bare._guide(("a", 1))).get("password") is None  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("scheme", ["rediss+cluster", "valkeys+cluster", "rediss+sentinel", "valkeys+sentinel"])
 def test_the_schemes_of_tls_use_tls_with_every_server(scheme: str) -> None:
     client = connect(f"{scheme}://a/{SERVICE if 'sentinel' in scheme else ''}", {"ssl_check_hostname": False})
-    for server in (*client._guides(), client._server(("found", 7))):  # type: ignore[union-attr]
+    found = ("found", 7)
+    for server in (client._guide(found), client._server(found)):  # type: ignore[union-attr]
         assert server.connection_pool.connection_class is redis.SSLConnection
         assert server.connection_pool.connection_kwargs["ssl_check_hostname"] is False
 
@@ -499,6 +506,56 @@ def test_r37_an_app_starts_without_its_servers_and_answers_503_at_once(make_app:
     start = time.perf_counter()
     assert client.post("/otp/send", json={"identifier": "ann@example.com"}).status_code == 503
     assert time.perf_counter() - start < 0.5
+
+
+def slowest_of_twenty(store: Store, clock: Clock, tries: int = 3) -> float:
+    """Twenty threads at once have no answer; the seconds that the last of them waited to hear so.
+
+    The best of some tries, since the machine may be busy.
+    """
+    slowest = []
+    for _ in range(tries):
+        waits: list[float] = []
+        threads = [threading.Thread(target=_wait_in_vain, args=(store, clock, waits)) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(waits) == 20
+        slowest.append(max(waits))
+        if slowest[-1] < 2 * TIMEOUT:
+            break
+    return min(slowest)
+
+
+def _wait_in_vain(store: Store, clock: Clock, waits: list[float]) -> None:
+    start = time.perf_counter()
+    with pytest.raises(StoreUnavailable):
+        Person(store, clock).open()
+    waits.append(time.perf_counter() - start)
+
+
+@pytest.mark.parametrize(("scheme", "path"), [("redis+cluster", ""), ("redis+sentinel", f"/{SERVICE}")])
+def test_r37_servers_that_all_hang_keep_no_thread_for_twice_the_time_out(clock: Clock, scheme: str, path: str) -> None:
+    with contextlib.ExitStack() as stack:
+        silent = [stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64)) for _ in range(6)]
+        addresses = ",".join(f"127.0.0.1:{each.getsockname()[1]}" for each in silent)
+        store = RedisStore(f"{scheme}://{addresses}{path}", "otp", {"socket_timeout": TIMEOUT})
+        stack.callback(store.client.close)
+        assert TIMEOUT / 2 < slowest_of_twenty(store, clock) < 2 * TIMEOUT
+
+
+def test_r37_nor_does_a_cluster_that_hangs_once_it_is_known(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:
+    ann = Person(connect_to(shapes.alone, socket_timeout=TIMEOUT), clock)
+    opened = ann.open()
+    (server,) = shapes.alone.servers
+    server.pause()
+    try:
+        for _ in range(2):
+            assert slowest_of_twenty(ann.store, clock) < 2 * TIMEOUT
+    finally:
+        server.resume()
+    assert ann.right(opened) is MATCH
 
 
 def test_r37_a_service_that_the_sentinels_do_not_know_is_an_outage(shapes: Shapes, clock: Clock) -> None:
@@ -648,8 +705,6 @@ class Traffic:
             self.refused_at.append(time.monotonic())
 
 
-#: Seconds: of the apps and stores below.
-TIMEOUT = 0.5
 NO_NETWORK_LIMITS = {
     "OTP_IP_SEND_LIMIT": "9000/minute",
     "OTP_IP_VERIFY_LIMIT": "9000/minute",

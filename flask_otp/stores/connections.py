@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, cast
 from urllib.parse import unquote, urlsplit
 
@@ -12,7 +12,7 @@ from redis.retry import Retry
 
 from ..errors import ConfigError
 from .servers import DEFAULT_TIMEOUT, Server
-from .topology import Address, Cluster, Sentinel, Topology
+from .topology import Address, Cluster, Factory, Sentinel, Topology
 
 SCHEMES = {
     "redis": "redis",
@@ -86,7 +86,7 @@ class _Places(NamedTuple):
     path: str
     query: str
 
-    def factory(self, scheme: str, database: str, options: Mapping[str, Any]) -> Callable[[str, int], Server]:
+    def factory(self, scheme: str, database: str, options: Mapping[str, Any]) -> Factory:
         """What makes the client of any one server: the same credentials, database and options for each of them."""
         rest = f"{self.user}@/{database}?{self.query}"
         return lambda host, port: _server(scheme, rest, {**options, "host": host, "port": port})
@@ -115,7 +115,14 @@ def _cluster(scheme: str, rest: str, options: Mapping[str, Any]) -> Cluster:
     first = make(*places.addresses[0])
     if places.path not in ("", "0") or first.connection_pool.connection_kwargs.get("db"):
         raise ValueError("a cluster has database 0 only")
-    return Cluster(places.addresses, make, first.timeout)
+    halved = _half(first.timeout)
+
+    def make_guide(host: str, port: int) -> Server:
+        server = make(host, port)
+        server.connection_pool.connection_kwargs.update(halved)
+        return server
+
+    return Cluster(places.addresses, make_guide, make, first.timeout)
 
 
 def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
@@ -130,8 +137,14 @@ def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
     # A Sentinel has accounts of its own; the network between is the same.
     settings = first.connection_pool.connection_kwargs.items()
     shared = {key: value for key, value in settings if key.startswith(("socket_", "ssl_"))}
-    sentinels = [
-        _server(scheme, "", {**shared, **sentinel_options, "host": host, "port": port})
-        for host, port in places.addresses
-    ]
-    return Sentinel(sentinels, unquote(service), make, first.timeout)
+    asking = {**shared, **_half(first.timeout), **sentinel_options}
+
+    def make_guide(host: str, port: int) -> Server:
+        return _server(scheme, "", {**asking, "host": host, "port": port})
+
+    make_guide(*places.addresses[0])
+    return Sentinel(unquote(service), places.addresses, make_guide, make, first.timeout)
+
+
+def _half(timeout: float) -> dict[str, float]:
+    return {"socket_timeout": timeout / 2, "socket_connect_timeout": timeout / 2}

@@ -2,8 +2,8 @@
 
 redis-py has clients for both. Its one for clusters connects when it is made, so that an app could not start without the
 cluster; and in a failing command it asks every node for the way, one thread after the other: with all six nodes
-hanging and time-outs of 0.25 seconds, the last of twenty threads had its answer after 31. Here a request asks one
-hanging node for the way at most, and nothing is locked, so that there is nothing to wait for, or to inherit by a fork.
+hanging and time-outs of 0.25 seconds, the last of twenty threads had its answer after 31. Here a request waits for one
+hanging guide at most, for half the time-out, and nothing is locked: nobody waits for others, nor inherits by a fork.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from redis.exceptions import AskError, ClusterDownError, MovedError, ReadOnlyErr
 from .servers import OUTAGES, Command, NotSent, Script, Server
 
 Address = tuple[str, int]
+Factory = Callable[[str, int], Server]
 
 #: As many as the Redis Cluster specification has clients follow for one command.
 _REDIRECTIONS = 5
@@ -41,25 +42,29 @@ class Topology(ABC):
     The way is asked for before the first command, and when there is a sign that it has changed. A command goes to a
     second server only where the first has refused it, or was never reached; where that is not known, it has failed.
 
-    :param make: gives the client for an address, without connecting.
-    :param timeout: seconds after which no further server is asked for the way.
+    :param guides: who knows the way.
+    :param make_guide: gives the client of a guide, whose time-out is half of the others', without connecting.
+    :param make: gives the client of any other server.
+    :param timeout: how long those wait for a reply, in seconds.
     """
 
-    def __init__(self, make: Callable[[str, int], Server], timeout: float) -> None:
+    def __init__(self, guides: Sequence[Address], make_guide: Factory, make: Factory, timeout: float) -> None:
         self.timeout = timeout
+        self._addresses = guides
+        self._make_guide = make_guide
         self._make = make
+        self._guides: dict[Address, Server] = {}
         self._servers: dict[Address, Server] = {}
         self._chart: Chart | None = None
         self._doubtful = True
         self._turns = count()
 
     @abstractmethod
-    def _guides(self) -> Sequence[Server]:
-        """The servers that know the way."""
-
-    @abstractmethod
     def _read_chart(self, guide: Server) -> Chart:
-        """Ask one of them."""
+        """Ask a guide."""
+
+    def _whom_to_ask(self) -> Sequence[Address]:
+        return self._addresses
 
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
         """As :meth:`Server.exchange`, with the server that has the key."""
@@ -86,7 +91,7 @@ class Topology(ABC):
         return Script(self, script)
 
     def close(self) -> None:
-        for server in (*self._servers.values(), *self._guides()):
+        for server in (*self._servers.values(), *self._guides.values()):
             server.close()
 
     def _ask(self, server: Server, commands: Sequence[Command]) -> list[Any]:
@@ -115,19 +120,23 @@ class Topology(ABC):
             raise NotSent("no server has the key's slot")
         return self._server(chart.ranges[place][1])
 
+    # Two threads may make a client each: neither is connected yet, and both are given the same.
+
     def _server(self, address: Address) -> Server:
-        # Two threads may make one each: neither is connected yet, and both are given the same.
         return self._servers.get(address) or self._servers.setdefault(address, self._make(*address))
+
+    def _guide(self, address: Address) -> Server:
+        return self._guides.get(address) or self._guides.setdefault(address, self._make_guide(*address))
 
     def _find_the_way(self) -> bool:
         """Ask one guide after the other, each time beginning with another one; if none answers, keep what there is."""
         self._doubtful = False
-        guides, turn, start = self._guides(), next(self._turns), time.monotonic()
-        for step in range(len(guides)):
+        addresses, turn, start = self._whom_to_ask(), next(self._turns), time.monotonic()
+        for step in range(len(addresses)):
             try:
-                chart = self._read_chart(guides[(turn + step) % len(guides)])
+                chart = self._read_chart(self._guide(addresses[(turn + step) % len(addresses)]))
             except OUTAGES:
-                if time.monotonic() - start >= self.timeout:
+                if time.monotonic() - start >= self.timeout / 2:
                     break
             else:
                 self._chart = chart
@@ -140,13 +149,9 @@ class Topology(ABC):
 class Cluster(Topology):
     """Redis Cluster. Any node knows the way: those of the URI, and those that they named."""
 
-    def __init__(self, addresses: Sequence[Address], make: Callable[[str, int], Server], timeout: float) -> None:
-        super().__init__(make, timeout)
-        self._addresses = addresses
-
-    def _guides(self) -> list[Server]:
-        known = self._chart.known if self._chart else []
-        return [self._server(address) for address in dict.fromkeys((*self._addresses, *known))]
+    def _whom_to_ask(self) -> Sequence[Address]:
+        known = self._chart.known if self._chart else ()
+        return list(dict.fromkeys((*self._addresses, *known)))
 
     def _read_chart(self, guide: Server) -> Chart:
         (rows,) = guide.exchange(b"", ("CLUSTER", "SLOTS"))
@@ -162,14 +167,10 @@ class Sentinel(Topology):
     """The master of a service, as its Sentinels name it."""
 
     def __init__(
-        self, sentinels: Sequence[Server], service: str, make: Callable[[str, int], Server], timeout: float
+        self, service: str, guides: Sequence[Address], make_guide: Factory, make: Factory, timeout: float
     ) -> None:
-        super().__init__(make, timeout)
-        self._sentinels = sentinels
+        super().__init__(guides, make_guide, make, timeout)
         self._service = service
-
-    def _guides(self) -> Sequence[Server]:
-        return self._sentinels
 
     def _read_chart(self, guide: Server) -> Chart:
         (answer,) = guide.exchange(b"", ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
