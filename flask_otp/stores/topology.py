@@ -56,6 +56,7 @@ class Topology(ABC):
         self._guides: dict[Address, Server] = {}
         self._servers: dict[Address, Server] = {}
         self._chart: Chart | None = None
+        self._failure: Exception | None = None
         self._doubtful = True
         self._turns = count()
 
@@ -100,11 +101,11 @@ class Topology(ABC):
             try:
                 return server.exchange(b"", *first, *commands)[len(first) :]
             except AskError as error:
-                moved = isinstance(error, MovedError)
-                self._doubtful |= moved
-                first = () if moved else (("ASKING",),)
+                first = (("ASKING",),)
+                if isinstance(error, MovedError):
+                    self._doubtful, first = True, ()
                 server = self._server((error.host or _host(server), error.port))
-            except (redis.ConnectionError, redis.TimeoutError, ClusterDownError, ReadOnlyError, OSError):
+            except OUTAGES:
                 self._doubtful = True
                 raise
         raise ClusterDownError("redirected too often")
@@ -112,7 +113,7 @@ class Topology(ABC):
     def _owner(self, key: bytes | str) -> Server:
         chart = self._chart
         if chart is None:
-            raise NotSent("no server tells who has the key")
+            raise NotSent("no server tells who has the key") from self._failure
         slot = key_slot(key.encode() if isinstance(key, str) else key)
         place = bisect_right(chart.starts, slot) - 1
         if place < 0 or slot > chart.ranges[place][0]:
@@ -135,12 +136,15 @@ class Topology(ABC):
         for step in range(len(addresses)):
             try:
                 chart = self._read_chart(self._guide(addresses[(turn + step) % len(addresses)]))
-            except OUTAGES:
+            except OUTAGES as error:
+                self._failure = error
                 if time.monotonic() - start >= self.timeout / 2:
                     break
             else:
                 self._chart = chart
+                # Those that are gone are forgotten, with their connections.
                 self._servers = {address: self._server(address) for address in chart.known}
+                self._guides = {address: self._guide(address) for address in self._whom_to_ask()}
                 return True
         self._doubtful = True
         return False
