@@ -24,7 +24,7 @@ class NotSent(redis.ConnectionError):
 
 
 class NotReplicated(redis.RedisError):
-    """The script has run, and too few replicas have said in time that they know."""
+    """It is done, but too few replicas have said in time that they know."""
 
 
 class Server(redis.Redis):
@@ -81,37 +81,51 @@ class Client(Protocol):
     def close(self) -> None: ...
 
 
+class Replicated:
+    """A client whose replies count only when some replicas have acknowledged all that was written before.
+
+    It costs no round trip: ``WAIT`` goes with the commands.
+
+    :param replicas: how many.
+    """
+
+    def __init__(self, client: Client, replicas: int) -> None:
+        self.timeout = client.timeout
+        self._client = client
+        self._replicas = replicas
+        # Its answer must come before the connection is given up; nought would be for ever.
+        self._wait: Command = ("WAIT", replicas, max(1, int(client.timeout * 1000 * 0.8)))
+
+    def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
+        """As :meth:`Server.exchange`.
+
+        :raises NotReplicated: the commands were carried out, but too few replicas know.
+        """
+        *replies, acknowledged = self._client.exchange(key, *commands, self._wait)
+        if acknowledged < self._replicas:
+            raise NotReplicated("too few replicas have acknowledged a change")
+        return replies
+
+    def close(self) -> None:
+        self._client.close()
+
+
 class Script:
     """A Lua script, called by its digest; in full where a server does not know it.
 
     redis-py's own loads a script on all masters of a cluster first, so that one that is down stops the others.
-
-    :param replicas: how many must have acknowledged what the script wrote before its answer counts.
     """
 
-    def __init__(self, client: Client, source: str | bytes, replicas: int = 0) -> None:
+    def __init__(self, client: Client, source: str | bytes) -> None:
         self._client = client
         self._source = source.encode() if isinstance(source, str) else source
         self.sha = sha1(self._source, usedforsecurity=False).hexdigest()
-        # WAIT is about all that the connection wrote before, so it takes no round trip of its own. Its answer must
-        # come before the connection is given up; nought would be for ever.
-        patience = max(1, int(client.timeout * 1000 * 0.8))
-        self._wait: tuple[Command, ...] = (("WAIT", replicas, patience),) if replicas else ()
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run it, once.
-
-        :raises NotReplicated: it has run, but the replicas are behind.
-        :raises redis.RedisError: it has not run, or nobody knows.
-        """
+        """Run it, once."""
+        rest = (len(keys), *keys, *args)
         try:
-            return self._run("EVALSHA", self.sha, keys, args)
+            return self._client.exchange(keys[0], ("EVALSHA", self.sha, *rest))[0]
         except NoScriptError:
-            return self._run("EVAL", self._source, keys, args)
-
-    def _run(self, name: str, script: str | bytes, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        command = (name, script, len(keys), *keys, *args)
-        answer, *acknowledged = self._client.exchange(keys[0], command, *self._wait)
-        if self._wait and acknowledged[0] < self._wait[0][1]:
-            raise NotReplicated("too few replicas have acknowledged a write")
-        return answer
+            # It was not run, so it may be sent again.
+            return self._client.exchange(keys[0], ("EVAL", self._source, *rest))[0]
