@@ -165,7 +165,7 @@ class SentinelTrio:
     def __init__(self, directory: Path, password: str = "", sentinel_password: str = "") -> None:
         self.password = password
         self.master = Server(directory, password=password)
-        self.replica = Server(directory, "--replicaof", f"127.0.0.1 {self.master.port}", password=password)
+        self.replica = Server(directory, "--replicaof", "127.0.0.1", str(self.master.port), password=password)
         self.sentinels = [Sentinel(directory, number, sentinel_password) for number in (1, 2, 3)]
         self.servers: list[Server] = [self.master, self.replica, *self.sentinels]
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from conftest import AppFactory
+from conftest import AppFactory, ValkeyServer
 from flask import Flask
 from flask_limiter import Limiter
 from proxy import Proxy
@@ -41,7 +41,10 @@ from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import Opened, Store, store_from_uri
 from flask_otp.stores.connections import connect
 from flask_otp.stores.redis import RedisStore
+from flask_otp.stores.servers import Script
+from flask_otp.stores.topology import Chart
 from flask_otp.stores.topology import Sentinel as SentinelClient
+from flask_otp.stores.topology import Topology as TopologyClient
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 #: Of our own tests that are run here once more: the races.
@@ -150,7 +153,7 @@ def key_of(person: Person) -> str:
 # What one server does, many do
 
 
-def test_every_verb_answers_as_on_one_server(store: RedisStore, valkey: Any, clock: Clock) -> None:
+def test_every_verb_answers_as_on_one_server(store: RedisStore, valkey: ValkeyServer, clock: Clock) -> None:
     alone = RedisStore(valkey.uri, "otp", PATIENT)
     with contextlib.closing(alone.client):
         answers = [play(Person(one, clock, POLICY)) for one in (store, alone)]
@@ -220,6 +223,51 @@ def test_a_slot_that_is_moving_is_followed_and_charged_once(shapes: Shapes, conn
     assert ann.wrong(first, 3) == [WRONG, WRONG, REFUSED]  # by MOVED
     wait_until(lambda: cluster.owner(key) is target)
     assert (ann.right(second), ann.right(second)) == (MATCH, REFUSED)
+
+
+class Fixed(TopologyClient):
+    """One whose guides always name the same server."""
+
+    def __init__(self, port: int) -> None:
+        def make(host: str, port: int) -> Any:
+            return connect(f"redis://{host}:{port}", {"socket_timeout": TIMEOUT})
+
+        self.owner = ("127.0.0.1", port)
+        super().__init__([self.owner], make, make, TIMEOUT)
+
+    def _read_chart(self, guide: Any) -> Chart:
+        return Chart([0], [(16383, self.owner)], [self.owner])
+
+
+@pytest.mark.parametrize("how", ["cut", "silence"])
+def test_r07_a_script_whose_reply_was_lost_is_not_sent_to_anybody_again(valkey: ValkeyServer, how: str) -> None:
+    with Proxy(valkey.port) as proxy, contextlib.closing(Fixed(proxy.port)) as client:
+        script = Script(client, "return redis.call('INCR', KEYS[1])")
+        assert script(["key"], []) == 1
+        proxy.lose_reply(how)
+        with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
+            script(["key"], [])
+        assert script(["key"], []) == 3
+
+
+def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next_one(
+    shapes: Shapes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (server,) = shapes.alone.servers
+    client = connect(f"redis://127.0.0.1:{server.port}", PATIENT)
+    with contextlib.closing(client):
+        assert client.exchange("", ("ECHO", "warm")) == [b"warm"]
+        server.pause()
+        monkeypatch.setattr("flask_otp.stores.servers._reply", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            client.exchange("", ("ECHO", "theirs"))
+        monkeypatch.undo()
+        threading.Timer(0.2, server.resume).start()
+        assert client.exchange("", ("ECHO", "ours")) == [b"ours"]
+
+
+def interrupted(connection: Any) -> Any:
+    raise KeyboardInterrupt
 
 
 # Processes and threads
@@ -310,7 +358,7 @@ def test_with_wait_for_replicas_every_verb_that_changes_something_waits(
             VERBS[verb](ann, opened)
 
 
-def test_to_wait_for_replicas_takes_no_further_round_trip(valkey: Any, clock: Clock) -> None:
+def test_to_wait_for_replicas_takes_no_further_round_trip(valkey: ValkeyServer, clock: Clock) -> None:
     with Proxy(valkey.port) as proxy:
         store = RedisStore(f"redis://127.0.0.1:{proxy.port}", "otp", PATIENT)
         strict = RedisStore(f"redis://127.0.0.1:{proxy.port}", "otp", {"wait_for_replicas": 1})
@@ -328,6 +376,8 @@ def test_to_wait_for_replicas_takes_no_further_round_trip(valkey: Any, clock: Cl
 def test_a_master_told_to_write_to_its_replicas_only_is_out_of_reach_without_them(
     shapes: Shapes, connect_to: Stores, clock: Clock
 ) -> None:
+    if shapes.sentinel.master.ask("INFO", "SERVER")["redis_version"].startswith("6."):
+        pytest.skip("scripts are exempt before Redis 7")
     ann, opened = warm(connect_to(shapes.sentinel, **PATIENT), clock)
     shapes.sentinel.master.ask("CONFIG", "SET", "min-replicas-to-write", 2)
     try:
