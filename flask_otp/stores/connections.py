@@ -75,6 +75,8 @@ def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
     pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
     # Made, but not opened: a misspelt option is told now, and not by the first request.
     pool.connection_class(**pool.connection_kwargs)
+    # Nor is a name that cannot even be looked up an outage.
+    str(pool.connection_kwargs.get("host", "")).encode("idna")
     return client
 
 
@@ -104,15 +106,13 @@ def _address(text: str, default_port: int) -> Address:
     host = unquote(parts.hostname or "")
     if not host or parts.netloc != text or parts.port == 0:
         raise ValueError("not a host and a port")
-    # A name that cannot be looked up would be no outage, but a UnicodeError for each request.
-    host.encode("idna")
     return host, parts.port or default_port
 
 
 def _cluster(scheme: str, rest: str, options: Mapping[str, Any]) -> Cluster:
     places = _places(rest, default_port=6379)
     make = places.factory(scheme, "", options)
-    first = make(*places.addresses[0])
+    first, *_ = [make(*address) for address in places.addresses]
     if places.path not in ("", "0") or first.connection_pool.connection_kwargs.get("db"):
         raise ValueError("a cluster has database 0 only")
     halved = _half(first.timeout)
@@ -133,7 +133,7 @@ def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
     own = {"sentinel_kwargs": {}, **options}
     sentinel_options = own.pop("sentinel_kwargs")
     make = places.factory(scheme, database, own)
-    first = make(*places.addresses[0])
+    first, *_ = [make(*address) for address in places.addresses]
     # A Sentinel has accounts of its own; the network between is the same.
     settings = first.connection_pool.connection_kwargs.items()
     shared = {key: value for key, value in settings if key.startswith(("socket_", "ssl_"))}

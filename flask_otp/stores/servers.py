@@ -11,9 +11,9 @@ from redis.exceptions import NoScriptError, RedisClusterException
 
 Command = tuple[Any, ...]
 
-#: What redis-py, and the clients that apps make of it, raise when a server is out of reach or will not do something.
-OUTAGES = (redis.RedisError, RedisClusterException, OSError)
-
+#: What redis-py, and the clients that apps make of it, raise when a server is out of reach or will not do something;
+#: ``UnicodeError``: a cluster has named a host that cannot be looked up.
+OUTAGES = (redis.RedisError, RedisClusterException, OSError, UnicodeError)
 
 #: Seconds for a connection to come about, and for a reply to come.
 DEFAULT_TIMEOUT = 0.25
