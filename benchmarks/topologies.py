@@ -24,10 +24,11 @@ from redis.retry import Retry
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 from servers import Cluster, SentinelTrio, Topology
-from test_stores import NO_LIMITS, Person
 
 from flask_otp.stores.connections import connect
 from flask_otp.stores.redis import RedisStore
+from flask_otp.testing import Clock
+from flask_otp.testing.stores import NO_LIMITS, Person
 
 TIMEOUT = 0.25
 THREADS = 20
@@ -88,7 +89,7 @@ def wait(topology: Topology) -> None:
     numbers = count()
 
     def redeem(store: RedisStore) -> float:
-        person = Person(store, time.time, NO_LIMITS, subject=b"%016d" % next(numbers))
+        person = Person(store, Clock(), NO_LIMITS, subject=b"%016d" % next(numbers))
         opened = person.open()
         start = time.perf_counter()
         person.right(opened)

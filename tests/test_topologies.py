@@ -25,17 +25,7 @@ from flask_limiter import Limiter
 from proxy import Proxy
 from redis.exceptions import RedisClusterException
 from servers import SERVICE, Cluster, Sentinel, SentinelTrio, Server, TlsFront, Topology, wait_until
-from test_races import (
-    Track,
-    test_r06_of_two_hundred_right_codes_at_once_exactly_one_passes,
-    test_r07_a_right_code_among_two_hundred_wrong_ones_never_passes_after_exhaustion,
-    test_r15_openings_from_many_networks_at_once_stop_at_the_recipients_limit,
-    test_r25_no_code_passes_once_a_revocation_has_answered,
-    test_r25_of_fifty_that_spend_one_proof_at_once_exactly_one_does,
-    test_subjects_raced_at_once_do_not_mix,
-)
 from test_redis_store import VERBS, seconds_to_fail, warm
-from test_stores import MATCH, NO_LIMITS, POLICY, REFUSED, SEND, WAIT, WRONG, Person
 
 from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import Opened, Store, store_from_uri
@@ -46,16 +36,7 @@ from flask_otp.stores.topology import Chart
 from flask_otp.stores.topology import Sentinel as SentinelClient
 from flask_otp.stores.topology import Topology as TopologyClient
 from flask_otp.testing import Clock, Outbox, capture_codes
-
-#: Of our own tests that are run here once more: the races.
-__all__ = [
-    "test_r06_of_two_hundred_right_codes_at_once_exactly_one_passes",
-    "test_r07_a_right_code_among_two_hundred_wrong_ones_never_passes_after_exhaustion",
-    "test_r15_openings_from_many_networks_at_once_stop_at_the_recipients_limit",
-    "test_r25_no_code_passes_once_a_revocation_has_answered",
-    "test_r25_of_fifty_that_spend_one_proof_at_once_exactly_one_does",
-    "test_subjects_raced_at_once_do_not_mix",
-]
+from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WAIT, WRONG, Person, StoreSuite
 
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}
 #: Seconds, where an outage is to be told.
@@ -140,11 +121,6 @@ def store(topology: Topology, connect_to: Stores) -> RedisStore:
     return connect_to(topology, **PATIENT)
 
 
-@pytest.fixture
-def track(store: RedisStore) -> Track:
-    return Track(store, "", None)
-
-
 def key_of(person: Person) -> str:
     tag = base64.urlsafe_b64encode(person.subject).rstrip(b"=").decode()
     return f"{person.store._prefix}:{{{tag}}}"  # type: ignore[attr-defined]
@@ -153,25 +129,18 @@ def key_of(person: Person) -> str:
 # What one server does, many do
 
 
-def test_every_verb_answers_as_on_one_server(store: RedisStore, valkey: ValkeyServer, clock: Clock) -> None:
-    alone = RedisStore(valkey.uri, "otp", PATIENT)
-    with contextlib.closing(alone.client):
-        answers = [play(Person(one, clock, POLICY)) for one in (store, alone)]
-    assert answers[0] == answers[1]
+class TestEach(StoreSuite):
+    """The suite, on a cluster and behind Sentinels."""
 
+    shared = False
 
-def play(ann: Person) -> list[Any]:
-    opened = [ann.open(b"lane%d" % number, holder=b"h%d" % number) for number in range(4)]
-    answers: list[Any] = [(one.outcome, one.strong, one.fresh, one.ready_at, one.lane_ends) for one in opened]
-    answers += [ann.open(b"lane0").outcome, ann.open(b"lane1", holder=b"h1").outcome, ann.find(opened[2]).outcome]
-    answers += [*ann.wrong(opened[0], 6), ann.right(opened[0]), ann.right(opened[1], b"p" * 12), ann.right(opened[1])]
-    answers += [ann.holds(b"p" * 12), ann.spend(b"p" * 12), ann.spend(b"p" * 12), ann.holds(b"p" * 12)]
-    ann.discard(opened[2])
-    ann.drop(opened[3])
-    answers += [ann.right(opened[2]), ann.right(opened[3])]
-    last = ann.open(b"last")
-    ann.revoke()
-    return [*answers, ann.right(last)]
+    @pytest.fixture
+    def store(self, topology: Topology, connect_to: Stores) -> RedisStore:
+        return connect_to(topology, **PATIENT)
+
+    def size_of(self, store: Any) -> int:
+        key = key_of(Person(store, Clock()))
+        return int(store.client.exchange(key, ("MEMORY", "USAGE", key))[0])
 
 
 def test_subjects_lie_on_all_masters_of_a_cluster(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:
