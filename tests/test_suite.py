@@ -32,7 +32,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     nodes = [f"{FILE}::{suite}::{test}" + "[changing-seed1]" * (test == WALK) for suite, test in sorted(wanted)]
     options = ["-q", "--tb=short", f"--rootdir={FILE.parent}", f"--junitxml={report}"]
     command = [sys.executable, "-m", "pytest", *options, *nodes]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert result.returncode == 1, result.stdout + result.stderr
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for case in ElementTree.parse(report).iter("testcase"):
