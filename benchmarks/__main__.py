@@ -7,14 +7,20 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from . import report, speed
+from . import costs, faults, growth, report, server, sizes, speed, trips
 from .bench import FULL, QUICK, Bench, Scale
 from .report import Row
 from .servers import Servers
 
 #: Name for ``--only``, title, and what measures it.
 GROUPS: dict[str, tuple[str, Callable[[Bench], Iterator[Row]]]] = {
+    "trips": ("Round trips of one request", trips.rows),
     "speed": ("Rate, relative to a view with one Redis GET in the same app", speed.rows),
+    "costs": ("Cost of the guard, and of our presence", costs.rows),
+    "sizes": ("Bytes of a subject", sizes.rows),
+    "growth": ("Time of a verb in a full store, relative to a store with few codes", growth.rows),
+    "faults": ("Failing stores, and many requests at once", faults.rows),
+    "server": ("What a verb costs the Redis server", server.rows),
 }
 
 

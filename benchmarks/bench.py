@@ -15,16 +15,24 @@ class Scale:
 
     :param rounds: pairs for each ratio.
     :param block: calls of one kind in a row.
+    :param codes: live codes in a store of which the size is measured.
+    :param codes_in_memory: the same in the memory store.
+    :param many: live codes in the store that is compared with one of 1,000.
+    :param guesses: wrong codes for one challenge, all at once.
     """
 
     rounds: int
     block: int
+    codes: int
+    codes_in_memory: int
+    many: int
+    guesses: int
     stores: tuple[str, ...] = STORES
 
 
-FULL = Scale(rounds=200, block=10)
-QUICK = Scale(rounds=40, block=5)
-TINY = Scale(rounds=2, block=1)
+FULL = Scale(rounds=200, block=10, codes=20_000, codes_in_memory=100_000, many=1_000_000, guesses=1000)
+QUICK = Scale(rounds=30, block=5, codes=1_000, codes_in_memory=10_000, many=100_000, guesses=1000)
+TINY = Scale(rounds=2, block=1, codes=20, codes_in_memory=20, many=20, guesses=20)
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class Traffic:
         self.site = site
 
     def reference(self) -> Case:
-        return self._case("200", lambda: self._post("/reference", key="nothing"))
+        return self._case("200", lambda: self.post("/reference", key="nothing"))
 
     def right(self) -> Case:
         return self._case("200", lambda: self._verify(right=True))
@@ -36,7 +36,7 @@ class Traffic:
         return self._case("400", lambda: self._verify(right=False))
 
     def send(self) -> Case:
-        return self._case("200", lambda: self._post("/otp/send", email=self._email()))
+        return self._case("200", lambda: self.post("/otp/send", email=self._email()))
 
     def guard(self) -> Case:
         cookie = self.verified_cookie()
@@ -46,7 +46,7 @@ class Traffic:
         return self._case("200", lambda: self.get(path, cookie))
 
     def naive_send(self, where: str = "naive") -> Case:
-        return self._case("200", lambda: self._post(f"/{where}/send", email=self._email()))
+        return self._case("200", lambda: self.post(f"/{where}/send", email=self._email()))
 
     def naive_right(self, where: str = "naive") -> Case:
         return self._case("200", lambda: self._naive_verify(where, "000000"))
@@ -67,7 +67,7 @@ class Traffic:
         return handle, self.site.codes.pop()
 
     def post_code(self, handle: str, code: str) -> Environ:
-        return self._post("/otp/verify", code=code, challenge=handle)
+        return self.post("/otp/verify", code=code, challenge=handle)
 
     def get(self, path: str, cookie: str = "") -> Environ:
         return self._environ(path=path, headers={"Cookie": cookie} if cookie else {})
@@ -79,9 +79,9 @@ class Traffic:
     def _naive_verify(self, where: str, code: str) -> Environ:
         email = self._email()
         self.site.redis.set(f"naive:{email}", "000000", ex=300)
-        return self._post(f"/{where}/verify", email=email, code=code)
+        return self.post(f"/{where}/verify", email=email, code=code)
 
-    def _post(self, path: str, **body: str) -> Environ:
+    def post(self, path: str, **body: str) -> Environ:
         return self._environ(path=path, method="POST", content_type="application/json", data=json.dumps(body))
 
     def _environ(self, **arguments: Any) -> Environ:

@@ -1,0 +1,104 @@
+"""What people do to a store, verb by verb, with values of the sizes that the service gives it."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import fields
+from hashlib import blake2b
+
+from flask_otp.settings import Settings
+from flask_otp.stores import Asking, Attempt, Policy, Redeemed, Store
+
+_RULES = Settings.from_config({}).purposes["login"]
+#: The default one.
+POLICY = Policy(**{item.name: getattr(_RULES, item.name) for item in fields(Policy) if hasattr(_RULES, item.name)})
+
+
+def subject_of(number: int) -> bytes:
+    """The subject with this number: spread over the key space, as real ones are."""
+    return blake2b(number.to_bytes(8, "big"), digest_size=16).digest()
+
+
+class Person:
+    """One subject of a store, and its newest challenge."""
+
+    def __init__(self, store: Store, subject: bytes) -> None:
+        self._store = store
+        self._subject = subject
+        self.challenge_id = b""
+        self.proof_id = b""
+
+    def ask(self, *, known_lane: bytes = b"") -> None:
+        """A new browser, on a network of its own, asks for a code."""
+        now = int(time.time())
+        self.challenge_id = secrets.token_bytes(16)
+        asking = Asking(self.challenge_id, secrets.token_bytes(8), secrets.token_bytes(8), known_lane, now * 1000)
+        self._store.open(self._subject, asking, POLICY, now)
+
+    def type(self, *, right: bool) -> Redeemed:
+        now = int(time.time())
+        self.proof_id = secrets.token_bytes(12)
+        attempt = Attempt(self.challenge_id, right, self.proof_id, now + _RULES.verified_for)
+        return self._store.redeem(self._subject, attempt, POLICY, now)
+
+    def visit(self) -> bool:
+        """The guard asks."""
+        return self._store.holds(self._subject, self.proof_id, int(time.time()))
+
+    def log_out(self) -> bool:
+        return self._store.spend(self._subject, self.proof_id, int(time.time()))
+
+    def revoke(self) -> None:
+        self._store.revoke(self._subject, int(time.time() * 1000))
+
+
+def _asked(person: Person) -> None:
+    person.ask()
+
+
+def _verified(person: Person) -> None:
+    person.ask()
+    person.type(right=True)
+
+
+def _one_failure(person: Person) -> None:
+    _failed(person, 1)
+
+
+def _five_failures(person: Person) -> None:
+    _failed(person, 5)
+
+
+def _failed(person: Person, times: int) -> None:
+    person.ask()
+    for _ in range(times):
+        person.type(right=False)
+
+
+def _twice(person: Person) -> None:
+    person.ask()
+    person.ask()
+
+
+def _known(person: Person) -> None:
+    _verified(person)
+    person.ask(known_lane=secrets.token_bytes(8))
+
+
+def _revoked(person: Person) -> None:
+    _verified(person)
+    person.revoke()
+
+
+#: What a subject may have behind it, the plain case first.
+HISTORIES: dict[str, Callable[[Person], None]] = {
+    "a live code": _asked,
+    "a code verified, its proof": _verified,
+    "a live code, one failure": _one_failure,
+    "a code used up by five failures": _five_failures,
+    "two live codes, from two networks": _twice,
+    "a proof, and a live code of that browser": _known,
+    "revoked": _revoked,
+}

@@ -1,0 +1,120 @@
+"""Bytes: of a live code with its subject's counters, and of what else a subject may have behind it."""
+
+from __future__ import annotations
+
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sqlalchemy import create_engine, text
+
+from flask_otp.stores.memory import MemoryStore
+from tests.conftest import ValkeyServer
+
+from .bench import Bench
+from .measure import exactly
+from .people import HISTORIES, Person, subject_of
+from .report import Row, at_most
+from .servers import open_store
+from .sites import Plan, Site
+from .traffic import Traffic, call
+
+_REDIS, _MEMORY = at_most(330), at_most(200)
+#: Bytes that a database takes on the disk.
+_SIZES = {
+    "sqlite": text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"),
+    "postgresql": text("SELECT pg_database_size(current_database())"),
+}
+#: Milliseconds. A sweep over the whole dict took 126 in the prototype.
+_NO_STALL = at_most(10)
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    codes = bench.scale.codes
+    for number, (name, history) in enumerate(HISTORIES.items()):
+        size = _in_redis(bench, codes, history)
+        yield Row(name, f"redis, {codes:,} subjects", exactly(size), "B", None if number else _REDIS)
+    networks = codes // 10
+    yield Row("the limits of a network", f"redis, {networks:,} networks", exactly(_of_networks(bench, networks)), "B")
+    yield from _memory(bench)
+    for store, uri in bench.stores():
+        if store in ("sqlite", "postgresql"):
+            yield Row("a live code", f"{store}, {codes:,} subjects", exactly(_in_sql(uri, codes)), "B")
+    yield from bench.missing("a live code")
+
+
+def _in_redis(bench: Bench, count: int, history: Callable[[Person], None]) -> float:
+    server = bench.servers.new_valkey()
+    store = open_store(server.uri)
+    return _growth(server, count, lambda number: history(Person(store, subject_of(number))))
+
+
+def _of_networks(bench: Bench, count: int) -> float:
+    """What the limits of networks keep: each network asks for a code, and verifies."""
+    server = bench.servers.new_valkey()
+    # Codes are in memory, so that the server has the limits' counters alone.
+    traffic = Traffic(Site(Plan("memory://", server.uri, rules=True)))
+    body = {"email": "one@example.com", "code": "0", "challenge": "none"}
+
+    def visit(number: int) -> None:
+        asked = traffic.post("/otp/send", **body)
+        for path in ("/otp/send", "/otp/verify"):
+            call(traffic.site, traffic.post(path, **body) | {"REMOTE_ADDR": asked["REMOTE_ADDR"]})
+
+    return _growth(server, count, visit)
+
+
+def _growth(server: ValkeyServer, count: int, visit: Callable[[int], None]) -> float:
+    """Bytes for each of ``count`` visits."""
+    visit(count)  # connections and their buffers are there now
+    with server.client() as client:
+        before = _used(client)
+        for number in range(count):
+            visit(number)
+        return (_used(client) - before) / count
+
+
+def _used(client: Any) -> int:
+    # The heap of the scripts comes and goes, and has nothing to do with the codes.
+    client.script_flush("SYNC")
+    return int(client.info("memory")["used_memory"])
+
+
+def _memory(bench: Bench) -> Iterator[Row]:
+    count = bench.scale.codes_in_memory
+    store = MemoryStore(max_subjects=2 * count)
+    tracemalloc.start()
+    before, _ = tracemalloc.get_traced_memory()
+    for number in range(count):
+        Person(store, subject_of(number)).ask()
+    after, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    yield Row("a live code", f"memory, {count:,} subjects", exactly((after - before) / count), "B", _MEMORY)
+    yield Row(
+        "the longest step while they expire", f"memory, {count:,} subjects", exactly(_longest(store)), "ms", _NO_STALL
+    )
+
+
+def _longest(store: MemoryStore) -> float:
+    """Milliseconds of processor time of the slowest of 1,000 changes, when all that there was has expired."""
+    longest, after_all = 0.0, int(time.time()) + 2 * 86400
+    for number in range(1000):
+        began = time.thread_time()
+        store.drop(subject_of(number), b"", after_all)
+        longest = max(longest, time.thread_time() - began)
+    return longest * 1000
+
+
+def _in_sql(uri: str, count: int) -> float:
+    store, dialect = open_store(uri), uri.partition(":")[0].partition("+")[0]
+    Person(store, subject_of(count)).ask()
+    engine = create_engine(uri)
+    with engine.connect() as connection:
+        before = connection.execute(_SIZES[dialect]).scalar_one()
+    for number in range(count):
+        Person(store, subject_of(number)).ask()
+    with engine.connect() as connection:
+        size = connection.execute(_SIZES[dialect]).scalar_one()
+    engine.dispose()
+    return float(size - before) / count

@@ -1,0 +1,67 @@
+"""Round trips of one request, counted on the wire: the store's and the limits' go through a proxy of their own each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from flask_otp.state import State
+from tests.proxy import Proxy
+
+from .bench import Bench
+from .measure import Case, Spread, spread
+from .report import Row, exact
+from .sites import Plan, Site
+from .traffic import Traffic
+
+_REQUESTS = 20
+_WARM_UP = 3
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    port = bench.servers.valkey.port
+    with Proxy(port) as store, Proxy(port) as other:
+        plan = Plan(_uri(store), _uri(other), rules=True)
+        for name, traffic, case, trips, counts in _ours(plan):
+            for proxy, whose, goal in ((store, "store", trips), (other, "limits", counts)):
+                yield Row(name, f"redis, {whose}", _trips(traffic.site, case, proxy), goal=exact(goal))
+        traffic = Traffic(Site(plan))
+        for name, case in _naive(traffic).items():
+            yield Row(name, "redis", _trips(traffic.site, case, other))
+
+
+def _ours(plan: Plan) -> Iterator[tuple[str, Traffic, Case, int, int]]:
+    """What, and how many trips to the store and to the limits: one for each rule of a network, and of the site."""
+    traffic = Traffic(Site(plan))
+    yield "verify, right", traffic, traffic.right(), 1, 1
+    yield "verify, wrong", traffic, traffic.wrong(), 1, 2
+    yield "send", traffic, traffic.send(), 1, 2
+    yield "guard, lag 0 s", traffic, traffic.guard(), 1, 0
+    trusting = Traffic(Site(Plan(plan.storage_uri, plan.redis_uri, rules=True, lag=10)))
+    yield "guard, lag 10 s", trusting, trusting.guard(), 0, 0
+
+
+def _naive(traffic: Traffic) -> dict[str, Case]:
+    return {
+        "naive verify, right": traffic.naive_right(),
+        "naive verify, wrong": traffic.naive_wrong(),
+        "naive send": traffic.naive_send(),
+        "naive + 3 limits: verify, right": traffic.naive_right("limited"),
+    }
+
+
+def _trips(site: Site, case: Case, proxy: Proxy) -> Spread:
+    state = site.app.extensions["otp"]
+    assert isinstance(state, State)
+    counts = []
+    for number, environ in enumerate(case.prepare(_WARM_UP + _REQUESTS)):
+        # Asked once a second for all requests: not one request's.
+        state.service.limits.is_surge()
+        proxy.reset()
+        case.check(case.call(environ))
+        if number >= _WARM_UP:
+            counts.append(proxy.round_trips)
+    return spread(counts)
+
+
+def _uri(proxy: Proxy) -> str:
+    return f"redis://127.0.0.1:{proxy.port}"
