@@ -18,7 +18,9 @@ class Scale:
     :param codes: live codes in a store of which the size is measured.
     :param codes_in_memory: the same in the memory store.
     :param many: live codes in the store that is compared with one of 1,000.
-    :param guesses: wrong codes for one challenge, all at once.
+    :param at_once: right codes for one challenge at the same time.
+    :param guesses: wrong codes for one challenge.
+    :param tries: requests to a store that fails.
     """
 
     rounds: int
@@ -26,13 +28,16 @@ class Scale:
     codes: int
     codes_in_memory: int
     many: int
+    at_once: int
     guesses: int
-    stores: tuple[str, ...] = STORES
+    tries: int
 
 
-FULL = Scale(rounds=200, block=10, codes=20_000, codes_in_memory=100_000, many=1_000_000, guesses=1000)
-QUICK = Scale(rounds=30, block=5, codes=1_000, codes_in_memory=10_000, many=100_000, guesses=1000)
-TINY = Scale(rounds=2, block=1, codes=20, codes_in_memory=20, many=20, guesses=20)
+FULL = Scale(
+    rounds=120, block=10, codes=20_000, codes_in_memory=100_000, many=1_000_000, at_once=200, guesses=1000, tries=5
+)
+QUICK = Scale(rounds=25, block=5, codes=1_000, codes_in_memory=10_000, many=100_000, at_once=200, guesses=1000, tries=3)
+TINY = Scale(rounds=2, block=1, codes=20, codes_in_memory=20, many=20, at_once=20, guesses=20, tries=1)
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,7 @@ class Bench:
 
     def stores(self) -> Iterator[tuple[str, str]]:
         """Name and URI of each store that is here."""
-        for name in self.scale.stores:
+        for name in STORES:
             try:
                 yield name, self.servers.uri(name)
             except Missing:
@@ -50,7 +55,7 @@ class Bench:
 
     def missing(self, what: str) -> Iterator[Row]:
         """A row for each store that is not."""
-        for name in self.scale.stores:
+        for name in STORES:
             try:
                 self.servers.uri(name)
             except Missing as why:

@@ -20,8 +20,6 @@ from .traffic import Environ, Traffic, call, wrong_for
 
 #: Milliseconds. A client waits 250 for an answer, unless told otherwise.
 _REFUSED, _HUNG = at_most(50), at_most(500)
-_TRIES = 5
-_AT_ONCE = 200
 _GUESSERS = 20
 
 
@@ -29,13 +27,14 @@ def rows(bench: Bench) -> Iterator[Row]:
     with Proxy(bench.servers.valkey.port) as proxy:
         traffic = Traffic(Site(Plan(f"redis://127.0.0.1:{proxy.port}", bench.servers.valkey.uri)))
         cases = {"verify": traffic.right(), "send": traffic.send(), "guard": traffic.guard()}
-        ready = {name: case.prepare(2 * _TRIES) for name, case in cases.items()}
+        tries = bench.scale.tries
+        ready = {name: case.prepare(2 * tries) for name, case in cases.items()}
         proxy.hang()
         for name in cases:
-            yield _failing(traffic, name, "hung", ready[name][:_TRIES], _HUNG)
+            yield _failing(traffic, name, "hung", ready[name][:tries], _HUNG)
         proxy.close()
         for name in cases:
-            yield _failing(traffic, name, "refused", ready[name][_TRIES:], _REFUSED)
+            yield _failing(traffic, name, "refused", ready[name][tries:], _REFUSED)
     for store, uri in bench.stores():
         yield _right_at_once(store, uri, bench)
         yield _wrong_at_once(store, uri, bench)
@@ -55,9 +54,10 @@ def _failing(traffic: Traffic, name: str, how: str, environs: Sequence[Environ],
 def _right_at_once(store: str, uri: str, bench: Bench) -> Row:
     traffic = Traffic(Site(Plan(uri, bench.servers.valkey.uri)))
     handle, code = traffic.challenge()
-    answers = _at_once([traffic.post_code(handle, code) for _ in range(_AT_ONCE)], traffic, _AT_ONCE)
+    count = bench.scale.at_once
+    answers = _at_once([traffic.post_code(handle, code) for _ in range(count)], traffic, count)
     passed = sum(status.startswith("200") for status in answers)
-    return Row(f"{_AT_ONCE} right codes at once: accepted", store, exactly(passed), goal=exact(1))
+    return Row(f"{count} right codes at once: accepted", store, exactly(passed), goal=exact(1))
 
 
 def _wrong_at_once(store: str, uri: str, bench: Bench) -> Row:

@@ -82,6 +82,11 @@ def _twice(person: Person) -> None:
     person.ask()
 
 
+def _twenty_networks(person: Person) -> None:
+    for _ in range(20):
+        person.ask()
+
+
 def _known(person: Person) -> None:
     _verified(person)
     person.ask(known_lane=secrets.token_bytes(8))
@@ -99,6 +104,7 @@ HISTORIES: dict[str, Callable[[Person], None]] = {
     "a live code, one failure": _one_failure,
     "a code used up by five failures": _five_failures,
     "two live codes, from two networks": _twice,
+    "20 live codes, from 20 networks: an hour's limit": _twenty_networks,
     "a proof, and a live code of that browser": _known,
     "revoked": _revoked,
 }

