@@ -25,7 +25,7 @@ _GUESSERS = 20
 
 def rows(bench: Bench) -> Iterator[Row]:
     with Proxy(bench.servers.valkey.port) as proxy:
-        traffic = Traffic(Site(Plan(f"redis://127.0.0.1:{proxy.port}", bench.servers.valkey.uri)))
+        traffic = Traffic(Site(Plan(f"redis://127.0.0.1:{proxy.port}", bench.servers.valkey.uri, patient=False)))
         cases = {"verify": traffic.right(), "send": traffic.send(), "guard": traffic.guard()}
         tries = bench.scale.tries
         ready = {name: case.prepare(2 * tries) for name, case in cases.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -19,7 +20,10 @@ class Group:
     def measure(self, scale: Scale) -> list[Row]:
         """On servers of its own, so that no group sees what another one left."""
         with Servers() as servers:
-            return list(self.rows(Bench(scale, servers)))
+            rows = list(self.rows(Bench(scale, servers)))
+        # The apps are thrown away as they are: their connections go now, and not in the middle of the next group.
+        gc.collect()
+        return rows
 
 
 GROUPS = {

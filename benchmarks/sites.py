@@ -15,6 +15,8 @@ from flask_limiter.util import get_remote_address
 
 from flask_otp import OTP, Message, otp_required
 
+from .servers import patience
+
 #: Never reached: what is measured is the counting.
 _HIGH = "100000000/hour"
 
@@ -28,6 +30,7 @@ class Plan:
     :param limiter: the app has a Flask-Limiter.
     :param rules: our network limits are at their defaults; else they are off.
     :param lag: ``OTP_REVOCATION_LAG`` in seconds.
+    :param patient: time-outs are long; else they are at their defaults.
     """
 
     storage_uri: str | None
@@ -35,6 +38,7 @@ class Plan:
     limiter: bool = True
     rules: bool = False
     lag: int = 0
+    patient: bool = True
 
 
 class Site:
@@ -54,6 +58,7 @@ class Site:
     def _add_otp(self, storage_uri: str) -> OTP:
         self.app.config.update(
             OTP_STORAGE_URI=storage_uri,
+            OTP_STORAGE_OPTIONS=patience(storage_uri) if self.plan.patient else {},
             OTP_REVOCATION_LAG=self.plan.lag,
             OTP_CHANNELS={"email": self._deliver},
             # Thousands of wrong codes are a surge, in which the right ones of strangers would be refused.

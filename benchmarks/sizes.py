@@ -7,8 +7,6 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sqlalchemy import create_engine, text
-
 from flask_otp.stores.memory import MemoryStore
 from tests.conftest import ValkeyServer
 
@@ -16,16 +14,11 @@ from .bench import Bench
 from .measure import exactly
 from .people import HISTORIES, Person, subject_of
 from .report import Row, at_most
-from .servers import open_store
+from .servers import SQL, databases, open_store
 from .sites import Plan, Site
 from .traffic import Traffic, call
 
 _REDIS, _MEMORY = at_most(330), at_most(200)
-#: Bytes that a database takes on the disk.
-_SIZES = {
-    "sqlite": text("SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()"),
-    "postgresql": text("SELECT pg_database_size(current_database())"),
-}
 #: Milliseconds. A sweep over the whole dict took 126 in the prototype.
 _NO_STALL = at_most(10)
 
@@ -39,7 +32,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield Row("the limits of a network", f"redis, {networks:,} networks", exactly(of_networks(bench, networks)), "B")
     yield from _memory(bench)
     for store, uri in bench.stores():
-        if store in ("sqlite", "postgresql"):
+        if store in SQL:
             yield Row("a live code", f"{store}, {codes:,} subjects", exactly(_in_sql(uri, codes)), "B")
     yield from bench.missing("a live code")
 
@@ -108,14 +101,9 @@ def _longest(store: MemoryStore) -> float:
 
 
 def _in_sql(uri: str, count: int) -> float:
-    store, dialect = open_store(uri), uri.partition(":")[0].partition("+")[0]
+    store = open_store(uri, "sized")
     Person(store, subject_of(count)).ask()
-    engine = create_engine(uri)
-    with engine.connect() as connection:
-        before = connection.execute(_SIZES[dialect]).scalar_one()
+    before = databases().size(uri)
     for number in range(count):
         Person(store, subject_of(number)).ask()
-    with engine.connect() as connection:
-        size = connection.execute(_SIZES[dialect]).scalar_one()
-    engine.dispose()
-    return float(size - before) / count
+    return float(databases().size(uri) - before) / count

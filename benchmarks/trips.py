@@ -1,4 +1,7 @@
-"""Round trips of one request, counted on the wire: the store's and the limits' go through a proxy of their own each."""
+"""Round trips of one request, counted on the wire: the store's and the limits' go through a proxy of their own each.
+
+Of a database, the statements are counted, by SQLAlchemy.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from tests.proxy import Proxy
 from .bench import Bench
 from .measure import Case, Spread, spread
 from .report import Row, exact
+from .servers import SQL, databases
 from .sites import Plan, Site
 from .traffic import Traffic
 
@@ -18,7 +22,13 @@ _WARM_UP = 3
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    port = bench.servers.valkey.port
+    yield from _redis(bench.servers.valkey.port)
+    for name, uri in bench.stores():
+        if name in SQL:
+            yield from _sql(name, Plan(uri, bench.servers.valkey.uri))
+
+
+def _redis(port: int) -> Iterator[Row]:
     with Proxy(port) as store, Proxy(port) as other:
         plan = Plan(_uri(store), _uri(other), rules=True)
         for name, traffic, case, trips, counts in _ours(plan):
@@ -29,6 +39,11 @@ def rows(bench: Bench) -> Iterator[Row]:
             yield Row(name, "redis", _trips(traffic.site, case, other))
 
 
+def _sql(store: str, plan: Plan) -> Iterator[Row]:
+    for name, _, case, _, _ in _ours(plan):
+        yield Row(f"{name}: statements", store, _statements(case))
+
+
 def _ours(plan: Plan) -> Iterator[tuple[str, Traffic, Case, int, int]]:
     """What, and how many trips to the store and to the limits: one for each rule of a network, and of the site."""
     traffic = Traffic(Site(plan))
@@ -36,7 +51,7 @@ def _ours(plan: Plan) -> Iterator[tuple[str, Traffic, Case, int, int]]:
     yield "verify, wrong", traffic, traffic.wrong(), 1, 2
     yield "send", traffic, traffic.send(), 1, 2
     yield "guard, lag 0 s", traffic, traffic.guard(), 1, 0
-    trusting = Traffic(Site(Plan(plan.storage_uri, plan.redis_uri, rules=True, lag=10)))
+    trusting = Traffic(Site(Plan(plan.storage_uri, plan.redis_uri, rules=plan.rules, lag=10)))
     yield "guard, lag 10 s", trusting, trusting.guard(), 0, 0
 
 
@@ -47,6 +62,15 @@ def _naive(traffic: Traffic) -> dict[str, Case]:
         "naive send": traffic.naive_send(),
         "naive + 3 limits: verify, right": traffic.naive_right("limited"),
     }
+
+
+def _statements(case: Case) -> Spread:
+    counts = []
+    for environ in case.prepare(_REQUESTS):
+        with databases().statements() as asked:
+            case.check(case.call(environ))
+        counts.append(len(asked))
+    return spread(counts)
 
 
 def _trips(site: Site, case: Case, proxy: Proxy) -> Spread:
