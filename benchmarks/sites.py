@@ -86,6 +86,14 @@ class Site:
             """JSON in, one Redis GET, JSON out: the least that a view with a store does."""
             return jsonify(value=client.get(request.get_json()["key"]) is not None)
 
+        script = client.register_script("return redis.call('INCR', KEYS[1])")
+
+        @self.app.post("/least")
+        def least() -> ResponseReturnValue:
+            """The least that a verification can do: JSON in, one script, the session written, JSON out."""
+            session["proof"] = script(keys=[request.get_json()["key"]])
+            return jsonify(verified=True)
+
         @self.app.get("/plain")
         def plain() -> ResponseReturnValue:
             return "hello"

@@ -45,8 +45,9 @@ def _guard(bench: Bench, store: str, uri: str, limiter: bool) -> Iterator[Row]:
 
 
 def _naive(traffic: Traffic) -> dict[str, Case]:
-    """What people write otherwise: no digest, no limit of attempts, no atomic step."""
+    """What people write otherwise, without digest, limit of attempts or atomic step; and the floor under all of it."""
     cases = {
+        "the least: one script, session written": traffic.least(),
         "naive verify, right": traffic.naive_right(),
         "naive verify, wrong": traffic.naive_wrong(),
         "naive send": traffic.naive_send(),

@@ -29,6 +29,9 @@ class Traffic:
     def reference(self) -> Case:
         return self._case("200", lambda: self.post("/reference", key="nothing"))
 
+    def least(self) -> Case:
+        return self._case("200", lambda: self.post("/least", key=self._email()))
+
     def right(self) -> Case:
         return self._case("200", lambda: self._verify(right=True))
 
