@@ -34,7 +34,7 @@ class Scale:
 
 
 FULL = Scale(
-    rounds=120, block=10, codes=20_000, codes_in_memory=100_000, many=1_000_000, at_once=200, guesses=1000, tries=5
+    rounds=100, block=10, codes=10_000, codes_in_memory=100_000, many=1_000_000, at_once=200, guesses=1000, tries=5
 )
 QUICK = Scale(rounds=25, block=5, codes=1_000, codes_in_memory=10_000, many=100_000, at_once=200, guesses=1000, tries=3)
 TINY = Scale(rounds=2, block=1, codes=20, codes_in_memory=20, many=20, at_once=20, guesses=20, tries=1)
