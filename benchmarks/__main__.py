@@ -14,19 +14,19 @@ from .report import Row
 
 def main() -> None:
     given = _arguments()
-    began = time.monotonic()
+    began, machine = time.monotonic(), report.machine()
     table = report.as_markdown if given.markdown else report.as_text
     groups: dict[str, list[Row]] = {}
     if not given.json:
-        print(report.machine())
+        print(machine)
     for name in given.only or GROUPS:
         groups[name] = GROUPS[name].measure(QUICK if given.quick else FULL)
         if not given.json:
             print(f"\n{'### ' * given.markdown}{GROUPS[name].title}\n\n{table(groups[name])}", flush=True)
     if given.json:
-        print(report.as_json(groups))
+        print(report.as_json(machine, groups))
     if given.write:
-        pages.write({name: report.as_markdown(rows) for name, rows in groups.items()} | {"machine": report.machine()})
+        pages.write({name: report.as_markdown(rows) for name, rows in groups.items()} | {"machine": machine})
     print(f"\n{time.monotonic() - began:.0f} s", file=sys.stderr)
 
 

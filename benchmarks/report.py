@@ -81,7 +81,7 @@ def as_markdown(rows: Iterable[Row]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def as_json(groups: dict[str, list[Row]]) -> str:
+def as_json(machine: str, groups: dict[str, list[Row]]) -> str:
     tables = {
         name: [
             {
@@ -97,13 +97,14 @@ def as_json(groups: dict[str, list[Row]]) -> str:
         ]
         for name, rows in groups.items()
     }
-    return json.dumps({"machine": machine(), "tables": tables}, indent=1)
+    return json.dumps({"machine": machine, "tables": tables}, indent=1)
 
 
 def machine() -> str:
-    """The machine and the versions that the figures are of."""
+    """The machine, how busy it is with other work, and the versions that the figures are of."""
     packages = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
-    return f"{os.cpu_count()} cores ({_processor()}), Python {platform.python_version()}, {packages}"
+    load = f"load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else "load unknown"
+    return f"{os.cpu_count()} cores ({_processor()}), {load}; Python {platform.python_version()}, {packages}"
 
 
 def _version(package: str) -> str | None:

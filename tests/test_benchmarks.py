@@ -74,7 +74,7 @@ def test_a_row_says_whether_its_goal_is_reached() -> None:
     assert Row("this", "here", None, note="not installed").cells()[2] == "not installed"
     assert " ".join(as_text([row]).splitlines()[1].split()) == "this here 2.50 [1.75 .. 3.25] us 4 <= 2 missed"
     assert as_markdown([row]).splitlines()[2] == "| this | here | 2.50 [1.75 .. 3.25] us | 4 | <= 2 | missed |"
-    assert json.loads(as_json({"group": [row]}))["tables"]["group"][0]["median"] == 2.5
+    assert json.loads(as_json("a machine", {"group": [row]}))["tables"]["group"][0]["median"] == 2.5
 
 
 def test_the_pages_show_known_groups_only() -> None:
