@@ -12,8 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from conftest import ValkeyServer
+
 from flask_otp.stores import Store, store_from_uri
-from tests.conftest import ValkeyServer
 
 STORES = ("memory", "redis", "sqlite", "postgresql")
 SQL = STORES[2:]

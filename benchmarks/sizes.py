@@ -8,8 +8,9 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from conftest import ValkeyServer
+
 from flask_otp.stores.memory import MemoryStore
-from tests.conftest import ValkeyServer
 
 from .bench import Bench
 from .measure import exactly

@@ -2,13 +2,12 @@
 
 ::
 
-    python benchmarks/topologies.py
+    python -m benchmarks.topologies
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import threading
 import time
@@ -16,13 +15,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-
 from servers import Cluster, SentinelTrio, Topology
 
 from flask_otp.stores.connections import connect
@@ -63,8 +60,11 @@ def seconds_until_all_have_failed(call: Callable[[], object]) -> float:
 
 
 def hang(cluster: Cluster) -> None:
-    nodes = [ClusterNode("127.0.0.1", server.port) for server in cluster.servers[:2]]
-    times = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+    nodes = [
+        ClusterNode("127.0.0.1", server.port)  # type: ignore[no-untyped-call]
+        for server in cluster.servers[:2]
+    ]
+    times: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
     theirs = RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **times)
     ours = connect(cluster.uri, times)
     calls: dict[str, Callable[[], object]] = {

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from proxy import Proxy
+
 from flask_otp.state import State
-from tests.proxy import Proxy
 
 from .bench import Bench
 from .measure import Case, Spread, spread
