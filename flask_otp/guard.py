@@ -20,7 +20,7 @@ from .models import Verification
 from .settings import seconds
 from .state import State, current_state
 from .tokens import Proof, Requirement
-from .web import is_safe_path, request_path
+from .web import is_cross_origin, is_safe_path, request_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -234,7 +234,9 @@ def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
 def _refusal(state: State, rule: Rule, asked: Requirement) -> VerificationRequired:
     asked = replace(asked, user=state.own_identifier())
     token = state.service.tokens.dump_requirement(asked)
-    browser.remember("requirement", rule.purpose, token)
+    # Another site's form comes without the session's cookie: what we kept for it would take that session's place.
+    if request.method in ("GET", "HEAD") or not is_cross_origin(state.settings.base_url):
+        browser.remember("requirement", rule.purpose, token)
     arguments: dict[str, Any] = {
         "next": None if repeat.keep(asked) else _way_back(),
         "purpose": None if rule.purpose == "login" else rule.purpose,

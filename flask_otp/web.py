@@ -44,18 +44,22 @@ def wants_html() -> bool:
 def refuse_cross_origin(base_url: str | None) -> None:
     """Let a state change through only from this very origin, or from a client that is not a browser.
 
-    ``same-site`` is refused too: a neighbouring host is not this one (OWASP ASVS 5.0 V3.5.1).
-
     :raises CrossOrigin: the browser says that another origin sent it.
+    """
+    if is_cross_origin(base_url):
+        raise CrossOrigin
+
+
+def is_cross_origin(base_url: str | None) -> bool:
+    """Whether the browser says that another origin sent the request.
+
+    ``same-site`` is another too: a neighbouring host is not this one (OWASP ASVS 5.0 V3.5.1).
     """
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
-        if site not in ("same-origin", "none"):
-            raise CrossOrigin
-        return
+        return site not in ("same-origin", "none")
     origin = request.headers.get("Origin")
-    if origin is not None and origin not in _own_origins(base_url):
-        raise CrossOrigin
+    return origin is not None and origin not in _own_origins(base_url)
 
 
 def is_own_page(base_url: str | None) -> bool:

@@ -203,3 +203,14 @@ def test_one_apps_proof_is_nothing_to_another_that_gets_its_environ(make_app: Ma
         client.post("/otp/send", json={"email": ANN})
         client.post("/otp/verify", json={"code": codes.code})
         assert client.get("/account").text == "None"
+
+
+@pytest.mark.parametrize("origin", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_r29_another_sites_form_does_not_sign_anybody_out(app: Flask, origin: dict[str, str]) -> None:
+    """It comes without the session's cookie (SameSite=Lax), and a cookie in its answer would take that one's place."""
+    app.add_url_rule("/pay", "pay", otp_required(lambda: "paid"), methods=["GET", "POST"])
+    foreign = app.test_client(use_cookies=False).post("/pay", headers={"Accept": "text/html", **origin})
+    assert foreign.status_code == 303
+    assert "Set-Cookie" not in foreign.headers
+    own = app.test_client().post("/pay", headers={"Accept": "text/html", "Sec-Fetch-Site": "same-origin"})
+    assert "Set-Cookie" in own.headers
