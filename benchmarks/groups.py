@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from . import capacity, costs, faults, growth, server, sizes, speed, trips
 from .bench import Bench, Scale
 from .report import Row
-from .servers import Servers
+from .servers import Servers, close_connections
 
 
 @dataclass(frozen=True)
@@ -20,10 +19,10 @@ class Group:
     def measure(self, scale: Scale) -> list[Row]:
         """On servers of its own, so that no group sees what another one left."""
         with Servers() as servers:
-            rows = list(self.rows(Bench(scale, servers)))
-        # The apps are thrown away as they are: their connections go now, and not in the middle of the next group.
-        gc.collect()
-        return rows
+            try:
+                return list(self.rows(Bench(scale, servers)))
+            finally:
+                close_connections()
 
 
 GROUPS = {

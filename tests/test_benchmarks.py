@@ -16,9 +16,6 @@ from benchmarks.groups import GROUPS
 from benchmarks.measure import Case, Rounds, spread
 from benchmarks.report import Row, as_json, as_markdown, as_text, at_most
 
-# Apps have no way to be closed: the benchmarks throw them away with their connections.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
-
 #: Groups whose figures are counts: they reach their goals wherever they run.
 COUNTED = ("trips", "faults")
 
