@@ -37,6 +37,8 @@ from flask_otp.stores.topology import Sentinel as SentinelClient
 from flask_otp.stores.topology import Topology as TopologyClient
 from flask_otp.testing import Clock, Outbox, capture_codes
 from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WAIT, WRONG, Person, StoreSuite
+from flask_otp.testing.stores.races import RaceTests
+from flask_otp.testing.stores.redeeming import RedeemingTests
 
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}
 #: Seconds, where an outage is to be told.
@@ -129,18 +131,16 @@ def key_of(person: Person) -> str:
 # What one server does, many do
 
 
-class TestEach(StoreSuite):
-    """The suite, on a cluster and behind Sentinels."""
+class TestEach(RedeemingTests, RaceTests):
+    """Of the suite what a code hangs on, on a cluster and behind Sentinels. The whole takes half a minute."""
 
     shared = False
+    clock, ann, track = StoreSuite.clock, StoreSuite.ann, StoreSuite.track
+    pytest_generate_tests = StoreSuite.pytest_generate_tests
 
     @pytest.fixture
     def store(self, topology: Topology, connect_to: Stores) -> RedisStore:
         return connect_to(topology, **PATIENT)
-
-    def size_of(self, store: Any) -> int:
-        key = key_of(Person(store, Clock()))
-        return int(store.client.exchange(key, ("MEMORY", "USAGE", key))[0])
 
 
 def test_subjects_lie_on_all_masters_of_a_cluster(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:
@@ -248,7 +248,7 @@ from flask_otp.stores.connections import connect
 client = connect(sys.argv[1], eval(sys.argv[2]))
 
 def echo(who):
-    for number in range(100):
+    for number in range(40):
         word = b"%s %d" % (who, number)
         assert client.exchange(word, ("EVAL", "return ARGV[1]", 1, word, word)) == [word]
 
@@ -733,7 +733,7 @@ NO_NETWORK_LIMITS = {
 
 
 @contextlib.contextmanager
-def under_way(traffic: Traffic, threads: int = 6) -> Iterator[None]:
+def under_way(traffic: Traffic, threads: int = 4) -> Iterator[None]:
     workers = [threading.Thread(target=traffic.run, args=(number,)) for number in range(threads)]
     for worker in workers:
         worker.start()
