@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from conftest import AppFactory, ValkeyServer
+from conftest import AppFactory, ValkeyServer, free_port
 from flask import Flask
 from flask_limiter import Limiter
 from proxy import Proxy
@@ -217,6 +217,27 @@ def test_r07_a_script_whose_reply_was_lost_is_not_sent_to_anybody_again(valkey: 
         with pytest.raises((redis.ConnectionError, redis.TimeoutError)):
             script(["key"], [])
         assert script(["key"], []) == 3
+
+
+def test_after_a_master_that_hung_the_next_request_asks_for_another(valkey: ValkeyServer) -> None:
+    with Proxy(valkey.port) as proxy, contextlib.closing(Fixed(proxy.port)) as client:
+        assert client.exchange("key", ("ECHO", "warm")) == [b"warm"]
+        pool = client._server(client.owner).connection_pool
+        idle = [pool.get_connection() for _ in range(3)]
+        for connection in idle:
+            pool.release(connection)
+        proxy.hang()
+        client.owner = ("127.0.0.1", valkey.port)
+        with pytest.raises(redis.TimeoutError):
+            client.exchange("key", ("ECHO", "lost"))
+        assert client.exchange("key", ("ECHO", "found")) == [b"found"]
+
+
+def test_the_first_request_asks_the_next_guide_where_one_is_gone(topology: Topology, clock: Clock) -> None:
+    uri = topology.uri.replace("127.0.0.1", f"127.0.0.1:{free_port()},127.0.0.1", 1)
+    store = RedisStore(uri, f"t{next(_numbers)}", topology.options | PATIENT)
+    with contextlib.closing(store.client):
+        assert Person(store, clock).open().outcome is SEND
 
 
 def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next_one(
