@@ -19,13 +19,12 @@ from .misuse import note_guard, note_guarded
 from .models import Verification
 from .settings import seconds
 from .state import State, current_state
+from .stores.base import LEEWAY
 from .tokens import Proof, Requirement
 from .web import is_cross_origin, is_safe_path, request_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Seconds that another machine's clock may be ahead of ours before its proofs count as from the future.
-_LEEWAY = 60
 #: Seconds that the form may take after the guard refused.
 _REQUIREMENT_LIFE = 3600
 
@@ -225,7 +224,7 @@ def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
         and proof.context == asked.context
         and identifier in (None, proof.identifier)
         and (not rule.channels or proof.channel in rule.channels)
-        and proof.verified_at <= now + _LEEWAY
+        and proof.verified_at <= now + LEEWAY
         and (rule.max_age is None or now - proof.verified_at <= rule.max_age)
         and now < proof.expires_at
     )

@@ -8,6 +8,12 @@ The words that the verbs are described in:
 now
     The caller's clock, in whole seconds since 1970. A store goes by this one and not by its own, and bears with its
     being set back. What has an ``expires_at`` or an end is over when ``now`` has reached it.
+live
+    A challenge is live until its ``expires_at``; but not while that is further ahead than ``policy.expires_in`` and
+    :data:`LEEWAY`, since the clock was set back then, and the code would live too long.
+cooling down
+    A lane is cooling down until its ``ready_at``; but not while that is further ahead than ``policy.cooldown`` and
+    :data:`LEEWAY`, since everybody would wait too long. Windows hold until they end.
 window
     For each rate ``(amount, period)`` of a limit there is one: it begins with the first event that is counted, ends
     ``period`` seconds later, and is full with ``amount`` events. A limit is reached while any of its windows is full.
@@ -39,6 +45,9 @@ KNOWN_LANES = 8
 
 #: Seconds that a browser stays known after it last verified; also how long a revocation must be remembered for it.
 KNOWN_FOR = 180 * 86400
+
+#: Seconds that another machine's clock may be ahead of ours.
+LEEWAY = 60
 
 #: Pairs of how many events, and in how many seconds.
 Rates = tuple[tuple[int, int], ...]

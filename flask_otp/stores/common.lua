@@ -75,7 +75,10 @@ local function count(windows, rates, now)
   return ends
 end
 
--- A short code is worth nothing any more when the budget that pays for it is spent, or a stranger's in a surge.
-local function outbid(live, failures, budget, now, surge)
-  return live.strong == 0 and (wait_for(failures, budget, now) > 0 or (surge and live.lane == ''))
+-- Whether a code for the challenge may still be compared. A short one is worth nothing any more when the budget that
+-- pays for it is spent, or a stranger's in a surge.
+local function is_open(live, longest, max_attempts, failures, budget, now, surge)
+  local outbid = live.strong == 0 and (wait_for(failures, budget, now) > 0 or (surge and live.lane == ''))
+  local in_time = live.expires_at > now and live.expires_at <= now + longest + LEEWAY
+  return in_time and live.attempts < max_attempts and not outbid
 end

@@ -4,7 +4,8 @@
 -- the message was counted on, ends of the subject's}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
 local now, resend, asked, network, holder = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
-local known_lane, surge, max_attempts = ARGV[6], ARGV[8] == '1', tonumber(ARGV[10])
+local known_lane, surge, expires_in, max_attempts = ARGV[6], ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
+local cooldown = tonumber(ARGV[11])
 local send_limit, recipient_limit = unpack_pairs(ARGV[12]), unpack_pairs(ARGV[13])
 local budget = unpack_pairs(ARGV[14])
 
@@ -50,7 +51,7 @@ local found = nil
 for id, live in pairs(lives) do
   local mine = live.holder ~= '' and live.holder == holder
   if resend then mine = id == asked end
-  if mine and live.attempts < max_attempts and not outbid(live, failures[live.lane] or {}, budget, now, surge) then
+  if mine and is_open(live, expires_in, max_attempts, failures[live.lane] or {}, budget, now, surge) then
     local best = lives[found]
     if not best or live.expires_at > best.expires_at or (live.expires_at == best.expires_at and id > found) then
       found = id
@@ -59,7 +60,8 @@ for id, live in pairs(lives) do
 end
 if resend and not found then return {GONE} end
 
-local cooling = math.max(0, lane.ready_at - now)
+local cooling = lane.ready_at - now
+if cooling < 0 or cooling > cooldown + LEEWAY then cooling = 0 end
 local wait = math.max(cooling, wait_for(lane.sends, send_limit, now))
 if not known then wait = math.max(wait, wait_for(sends, recipient_limit, now)) end
 if ARGV[15] == '1' and not found then wait = math.max(wait, budget_wait) end
@@ -70,7 +72,7 @@ local function change(field, raw, expires_at)
   if keep(field, expires_at) then changed[#changed + 1], changed[#changed + 2] = field, raw end
 end
 if wait == 0 then
-  lane.ready_at, lane.known = now + tonumber(ARGV[11]), known and 1 or 0
+  lane.ready_at, lane.known = now + cooldown, known and 1 or 0
   lane_ends = count(lane.sends, send_limit, now)
   if not known then subject_ends = count(sends, recipient_limit, now) end
   change('l' .. lane_id, pack_lane(lane), math.max(lane.ready_at, latest(lane.sends)))
@@ -79,7 +81,7 @@ end
 local live = lives[found]
 if not found then
   local strong = (budget_wait > 0 or (surge and not known)) and 1 or 0
-  live = {expires_at = now + tonumber(ARGV[9]), strong = strong, attempts = 0, holder = holder, lane = known and lane_id or ''}
+  live = {expires_at = now + expires_in, strong = strong, attempts = 0, holder = holder, lane = known and lane_id or ''}
   change('c' .. asked, pack_live(live), live.expires_at)
 end
 for _, field in ipairs(dead) do call('HDEL', key, field) end

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from .base import KNOWN_FOR, KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Rates, Redeemed, Redemption
+from .base import KNOWN_FOR, KNOWN_LANES, LEEWAY, Asking, Attempt, Opened, Opening, Policy, Rates, Redeemed, Redemption
 
 #: One ``[count, end]`` for each rate: how many since the window's first event, and when the window is over.
 Windows = list[list[int]]
@@ -75,7 +75,7 @@ def open_challenge(record: Record, asking: Asking, policy: Policy, now: int, *, 
     found = _find(record, asking, policy, now, resend)
     if resend and found is None:
         return Opened(Opening.GONE)
-    cooling = max(0, lane.ready_at - now)
+    cooling = lane.ready_at - now if now < lane.ready_at <= now + policy.cooldown + LEEWAY else 0
     wait = max(
         cooling,
         _wait(lane.sends, policy.send_limit, now),
@@ -118,8 +118,7 @@ def _find(record: Record, asking: Asking, policy: Policy, now: int, resend: bool
         (live.expires_at, challenge_id)
         for challenge_id, live in record.challenges.items()
         if (challenge_id == asking.challenge_id if resend else live.holder and live.holder == asking.holder)
-        and live.attempts < policy.max_attempts
-        and not _outbid(record, live, policy, now, asking.surge)
+        and _is_open(record, live, policy, now, asking.surge)
     ]
     return max(found)[1] if found else None
 
@@ -128,6 +127,12 @@ def _is_known(record: Record, asking: Asking) -> bool:
     """Whether the browser is on its own lane. Each lane has limits of its own, so a subject may have a few only."""
     others = [lane_id for lane_id, lane in record.lanes.items() if lane.known and lane_id != asking.known_lane]
     return bool(asking.known_lane) and asking.known_since > record.revoked_ms and len(others) < KNOWN_LANES
+
+
+def _is_open(record: Record, live: Live, policy: Policy, now: int, surge: bool) -> bool:
+    """Whether a code for the challenge may still be compared."""
+    in_time = now < live.expires_at <= now + policy.expires_in + LEEWAY
+    return in_time and live.attempts < policy.max_attempts and not _outbid(record, live, policy, now, surge)
 
 
 def _outbid(record: Record, live: Live, policy: Policy, now: int, surge: bool) -> bool:
@@ -143,9 +148,7 @@ def _payer(record: Record, live: Live) -> Record | Lane:
 def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
     """:meth:`Store.redeem`."""
     live = record.challenges.get(attempt.challenge_id)
-    if live is None or live.expires_at <= now or live.attempts >= policy.max_attempts:
-        return Redeemed(Redemption.REFUSED)
-    if _outbid(record, live, policy, now, attempt.surge):
+    if live is None or not _is_open(record, live, policy, now, attempt.surge):
         return Redeemed(Redemption.REFUSED)
     live.attempts += 1
     if attempt.matches:

@@ -1,4 +1,5 @@
--- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, most attempts, failure budget
+-- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, then the policy: seconds until a
+-- challenge expires, most attempts, failure budget
 -- Answers {outcome, whether this failure spent the budget, the known lane that the challenge was opened from}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, field = tonumber(ARGV[1]), 'c' .. ARGV[2]
@@ -6,9 +7,9 @@ local found = call('HMGET', key, field, 'f')
 if not found[1] then return {REFUSED, 0, ''} end
 local live = unpack_live(found[1])
 local failures = unpack_pairs(live.lane == '' and found[2] or live.lane ~= '' and call('HGET', key, 'f' .. live.lane))
-local budget = unpack_pairs(ARGV[8])
+local budget = unpack_pairs(ARGV[9])
 
-if live.expires_at <= now or live.attempts >= tonumber(ARGV[7]) or outbid(live, failures, budget, now, ARGV[6] == '1') then
+if not is_open(live, tonumber(ARGV[7]), tonumber(ARGV[8]), failures, budget, now, ARGV[6] == '1') then
   return {REFUSED, 0, ''}
 end
 if ARGV[3] == '1' then

@@ -14,7 +14,20 @@ from importlib.resources import files
 from typing import Any
 
 from ..errors import StoreUnavailable
-from .base import KNOWN_FOR, KNOWN_LANES, Asking, Attempt, Opened, Opening, Policy, Rates, Redeemed, Redemption, Store
+from .base import (
+    KNOWN_FOR,
+    KNOWN_LANES,
+    LEEWAY,
+    Asking,
+    Attempt,
+    Opened,
+    Opening,
+    Policy,
+    Rates,
+    Redeemed,
+    Redemption,
+    Store,
+)
 from .connections import connect, replicas_to_wait_for
 from .servers import OUTAGES, Client, Replicated, Script
 
@@ -29,7 +42,7 @@ class RedisStore(Store):
         self.client = connect(uri, options or {})
         self._changing: Client = Replicated(self.client, replicas) if replicas else self.client
         self._prefix = prefix
-        common = f"local KNOWN_FOR, KNOWN_LANES = {KNOWN_FOR}, {KNOWN_LANES}\n" + _source("common")
+        common = f"local KNOWN_FOR, KNOWN_LANES, LEEWAY = {KNOWN_FOR}, {KNOWN_LANES}, {LEEWAY}\n" + _source("common")
         self._scripts = {name: Script(self._changing, common + _source(name)) for name in _SCRIPTS}
 
     def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
@@ -87,6 +100,7 @@ class RedisStore(Store):
             attempt.proof_id,
             attempt.proof_expires_at,
             int(attempt.surge),
+            policy.expires_in,
             policy.max_attempts,
             _packed(policy.failure_budget),
         )

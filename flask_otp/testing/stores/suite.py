@@ -12,6 +12,7 @@ from ...stores import Store, factory_for
 from .. import Clock
 from .browsers import BrowserTests
 from .budget import BudgetTests
+from .clocks import ClockTests
 from .opening import OpeningTests
 from .person import REFUSE, SEND, Person
 from .proofs import ProofTests
@@ -31,6 +32,7 @@ class StoreSuite(
     BrowserTests,
     UndoingTests,
     ProofTests,
+    ClockTests,
     WalkTests,
     RaceTests,
 ):
