@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 
@@ -29,13 +33,12 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._flowing = threading.Event()
         self._flowing.set()
-        self._lose: str | None = None
-        self._closed = False
+        self._delay = 0.0
+        self._loss: _Loss | None = None
         self.round_trips = 0
         self.connections = 0
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-        self.port: int = self._listener.getsockname()[1]
-        self._start(self._accept)
+        self.port = 0
+        self.listen()
 
     def __enter__(self) -> Proxy:
         return self
@@ -49,6 +52,23 @@ class Proxy:
         """Count from nought again."""
         with self._lock:
             self.round_trips = self.connections = 0
+
+    def listen(self) -> None:
+        """Take connections, as it does from the start, at the same port as ever."""
+        self._listener = socket.create_server(("127.0.0.1", self.port), backlog=256)
+        self.port = self._listener.getsockname()[1]
+        self._start(self._accept, self._listener)
+
+    def refuse(self) -> None:
+        """Be a port where nobody listens, until :meth:`listen`."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.cut()
+
+    def delay(self, seconds: float) -> None:
+        """Hold each reply back for so long; 0 ends it."""
+        self._delay = seconds
 
     def hang(self) -> None:
         """Take bytes and connections, and pass nothing on, until :meth:`resume`."""
@@ -70,15 +90,23 @@ class Proxy:
 
         :param how: ``"cut"`` breaks the connection in place of the reply, ``"silence"`` leaves it open.
         """
-        self._lose = how
+        self._loss = _Loss(how, re.compile(b""), once=True)
+
+    def lose_replies(self, to: re.Pattern[bytes], how: str | Callable[[], object] = "cut") -> None:
+        """Let requests reach the server and lose the replies, until :meth:`keep_replies`.
+
+        :param to: only where this is found in the request or in its reply.
+        :param how: as for :meth:`lose_reply`; or a function that is called before the connection is broken.
+        """
+        self._loss = _Loss(how, to, once=False)
+
+    def keep_replies(self) -> None:
+        self._loss = None
 
     def close(self) -> None:
-        self._closed = True
         self._flowing.set()
-        with contextlib.suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
+        self._delay = 0
+        self.refuse()
         for thread in self._threads:
             thread.join(5)
 
@@ -87,10 +115,10 @@ class Proxy:
         self._threads.append(thread)
         thread.start()
 
-    def _accept(self) -> None:
-        while not self._closed:
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
             try:
-                client, _ = self._listener.accept()
+                client, _ = listener.accept()
             except OSError:
                 return
             try:
@@ -112,29 +140,41 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
-                if not self._passes(pair, from_client=source is pair.client):
+                from_client = source is pair.client
+                if self._delay and not from_client:
+                    time.sleep(self._delay)
+                if not self._passes(pair, data, from_client=from_client):
                     continue
                 target.sendall(data)
         self._end(pair)
 
-    def _passes(self, pair: _Pair, *, from_client: bool) -> bool:
+    def _passes(self, pair: _Pair, data: bytes, *, from_client: bool) -> bool:
         """Count, and tell whether the bytes may go on."""
         with self._lock:
             if from_client:
+                pair.request = pair.request + data if pair.waiting else data
                 pair.waiting = True
                 return True
             if not pair.waiting:
-                return pair.lost is None
+                return not pair.lost
             pair.waiting = False
             self.round_trips += 1
-            if self._lose is None:
+            if self._loss is None or not self._loss.to.search(pair.request + data):
                 return True
-            pair.lost, self._lose = self._lose, None
-            if pair.lost == "cut":
-                for sock in (pair.client, pair.server):
-                    with contextlib.suppress(OSError):
-                        sock.shutdown(socket.SHUT_RDWR)
+            self._lose(pair, self._loss)
             return False
+
+    def _lose(self, pair: _Pair, loss: _Loss) -> None:
+        pair.lost = True
+        if loss.once:
+            self._loss = None
+        if loss.how == "silence":
+            return
+        if callable(loss.how):
+            loss.how()
+        for sock in (pair.client, pair.server):
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def _end(self, pair: _Pair) -> None:
         """Both pumps come here: the first wakes the other one, the second closes."""
@@ -155,6 +195,16 @@ class _Pair:
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
         self.client = client
         self.server = server
+        self.request = b""
         self.waiting = False
-        self.lost: str | None = None
+        self.lost = False
         self.ended = 0
+
+
+@dataclass(frozen=True)
+class _Loss:
+    """Which replies get lost, and how."""
+
+    how: str | Callable[[], object]
+    to: re.Pattern[bytes]
+    once: bool
