@@ -6,9 +6,11 @@ import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
+from backends import Backend
 from conftest import SECRET, START
-from faults import USUAL, Backend, Fault, Site
+from faults import USUAL, Fault, Site
 from flask import Flask
 from werkzeug.test import TestResponse
 
@@ -24,11 +26,12 @@ ATTEMPTS = 5
 _numbers = itertools.count(1)
 
 
-def make_site(backend: Backend) -> Site:
+def make_site(backend: Backend, **config: Any) -> Site:
+    """An app with a guarded view, and one that each verification opens once."""
     clock = Clock(START)
     app = Flask("site")
     app.config.update(TESTING=True, SECRET_KEY=SECRET, OTP_COOLDOWN=0, OTP_SURGE_LIMIT="1000000/hour")
-    app.config.update(backend.config())
+    app.config.update(backend.config() | config)
     OTP(app, clock=clock)
     backend.set_up(app)
     app.add_url_rule("/account", "account", otp_required(lambda: "ok"))
