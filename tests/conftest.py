@@ -25,6 +25,9 @@ from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, Outbox, capture_codes
 
+# What they compare is told, as in a test.
+pytest.register_assert_rewrite("visitors")
+
 START = 1_790_000_000
 SECRET = "a secret that is only for tests"
 
