@@ -72,11 +72,14 @@ class Topology(ABC):
         doubtful = self._doubtful
         if doubtful:
             self._find_the_way()
+        owner = None
         try:
-            return self._ask(self._owner(key), commands)
+            owner = self._owner(key)
+            return self._ask(owner, commands)
         except (NotSent, ReadOnlyError):
-            # Nothing was done. Without another try, each process would fail once after a failover it slept through.
-            if doubtful or not self._find_the_way():
+            # Nothing was done. Without another try, each process would fail once after a failover it slept through; but
+            # to try the same server again would be to wait for it twice.
+            if doubtful or not self._find_the_way() or self._owner(key) is owner:
                 raise
         return self._ask(self._owner(key), commands)
 
