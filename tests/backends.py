@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -10,12 +9,12 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from conftest import ValkeyServer
 from flask import Flask
 from flask_limiter import Limiter
 from proxy import Proxy
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from servers import SERVICE, Sentinel, Server, wait_until
 
 #: Seconds: what our clients wait at most, by default.
 TIMEOUT = 0.25
@@ -66,10 +65,13 @@ class RedisBackend(Backend):
     charging = re.compile(rb"\A(?!.*-NOSCRIPT).*EVAL.*otp:\{", re.DOTALL)
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self.server = ValkeyServer(directory, "--appendonly", "yes", "--appendfsync", "no")
-        self.start()
-        stack.callback(self.kill)
+        self.server = Server(directory, "--appendonly", "yes", "--appendfsync", "no", *self.settings)
         self.proxy = stack.enter_context(Proxy(self.server.port))
+        stack.callback(self.kill)
+        self.start()
+
+    #: Further ones of the server.
+    settings: tuple[str, ...] = ()
 
     @property
     def uri(self) -> str:
@@ -79,37 +81,33 @@ class RedisBackend(Backend):
         return {"OTP_STORAGE_URI": self.uri}
 
     def kill(self) -> None:
-        self.server.stop()
+        self.server.kill()
 
     def start(self) -> None:
         self.server.start()
+        wait_until(self.server.is_up)
 
     def empty(self) -> None:
-        self.run("FLUSHALL")
+        self.server.ask("FLUSHALL")
         self.kill()
         self.start()
 
-    def run(self, *commands: str) -> None:
-        with contextlib.closing(self.server.client()) as client:
-            for command in commands:
-                client.execute_command(*command.split())
-
     @contextmanager
     def out_of_memory(self) -> Iterator[None]:
-        self.run("CONFIG SET maxmemory 1")
+        self.server.ask("CONFIG", "SET", "maxmemory", 1)
         try:
             yield
         finally:
-            self.run("CONFIG SET maxmemory 0")
+            self.server.ask("CONFIG", "SET", "maxmemory", 0)
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
         """A replica whose master is gone: nobody listens at port 1."""
-        self.run("REPLICAOF 127.0.0.1 1")
+        self.server.ask("REPLICAOF", "127.0.0.1", 1)
         try:
             yield
         finally:
-            self.run("REPLICAOF NO ONE")
+            self.server.ask("REPLICAOF", "NO", "ONE")
 
 
 class LimiterBackend(RedisBackend):
@@ -127,4 +125,53 @@ class LimiterBackend(RedisBackend):
         Limiter(lambda: "anybody", app=app, storage_uri=self.uri, storage_options=options)
 
 
-BACKENDS: tuple[type[RedisBackend], ...] = (RedisBackend, LimiterBackend)
+class ClusterBackend(RedisBackend):
+    """A cluster of one node, which sends everybody to the proxy."""
+
+    title = "Cluster"
+    settings = ("--cluster-enabled", "yes")
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        super().__init__(directory, stack)
+        self.server.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        wait_until(self._is_whole)
+
+    @property
+    def uri(self) -> str:
+        return f"redis+cluster://127.0.0.1:{self.proxy.port}"
+
+    def start(self) -> None:
+        super().start()
+        self.server.ask("CONFIG", "SET", "cluster-announce-ip", "127.0.0.1", "cluster-announce-port", self.proxy.port)
+        if self.server.ask("CLUSTER", "SLOTS"):
+            wait_until(self._is_whole)
+
+    def _is_whole(self) -> bool:
+        return b"cluster_state:ok" in self.server.ask("CLUSTER", "INFO")
+
+    def empty(self) -> None:
+        """In place: a node takes no writes for the first two seconds."""
+        self.server.ask("FLUSHALL")
+        self.server.ask("SCRIPT", "FLUSH")
+        self.proxy.cut()
+
+
+class SentinelBackend(RedisBackend):
+    """A master that a Sentinel names, which is well."""
+
+    title = "Sentinel"
+
+    def __init__(self, directory: Path, stack: ExitStack) -> None:
+        super().__init__(directory, stack)
+        self._sentinel = Sentinel(directory, 1)
+        self._sentinel.write(self.proxy.port, [], [])
+        stack.callback(self._sentinel.kill)
+        self._sentinel.start()
+        wait_until(self._sentinel.is_up)
+
+    @property
+    def uri(self) -> str:
+        return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/{SERVICE}"
+
+
+BACKENDS: tuple[type[Backend], ...] = (RedisBackend, LimiterBackend, ClusterBackend, SentinelBackend)

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from backends import TIMEOUT, RedisBackend
-from conftest import ValkeyServer
 from faults import HOUR, Site
+from servers import Server, wait_until
 from visitors import ATTEMPTS, MESSAGES, Visitor, make_site
 
 from flask_otp.stores import Asking, Attempt, Policy
@@ -33,7 +33,7 @@ def sites(backend: RedisBackend) -> Iterator[SiteFactory]:
     yield lambda **config: make_site(backend, **config)
     backend.proxy.resume()
     backend.proxy.keep_replies()
-    backend.run("FLUSHALL")
+    backend.server.ask("FLUSHALL")
 
 
 @pytest.fixture
@@ -148,17 +148,19 @@ def test_a_server_that_comes_back_from_a_snapshot_knows_nothing_of_what_came_aft
     tmp_path: Path, sites: SiteFactory
 ) -> None:
     """Why docs/faults.md asks for no snapshots: a code that was used since is as good as new."""
-    server = ValkeyServer(tmp_path)
+    server = Server(tmp_path)
     server.start()
     try:
-        site = sites(OTP_STORAGE_URI=server.uri)
+        wait_until(server.is_up)
+        site = sites(OTP_STORAGE_URI=f"redis://127.0.0.1:{server.port}")
         with capture_codes(site.app) as codes:
             ann = Visitor(site, codes)
             ann.send()
-            server.client().save()
+            server.ask("SAVE")
             assert statuses(ann.right, ann.right) == [200, 400]
-            server.stop()
+            server.kill()
             server.start()
+            wait_until(server.is_up)
             assert statuses(ann.right, ann.right) == [200, 400]
     finally:
-        server.stop()
+        server.kill()
