@@ -175,8 +175,8 @@ _READING = DOWN | {"guard": 200}
 FAULTS = (
     Fault("refused", _refused, seconds=0.05),
     Fault("hung", _hung, charged=_PERHAPS, waits=True),
-    Fault("slow: 100 ms", _slow(0.1), USUAL, seconds=8 * TIMEOUT, waits=True),
-    Fault("slow: 400 ms", _slow(0.4), charged=_PERHAPS, waits=True),
+    Fault("slow, within the time-out", _slow(0.4 * TIMEOUT), USUAL, seconds=8 * TIMEOUT, waits=True),
+    Fault("slow, beyond the time-out", _slow(1.6 * TIMEOUT), charged=_PERHAPS, waits=True),
     Fault("cut, reply lost", _lost("cut"), _READING, _ONCE),
     Fault("silent, reply lost", _lost("silence"), _READING, _ONCE, waits=True),
     Fault("killed after the charge", _killed, _READING, _ONCE, apart=True),
