@@ -10,6 +10,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 from flask import Flask
 from flask_limiter import Limiter
 from proxy import Proxy
@@ -33,6 +34,10 @@ class Backend(ABC):
     #: Found in each request that changes a subject's state, or else in the reply to it.
     charging: re.Pattern[bytes]
     proxy: Proxy
+
+    @abstractmethod
+    def __init__(self, request: pytest.FixtureRequest, stack: ExitStack) -> None:
+        """Start; the ``stack`` ends it."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -69,8 +74,9 @@ class RedisBackend(Backend):
     # A server that does not know the script has not run it.
     charging = re.compile(rb"\A(?!.*-NOSCRIPT).*EVAL.*otp:\{", re.DOTALL)
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
-        self.server = Server(directory, "--appendonly", "yes", "--appendfsync", "no", *self.settings)
+    def __init__(self, request: pytest.FixtureRequest, stack: ExitStack) -> None:
+        self.directory: Path = request.getfixturevalue("tmp_path_factory").mktemp("server")
+        self.server = Server(self.directory, "--appendonly", "yes", "--appendfsync", "no", *self.settings)
         self.proxy = stack.enter_context(Proxy(self.server.port))
         stack.callback(self.kill)
         self.start()
@@ -135,8 +141,8 @@ class ClusterBackend(RedisBackend):
     title = "Cluster"
     settings = ("--cluster-enabled", "yes")
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
-        super().__init__(directory, stack)
+    def __init__(self, request: pytest.FixtureRequest, stack: ExitStack) -> None:
+        super().__init__(request, stack)
         self.server.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
         wait_until(self._is_whole)
 
@@ -165,9 +171,9 @@ class SentinelBackend(RedisBackend):
 
     title = "Sentinel"
 
-    def __init__(self, directory: Path, stack: ExitStack) -> None:
-        super().__init__(directory, stack)
-        self._sentinel = Sentinel(directory, 1)
+    def __init__(self, request: pytest.FixtureRequest, stack: ExitStack) -> None:
+        super().__init__(request, stack)
+        self._sentinel = Sentinel(self.directory, 1)
         self._sentinel.write(self.proxy.port, [], [])
         stack.callback(self._sentinel.kill)
         self._sentinel.start()
@@ -178,4 +184,4 @@ class SentinelBackend(RedisBackend):
         return f"redis+sentinel://127.0.0.1:{self._sentinel.port}/{SERVICE}"
 
 
-BACKENDS: tuple[type[Backend], ...] = (RedisBackend, LimiterBackend, ClusterBackend, SentinelBackend)
+REDIS_BACKENDS = (RedisBackend, LimiterBackend, ClusterBackend, SentinelBackend)

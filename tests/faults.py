@@ -7,10 +7,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 
-from backends import TIMEOUT, Backend, ClusterBackend, LimiterBackend, RedisBackend
+from backends import REDIS_BACKENDS, TIMEOUT, Backend, ClusterBackend, LimiterBackend, RedisBackend
 from flask import Flask
+from sql_backends import SQL_BACKENDS
 
 from flask_otp.testing import Clock
+
+BACKENDS: tuple[type[Backend], ...] = (*REDIS_BACKENDS, *SQL_BACKENDS)
 
 HOUR = 3600
 
@@ -101,6 +104,9 @@ def _slow(seconds: float) -> Callable[[Site], AbstractContextManager[None]]:
     return inject
 
 
+_slow_within = _slow(0.4 * TIMEOUT)
+
+
 def _lost(how: str) -> Callable[[Site], AbstractContextManager[None]]:
     @contextmanager
     def inject(site: Site) -> Iterator[None]:
@@ -135,6 +141,14 @@ def _cut_while_idle(site: Site) -> Iterator[None]:
 def _emptied(site: Site) -> Iterator[None]:
     site.backend.empty()
     yield
+
+
+def _out_of_memory(site: Site) -> AbstractContextManager[None]:
+    return site.backend.out_of_memory()
+
+
+def _read_only(site: Site) -> AbstractContextManager[None]:
+    return site.backend.read_only()
 
 
 @contextmanager
@@ -175,14 +189,14 @@ _READING = DOWN | {"guard": 200}
 FAULTS = (
     Fault("refused", _refused, seconds=0.05),
     Fault("hung", _hung, charged=_PERHAPS, waits=True),
-    Fault("slow, within the time-out", _slow(0.4 * TIMEOUT), USUAL, seconds=8 * TIMEOUT, waits=True),
+    Fault("slow, within the time-out", _slow_within, USUAL, seconds=8 * TIMEOUT, waits=True),
     Fault("slow, beyond the time-out", _slow(1.6 * TIMEOUT), charged=_PERHAPS, waits=True),
     Fault("cut, reply lost", _lost("cut"), _READING, _ONCE),
     Fault("silent, reply lost", _lost("silence"), _READING, _ONCE, waits=True),
     Fault("killed after the charge", _killed, _READING, _ONCE, apart=True),
     Fault("cut while idle", _cut_while_idle, USUAL),
-    Fault("out of memory", lambda site: site.backend.out_of_memory(), _STARVED),
-    Fault("read-only replica", lambda site: site.backend.read_only(), _READING),
+    Fault("out of memory", _out_of_memory, _STARVED),
+    Fault("read-only replica", _read_only, _READING),
     Fault("script cache flushed", _scripts_forgotten, USUAL),
     Fault("restarted empty", _emptied, FORGOTTEN),
     Fault(
@@ -203,11 +217,13 @@ def meant_for(kind: type[Backend], fault: Fault) -> Fault | None:
     """What a fault is for this kind of backend; ``None`` where there is no such thing."""
     if kind is LimiterBackend:
         return _for_the_limiter(fault)
-    if kind is ClusterBackend and fault.title == "read-only replica":
-        return None  # it sends everybody to its master, and test_topologies.py sees to that
-    if kind is ClusterBackend and fault.apart:
-        # A node takes no writes for two seconds after each start.
+    if fault.apart and kind not in REDIS_BACKENDS[:1]:
+        # Others take seconds to start.
         return replace(fault, answers={"verify right": fault.answers["verify right"]})
+    if kind in SQL_BACKENDS:
+        return _for_a_database(fault)
+    if kind is ClusterBackend and fault.inject is _read_only:
+        return None  # it sends everybody to its master, and test_topologies.py sees to that
     return fault
 
 
@@ -220,3 +236,14 @@ def _for_the_limiter(fault: Fault) -> Fault | None:
     del answers["otp.send"], answers["otp.verify"]
     # What was stopped by a limit never came to the store.
     return replace(fault, answers=answers, charged=_NEVER)
+
+
+def _for_a_database(fault: Fault) -> Fault | None:
+    if fault.inject in (_scripts_forgotten, _server_clock_ahead):
+        return None
+    if fault.inject is _out_of_memory:
+        return replace(fault, answers=_READING)
+    if fault.inject is _slow_within:
+        # Its time-out is for all round trips together, those of connecting too.
+        return replace(fault, inject=_slow(0.1 * TIMEOUT))
+    return fault

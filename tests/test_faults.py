@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from backends import BACKENDS, WRITING, Backend
+from backends import WRITING, Backend
 from fault_table import Measurement, documented, tabulate
-from faults import FAULTS, Fault, Site, meant_for
+from faults import BACKENDS, FAULTS, Fault, Site, meant_for
 from visitors import AFTER, VERBS, Answer, Visitor, make_site, prepared
 
 from flask_otp.testing import Outbox, capture_codes
@@ -26,14 +26,14 @@ TRIES = 3
 
 
 @pytest.fixture(scope="module")
-def sites(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[type[Backend]], Site]]:
+def sites(request: pytest.FixtureRequest) -> Iterator[Callable[[type[Backend]], Site]]:
     """``sites(backend)``: one app for all the faults of a backend, so that each begins where the last one ended."""
     with ExitStack() as stack:
         made: dict[type[Backend], Site] = {}
 
         def site_over(kind: type[Backend]) -> Site:
             if kind not in made:
-                backend = kind(tmp_path_factory.mktemp("server"), stack)
+                backend = kind(request, stack)
                 made[kind] = make_site(backend)
             return made[kind]
 

@@ -22,9 +22,9 @@ SiteFactory = Callable[..., Site]
 
 
 @pytest.fixture(scope="module")
-def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisBackend]:
+def backend(request: pytest.FixtureRequest) -> Iterator[RedisBackend]:
     with ExitStack() as stack:
-        yield RedisBackend(tmp_path_factory.mktemp("server"), stack)
+        yield RedisBackend(request, stack)
 
 
 @pytest.fixture
