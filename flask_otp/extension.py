@@ -12,7 +12,7 @@ from flask import Blueprint, Flask
 from flask.sansio.scaffold import Scaffold
 from werkzeug.local import LocalProxy
 
-from . import api, cli, guard
+from . import api, cli, guard, odds
 from .delivery import Courier
 from .errors import ConfigError
 from .hooks import HookDecorators
@@ -64,12 +64,8 @@ class OTP(HookDecorators):
             raise ConfigError(f"app {app.name!r} has an OTP already: make one, and import it where you need it")
         settings = Settings.from_config(app.config)
         tokens = Tokens([Keys(secret, settings.key_prefix) for secret in _secrets(app)])
-        if app.config.get("OTP_STORAGE_URI") is None and not (app.debug or app.testing):
-            warnings.warn(
-                "OTP_STORAGE_URI is not set: codes and limits are kept in this process's memory, so each worker has "
-                "its own and a restart forgets them; set it to redis://..., or to memory:// if that is what you want",
-                stacklevel=3,
-            )
+        if not (app.debug or app.testing):
+            _warn(app, settings)
         store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)
         courier = Courier(app, settings, tokens, self._hooks, self._clock)
         service = Service(app, settings, tokens, store, Limits(settings, app.extensions), courier, self._clock)
@@ -227,6 +223,24 @@ def _secrets(app: Flask) -> list[bytes]:
         name = "SECRET_KEY" if len(keys[0]) < _MIN_SECRET else "SECRET_KEY_FALLBACKS: a key"
         raise ConfigError(f"{name} is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()")
     return keys
+
+
+def _warn(app: Flask, settings: Settings) -> None:
+    """Tell what an app may do, but should not do unawares. ``flask otp doctor`` tells more."""
+    if app.config.get("OTP_STORAGE_URI") is None:
+        warnings.warn(
+            "OTP_STORAGE_URI is not set: codes and limits are kept in this process's memory, so each worker has "
+            "its own and a restart forgets them; set it to redis://..., or to memory:// if that is what you want",
+            stacklevel=4,
+        )
+    risk = odds.compute(settings).one_account
+    if risk > settings.max_annual_risk:
+        warnings.warn(
+            f"by these settings, an attacker may guess into one account with a chance of {risk:.1%} a year "
+            f"({odds.one_in(risk)}), more than OTP_MAX_ANNUAL_RISK ({settings.max_annual_risk:g}): lower "
+            "OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH; 'flask otp doctor' shows the sum",
+            stacklevel=4,
+        )
 
 
 def _as_bytes(key: str | bytes) -> bytes:

@@ -71,6 +71,12 @@ def _integer(least: int, most: int) -> Callable[[object], int]:
     return parse
 
 
+def _fraction(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ValueError("must be a number above 0 and at most 1")
+    return float(value)
+
+
 def _limits(value: object) -> tuple[RateLimitItem, ...]:
     try:
         # "5/0 hours" would be read as five an hour.
@@ -208,6 +214,7 @@ class Settings:
     storage_options: dict[str, Any] = _key({}, _mapping, secret=True)
     key_prefix: str = _key("otp", _text(r"[A-Za-z][A-Za-z0-9_]{0,31}", "otp"))
     surge_limit: tuple[RateLimitItem, ...] = _key("100/hour", _limits)
+    max_annual_risk: float = _key(0.001, _fraction)
     ip_send_limit: tuple[RateLimitItem, ...] = _key("20/minute;300/hour", _optional_limits)
     ip_verify_limit: tuple[RateLimitItem, ...] = _key("60/minute", _optional_limits)
     channel_budget: dict[str, tuple[RateLimitItem, ...]] = _key({}, _budgets)

@@ -71,6 +71,7 @@ DEFAULTS = {
     "OTP_CODE_LENGTH": 6,
     "OTP_EXPIRES_IN": 300,
     "OTP_MAX_ATTEMPTS": 5,
+    "OTP_MAX_ANNUAL_RISK": 0.001,
     "OTP_COOLDOWN": 30,
     "OTP_CHANNEL_BUDGET": {},
     "OTP_CHANNELS": None,
@@ -153,6 +154,8 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("OTP_URL_PREFIX", "/auth/code", "/auth/code"),
     ("OTP_DEFAULT_NEXT", "/account?x=1", "/account?x=1"),
     ("OTP_SITE_NAME", "My shop", "My shop"),
+    ("OTP_MAX_ANNUAL_RISK", 1e-6, 1e-6),
+    ("OTP_MAX_ANNUAL_RISK", 1, 1.0),
     ("OTP_STORAGE_OPTIONS", {"max_subjects": 10}, {"max_subjects": 10}),
 ]
 
@@ -197,6 +200,7 @@ BAD: list[tuple[str, Any]] = [
     ("OTP_VERIFIED_FOR", "86401s"),
     ("OTP_VERIFIED_FOR", 0),
     ("OTP_EMAIL_TIMEOUT", 0),
+    *(("OTP_MAX_ANNUAL_RISK", value) for value in (0, -0.1, 1.1, "0.001", None, True, float("nan"))),
     *(("OTP_DELIVERY", value) for value in ("", "async", None, True)),
     *(("OTP_LINKS", value) for value in ("", "yes", None, 1, 0)),
     *(("OTP_ON_BUDGET", value) for value in ("", "lock", None, "Escalate")),
@@ -422,6 +426,30 @@ def test_r40_without_a_storage_uri_debug_and_testing_are_not_warned(config: dict
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         start(OTP_STORAGE_URI=None, **config)
+
+
+def test_r52_production_is_warned_of_odds_above_the_bound() -> None:
+    told = r"12\.3% a year \(1 in 8\), more than OTP_MAX_ANNUAL_RISK \(0\.001\)"
+    with pytest.warns(UserWarning, match=told) as caught:
+        production(OTP_FAILURE_BUDGET="15/hour")
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"TESTING": False, "OTP_FAILURE_BUDGET": "15/hour", "OTP_MAX_ANNUAL_RISK": 0.2},
+        {"TESTING": False, "OTP_FAILURE_BUDGET": "15/hour", "OTP_CODE_LENGTH": 9},
+        {"TESTING": False, "OTP_FAILURE_BUDGET": "15/hour", "DEBUG": True},
+        {"OTP_FAILURE_BUDGET": "15/hour"},
+    ],
+    ids=["bound", "digits", "debug", "testing"],
+)
+def test_r52_who_accepts_the_odds_is_not_warned(config: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        start(**config)
 
 
 def test_r40_who_names_the_memory_store_is_not_warned() -> None:
