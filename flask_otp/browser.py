@@ -15,6 +15,7 @@ from flask import Response, after_this_request, current_app, has_request_context
 
 from .limits import network_of
 from .models import Client
+from .proxies import tell_of_proxy
 from .state import State, current_state
 from .stores.base import KNOWN_FOR
 from .tokens import Known, Proof, Requirement
@@ -37,7 +38,10 @@ def client() -> Client:
 
 def network() -> str | None:
     """The network that asks; ``None`` outside a request."""
-    return network_of(request.remote_addr) if has_request_context() else None
+    if not has_request_context():
+        return None
+    tell_of_proxy(request.environ)
+    return network_of(request.remote_addr)
 
 
 def remember(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] = session) -> None:

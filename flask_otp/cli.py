@@ -9,6 +9,7 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from . import api, identifiers
+from .doctor.command import doctor
 from .errors import ConfigError, OTPError
 from .state import current_state
 from .stores.memory import MemoryStore
@@ -30,6 +31,7 @@ class _Commands(AppGroup):
 
 
 commands = _Commands("otp", help="One-time codes: maintenance, and a hand for operators.")
+commands.add_command(doctor)
 
 
 @commands.command()

@@ -83,6 +83,11 @@ class Limits:
             self._surge_checked = (time.monotonic(), surge)
         return surge
 
+    @property
+    def storage(self) -> Any:
+        """What counts: the app's Limiter's storage, or our own."""
+        return self._limiter().storage
+
     def _surge_key(self, item: RateLimitItem) -> str:
         return item.key_for(*self._ids("surge", "site"))
 

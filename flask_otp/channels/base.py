@@ -43,6 +43,13 @@ class Channel(ABC):
         :raises Exception: any exception means that it was not delivered.
         """
 
+    def probe(self) -> bool:
+        """Reach the provider, and send nothing: for ``flask otp doctor``. False: there is no way to try.
+
+        :raises Exception: it is out of reach, or refuses us.
+        """
+        return False
+
 
 class FunctionChannel(Channel):
     """The app's own sender, wrapped."""

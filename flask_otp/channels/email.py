@@ -87,6 +87,18 @@ class EmailChannel(Channel):
         :raises Exception: what smtplib or ssl raised.
         """
         mail = _mail(message)
+        self._converse(lambda connection: connection.send(mail))
+
+    def probe(self) -> bool:
+        """Connect and sign in as a delivery would.
+
+        :raises TimeoutError: the deadline passed.
+        :raises Exception: what smtplib or ssl raised.
+        """
+        self._converse(lambda connection: None)
+        return True
+
+    def _converse(self, talk: Callable[[Connection], None]) -> None:
         settings = Mail().init_mail(self._app.config, False, self._app.testing)
         settings.max_emails = None
         connection = _VerifiedConnection(settings, self._timeout)
@@ -95,7 +107,7 @@ class EmailChannel(Channel):
         def run() -> None:
             try:
                 with self._app.app_context(), connection:
-                    connection.send(mail)
+                    talk(connection)
             except BaseException as error:
                 done.set_exception(error)
             else:

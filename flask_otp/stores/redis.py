@@ -130,6 +130,10 @@ class RedisStore(Store):
     def close(self) -> None:
         self.client.close()
 
+    def servers(self) -> list[redis.Redis]:
+        """A client of each server that has our keys, for ``flask otp doctor``."""
+        return [self.client]
+
     def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
         with _outage():
             return self._scripts[name]([self._key(subject)], args)

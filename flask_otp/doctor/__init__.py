@@ -1,0 +1,66 @@
+"""``flask otp doctor``: looks at the configuration, the store and the channels as they are, and says what to mend."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+from flask import Flask
+
+from ..state import State
+from . import guessing, secret_key, sending, storage, web
+from .finding import Check, Finding, Level, Site
+
+#: Every check, in the order of the report. A further one is a function of a :class:`Site` that yields findings.
+CHECKS: list[Check] = [
+    web.debug_mode,
+    secret_key.secret_key,
+    storage.store_answers,
+    storage.memory_store,
+    storage.limits_in_memory,
+    storage.eviction,
+    storage.persistence,
+    storage.clock,
+    storage.store_tls,
+    sending.channels,
+    sending.mail_settings,
+    sending.channels_reachable,
+    sending.sms_countries,
+    sending.channel_budgets,
+    web.cookies,
+    web.proxies,
+    web.base_url,
+    web.guards,
+    guessing.limits_off,
+    guessing.risk,
+    guessing.spraying,
+]
+
+
+def site_of(app: Flask, state: State, accounts: int) -> Site:
+    return Site(app, state, os.environ, accounts)
+
+
+def examine(site: Site) -> list[Finding]:
+    """Run every check. The gravest findings come first."""
+    order = list(Level)
+    found = [replace(finding, check=check.__name__) for check in CHECKS for finding in _run(check, site)]
+    return sorted(found, key=lambda finding: order.index(finding.level))
+
+
+def _run(check: Check, site: Site) -> list[Finding]:
+    try:
+        return list(check(site))
+    except Exception as error:
+        # Its text may quote anything, so only the kind is told. What nobody could check is not taken for good.
+        failed = Finding(
+            Level.ERROR,
+            f"The check {check.__name__!r} failed with a {type(error).__name__}.",
+            "What it looks for was not looked for.",
+            "See that the store and the mail server answer. If they do, please report it.",
+            "README, flask otp doctor",
+        )
+        return [failed]
+
+
+__all__ = ["CHECKS", "Check", "Finding", "Level", "Site", "examine", "site_of"]

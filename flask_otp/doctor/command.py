@@ -1,0 +1,41 @@
+"""The command itself."""
+
+from __future__ import annotations
+
+import click
+from flask import current_app
+from flask.cli import with_appcontext
+
+from ..state import current_state
+from . import examine, site_of
+from .finding import Level
+from .guessing import odds_of
+from .report import as_json, as_text
+
+
+@click.command()
+@click.option("--json", "json_", is_flag=True, help="For programs.")
+@click.option("--strict", is_flag=True, help="Fail on warnings too.")
+@click.option(
+    "--accounts",
+    type=click.IntRange(min=1),
+    default=1_000_000,
+    show_default=True,
+    help="How many accounts there are, for the odds of guesses at all of them.",
+)
+@with_appcontext
+def doctor(json_: bool, strict: bool, accounts: int) -> None:
+    """Look for what is unsafe or does not work, and compute an attacker's odds.
+
+    Asks the store and the mail server; sends nothing and changes nothing. Exits with 1 on an error, which odds above
+    OTP_MAX_ANNUAL_RISK are too, and with --strict on a warning; else with 0.
+    """
+    state = current_state()
+    site = site_of(current_app._get_current_object(), state, accounts)  # type: ignore[attr-defined]
+    findings = examine(site)
+    grave = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
+    passed = not any(finding.level in grave for finding in findings)
+    odds = odds_of(site)
+    click.echo(as_json(findings, odds, state.settings, passed) if json_ else as_text(findings, odds, state.settings))
+    if not passed:
+        raise SystemExit(1)

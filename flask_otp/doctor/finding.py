@@ -1,0 +1,108 @@
+"""What a check says, and what it may look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import cached_property
+from itertools import pairwise
+from typing import Any
+
+from flask import Flask
+
+from ..channels import Ladder
+from ..errors import StoreUnavailable
+from ..limits import Limits
+from ..settings import Settings
+from ..state import State
+from ..stores import Store
+
+
+class Level(Enum):
+    """How much it matters."""
+
+    ERROR = "error"  #: it does not work, or it does not protect
+    WARNING = "warning"  #: it may not, one day or in some deployments
+    NOTE = "note"  #: good to know
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to mend. No text holds a secret, an address of a person, or a URI."""
+
+    level: Level
+    what: str
+    why: str
+    mend: str
+    #: A requirement of OWASP ASVS 5.0 or NIST SP 800-63B-4, or the page that says more.
+    reference: str
+    #: The name of the check's function.
+    check: str = ""
+
+
+@dataclass
+class Site:
+    """The app under examination.
+
+    :param environ: the process's environment variables.
+    :param accounts: how many accounts there are to spray.
+    """
+
+    app: Flask
+    state: State
+    environ: Mapping[str, str]
+    accounts: int
+
+    @property
+    def settings(self) -> Settings:
+        return self.state.settings
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        return self.app.config
+
+    @property
+    def store(self) -> Store:
+        return self.state.service.store
+
+    @property
+    def limits(self) -> Limits:
+        return self.state.service.limits
+
+    @property
+    def ladders(self) -> dict[str, Ladder]:
+        """Every channel that some purpose may use."""
+        courier = self.state.service.courier
+        return {
+            name: ladder
+            for purpose in self.settings.purposes.values()
+            for name, ladder in courier.channels(purpose).items()
+        }
+
+    @cached_property
+    def is_store_up(self) -> bool:
+        """Whether the store answers: asked once, so that a store that is down is told once."""
+        try:
+            self.store.holds(b"doctor".ljust(16), b"doctor".ljust(12), int(self.state.service.clock()))
+        except StoreUnavailable:
+            return False
+        return True
+
+    @cached_property
+    def workers(self) -> int | None:
+        """How many processes serve the app, where the environment says so."""
+        return _workers(self.environ)
+
+
+Check = Callable[[Site], Iterable[Finding]]
+
+
+def _workers(environ: Mapping[str, str]) -> int | None:
+    """Gunicorn, Uvicorn and Heroku read ``WEB_CONCURRENCY``; Gunicorn's own arguments outrank it."""
+    words = environ.get("GUNICORN_CMD_ARGS", "").replace("=", " ").split()
+    for option, value in pairwise(words):
+        if option in ("-w", "--workers") and value.isdecimal():
+            return int(value)
+    concurrency = environ.get("WEB_CONCURRENCY", "")
+    return int(concurrency) if concurrency.isdecimal() else None

@@ -1,0 +1,108 @@
+"""The report, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from math import ceil
+from textwrap import wrap
+
+from limits import RateLimitItem
+
+from ..codes import STRONG_LENGTH
+from ..odds import DAY, Odds, lanes, most_events, one_in
+from ..settings import Rate, Settings
+from .finding import Finding, Level
+
+_WIDTH = 100
+_LABEL = 10
+
+
+def as_text(findings: Sequence[Finding], odds: Odds, settings: Settings) -> str:
+    """The findings, then the odds in words."""
+    lines: list[str] = []
+    for finding in findings:
+        lines += _row(finding.level.value, finding.what)
+        lines += [*_row("", f"Why: {finding.why}"), *_row("", f"Mend: {finding.mend}")]
+        lines += [*_row("", f"See: {finding.reference}"), ""]
+    counts = ", ".join(_plural(_count(findings, level), level.value) for level in Level)
+    lines += [f"{counts}.", "", "The odds, by these settings and for any 365 days (docs/security.md has the sums):", ""]
+    for label, sentence in in_words(odds, settings):
+        lines += _row(label, sentence)
+    return "\n".join(lines)
+
+
+def as_json(findings: Sequence[Finding], odds: Odds, settings: Settings, passed: bool) -> str:
+    """The same for programs."""
+    return json.dumps(
+        {
+            "passed": passed,
+            "counts": {level.value: _count(findings, level) for level in Level},
+            "findings": [{**asdict(finding), "level": finding.level.value} for finding in findings],
+            "odds": {**asdict(odds), "max_annual_risk": settings.max_annual_risk},
+        },
+        indent=2,
+    )
+
+
+def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
+    """Each of the odds as a label and a sentence."""
+    most_lanes = max(lanes(purpose) for purpose in settings.purposes.values())
+    rows = [
+        (
+            "account",
+            f"One account is guessed into with a chance of at most {one_in(odds.one_account)} a year. That takes "
+            f"{odds.guesses:,} guesses, after which its codes have {STRONG_LENGTH} characters, and "
+            f"{odds.messages:,} messages to its owner.",
+        ),
+        (
+            "cookies",
+            f"Who has stolen the cookie of a browser that its owner uses: {one_in(odds.one_cookie_stolen)}; "
+            f"who has {most_lanes} of them: {one_in(odds.all_cookies_stolen)}.",
+        ),
+        (
+            "spraying",
+            f"Of {odds.accounts:,} accounts, guesses at all of them win {odds.spraying:.2g} a year at most, and "
+            f"{odds.spraying_step:.2g} more for each further request that your servers handle at one moment. That "
+            f"takes {odds.spraying_messages:,} messages.",
+        ),
+    ]
+    return rows + [("messages", sentence) for sentence in _messages(settings)]
+
+
+def _messages(settings: Settings) -> Iterable[str]:
+    """How many messages an attacker can have you send."""
+    for name, purpose in settings.purposes.items():
+        yield (
+            f"To one identifier for {name!r}: {_a_day(purpose.recipient_limit)} from strangers; "
+            f"from each browser that its owner uses, {_a_day(purpose.send_limit)}."
+        )
+    if settings.ip_send_limit:
+        yield f"Asked for from one network: {_a_day(settings.ip_send_limit)}."
+    else:
+        yield "Asked for from one network: as many as it likes."
+    for channel, budget in settings.channel_budget.items():
+        yield f"By channel {channel!r}, whoever asks: {_a_day(budget)}."
+    if not settings.channel_budget:
+        yield "In all: no more than the networks that ask may have together, since OTP_CHANNEL_BUDGET is empty."
+
+
+def _a_day(rates: Sequence[Rate | RateLimitItem]) -> str:
+    """By the day in the long run, and the most within any 24 hours, where two windows meet."""
+    pairs = [(rate.amount, rate.get_expiry()) if isinstance(rate, RateLimitItem) else rate for rate in rates]
+    steady = min(ceil(amount * DAY / period) for amount, period in pairs)
+    return f"{steady:,} a day, {most_events(rates, DAY):,} within some 24 hours"
+
+
+def _count(findings: Sequence[Finding], level: Level) -> int:
+    return sum(finding.level is level for finding in findings)
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def _row(label: str, text: str) -> list[str]:
+    lines = wrap(text, _WIDTH - _LABEL, break_long_words=False, break_on_hyphens=False)
+    return [f"{label if place == 0 else '':{_LABEL}}{line}" for place, line in enumerate(lines)]

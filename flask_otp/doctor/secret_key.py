@@ -1,0 +1,66 @@
+"""Whether ``SECRET_KEY`` is one that nobody can guess: every code is computed from it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from math import log2
+
+from .finding import Finding, Level, Site
+
+#: What ASVS 5.0 V11.2.3 and V11.5.1 ask of a key, and below what guessing it is a matter of days.
+_GOOD_BITS = 128
+_LEAST_BITS = 64
+#: Random keys of sixteen characters or more have more different ones than this.
+_FEWEST_CHARACTERS = 8
+
+#: Keys that are printed in documentation, and so in attackers' lists: those of Flask's own pages.
+_PUBLIC = (
+    "192b9bdd22ab9ed4d12e236c78afcb9a393ec15f71bbf5dc987d54727823bcbf",
+    '_5#y2L"F4Q8z\n\xec]/',
+    "0123456789abcdef0123456789abcdef",
+)
+_SHORT_WORDS = ("dev", "test", "key", "todo", "xxx", "demo", "foo", "bar", "admin", "hard to guess string")
+#: By chance, a random key has one of these less than once in ten million.
+_EXAMPLE = re.compile(r"secret|change|example|passw|insecure|placeholder|replace|default|django|set your own", re.I)
+
+_ALPHABETS = ((rb"[0-9]+", 10), (rb"[0-9a-f-]+|[0-9A-F-]+", 16), (rb"[a-z]+|[A-Z]+", 26), (rb"[!-~]+", 64))
+
+
+def secret_key(site: Site) -> Iterator[Finding]:
+    keys = [site.app.secret_key, *(site.config.get("SECRET_KEY_FALLBACKS") or [])]
+    for place, key in enumerate(keys):
+        name = "SECRET_KEY" if place == 0 else f"SECRET_KEY_FALLBACKS[{place - 1}]"
+        fault = _fault(key.encode() if isinstance(key, str) else bytes(key or b""))
+        if fault is not None:
+            level, what = fault
+            yield Finding(
+                level,
+                f"{name} {what}.",
+                "Codes, proofs and sessions are computed from it: who finds it has all of them.",
+                "Make one with python -c 'import secrets; print(secrets.token_hex())', and keep it out of the source.",
+                "OWASP ASVS 5.0 V11.2.3, V11.5.1, V13.3.1; R41",
+            )
+
+
+def _fault(key: bytes) -> tuple[Level, str] | None:
+    text = key.decode("latin-1")
+    if text in _PUBLIC or text.lower().strip() in _SHORT_WORDS:
+        return Level.ERROR, "is a published example"
+    if _EXAMPLE.search(text):
+        return Level.ERROR, "reads like an example that was to be replaced"
+    if len(set(key)) < _FEWEST_CHARACTERS or (key + key).find(key, 1) < len(key):
+        return Level.ERROR, "repeats a few characters"
+    bits = len(key) * log2(_alphabet(key))
+    if bits < _LEAST_BITS:
+        return Level.ERROR, "is short enough to be found by trying"
+    if b" " in key.strip():
+        return Level.WARNING, "reads like a sentence, and sentences can be guessed"
+    if bits < _GOOD_BITS:
+        return Level.WARNING, f"has at most {bits:.0f} bits"
+    return None
+
+
+def _alphabet(key: bytes) -> int:
+    """How many characters its maker seems to have chosen from."""
+    return next((size for pattern, size in _ALPHABETS if re.fullmatch(pattern, key)), 256)

@@ -1,0 +1,138 @@
+"""Whether messages go out, by which way, and how many at most."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+from collections.abc import Iterator
+
+from ..channels import Channel, ConsoleChannel, EmailChannel
+from .finding import Finding, Level, Site
+from .places import is_here
+
+
+def channels(site: Site) -> Iterator[Finding]:
+    steps = _steps(site)
+    if not steps:
+        yield Finding(
+            Level.ERROR,
+            "There is no channel: no code can be sent.",
+            "Every send is 503.",
+            "Set MAIL_SERVER, OTP_EMAIL_SERVICE or OTP_CHANNELS, or register one with @otp.channel.",
+            "README, Configuration",
+        )
+    if steps and all(isinstance(step, ConsoleChannel) for _, step in steps):
+        yield Finding(
+            Level.WARNING,
+            "Codes are printed to the console, and sent to nobody.",
+            "That is for development, and is off outside of debug and testing.",
+            "Set MAIL_SERVER, OTP_EMAIL_SERVICE or OTP_CHANNELS, or register one with @otp.channel.",
+            "README, Configuration; R35",
+        )
+
+
+def mail_settings(site: Site) -> Iterator[Finding]:
+    config = site.config
+    if not _sends_mail(site):
+        return
+    if not config.get("MAIL_DEFAULT_SENDER"):
+        yield Finding(
+            Level.ERROR,
+            "MAIL_DEFAULT_SENDER is not set.",
+            "An e-mail needs a sender: every delivery fails.",
+            "Set it to an address of a domain whose mail your server may send.",
+            "RFC 5322 3.6.2",
+        )
+    server = str(config.get("MAIL_SERVER") or "127.0.0.1")
+    if not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")) and not is_here(server):
+        yield Finding(
+            Level.ERROR,
+            "The way to the mail server is not encrypted, and it is another machine.",
+            "Who sits between reads every code, and the password of the account.",
+            "Set MAIL_USE_TLS = True (port 587) or MAIL_USE_SSL = True (port 465).",
+            "OWASP ASVS 5.0 V12.3.1; R17",
+        )
+    if config.get("MAIL_SUPPRESS_SEND", site.app.testing):
+        yield Finding(
+            Level.NOTE,
+            "MAIL_SUPPRESS_SEND is on, as it is in testing: no e-mail goes out.",
+            "Codes are made, and nobody gets them.",
+            "Set MAIL_SUPPRESS_SEND = False outside of tests.",
+            "Flask-Mail, Configuring",
+        )
+
+
+def channels_reachable(site: Site) -> Iterator[Finding]:
+    """Connect as a delivery would, and send nothing."""
+    for name, step in _steps(site):
+        try:
+            tried = step.probe()
+        except Exception as error:
+            yield Finding(
+                Level.ERROR,
+                f"Channel {name!r} ({type(step).__name__}) {_trouble(error)} ({type(error).__name__}).",
+                "Messages by it would fail just so.",
+                "Mend what it names; then try a real one with flask otp send.",
+                "OWASP ASVS 5.0 V12.3.2",
+            )
+            continue
+        if not tried and not isinstance(step, ConsoleChannel):
+            yield Finding(
+                Level.NOTE,
+                f"Channel {name!r} ({type(step).__name__}) cannot be tried without sending something.",
+                "It may be out of reach, and nobody would know before the first code.",
+                "Send one: flask otp send, with an identifier of your own.",
+                "README, flask otp doctor",
+            )
+
+
+def _trouble(error: Exception) -> str:
+    """In words of ours: a server's own may name the account."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return "has a certificate that is not to be trusted"
+    if isinstance(error, smtplib.SMTPNotSupportedError):
+        return "does not offer what is asked of it: TLS, or signing in"
+    if isinstance(error, smtplib.SMTPAuthenticationError):
+        return "refuses the user name or password"
+    if isinstance(error, ssl.SSLError):
+        return "cannot agree on an encryption; is it the right port?"
+    if isinstance(error, TimeoutError):
+        return "did not answer in time"
+    return "is out of reach"
+
+
+def sms_countries(site: Site) -> Iterator[Finding]:
+    if _phones(site) and not site.settings.sms_countries:
+        yield Finding(
+            Level.ERROR,
+            "OTP_SMS_COUNTRIES is empty: nothing is sent to any phone.",
+            "Without a list, anybody could have you pay for messages to the dearest numbers of the world.",
+            'Name the countries of your users, such as OTP_SMS_COUNTRIES = ("DE", "FR").',
+            "OWASP ASVS 5.0 V2.4.1; R16",
+        )
+
+
+def channel_budgets(site: Site) -> Iterator[Finding]:
+    phones = _phones(site)
+    unbounded = sorted(set(site.ladders) - set(site.settings.channel_budget))
+    paid = [name for name in unbounded if name in phones]
+    if paid:
+        yield Finding(
+            Level.WARNING,
+            f"Nothing bounds what you pay for messages by {', '.join(paid)}.",
+            "Each network may ask for some thousands a day, and there are many networks.",
+            f'Set OTP_CHANNEL_BUDGET = {{"{paid[0]}": "1000/day"}}, or what you can bear.',
+            "OWASP ASVS 5.0 V2.4.1; R15, R16",
+        )
+
+
+def _steps(site: Site) -> list[tuple[str, Channel]]:
+    return [(name, step) for name, ladder in site.ladders.items() for step in ladder]
+
+
+def _phones(site: Site) -> list[str]:
+    return [name for name, step in _steps(site) if step.accepts == "phone"]
+
+
+def _sends_mail(site: Site) -> bool:
+    return any(isinstance(step, EmailChannel) for _, step in _steps(site))

@@ -1,0 +1,104 @@
+"""The app around us: cookies, proxies, debug mode, guards, the site's own address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from ..errors import ConfigError
+from ..misuse import check_guards, check_mount
+from ..proxies import proxy_fixes
+from .finding import Finding, Level, Site
+from .places import is_here
+
+
+def debug_mode(site: Site) -> Iterator[Finding]:
+    if site.app.debug or site.app.testing:
+        yield Finding(
+            Level.NOTE,
+            f"The app is in {'debug' if site.app.debug else 'testing'} mode; the checks are those for production.",
+            "In these modes the console may print codes, and short secrets are let pass.",
+            "Run this with the configuration of production, and no FLASK_DEBUG.",
+            "OWASP ASVS 5.0 V13.4.2",
+        )
+
+
+def guards(site: Site) -> Iterator[Finding]:
+    """What else the first request would find."""
+    looks: list[Callable[[], None]] = [
+        partial(check_guards, site.app, site.settings.purposes),
+        site.state.service.courier.check_names,
+        partial(check_mount, site.app, site.state.blueprint),
+    ]
+    for look in looks:
+        try:
+            look()
+        except ConfigError as error:
+            yield Finding(
+                Level.ERROR,
+                f"{error}.",
+                "The app refuses its first request for this, and every one after it.",
+                "As it says.",
+                "README, Protect views",
+            )
+
+
+def cookies(site: Site) -> Iterator[Finding]:
+    config = site.config
+    if not config.get("SESSION_COOKIE_SECURE"):
+        yield _cookie(Level.WARNING, "SESSION_COOKIE_SECURE", "True", "not encrypted on its way", "V3.3.1")
+    if not config.get("SESSION_COOKIE_HTTPONLY"):
+        yield _cookie(Level.ERROR, "SESSION_COOKIE_HTTPONLY", "True", "open to any script on a page", "V3.3.4")
+    if str(config.get("SESSION_COOKIE_SAMESITE")).lower() not in ("lax", "strict"):
+        yield _cookie(Level.WARNING, "SESSION_COOKIE_SAMESITE", '"Lax"', "sent along from other sites' pages", "V3.3.2")
+
+
+def _cookie(level: Level, key: str, good: str, harm: str, reference: str) -> Finding:
+    return Finding(
+        level,
+        f"{key} is not {good}.",
+        f"The session cookie, which holds the proof of a verification, is {harm}.",
+        f"Set {key} = {good}.",
+        f"OWASP ASVS 5.0 {reference}; R49",
+    )
+
+
+def proxies(site: Site) -> Iterator[Finding]:
+    found = list(proxy_fixes(site.app))
+    hops = sum(fix.x_for for fix in found)
+    if hops == 0:
+        yield Finding(
+            Level.NOTE,
+            "There is no ProxyFix around the app.",
+            "Behind a proxy, all visitors would count as one network. Our log says so when such a request comes.",
+            "With a proxy: app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1). Without one: nothing.",
+            "OWASP ASVS 5.0 V15.3.4; R39",
+        )
+    elif hops > 1:
+        yield Finding(
+            Level.NOTE,
+            f"ProxyFix trusts {hops} proxies.",
+            "With fewer than that, clients choose their address themselves, and no network limit holds them.",
+            "Set x_for to the number of proxies that add to X-Forwarded-For.",
+            "OWASP ASVS 5.0 V15.3.4; R39",
+        )
+
+
+def base_url(site: Site) -> Iterator[Finding]:
+    url = site.settings.base_url
+    if url is None and any(step.accepts == "phone" for ladder in site.ladders.values() for step in ladder):
+        yield Finding(
+            Level.WARNING,
+            "OTP_BASE_URL is not set, and there are text messages.",
+            "Without the line that names the site, phones offer the code to any page that asks for it.",
+            'Set OTP_BASE_URL = "https://" and the name of your site.',
+            "W3C WICG, Origin-bound one-time codes delivered via SMS; R45",
+        )
+    if url is not None and url.startswith("http://") and not is_here(url.partition("://")[2].partition(":")[0]):
+        yield Finding(
+            Level.WARNING,
+            "OTP_BASE_URL is not https.",
+            "Codes and sessions go over the network as they are.",
+            "Serve the site over TLS, and name that origin.",
+            "OWASP ASVS 5.0 V12.2.1; R32",
+        )
