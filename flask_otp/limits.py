@@ -70,18 +70,24 @@ class Limits:
             (self._ask("storage.incr", self._surge_key(item), item.get_expiry()), item)
             for item in self._settings.surge_limit
         ]
-        self._surge_checked = (time.monotonic(), any(count > item.amount for count, item in counts))
+        # Only that there is a surge: a thread that was held up here may not take back what another has found since.
+        if any(count > item.amount for count, item in counts):
+            with self._lock:
+                self._surge_checked = (time.monotonic(), True)
         return any(count == item.amount + 1 for count, item in counts)
 
     def is_surge(self) -> bool:
         """Whether failures are above ``OTP_SURGE_LIMIT``; asked once a second at most in each process."""
-        checked_at, surge = self._surge_checked
-        if time.monotonic() - checked_at >= 1:
-            surge = any(
-                self._ask("storage.get", self._surge_key(item)) > item.amount for item in self._settings.surge_limit
-            )
-            self._surge_checked = (time.monotonic(), surge)
-        return surge
+        known = self._surge_checked
+        if time.monotonic() - known[0] < 1:
+            return known[1]
+        surge = any(
+            self._ask("storage.get", self._surge_key(item)) > item.amount for item in self._settings.surge_limit
+        )
+        with self._lock:
+            if self._surge_checked is known:
+                self._surge_checked = (time.monotonic(), surge)
+            return self._surge_checked[1]
 
     @property
     def storage(self) -> Any:

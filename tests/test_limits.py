@@ -18,7 +18,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, RateLimited, signals
-from flask_otp.limits import network_of
+from flask_otp.limits import Limits, network_of
+from flask_otp.settings import Settings
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 ANN = "ann@example.com"
@@ -614,3 +615,42 @@ def test_capture_codes_does_not_lift_the_limits(make_app: AppFactory) -> None:
     with capture_codes(shop.app) as sent:
         assert [shop.send(), shop.send()] == [SENT, LIMITED]
     assert len(sent) == 1
+
+
+def test_a_thread_that_was_held_up_does_not_take_a_surge_back() -> None:
+    limits = Limits(Settings.from_config({"OTP_SURGE_LIMIT": "1/hour"}), {})
+    counted, go_on = threading.Event(), threading.Event()
+    count = limits.storage.incr
+
+    def hold_up(*args: Any) -> int:
+        number: int = count(*args)
+        if threading.current_thread() is slow:
+            counted.set()
+            assert go_on.wait(10)
+        return number
+
+    limits.storage.incr = hold_up
+    slow = threading.Thread(target=limits.count_failure)
+    slow.start()
+    assert counted.wait(10)
+    assert not limits.is_surge()
+    assert limits.count_failure()
+    go_on.set()
+    slow.join()
+    assert limits.is_surge()
+
+
+def test_a_thread_that_asked_before_a_surge_does_not_take_it_back() -> None:
+    limits = Limits(Settings.from_config({"OTP_SURGE_LIMIT": "1/hour"}), {})
+    limits.count_failure()
+    ask = limits.storage.get
+
+    def while_asking(key: str) -> int:
+        number: int = ask(key)
+        limits.storage.get = ask
+        limits.count_failure()
+        return number
+
+    limits.storage.get = while_asking
+    assert limits.is_surge()
+    assert limits.is_surge()

@@ -5,11 +5,15 @@ The long runs, whose figures are in ``docs/security.md``: ``pytest tests/test_od
 
 from __future__ import annotations
 
+import threading
+from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from math import ceil, sqrt
 from typing import Any
 
 import pytest
+from conftest import ValkeyServer
 from simulation import (
     START,
     VICTIM,
@@ -26,6 +30,7 @@ from simulation import (
 )
 
 from flask_otp import odds
+from flask_otp.limits import Limits
 from flask_otp.odds import DAY, YEAR, Odds, compute, most_events
 from flask_otp.settings import Rate
 from flask_otp.stores import Store
@@ -192,6 +197,26 @@ def test_days_of_spraying_have_no_more_guesses_than_the_sum_says(monkeypatch: py
     site = spray(monkeypatch, days, accounts, UNHITTABLE)
     assert sum(map(len, site.wrong.values())) == days * 24 * 101
     assert odds.spraying_guesses(site.settings, accounts) == 365 * 24 * 101 + 100
+
+
+def test_the_surge_limit_is_passed_by_no_more_than_what_is_in_flight(valkey: ValkeyServer) -> None:
+    threads, amount = 16, 20
+    settings = settings_of({"OTP_SURGE_LIMIT": f"{amount}/hour", "OTP_STORAGE_URI": valkey.uri})
+    workers = [Limits(settings, {}) for _ in range(2)]  # two processes, as far as what each remembers goes
+    start, compared = threading.Barrier(threads), Counter[int]()
+
+    def guess(number: int) -> None:
+        limits = workers[number % 2]
+        start.wait()
+        while not limits.is_surge():
+            compared[number] += 1
+            limits.count_failure()
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(guess, range(threads)))
+    for limits in workers:
+        limits.storage.storage.close()
+    assert amount < compared.total() <= amount + threads
 
 
 def spray(monkeypatch: pytest.MonkeyPatch, days: int, accounts: int, codes: int) -> Site:

@@ -10,7 +10,6 @@ from textwrap import wrap
 
 from limits import RateLimitItem
 
-from ..codes import STRONG_LENGTH
 from ..odds import DAY, Odds, lanes, most_events, one_in
 from ..settings import Rate, Settings
 from .finding import Finding, Level
@@ -52,14 +51,13 @@ def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
     rows = [
         (
             "account",
-            f"One account is guessed into with a chance of at most {one_in(odds.one_account)} a year. That takes "
-            f"{odds.guesses:,} guesses, after which its codes have {STRONG_LENGTH} characters, and "
-            f"{odds.messages:,} messages to its owner.",
+            f"One account is guessed into with a chance of at most {one_in(odds.one_account)} a year. That takes all "
+            f"{odds.guesses:,} guesses that its budgets let through, and {odds.messages:,} messages to its owner.",
         ),
         (
             "cookies",
-            f"Who has stolen the cookie of a browser that its owner uses: {one_in(odds.one_cookie_stolen)}; "
-            f"who has {most_lanes} of them: {one_in(odds.all_cookies_stolen)}.",
+            f"With the stolen cookie of a browser that its owner uses: {one_in(odds.one_cookie_stolen)}; "
+            f"with {most_lanes} of them: {one_in(odds.all_cookies_stolen)}.",
         ),
         (
             "spraying",
@@ -75,24 +73,24 @@ def _messages(settings: Settings) -> Iterable[str]:
     """How many messages an attacker can have you send."""
     for name, purpose in settings.purposes.items():
         yield (
-            f"To one identifier for {name!r}: {_a_day(purpose.recipient_limit)} from strangers; "
-            f"from each browser that its owner uses, {_a_day(purpose.send_limit)}."
+            f"Strangers can have {_a_day(purpose.recipient_limit)} sent to one identifier for {name!r}, and each "
+            f"browser that its owner uses {_a_day(purpose.send_limit)}."
         )
     if settings.ip_send_limit:
-        yield f"Asked for from one network: {_a_day(settings.ip_send_limit)}."
+        yield f"One network can ask for {_a_day(settings.ip_send_limit)}."
     else:
-        yield "Asked for from one network: as many as it likes."
+        yield "One network can ask for as many as it likes."
     for channel, budget in settings.channel_budget.items():
-        yield f"By channel {channel!r}, whoever asks: {_a_day(budget)}."
+        yield f"By channel {channel!r}, {_a_day(budget)} go out, whoever asks."
     if not settings.channel_budget:
-        yield "In all: no more than the networks that ask may have together, since OTP_CHANNEL_BUDGET is empty."
+        yield "All networks together can ask for as many as each of them can: OTP_CHANNEL_BUDGET is empty."
 
 
 def _a_day(rates: Sequence[Rate | RateLimitItem]) -> str:
     """By the day in the long run, and the most within any 24 hours, where two windows meet."""
     pairs = [(rate.amount, rate.get_expiry()) if isinstance(rate, RateLimitItem) else rate for rate in rates]
     steady = min(ceil(amount * DAY / period) for amount, period in pairs)
-    return f"{steady:,} a day, {most_events(rates, DAY):,} within some 24 hours"
+    return f"{steady:,} a day (at times {most_events(rates, DAY):,} in 24 hours)"
 
 
 def _count(findings: Sequence[Finding], level: Level) -> int:

@@ -24,14 +24,14 @@ _SHORT_WORDS = ("dev", "test", "key", "todo", "xxx", "demo", "foo", "bar", "admi
 #: By chance, a random key has one of these less than once in ten million.
 _EXAMPLE = re.compile(r"secret|change|example|passw|insecure|placeholder|replace|default|django|set your own", re.I)
 
-_ALPHABETS = ((rb"[0-9]+", 10), (rb"[0-9a-f-]+|[0-9A-F-]+", 16), (rb"[a-z]+|[A-Z]+", 26), (rb"[!-~]+", 64))
+_ALPHABETS = ((r"[0-9]+", 10), (r"[0-9a-f-]+|[0-9A-F-]+", 16), (r"[a-z]+|[A-Z]+", 26), (r"[!-~]+", 64))
 
 
 def secret_key(site: Site) -> Iterator[Finding]:
     keys = [site.app.secret_key, *(site.config.get("SECRET_KEY_FALLBACKS") or [])]
     for place, key in enumerate(keys):
         name = "SECRET_KEY" if place == 0 else f"SECRET_KEY_FALLBACKS[{place - 1}]"
-        fault = _fault(key.encode() if isinstance(key, str) else bytes(key or b""))
+        fault = _fault(key if isinstance(key, str) else bytes(key or b"").decode("latin-1"))
         if fault is not None:
             level, what = fault
             yield Finding(
@@ -43,24 +43,23 @@ def secret_key(site: Site) -> Iterator[Finding]:
             )
 
 
-def _fault(key: bytes) -> tuple[Level, str] | None:
-    text = key.decode("latin-1")
-    if text in _PUBLIC or text.lower().strip() in _SHORT_WORDS:
+def _fault(key: str) -> tuple[Level, str] | None:
+    if key in _PUBLIC or key.lower().strip() in _SHORT_WORDS:
         return Level.ERROR, "is a published example"
-    if _EXAMPLE.search(text):
+    if _EXAMPLE.search(key):
         return Level.ERROR, "reads like an example that was to be replaced"
     if len(set(key)) < _FEWEST_CHARACTERS or (key + key).find(key, 1) < len(key):
         return Level.ERROR, "repeats a few characters"
     bits = len(key) * log2(_alphabet(key))
     if bits < _LEAST_BITS:
         return Level.ERROR, "is short enough to be found by trying"
-    if b" " in key.strip():
+    if " " in key.strip():
         return Level.WARNING, "reads like a sentence, and sentences can be guessed"
     if bits < _GOOD_BITS:
         return Level.WARNING, f"has at most {bits:.0f} bits"
     return None
 
 
-def _alphabet(key: bytes) -> int:
+def _alphabet(key: str) -> int:
     """How many characters its maker seems to have chosen from."""
     return next((size for pattern, size in _ALPHABETS if re.fullmatch(pattern, key)), 256)

@@ -109,13 +109,8 @@ def _persistence(server: redis.Redis) -> str:
         # Those who rent out servers often forbid the question.
         return "append" if append.get("aof_enabled") else "unknown"
     if append.get("aof_enabled"):
-        return "appendfsync no" if _text(config, "appendfsync") == "no" else "append"
-    return "snapshots" if _text(config, "save") else "none"
-
-
-def _text(config: Any, name: str) -> str:
-    value = config.get(name, config.get(name.encode(), b""))
-    return value.decode() if isinstance(value, bytes) else str(value)
+        return "appendfsync no" if config.get("appendfsync") == "no" else "append"
+    return "snapshots" if config.get("save") else "none"
 
 
 def clock(site: Site) -> Iterator[Finding]:

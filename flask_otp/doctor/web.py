@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 
 from ..errors import ConfigError
 from ..misuse import check_guards, check_mount
@@ -26,9 +25,9 @@ def debug_mode(site: Site) -> Iterator[Finding]:
 def guards(site: Site) -> Iterator[Finding]:
     """What else the first request would find."""
     looks: list[Callable[[], None]] = [
-        partial(check_guards, site.app, site.settings.purposes),
+        lambda: check_guards(site.app, site.settings.purposes),
         site.state.service.courier.check_names,
-        partial(check_mount, site.app, site.state.blueprint),
+        lambda: check_mount(site.app, site.state.blueprint, links=site.settings.links),
     ]
     for look in looks:
         try:
