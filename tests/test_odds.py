@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from math import ceil, sqrt
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -136,6 +137,19 @@ def test_strong_codes_add_nothing_that_could_be_seen() -> None:
     assert odds.strong_guesses(purpose) / odds.STRONG_CODES < 1e-14
     # Even without any limit: a thousand guesses a second, all the year.
     assert 1000 * YEAR / odds.STRONG_CODES < 1e-9
+
+
+def test_the_docs_have_these_figures() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "security.md").read_text(encoding="utf-8")
+    found = odds_of()
+    for chance in (found.one_account, found.one_cookie_stolen, found.all_cookies_stolen):
+        assert f"{chance:.2e}".replace("e-0", "e-") + f", {odds.one_in(chance)} |" in text
+    assert f"| {found.spraying:.3f} |" in text
+    assert f"| {found.spraying_step:.4f} |" in text
+    assert f"{odds.spraying_guesses(settings_of(), 10**9):,}" in text
+    assert f"{found.messages} messages a year to its owner, and spraying\n{found.spraying_messages:,}" in text
+    four = odds_of(OTP_PURPOSES={name: {} for name in "abcd"})
+    assert f"{four.one_account:.2e}".replace("e-0", "e-") in text
 
 
 # The sums against the stores: how many guesses are compared

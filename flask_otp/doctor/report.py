@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from decimal import Decimal
 from math import ceil
 from textwrap import wrap
 
@@ -61,8 +62,8 @@ def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
         ),
         (
             "spraying",
-            f"Of {odds.accounts:,} accounts, guesses at all of them win {odds.spraying:.2g} a year at most, and "
-            f"{odds.spraying_step:.2g} more for each further request that your servers handle at one moment. That "
+            f"Of {odds.accounts:,} accounts, guesses at all of them win {_number(odds.spraying)} a year at most, and "
+            f"{_number(odds.spraying_step)} more for each further request that your servers handle at one moment. That "
             f"takes {odds.spraying_messages:,} messages.",
         ),
     ]
@@ -91,6 +92,11 @@ def _a_day(rates: Sequence[Rate | RateLimitItem]) -> str:
     pairs = [(rate.amount, rate.get_expiry()) if isinstance(rate, RateLimitItem) else rate for rate in rates]
     steady = min(ceil(amount * DAY / period) for amount, period in pairs)
     return f"{steady:,} a day (at times {most_events(rates, DAY):,} in 24 hours)"
+
+
+def _number(value: float) -> str:
+    """Two digits that count, and no exponent."""
+    return format(Decimal(f"{value:.2g}"), "f")
 
 
 def _count(findings: Sequence[Finding], level: Level) -> int:
