@@ -18,7 +18,7 @@ from .errors import ConfigError
 from .hooks import HookDecorators
 from .keys import Keys
 from .limits import Limits
-from .misuse import check_guards, check_mount
+from .misuse import check_app
 from .models import Challenge, Verification
 from .service import Service
 from .settings import Settings
@@ -198,10 +198,7 @@ class OTP(HookDecorators):
 
         def check() -> None:
             state = current_state()
-            courier = state.service.courier
-            courier.check_names()
-            check_guards(app, {name: courier.channels(rules) for name, rules in state.settings.purposes.items()})
-            check_mount(app, blueprint, links=state.settings.links)
+            check_app(app, blueprint, state.service.courier, state.settings)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]

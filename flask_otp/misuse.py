@@ -8,8 +8,9 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
+from .delivery import Courier
 from .errors import BLUEPRINT, ConfigError
-from .settings import nearest
+from .settings import Settings, nearest
 
 #: The functions and classes under a guard: none of them may be a view itself.
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -30,6 +31,16 @@ def note_guard(
     """This function guards."""
     _guards[guard] = purpose, channels
     _exempt[guard] = exempt
+
+
+def check_app(app: Flask, blueprint: Blueprint, courier: Courier, settings: Settings) -> None:
+    """Refuse to serve an app that uses us wrongly.
+
+    :raises ConfigError: see the functions below.
+    """
+    courier.check_names()
+    check_guards(app, {name: courier.channels(purpose) for name, purpose in settings.purposes.items()})
+    check_mount(app, blueprint, links=settings.links)
 
 
 def check_guards(app: Flask, purposes: Mapping[str, Collection[str]]) -> None:

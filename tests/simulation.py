@@ -259,12 +259,12 @@ def thief(site: Site, cookies: int, days: int = 365) -> bool:
 
 
 def sprayer(site: Site, accounts: int, days: int) -> int:
-    """One challenge after the other, each of another account, all day long; how many accounts it won.
+    """One challenge after the other, each of another account; how many accounts it won.
 
-    It waits for each surge to be over, to the second.
+    It knows when a surge is over, to the second: an hour after its own first guess.
     """
     won = turn = 0
-    for _ in site.days(days, step=60):
+    for _ in site.days(days, step=HOUR):
         while True:
             turn += 1
             challenge = site.send(b"%016d" % (turn % accounts))

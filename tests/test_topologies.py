@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import socket
 import ssl
 import subprocess
@@ -29,6 +30,8 @@ from redis.retry import Retry
 from servers import SERVICE, Cluster, Sentinel, SentinelTrio, Server, TlsFront, Topology, wait_until
 from test_redis_store import VERBS, seconds_to_fail, warm
 
+from flask_otp import doctor
+from flask_otp.doctor import storage
 from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import Opened, Store, store_from_uri
 from flask_otp.stores.connections import connect
@@ -143,6 +146,25 @@ class TestEach(RedeemingTests, RaceTests):
     @pytest.fixture
     def store(self, topology: Topology, connect_to: Stores) -> RedisStore:
         return connect_to(topology, **PATIENT)
+
+
+@pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])
+def test_r50_the_doctor_asks_every_server(topology: Topology, make_app: AppFactory, policy: str) -> None:
+    app = make_app(OTP_STORAGE_URI=topology.uri, OTP_STORAGE_OPTIONS={**topology.options, **PATIENT})
+    state = app.extensions["otp"]
+    site = doctor.Site(app, state, {}, 1)
+    assert list(storage.eviction(site)) == []
+    one = state.service.store.servers()[-1]
+    try:
+        one.config_set("maxmemory-policy", policy)
+        found = list(storage.eviction(site))
+    finally:
+        one.config_set("maxmemory-policy", "noeviction")
+    others = "The store" if isinstance(topology, SentinelTrio) else r"1 of the store's \d servers"
+    assert [bool(re.match(f"{others} may evict keys", finding.what)) for finding in found] == (
+        [] if policy == "noeviction" else [True]
+    )
+    state.service.store.close()
 
 
 def test_subjects_lie_on_all_masters_of_a_cluster(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import redis
@@ -166,7 +166,7 @@ def _flat(options: dict[str, Any]) -> dict[str, Any]:
     return {**options, **(arguments if isinstance(arguments, dict) else {})}
 
 
-def _servers(site: Site) -> list[redis.Redis]:
+def _servers(site: Site) -> Sequence[redis.Redis]:
     """Every Redis that has our keys; none where the store is another, or does not answer."""
     return site.store.servers() if isinstance(site.store, RedisStore) and site.is_store_up else []
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 from ..errors import ConfigError
-from ..misuse import check_guards, check_mount
+from ..misuse import check_app
 from ..proxies import proxy_fixes
 from .finding import Finding, Level, Site
 from .places import is_here
@@ -24,22 +24,16 @@ def debug_mode(site: Site) -> Iterator[Finding]:
 
 def guards(site: Site) -> Iterator[Finding]:
     """What else the first request would find."""
-    looks: list[Callable[[], None]] = [
-        lambda: check_guards(site.app, site.settings.purposes),
-        site.state.service.courier.check_names,
-        lambda: check_mount(site.app, site.state.blueprint, links=site.settings.links),
-    ]
-    for look in looks:
-        try:
-            look()
-        except ConfigError as error:
-            yield Finding(
-                Level.ERROR,
-                f"{error}.",
-                "The app refuses its first request for this, and every one after it.",
-                "As it says.",
-                "README, Protect views",
-            )
+    try:
+        check_app(site.app, site.state.blueprint, site.state.service.courier, site.settings)
+    except ConfigError as error:
+        yield Finding(
+            Level.ERROR,
+            f"{error}.",
+            "The app refuses its first request for this, and every one after it.",
+            "As it says.",
+            "README, Protect views",
+        )
 
 
 def cookies(site: Site) -> Iterator[Finding]:

@@ -29,7 +29,7 @@ from .base import (
     Store,
 )
 from .connections import connect, replicas_to_wait_for
-from .servers import OUTAGES, Client, Replicated, Script
+from .servers import OUTAGES, Client, Replicated, Script, Server
 
 _SCRIPTS = ("open", "redeem", "discard", "spend", "revoke")
 
@@ -130,9 +130,9 @@ class RedisStore(Store):
     def close(self) -> None:
         self.client.close()
 
-    def servers(self) -> list[redis.Redis]:
+    def servers(self) -> list[Server]:
         """A client of each server that has our keys, for ``flask otp doctor``."""
-        return [self.client]
+        return self.client.servers()
 
     def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
         with _outage():

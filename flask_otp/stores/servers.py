@@ -62,6 +62,9 @@ class Server(redis.Redis):
                 raise reply
         return replies
 
+    def servers(self) -> list[Server]:
+        return [self]
+
 
 def _reply(connection: Any) -> Any:
     try:

@@ -94,6 +94,17 @@ class Topology(ABC):
     def register_script(self, script: str | bytes) -> Script:
         return Script(self, script)
 
+    def servers(self) -> list[Server]:
+        """A client of each server, as the way was last told.
+
+        :raises NotSent: nobody has told it.
+        """
+        if self._doubtful:
+            self._find_the_way()
+        if self._chart is None:
+            raise NotSent("no server tells who the others are") from self._failure
+        return [self._server(address) for address in self._chart.known]
+
     def close(self) -> None:
         for server in (*self._servers.values(), *self._guides.values()):
             server.close()
