@@ -304,7 +304,7 @@ def test_long_run_the_rate_of_success_is_the_one_of_the_sum(
 def test_long_run_a_year_of_spraying_wins_as_many_accounts_as_the_sum_says(
     monkeypatch: pytest.MonkeyPatch, accounts: int
 ) -> None:
-    codes = 10_000
+    codes = 1000
     site = spray(monkeypatch, 365, accounts, codes)
     wrong, won = sum(map(len, site.wrong.values())), site.lost.total()
     bound = odds.spraying_guesses(site.settings, accounts)
