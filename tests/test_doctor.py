@@ -525,6 +525,14 @@ def test_r38_limits_in_the_memory_of_each_worker_are_told(valkey: ValkeyServer) 
     assert levels(build(limited), "limits_in_memory") == []
 
 
+def test_r40_a_database_keeps_the_codes_but_not_the_limits(tmp_path: Path) -> None:
+    app = build(OTP_STORAGE_URI=f"sqlite:///{tmp_path / 'otp.db'}")
+    found = look(app, WEB_CONCURRENCY="4")
+    app.extensions["otp"].service.store.close()
+    assert {check for check, findings in found.items() if findings[0].level is not Level.NOTE} == {"limits_in_memory"}
+    assert str(tmp_path) not in str(found)
+
+
 @pytest.mark.parametrize(
     ("uri", "options", "fault"),
     [
