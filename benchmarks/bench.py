@@ -21,6 +21,7 @@ class Scale:
     :param at_once: right codes for one challenge at the same time.
     :param guesses: wrong codes for one challenge.
     :param tries: requests to a store that fails.
+    :param stores: which ones, as far as they are installed.
     """
 
     rounds: int
@@ -31,13 +32,16 @@ class Scale:
     at_once: int
     guesses: int
     tries: int
+    stores: tuple[str, ...] = STORES
 
 
 FULL = Scale(
     rounds=100, block=10, codes=10_000, codes_in_memory=100_000, many=1_000_000, at_once=200, guesses=1000, tries=5
 )
 QUICK = Scale(rounds=25, block=5, codes=1_000, codes_in_memory=10_000, many=100_000, at_once=200, guesses=1000, tries=3)
-TINY = Scale(rounds=2, block=1, codes=20, codes_in_memory=20, many=20, at_once=20, guesses=20, tries=1)
+TINY = Scale(
+    rounds=2, block=1, codes=20, codes_in_memory=20, many=20, at_once=20, guesses=20, tries=1, stores=STORES[:3]
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class Bench:
 
     def stores(self) -> Iterator[tuple[str, str]]:
         """Name and URI of each store that is here."""
-        for name in STORES:
+        for name in self.scale.stores:
             try:
                 yield name, self.servers.uri(name)
             except Missing:
@@ -55,7 +59,7 @@ class Bench:
 
     def missing(self, what: str) -> Iterator[Row]:
         """A row for each store that is not."""
-        for name in STORES:
+        for name in self.scale.stores:
             try:
                 self.servers.uri(name)
             except Missing as why:
