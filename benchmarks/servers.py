@@ -57,7 +57,7 @@ class Servers(ExitStack):
         }
         uri = makers[store]()
         if store in SQL:
-            open_store(uri)
+            open_store(uri).close()
         return uri
 
     @cached_property
@@ -73,20 +73,27 @@ class Servers(ExitStack):
 
 def open_store(uri: str, prefix: str = "otp") -> Store:
     """The store, with its table if it needs one."""
-    store = store_from_uri(uri, prefix, patience(uri))
-    prepare = getattr(store, "prepare", None)
-    if prepare is not None:
-        prepare()
+    store = keep(store_from_uri(uri, prefix, patience(uri)))
+    store.prepare()
+    return store
+
+
+_open: list[Store] = []
+
+
+def keep(store: Store) -> Store:
+    """Have the store closed at the end of the group of rows that it was opened for."""
+    _open.append(store)
     return store
 
 
 def close_connections() -> None:
-    """Apps have no way to be closed: look for what they left open. Else it goes in the middle of something else."""
+    while _open:
+        _open.pop().close()
+    # Apps have no way to be closed: look for what they left open. Else it goes in the middle of something else.
     for thing in gc.get_objects():
         if issubclass(type(thing), AbstractConnection):
             thing.disconnect()
-        elif issubclass(type(thing), Store) and hasattr(thing, "close"):
-            thing.close()
 
 
 def patience(uri: str) -> dict[str, Any]:

@@ -14,8 +14,9 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 from flask_otp import OTP, Message, otp_required
+from flask_otp.state import State
 
-from .servers import patience
+from .servers import keep, patience
 
 #: Never reached: what is measured is the counting.
 _HIGH = "100000000/hour"
@@ -67,6 +68,9 @@ class Site:
         if not self.plan.rules:
             self.app.config.update(OTP_IP_SEND_LIMIT=None, OTP_IP_VERIFY_LIMIT=None)
         otp = OTP(self.app)
+        state = self.app.extensions["otp"]
+        assert isinstance(state, State)
+        keep(state.service.store)
 
         @self.app.get("/guarded")
         @otp_required
