@@ -14,8 +14,6 @@ import pytest
 from flask import Flask
 from flask_limiter import Limiter
 from proxy import Proxy
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 from servers import SERVICE, Sentinel, Server, wait_until
 
 #: Whether docs/faults.md is to be written anew, by what is measured.
@@ -23,7 +21,7 @@ WRITING = bool(os.environ.get("FLASK_OTP_WRITE_FAULTS"))
 
 #: Seconds that our clients wait at most: the default, or what a busy machine does not use up by itself.
 TIMEOUT = 0.25 if WRITING else 0.5
-_TIMEOUTS = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
+_TIMEOUTS: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
 
 
 class Backend(ABC):
@@ -131,8 +129,7 @@ class LimiterBackend(RedisBackend):
         return {"OTP_STORAGE_URI": "memory://"}
 
     def set_up(self, app: Flask) -> None:
-        options: dict[str, Any] = {**_TIMEOUTS, "retry": Retry(NoBackoff(), 0)}
-        Limiter(lambda: "anybody", app=app, storage_uri=self.uri, storage_options=options)
+        Limiter(lambda: "anybody", app=app, storage_uri=self.uri, storage_options=_TIMEOUTS)
 
 
 class ClusterBackend(RedisBackend):
