@@ -884,7 +884,7 @@ def test_a_wrong_argument_is_told_at_import(options: dict[str, Any], words: str)
         OTP().protect(Flask("site"), **options)
 
 
-@pytest.mark.parametrize("view", ["transfer", 5, object()], ids=repr)
+@pytest.mark.parametrize("view", ["transfer", 5, object()], ids=["text", "number", "object"])
 def test_the_guard_refuses_to_be_put_on_what_is_no_view(view: Any) -> None:
     with pytest.raises(ConfigError, match="view"):
         otp_required(view)

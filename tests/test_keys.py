@@ -362,7 +362,9 @@ def test_different_contexts_have_different_digests() -> None:
 
 
 @pytest.mark.parametrize(
-    "context", [b"bytes", {1}, object(), {1: "a"}, {None: 1}, float("nan"), [float("inf")], {"a": {True: 1}}], ids=repr
+    "context",
+    [b"bytes", {1}, object(), {1: "a"}, {None: 1}, float("nan"), [float("inf")], {"a": {True: 1}}],
+    ids=lambda context: re.sub(" at 0x.*", "", repr(context)),
 )
 def test_a_context_that_is_no_json_is_refused(context: Any) -> None:
     with pytest.raises(ValueError):
