@@ -21,7 +21,7 @@ from conftest import START, AppFactory
 from databases import DatabaseServer, MariaDBServer, PostgreSQLServer, free_port, need_mariadb
 from flask import Flask
 from proxy import Proxy
-from sqlalchemy import select
+from sqlalchemy import event, select
 from sqlalchemy.pool import NullPool
 from test_redis_store import VERBS, Dump, every_verb, issue, seconds_to_fail, warm
 
@@ -313,7 +313,7 @@ def test_a_connection_that_was_cut_while_idle_is_replaced_before_anything_is_cha
 # Servers out of reach
 
 
-@every_verb
+@pytest.mark.parametrize("verb", ["open", "redeem wrong", "holds"])
 def test_the_first_verb_after_a_restart_works_on_an_old_connection(
     own_server: DatabaseServer, connect: StoreFactory, clock: Clock, verb: str
 ) -> None:
@@ -336,6 +336,14 @@ def test_r37_a_refused_connection_is_known_at_once(connect: StoreFactory, clock:
     assert seconds_to_fail(lambda: VERBS[verb](ann, Opened(SEND, b"id", lane=b"lane")), enough=0.05) < 0.05
 
 
+def patiently(call: Callable[[], Opened]) -> Opened:
+    """What it gives, by whichever try: on a busy machine, to connect may take longer than a test's short time-out."""
+    for _ in range(20):
+        with contextlib.suppress(StoreUnavailable):
+            return call()
+    return call()
+
+
 @networked
 @pytest.mark.parametrize("verb", ["open", "redeem right", "holds"])
 @pytest.mark.parametrize("connected", [True, False])
@@ -346,7 +354,7 @@ def test_r37_a_hung_server_is_given_up_within_twice_the_time_out(
     store = connect(server.uri_at(proxy.port), prepared=False, timeout=HUNG)
     ann, opened = Person(store, clock), Opened(SEND, b"id", lane=b"lane")
     if connected:
-        opened = ann.open()
+        opened = patiently(ann.open)
     proxy.hang()
     assert HUNG * 0.9 < seconds_to_fail(lambda: VERBS[verb](ann, opened), enough=2 * HUNG) < 2 * HUNG
     proxy.resume()
@@ -671,9 +679,28 @@ def test_purging_removes_what_has_expired_in_batches_and_nothing_else(
 
 
 @each_database
+def test_a_row_that_comes_to_life_while_it_is_being_purged_stays(uri: str, connect: StoreFactory, clock: Clock) -> None:
+    store, elsewhere = connect(uri, **PATIENT), connect(uri, **PATIENT)
+    ann, other = (Person(one, clock, NO_LIMITS) for one in (store, elsewhere))
+    ann.open()
+    clock.advance(300)
+    opened = []
+
+    def revive(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("DELETE"):
+            opened.append(other.open())
+
+    event.listen(store._patient_engine, "before_cursor_execute", revive)
+    assert store.purge(ann.now, limit=10) == 0
+    assert ann.right(opened[0]) is MATCH
+
+
+@each_database
 def test_purging_beside_live_writers_loses_nothing_of_theirs(uri: str, connect: StoreFactory, clock: Clock) -> None:
     store, cleaner = connect(uri, **PATIENT), connect(uri, **PATIENT)
     now, stop = int(clock()), threading.Event()
+    for number in range(20):
+        Person(store, Clock(now - 1000), NO_LIMITS, b"expired%d" % number).open()
     removed: list[int] = []
     results: list[Any] = []
 
@@ -684,9 +711,9 @@ def test_purging_beside_live_writers_loses_nothing_of_theirs(uri: str, connect: 
     def write(number: int) -> None:
         for turn in range(15):
             # The row has expired when it is used again, and is purged at any moment of that.
-            ann = Person(store, lambda: now - 1000, NO_LIMITS, b"%08d%08d" % (number, turn))
+            ann = Person(store, Clock(now - 1000), NO_LIMITS, b"%08d%08d" % (number, turn))
             ann.open()
-            ann.clock = lambda: now
+            ann.clock.advance(1000)
             opened = ann.open()
             results.append((ann.wrong(opened), ann.right(opened, b"proof"), ann.holds(b"proof")))
 
@@ -695,9 +722,10 @@ def test_purging_beside_live_writers_loses_nothing_of_theirs(uri: str, connect: 
     run_all([lambda number=number: write(number) for number in range(4)])  # type: ignore[misc]
     stop.set()
     purger.join()
+    removed.append(cleaner.purge(now, limit=100))
     assert results == [([WRONG], MATCH, True)] * 60
     assert len(rows(store)) == 60
-    assert sum(removed) > 0
+    assert sum(removed) >= 20
 
 
 # R17

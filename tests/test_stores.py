@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from conftest import ValkeyServer
 from databases import DatabaseServer
 from sqlalchemy import select
 
-from flask_otp.testing.stores import StoreSuite
+from flask_otp.stores import Policy, Store
+from flask_otp.testing.stores import REFUSE, StoreSuite
+from flask_otp.testing.stores.walk import TIGHT
 
 
 class TestMemory(StoreSuite):
@@ -39,6 +42,14 @@ class TestRedis(StoreSuite):
 
 class SQLSuite(StoreSuite):
     """A class of its own for each database, since each asks for another server."""
+
+    # It decides by the same functions as the memory store: one walk of nine shows that it keeps what they decide.
+    @pytest.mark.parametrize("policies", [(TIGHT, replace(TIGHT, failure_budget=()), REFUSE)], ids=["changing"])
+    @pytest.mark.parametrize("seed", [1], ids="seed{}".format)
+    def test_it_answers_as_the_memory_store_does_step_by_step(
+        self, store: Store, seed: int, policies: tuple[Policy, ...]
+    ) -> None:
+        super().test_it_answers_as_the_memory_store_does_step_by_step(store, seed, policies)
 
     @pytest.fixture
     def storage_options(self) -> dict[str, Any]:
