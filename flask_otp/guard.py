@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial, wraps
 from inspect import iscoroutinefunction, signature
-from typing import Any, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 from flask import Response, after_this_request, current_app, request, session, url_for
 from flask.views import View
@@ -121,12 +121,14 @@ def _guard(rule: Rule, view: Any) -> Any:
     if not callable(view):
         raise ConfigError("otp_required must be put on a view function or class")
 
+    is_async = iscoroutinefunction(view)
+
     @wraps(view)
     def guarded(*args: Any, **kwargs: Any) -> Any:
         refusal = enforce(rule)
         if refusal is not None:
             return refusal
-        return current_app.ensure_sync(view)(*args, **kwargs)
+        return (current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
 
     note_guarded(view)
     note_guard(guarded, rule.purpose, rule.channels)
@@ -147,7 +149,7 @@ def enforce(rule: Rule) -> Any:
     state = current_state()
     if rule.purpose not in state.settings.purposes:
         raise ConfigError(f"otp_required: the purpose {rule.purpose!r} is not in OTP_PURPOSES")
-    asked = _asked(state, rule)
+    asked = _asked(rule)
     for proof in _proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
             browser.passed()[rule.purpose] = proof
@@ -184,7 +186,7 @@ def find_verification(purpose: str) -> Verification | None:
     state, passed = current_state(), browser.passed()
     if purpose not in passed:
         rule = Rule(purpose)
-        asked = _asked(state, rule)
+        asked = _asked(rule)
         fitting = (p for p in _proofs(state, purpose) if _fits(state, p, rule, asked) and state.vouches(p))
         passed[purpose] = next(fitting, None)
     proof = passed[purpose]
@@ -203,20 +205,25 @@ def _proofs(state: State, purpose: str) -> Iterable[Proof]:
             yield proof
 
 
-def _asked(state: State, rule: Rule) -> Requirement:
+class _Asked(NamedTuple):
+    """What a rule comes to at the current request."""
+
+    context: bytes
+    facts: Any
+    identifier: str | None
+
+
+def _asked(rule: Rule) -> _Asked:
     facts = rule.context() if rule.context is not None else None
-    return Requirement(
-        purpose=rule.purpose,
+    return _Asked(
         # A context that comes out as None is still one: a proof without context must not do for it.
         context=b"" if rule.context is None else json_digest(facts),
         facts=facts,
         identifier=None if rule.identifier is None else identifiers.parse(rule.identifier()).value,
-        channels=rule.channels,
-        expires_at=int(state.service.clock()) + _REQUIREMENT_LIFE,
     )
 
 
-def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
+def _fits(state: State, proof: Proof, rule: Rule, asked: _Asked) -> bool:
     now = state.service.clock()
     identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
     return (
@@ -230,14 +237,22 @@ def _fits(state: State, proof: Proof, rule: Rule, asked: Requirement) -> bool:
     )
 
 
-def _refusal(state: State, rule: Rule, asked: Requirement) -> VerificationRequired:
-    asked = replace(asked, user=state.own_identifier())
-    token = state.service.tokens.dump_requirement(asked)
+def _refusal(state: State, rule: Rule, asked: _Asked) -> VerificationRequired:
+    required = Requirement(
+        purpose=rule.purpose,
+        context=asked.context,
+        facts=asked.facts,
+        identifier=asked.identifier,
+        channels=rule.channels,
+        expires_at=int(state.service.clock()) + _REQUIREMENT_LIFE,
+        user=state.own_identifier(),
+    )
+    token = state.service.tokens.dump_requirement(required)
     # Another site's form comes without the session's cookie: what we kept for it would take that session's place.
     if request.method in ("GET", "HEAD") or not is_cross_origin(state.settings.base_url):
         browser.remember("requirement", rule.purpose, token)
     arguments: dict[str, Any] = {
-        "next": None if repeat.keep(asked) else _way_back(),
+        "next": None if repeat.keep(required) else _way_back(),
         "purpose": None if rule.purpose == "login" else rule.purpose,
     }
     location = url_for(f"{BLUEPRINT}.start", **arguments) if is_mounted() else None
