@@ -48,6 +48,9 @@ class Site:
     app: Flask
     clock: Clock
 
+    def close(self) -> None:
+        self.app.extensions["otp"].service.store.close()
+
 
 @dataclass(frozen=True)
 class Fault:

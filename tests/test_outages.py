@@ -30,7 +30,15 @@ def backend(request: pytest.FixtureRequest) -> Iterator[RedisBackend]:
 @pytest.fixture
 def sites(backend: RedisBackend) -> Iterator[SiteFactory]:
     """``sites(**config)``: an app of its own over the server, which is emptied and made well again afterwards."""
-    yield lambda **config: make_site(backend, **config)
+    made: list[Site] = []
+
+    def site_with(**config: Any) -> Site:
+        made.append(make_site(backend, **config))
+        return made[-1]
+
+    yield site_with
+    for site in made:
+        site.close()
     backend.proxy.resume()
     backend.proxy.keep_replies()
     backend.server.ask("FLUSHALL")
