@@ -17,7 +17,7 @@ from proxy import Proxy
 from servers import SERVICE, Sentinel, Server, wait_until
 
 #: Whether docs/faults.md is to be written anew, by what is measured.
-WRITING = bool(os.environ.get("FLASK_OTP_WRITE_FAULTS"))
+WRITING = bool(os.environ.get("WRITE_FAULTS"))
 
 #: Seconds that our clients wait at most: the default, or what a busy machine does not use up by itself.
 TIMEOUT = 0.25 if WRITING else 0.5

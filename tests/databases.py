@@ -183,7 +183,7 @@ class MariaDBServer(DatabaseServer):
 
 def need_mariadb() -> None:
     """Skip where there is no MariaDB, unless the environment says that there must be."""
-    if shutil.which("mariadbd") is None and not os.environ.get("FLASK_OTP_REQUIRE_MARIADB"):
+    if shutil.which("mariadbd") is None and not os.environ.get("REQUIRE_MARIADB"):
         pytest.skip("no mariadbd: apt-get install mariadb-server")
 
 
