@@ -1,6 +1,6 @@
 """Each fault on each networked store: what is answered, how soon, what was charged, and what works afterwards.
 
-``WRITE_FAULTS=1 pytest tests/test_faults.py`` repeats each one, and writes what it measured into
+``WRITE_FAULTS=1 pytest -n0 tests/test_faults.py`` repeats each one, and writes what it measured into
 docs/faults.md.
 """
 

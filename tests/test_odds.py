@@ -1,6 +1,6 @@
 """The odds: the sums by hand, and the sums against attackers of the real stores.
 
-The long runs, whose figures are in ``docs/security.md``: ``pytest tests/test_odds.py -m simulation -s``.
+The long runs, whose figures are in ``docs/security.md``: ``pytest -n0 tests/test_odds.py -m simulation -s``.
 """
 
 from __future__ import annotations
