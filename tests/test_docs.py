@@ -16,7 +16,7 @@ DOCS = Path(__file__).parent.parent / "docs"
     ("part", "passing"),
     [
         ("(r06 or r07 or step_by_step) and not seed2 and not seed3", 15),
-        pytest.param("test", 160, marks=pytest.mark.simulation),
+        pytest.param("test", 160, marks=pytest.mark.long),
     ],
     ids=["what counts most", "the whole suite"],
 )

@@ -1,6 +1,6 @@
 """Each fault on each networked store: what is answered, how soon, what was charged, and what works afterwards.
 
-``WRITE_FAULTS=1 pytest -n0 tests/test_faults.py`` repeats each one, and writes what it measured into
+``WRITE_FAULTS=1 pytest -n0 -m "" tests/test_faults.py`` repeats each one, and writes what it measured into
 docs/faults.md.
 """
 
@@ -110,9 +110,18 @@ def one_round(site: Site, fault: Fault) -> list[Measurement]:
 
 
 CASES = [(kind, meant) for kind in BACKENDS for fault in FAULTS if (meant := meant_for(kind, fault))]
+#: What differs most between these and the others; all else is for the marker ``long``.
+SOME = {"refused", "hung", "silent, reply lost", "killed after the charge", "restarted empty"}
+LONG = [kind.title in ("Cluster", "Sentinel", "MariaDB") and fault.title not in SOME for kind, fault in CASES]
 
 
-@pytest.mark.parametrize(("kind", "fault"), CASES, ids=[f"{kind.title}-{fault.title}" for kind, fault in CASES])
+@pytest.mark.parametrize(
+    ("kind", "fault"),
+    [
+        pytest.param(kind, fault, id=f"{kind.title}-{fault.title}", marks=[pytest.mark.long] if is_long else [])
+        for (kind, fault), is_long in zip(CASES, LONG, strict=True)
+    ],
+)
 def test_r37_a_fault_lets_nobody_through_is_told_in_time_and_goes_by(
     sites: Callable[[type[Backend]], Site],
     kind: type[Backend],

@@ -1,6 +1,6 @@
 """The odds: the sums by hand, and the sums against attackers of the real stores.
 
-The long runs, whose figures are in ``docs/security.md``: ``pytest -n0 tests/test_odds.py -m simulation -s``.
+The long runs, whose figures are in ``docs/security.md``: ``pytest -n0 tests/test_odds.py -m long -s``.
 """
 
 from __future__ import annotations
@@ -184,7 +184,7 @@ def test_r08_nobody_has_more_guesses_than_the_sum_says(store: Store, attack: Att
     check_counts(store, attack, days, compared)
 
 
-@pytest.mark.simulation
+@pytest.mark.long
 @pytest.mark.parametrize("attack", [hammering, distributed])
 def test_long_run_a_year_has_no_more_guesses_than_the_sum_says(store: Store, attack: Attack) -> None:
     check_counts(store, attack, 365, 13 * 20)
@@ -275,7 +275,7 @@ def test_the_rate_of_success_is_the_one_of_the_sum() -> None:
     assert low <= expected <= high
 
 
-@pytest.mark.simulation
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("attack", "compared", "attempts", "accounts"),
     [
@@ -299,7 +299,7 @@ def test_long_run_the_rate_of_success_is_the_one_of_the_sum(
     assert low <= bound
 
 
-@pytest.mark.simulation
+@pytest.mark.long
 @pytest.mark.parametrize("accounts", [1000, 100_000])
 def test_long_run_a_year_of_spraying_wins_as_many_accounts_as_the_sum_says(
     monkeypatch: pytest.MonkeyPatch, accounts: int
