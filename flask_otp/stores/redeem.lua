@@ -3,11 +3,12 @@
 -- Answers {outcome, whether this failure spent the budget, the known lane that the challenge was opened from}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, field = tonumber(ARGV[1]), 'c' .. ARGV[2]
-local found = call('HMGET', key, field, 'f')
-if not found[1] then return {REFUSED, 0, ''} end
-local live = unpack_live(found[1])
-local failures = unpack_pairs(live.lane == '' and found[2] or live.lane ~= '' and call('HGET', key, 'f' .. live.lane))
-local budget = unpack_pairs(ARGV[9])
+local raw, of_subject = unpack(call('HMGET', key, field, 'f'))
+if not raw then return {REFUSED, 0, ''} end
+local live = unpack_live(raw)
+local of_payer = of_subject
+if live.lane ~= '' then of_payer = call('HGET', key, 'f' .. live.lane) end
+local failures, budget = unpack_pairs(of_payer), unpack_pairs(ARGV[9])
 
 if not is_open(live, tonumber(ARGV[7]), tonumber(ARGV[8]), failures, budget, now, ARGV[6] == '1') then
   return {REFUSED, 0, ''}
