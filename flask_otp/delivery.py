@@ -1,4 +1,4 @@
-"""From a challenge to a person: which channel, which recipient, and how the message gets there.
+"""How a message gets to a person.
 
 At once, in a background thread, or through the app's own queue; in each case the challenge was saved before.
 """
@@ -6,11 +6,9 @@ At once, in a background thread, or through the app's own queue; in each case th
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
-from urllib.parse import quote, urlsplit
 
 from blinker import Signal
 from flask import Flask
@@ -18,12 +16,12 @@ from jinja2 import Environment
 
 from . import identifiers
 from .background import Background
-from .channels import Channel, Ladder, Message, channels_from_settings, last_resort
-from .errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
+from .channels import Channel, Ladder, Message, attempt
+from .directory import Directory
+from .errors import DeliveryFailed
 from .hooks import Hooks
-from .identifiers import Identifier
 from .messages import link_address, message_templates, render_message
-from .settings import Purpose, Settings, nearest
+from .settings import Settings
 from .signals import code_sent, delivery_failed
 from .tokens import Handle, Tokens
 
@@ -34,86 +32,25 @@ class Courier:
     """Delivers the messages of one app."""
 
     def __init__(
-        self, app: Flask, settings: Settings, tokens: Tokens, hooks: Hooks, clock: Callable[[], float]
+        self,
+        app: Flask,
+        settings: Settings,
+        tokens: Tokens,
+        hooks: Hooks,
+        directory: Directory,
+        clock: Callable[[], float],
     ) -> None:
         self._app = app
         self._settings = settings
         self._tokens = tokens
         self._hooks = hooks
+        self._directory = directory
         self.clock = clock
         self.site_name = settings.site_name or app.name
-        self._configured = channels_from_settings(app, settings)
         self._background = Background(app)
         self._templates: Environment | None = None
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
-
-    # Which channel and which recipient
-
-    def channels(self, purpose: Purpose) -> dict[str, Ladder]:
-        """The channels that a code of this purpose may take, the app's own functions included."""
-        ladders = self._all_channels()
-        return {name: ladders[name] for name in purpose.channels or ladders if name in ladders}
-
-    def accepts(self, purpose: Purpose) -> str:
-        """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
-        kinds = {step.accepts for ladder in self.channels(purpose).values() for step in ladder}
-        return (kinds.pop() or "both") if len(kinds) == 1 else "both"
-
-    def check_names(self) -> None:
-        """
-        :raises ConfigError: a channel's budget, or a purpose, names a channel that does not exist.
-        """
-        known = list(self._all_channels())
-        named: dict[str, Iterable[str]] = {"OTP_CHANNEL_BUDGET": self._settings.channel_budget}
-        named |= {f"OTP_PURPOSES[{name!r}]": purpose.channels for name, purpose in self._settings.purposes.items()}
-        for where, names in named.items():
-            for name in names:
-                if name not in known:
-                    raise ConfigError(f"{where}: there is no channel {name!r}: {nearest(name, known)}")
-
-    def takes(self, purpose: Purpose) -> str:
-        """What an identifier may be: what the channels accept, or anything where a ``recipient_loader`` translates."""
-        return self.accepts(purpose) if self._hooks.recipient_loader is None else "both"
-
-    def choose(self, wanted: str | None, purpose: Purpose, address: Identifier, only: Collection[str] = ()) -> str:
-        """The channel that was asked for, else the first that takes this kind of address.
-
-        :param only: the channels that the guard accepts; empty: all.
-
-        :raises InvalidRequest: there is no such channel for this purpose.
-        :raises InvalidIdentifier: it takes another kind of address.
-        :raises DeliveryFailed: there is no channel at all.
-        """
-        channels = {name: ladder for name, ladder in self.channels(purpose).items() if not only or name in only}
-        if not channels:
-            logger.error("no channel can send codes: set OTP_CHANNELS, MAIL_SERVER or OTP_EMAIL_SERVICE")
-            raise DeliveryFailed
-        if wanted is not None and wanted not in channels:
-            raise InvalidRequest("There is no such channel.")
-        names = [wanted] if wanted is not None else list(channels)
-        fitting = [name for name in names if _fits(channels[name], address.kind)]
-        # A recipient_loader may know the phone number that belongs to an e-mail address.
-        if not fitting and self._hooks.recipient_loader is None:
-            kinds = {step.accepts for name in names for step in channels[name]}
-            raise InvalidIdentifier(f"Please enter {'an e-mail address' if 'email' in kinds else 'a phone number'}.")
-        return (fitting or names)[0]
-
-    def recipient(self, address: str, channel: str) -> str | None:
-        """Where the message goes; ``None`` to pretend: nobody has that identifier, or it may not be sent to."""
-        recipient: str | None = address
-        if self._hooks.recipient_loader is not None:
-            # An empty address is none: the message must not go to what was typed in its place.
-            recipient = self._hooks.recipient_loader(address, channel) or None
-        takes_phones = all(step.accepts == "phone" for step in self._all_channels().get(channel, ()))
-        if recipient is None or not (takes_phones or recipient.startswith("+")):
-            return recipient
-        if identifiers.in_countries(recipient, self._settings.sms_countries):
-            return recipient
-        logger.warning("a phone number outside of OTP_SMS_COUNTRIES was asked for: nothing is sent")
-        return None
-
-    # How the message gets there
 
     def send(self, handle: Handle, recipient: str | None, undo: Callable[[], None]) -> None:
         """Deliver the code of ``handle``, or only pretend to when ``recipient`` is ``None``.
@@ -181,7 +118,7 @@ class Courier:
         for channel in self._ladder(handle):
             if channel.accepts not in (None, kind):
                 continue
-            failure = _attempt(channel.deliver, message)
+            failure = attempt(channel, message)
             if failure is None:
                 self._tell(code_sent, handle)
                 return
@@ -195,12 +132,8 @@ class Courier:
             self._tell(delivery_failed, handle)
         raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self.clock())))
 
-    def _all_channels(self) -> dict[str, Ladder]:
-        own = {name: (channel,) for name, channel in self._hooks.channels.items()}
-        return self._configured | own or last_resort(self._app, self._settings)
-
     def _ladder(self, handle: Handle) -> Ladder:
-        return (self.intercept,) if self.intercept is not None else self._all_channels().get(handle.channel, ())
+        return (self.intercept,) if self.intercept is not None else self._directory.ladders().get(handle.channel, ())
 
     def _tell(self, signal: Signal, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
@@ -225,30 +158,3 @@ class Courier:
     def _link(self, handle: Handle) -> str | None:
         base_url = self._settings.base_url if self._settings.links else None
         return None if base_url is None else link_address(self._app, base_url, handle.purpose, handle.link)
-
-
-def redact(text: str, message: Message) -> str:
-    """``text`` on one line, without code, link and recipient: libraries like to quote what they could not send."""
-    code = r"[\s-]*".join(map(re.escape, message.code))
-    address = message.recipient.removeprefix("+")
-    words = [code, re.escape(address), re.escape(quote(address))]
-    if message.link is not None:
-        secret = urlsplit(message.link).path.rpartition("/")[2]
-        # Its line is longer than a line of quoted-printable, where each break is led by "=".
-        words.append(r"(?:[\s=]|\\[rn])*".join(map(re.escape, secret)))
-    secrets = "|".join(words)
-    text = re.sub(secrets, "[redacted]", text, flags=re.IGNORECASE)
-    return " ".join(text.split())[:500]
-
-
-def _attempt(send: Callable[[Message], None], message: Message) -> str | None:
-    """What went wrong, in words that may be logged. The exception itself goes no further: it may quote the code."""
-    try:
-        send(message)
-    except Exception as error:
-        return redact(f"{type(error).__name__}: {error}", message)
-    return None
-
-
-def _fits(ladder: Ladder, kind: str) -> bool:
-    return any(step.accepts in (None, kind) for step in ladder)

@@ -14,6 +14,7 @@ from werkzeug.local import LocalProxy
 
 from . import api, cli, guard, odds
 from .delivery import Courier
+from .directory import Directory
 from .errors import ConfigError
 from .hooks import HookDecorators
 from .keys import Keys
@@ -67,8 +68,10 @@ class OTP(HookDecorators):
         if not (app.debug or app.testing):
             _warn(app, settings)
         store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)
-        courier = Courier(app, settings, tokens, self._hooks, self._clock)
-        service = Service(app, settings, tokens, store, Limits(settings, app.extensions), courier, self._clock)
+        limits = Limits(settings, app.extensions)
+        directory = Directory(app, settings, self._hooks)
+        courier = Courier(app, settings, tokens, self._hooks, directory, self._clock)
+        service = Service(app, settings, tokens, store, limits, directory, courier, self._clock)
         app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag), self.blueprint)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
@@ -198,7 +201,7 @@ class OTP(HookDecorators):
 
         def check() -> None:
             state = current_state()
-            check_app(app, blueprint, state.service.courier, state.settings)
+            check_app(app, blueprint, state.service.directory, state.settings)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]

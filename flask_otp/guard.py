@@ -17,7 +17,7 @@ from .errors import BLUEPRINT, ConfigError, VerificationRequired, is_mounted
 from .keys import json_digest
 from .misuse import note_guard, note_guarded
 from .models import Verification
-from .settings import seconds
+from .parsers import seconds
 from .state import State, current_state
 from .stores.base import LEEWAY
 from .tokens import Proof, Requirement

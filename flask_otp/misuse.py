@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
-from .delivery import Courier
+from .directory import Directory
 from .errors import BLUEPRINT, ConfigError
 from .settings import Settings, nearest
 
@@ -33,13 +33,13 @@ def note_guard(
     _exempt[guard] = exempt
 
 
-def check_app(app: Flask, blueprint: Blueprint, courier: Courier, settings: Settings) -> None:
+def check_app(app: Flask, blueprint: Blueprint, directory: Directory, settings: Settings) -> None:
     """Refuse to serve an app that uses us wrongly.
 
     :raises ConfigError: see the functions below.
     """
-    courier.check_names()
-    check_guards(app, {name: courier.channels(purpose) for name, purpose in settings.purposes.items()})
+    directory.check_names()
+    check_guards(app, {name: directory.channels(purpose) for name, purpose in settings.purposes.items()})
     check_mount(app, blueprint, links=settings.links)
 
 

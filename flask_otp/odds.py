@@ -14,7 +14,8 @@ from math import ceil, expm1, log1p
 from limits import RateLimitItem
 
 from .codes import STRONG_LENGTH
-from .settings import Purpose, Rate, Settings
+from .parsers import Rate
+from .settings import Purpose, Settings
 from .stores.base import KNOWN_LANES
 
 #: In seconds.

@@ -14,6 +14,7 @@ from flask import Flask
 
 from . import codes, identifiers
 from .delivery import Courier
+from .directory import Directory
 from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
 from .keys import Keys
 from .limits import Limits
@@ -36,6 +37,7 @@ class Service:
         tokens: Tokens,
         store: Store,
         limits: Limits,
+        directory: Directory,
         courier: Courier,
         clock: Callable[[], float],
     ) -> None:
@@ -43,6 +45,7 @@ class Service:
         self.tokens = tokens
         self.store = store
         self.limits = limits
+        self.directory = directory
         self.courier = courier
         self.clock = clock
         self.app = app
@@ -75,11 +78,11 @@ class Service:
         :raises OTPError: see :meth:`flask_otp.OTP.send`.
         """
         rules = self.purpose(purpose)
-        address = identifiers.parse(identifier, self.courier.takes(rules))
-        channel = self.courier.choose(channel, rules, address, channels)
+        address = identifiers.parse(identifier, self.directory.takes(rules))
+        channel = self.directory.choose(channel, rules, address, channels)
         if client.network is not None:
             self.limits.count_send(client.network)
-        recipient = self.courier.recipient(address.value, channel)
+        recipient = self.directory.recipient(address.value, channel)
         keys = self.tokens.keys
         subject = keys.subject(purpose, address.value)
         asking = self._asking(keys, subject, client, channel, context)
@@ -114,7 +117,7 @@ class Service:
         policy = self._policies.get(handle.purpose)
         if policy is None:
             raise ChallengeRequired
-        recipient = self.courier.recipient(handle.identifier, handle.channel)
+        recipient = self.directory.recipient(handle.identifier, handle.channel)
         asking = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
         opened = self.store.find(handle.subject, replace(asking, challenge_id=handle.challenge_id), policy, self._now())
         handle = replace(handle, ready_at=opened.ready_at)

@@ -217,7 +217,8 @@ def _start_page(
     rules = state.service.purpose(purpose)
     asked = browser.requirement(purpose)
     fixed = api.fixed_identifier(state, asked)
-    courier = state.service.courier
+    directory = state.service.directory
+    channels = [name for name in directory.channels(rules) if not (asked and asked.channels) or name in asked.channels]
     page = render_template(
         "flask_otp/send.html",
         site_name=state.service.courier.site_name,
@@ -226,8 +227,8 @@ def _start_page(
         next=browser.recall("next", purpose) or "",
         identifier=identifier,
         destination=identifiers.mask(fixed) if fixed is not None else None,
-        accepts=courier.accepts(rules),
-        channels=[name for name in courier.channels(rules) if not (asked and asked.channels) or name in asked.channels],
+        accepts=directory.accepts(rules),
+        channels=channels,
         channel=channel,
         facts=_facts(asked.facts if asked else None),
         error=error,

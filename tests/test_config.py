@@ -468,7 +468,7 @@ def test_r35_the_console_is_refused_outside_of_debug_and_testing(value: Any) -> 
 
 def channel_names(app: Flask) -> list[str]:
     service = app.extensions["otp"].service
-    return list(service.courier.channels(service.purpose("login")))
+    return list(service.directory.channels(service.purpose("login")))
 
 
 def test_the_default_channel_is_email_where_mail_is_configured_else_the_console_in_testing_only() -> None:

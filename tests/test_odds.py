@@ -33,7 +33,7 @@ from simulation import (
 from flask_otp import odds
 from flask_otp.limits import Limits
 from flask_otp.odds import DAY, YEAR, Odds, compute, most_events
-from flask_otp.settings import Rate
+from flask_otp.parsers import Rate
 from flask_otp.stores import Store
 from flask_otp.stores.base import KNOWN_LANES
 from flask_otp.stores.memory import MemoryStore

@@ -14,9 +14,7 @@ from ..settings import Settings
 from .base import PHONE_CHANNELS, Channel, FunctionChannel, Message
 from .console import ConsoleChannel
 from .email import EmailChannel, fill_service
-
-#: The channels under one name, tried in order until one takes the message.
-Ladder = tuple[Channel, ...]
+from .ladder import Ladder, attempt
 
 
 def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Ladder]:
@@ -87,6 +85,7 @@ __all__ = [
     "EmailChannel",
     "Ladder",
     "Message",
+    "attempt",
     "channel_from_function",
     "channels_from_settings",
     "last_resort",

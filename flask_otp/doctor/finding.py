@@ -73,11 +73,11 @@ class Site:
     @property
     def ladders(self) -> dict[str, Ladder]:
         """Every channel that some purpose may use."""
-        courier = self.state.service.courier
+        directory = self.state.service.directory
         return {
             name: ladder
             for purpose in self.settings.purposes.values()
-            for name, ladder in courier.channels(purpose).items()
+            for name, ladder in directory.channels(purpose).items()
         }
 
     @cached_property

@@ -12,7 +12,8 @@ from textwrap import wrap
 from limits import RateLimitItem
 
 from ..odds import DAY, Odds, lanes, most_events, one_in
-from ..settings import Rate, Settings
+from ..parsers import Rate
+from ..settings import Settings
 from .finding import Finding, Level
 
 _WIDTH = 100

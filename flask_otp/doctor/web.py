@@ -25,7 +25,7 @@ def debug_mode(site: Site) -> Iterator[Finding]:
 def guards(site: Site) -> Iterator[Finding]:
     """What else the first request would find."""
     try:
-        check_app(site.app, site.state.blueprint, site.state.service.courier, site.settings)
+        check_app(site.app, site.state.blueprint, site.state.service.directory, site.settings)
     except ConfigError as error:
         yield Finding(
             Level.ERROR,

@@ -18,7 +18,7 @@ from flask.testing import FlaskClient
 
 from .. import browser, identifiers
 from ..channels import Channel, Message
-from ..settings import seconds
+from ..parsers import seconds
 from ..state import State
 from ..stores import Asking, Attempt, Policy
 from ..tokens import Proof

@@ -1,0 +1,99 @@
+"""Which channel a message takes, and where it goes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterable
+
+from flask import Flask
+
+from . import identifiers
+from .channels import Ladder, channels_from_settings, last_resort
+from .errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
+from .hooks import Hooks
+from .identifiers import Identifier
+from .settings import Purpose, Settings, nearest
+
+logger = logging.getLogger("flask_otp")
+
+
+class Directory:
+    """The channels of one app, and the people they reach."""
+
+    def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
+        self._app = app
+        self._settings = settings
+        self._hooks = hooks
+        self._configured = channels_from_settings(app, settings)
+
+    def ladders(self) -> dict[str, Ladder]:
+        """Every channel by name, the app's own functions before those of the settings."""
+        own = {name: (channel,) for name, channel in self._hooks.channels.items()}
+        return self._configured | own or last_resort(self._app, self._settings)
+
+    def channels(self, purpose: Purpose) -> dict[str, Ladder]:
+        """The channels that a code of this purpose may take, the app's own functions included."""
+        ladders = self.ladders()
+        return {name: ladders[name] for name in purpose.channels or ladders if name in ladders}
+
+    def accepts(self, purpose: Purpose) -> str:
+        """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
+        kinds = {step.accepts for ladder in self.channels(purpose).values() for step in ladder}
+        return (kinds.pop() or "both") if len(kinds) == 1 else "both"
+
+    def check_names(self) -> None:
+        """
+        :raises ConfigError: a channel's budget, or a purpose, names a channel that does not exist.
+        """
+        known = list(self.ladders())
+        named: dict[str, Iterable[str]] = {"OTP_CHANNEL_BUDGET": self._settings.channel_budget}
+        named |= {f"OTP_PURPOSES[{name!r}]": purpose.channels for name, purpose in self._settings.purposes.items()}
+        for where, names in named.items():
+            for name in names:
+                if name not in known:
+                    raise ConfigError(f"{where}: there is no channel {name!r}: {nearest(name, known)}")
+
+    def takes(self, purpose: Purpose) -> str:
+        """What an identifier may be: what the channels accept, or anything where a ``recipient_loader`` translates."""
+        return self.accepts(purpose) if self._hooks.recipient_loader is None else "both"
+
+    def choose(self, wanted: str | None, purpose: Purpose, address: Identifier, only: Collection[str] = ()) -> str:
+        """The channel that was asked for, else the first that takes this kind of address.
+
+        :param only: the channels that the guard accepts; empty: all.
+
+        :raises InvalidRequest: there is no such channel for this purpose.
+        :raises InvalidIdentifier: it takes another kind of address.
+        :raises DeliveryFailed: there is no channel at all.
+        """
+        channels = {name: ladder for name, ladder in self.channels(purpose).items() if not only or name in only}
+        if not channels:
+            logger.error("no channel can send codes: set OTP_CHANNELS, MAIL_SERVER or OTP_EMAIL_SERVICE")
+            raise DeliveryFailed
+        if wanted is not None and wanted not in channels:
+            raise InvalidRequest("There is no such channel.")
+        names = [wanted] if wanted is not None else list(channels)
+        fitting = [name for name in names if _fits(channels[name], address.kind)]
+        # A recipient_loader may know the phone number that belongs to an e-mail address.
+        if not fitting and self._hooks.recipient_loader is None:
+            kinds = {step.accepts for name in names for step in channels[name]}
+            raise InvalidIdentifier(f"Please enter {'an e-mail address' if 'email' in kinds else 'a phone number'}.")
+        return (fitting or names)[0]
+
+    def recipient(self, address: str, channel: str) -> str | None:
+        """Where the message goes; ``None`` to pretend: nobody has that identifier, or it may not be sent to."""
+        recipient: str | None = address
+        if self._hooks.recipient_loader is not None:
+            # An empty address is none: the message must not go to what was typed in its place.
+            recipient = self._hooks.recipient_loader(address, channel) or None
+        takes_phones = all(step.accepts == "phone" for step in self.ladders().get(channel, ()))
+        if recipient is None or not (takes_phones or recipient.startswith("+")):
+            return recipient
+        if identifiers.in_countries(recipient, self._settings.sms_countries):
+            return recipient
+        logger.warning("a phone number outside of OTP_SMS_COUNTRIES was asked for: nothing is sent")
+        return None
+
+
+def _fits(ladder: Ladder, kind: str) -> bool:
+    return any(step.accepts in (None, kind) for step in ladder)
