@@ -6,7 +6,7 @@ from typing import Any
 
 from flask import has_request_context
 
-from . import browser, guard, identifiers
+from . import browser, guard
 from .errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
 from .keys import context_digest
 from .models import Challenge, Verification
@@ -33,7 +33,7 @@ def send_as_asked(
     purpose = asked.purpose if asked else "login" if purpose is None else purpose
     fixed = fixed_identifier(state, asked)
     if fixed is not None:
-        if identifier is not None and identifiers.parse(identifier).value != fixed:
+        if identifier is not None and state.service.testers.parse(identifier).value != fixed:
             raise InvalidIdentifier("The code can only go to your own address.")
         identifier = fixed
     if identifier is None:

@@ -13,6 +13,7 @@ from .errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidReque
 from .hooks import Hooks
 from .identifiers import Identifier
 from .settings import Purpose, Settings, nearest
+from .testers import Testers
 
 logger = logging.getLogger("flask_otp")
 
@@ -20,10 +21,11 @@ logger = logging.getLogger("flask_otp")
 class Directory:
     """The channels of one app, and the people they reach."""
 
-    def __init__(self, app: Flask, settings: Settings, hooks: Hooks) -> None:
+    def __init__(self, app: Flask, settings: Settings, hooks: Hooks, testers: Testers) -> None:
         self._app = app
         self._settings = settings
         self._hooks = hooks
+        self._testers = testers
         self._configured = channels_from_settings(app, settings)
 
     def ladders(self) -> dict[str, Ladder]:
@@ -86,6 +88,8 @@ class Directory:
         if self._hooks.recipient_loader is not None:
             # An empty address is none: the message must not go to what was typed in its place.
             recipient = self._hooks.recipient_loader(address, channel) or None
+        if self._testers.find(recipient):
+            return recipient
         takes_phones = all(step.accepts == "phone" for step in self.ladders().get(channel, ()))
         if recipient is None or not (takes_phones or recipient.startswith("+")):
             return recipient

@@ -25,6 +25,7 @@ from .service import Service
 from .settings import Settings
 from .state import State, Trust, current_state
 from .stores import store_from_uri
+from .testers import Testers
 from .tokens import Tokens
 from .views import create_blueprint
 
@@ -69,9 +70,10 @@ class OTP(HookDecorators):
             _warn(app, settings)
         store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)
         limits = Limits(settings, app.extensions)
-        directory = Directory(app, settings, self._hooks)
+        testers = Testers(settings.test_recipients, self._clock)
+        directory = Directory(app, settings, self._hooks, testers)
         courier = Courier(app, settings, tokens, self._hooks, directory, self._clock)
-        service = Service(app, settings, tokens, store, limits, directory, courier, self._clock)
+        service = Service(app, settings, tokens, store, limits, testers, directory, courier, self._clock)
         app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag), self.blueprint)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)

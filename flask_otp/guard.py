@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, overload
 from flask import Response, after_this_request, current_app, request, session, url_for
 from flask.views import View
 
-from . import browser, identifiers, repeat
+from . import browser, repeat
 from .errors import BLUEPRINT, ConfigError, VerificationRequired, is_mounted
 from .keys import json_digest
 from .misuse import note_guard, note_guarded
@@ -149,7 +149,7 @@ def enforce(rule: Rule) -> Any:
     state = current_state()
     if rule.purpose not in state.settings.purposes:
         raise ConfigError(f"otp_required: the purpose {rule.purpose!r} is not in OTP_PURPOSES")
-    asked = _asked(rule)
+    asked = _asked(state, rule)
     for proof in _proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
             browser.passed()[rule.purpose] = proof
@@ -186,7 +186,7 @@ def find_verification(purpose: str) -> Verification | None:
     state, passed = current_state(), browser.passed()
     if purpose not in passed:
         rule = Rule(purpose)
-        asked = _asked(rule)
+        asked = _asked(state, rule)
         fitting = (p for p in _proofs(state, purpose) if _fits(state, p, rule, asked) and state.vouches(p))
         passed[purpose] = next(fitting, None)
     proof = passed[purpose]
@@ -213,13 +213,13 @@ class _Asked(NamedTuple):
     identifier: str | None
 
 
-def _asked(rule: Rule) -> _Asked:
+def _asked(state: State, rule: Rule) -> _Asked:
     facts = rule.context() if rule.context is not None else None
     return _Asked(
         # A context that comes out as None is still one: a proof without context must not do for it.
         context=b"" if rule.context is None else json_digest(facts),
         facts=facts,
-        identifier=None if rule.identifier is None else identifiers.parse(rule.identifier()).value,
+        identifier=None if rule.identifier is None else state.service.testers.parse(rule.identifier()).value,
     )
 
 

@@ -16,6 +16,7 @@ from limits import RateLimitItem
 
 from . import parsers
 from .errors import ConfigError
+from .testers import Tester, test_recipients
 
 PREFIX = "OTP_"
 
@@ -66,6 +67,7 @@ class Settings:
     channel_budget: dict[str, tuple[RateLimitItem, ...]] = _key({}, parsers.budgets)
     channels: dict[str, Any] | None = _key(None, parsers.optional(parsers.mapping), secret=True)
     sms_countries: frozenset[str] = _key((), parsers.countries)
+    test_recipients: dict[str, Tester] = _key({}, test_recipients, secret=True)
     email_service: str | None = _key(None, parsers.optional(parsers.text(r"\S+", "gmail")))
     email_timeout: int = _key("10s", parsers.duration(1, 60))
     delivery: str = _key("auto", parsers.choice("auto", "inline", "background"))

@@ -7,7 +7,6 @@ from threading import Lock
 
 from flask import Blueprint, current_app
 
-from . import identifiers
 from .errors import ConfigError
 from .hooks import Hooks
 from .service import Service
@@ -60,7 +59,7 @@ class State:
     def own_identifier(self) -> str | None:
         """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in."""
         own = None if self.hooks.identifier_loader is None else self.hooks.identifier_loader()
-        return None if own is None else identifiers.parse(own).value
+        return None if own is None else self.service.testers.parse(own).value
 
     def vouches(self, proof: Proof) -> bool:
         """Whether the proof is still good, as the store says it, or said it within the lag."""

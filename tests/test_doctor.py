@@ -10,6 +10,7 @@ import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -666,3 +667,15 @@ def test_a_mail_server_that_says_nothing_does_not_hold_the_doctor() -> None:
 
 def test_a_channel_of_the_apps_own_is_not_tried_but_noted() -> None:
     assert levels(build(), "channels_reachable") == ["note"]
+
+
+@pytest.mark.parametrize(("days", "level"), [(-1, "note"), (1, "warning"), (366, "warning"), (368, "error")])
+def test_test_recipients_are_named_with_their_end(days: int, level: str) -> None:
+    day = date(2027, 1, 1) + timedelta(days=days)
+    now = datetime(2027, 1, 1, 12, tzinfo=timezone.utc).timestamp()
+    app = build(clock=lambda: now, OTP_TEST_RECIPIENTS={"+15550100": ("918273", str(day))})
+    [finding] = look(app)["test_recipients"]
+    assert finding.level.value == level
+    assert "+15550100" in finding.what
+    assert str(day) in finding.what
+    assert "918273" not in str(finding)

@@ -27,6 +27,7 @@ CHECKS: list[Check] = [
     sending.channels_reachable,
     sending.sms_countries,
     sending.channel_budgets,
+    sending.test_recipients,
     web.cookies,
     web.proxies,
     web.base_url,

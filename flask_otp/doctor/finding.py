@@ -29,7 +29,7 @@ class Level(Enum):
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to mend. No text holds a secret, an address of a person, or a URI."""
+    """One thing to mend. No text holds a secret, a URI, or an address but that of a test recipient."""
 
     level: Level
     what: str

@@ -5,10 +5,14 @@ from __future__ import annotations
 import smtplib
 import ssl
 from collections.abc import Iterator
+from datetime import date, datetime, timezone
 
 from ..channels import Channel, ConsoleChannel, EmailChannel
 from .finding import Finding, Level, Site
 from .places import is_here
+
+#: Days: an app store reviews each new version, so that a test account may have to last.
+_LONGEST_TEST = 366
 
 
 def channels(site: Site) -> Iterator[Finding]:
@@ -124,6 +128,35 @@ def channel_budgets(site: Site) -> Iterator[Finding]:
             f'Set OTP_CHANNEL_BUDGET = {{"{paid[0]}": "1000/day"}}, or what you can bear.',
             "OWASP ASVS 5.0 V2.4.1; R15, R16",
         )
+
+
+def test_recipients(site: Site) -> Iterator[Finding]:
+    today = _day(site.state.service.clock())
+    for address, tester in site.settings.test_recipients.items():
+        day = _day(tester.until - 1)
+        left = (day - today).days
+        if left < 0:
+            yield Finding(
+                Level.NOTE,
+                f"Test recipient {address} ended on {day}, and is an address like any other.",
+                "It does nothing any more.",
+                "Take it out of OTP_TEST_RECIPIENTS.",
+                "README, Test recipients",
+            )
+            continue
+        yield Finding(
+            Level.ERROR if left > _LONGEST_TEST else Level.WARNING,
+            f"Test recipient {address} gets in with a fixed code until {day}.",
+            "Whoever knows address and code is that person, and needs no mailbox and no phone.",
+            f"Give the account no rights, and end it within {_LONGEST_TEST} days."
+            if left > _LONGEST_TEST
+            else "Give the account no rights, and take it out when the review or test is over.",
+            "README, Test recipients",
+        )
+
+
+def _day(seconds: float) -> date:
+    return datetime.fromtimestamp(seconds, timezone.utc).date()
 
 
 def _steps(site: Site) -> list[tuple[str, Channel]]:

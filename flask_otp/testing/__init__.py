@@ -16,7 +16,7 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 
-from .. import browser, identifiers
+from .. import browser
 from ..channels import Channel, Message
 from ..parsers import seconds
 from ..state import State
@@ -97,7 +97,7 @@ def set_clock(app: Flask, clock: Callable[[], float]) -> Callable[[], float]:
     """
     service = _state(app).service
     before = service.clock
-    service.clock = service.courier.clock = clock
+    service.clock = service.courier.clock = service.testers.clock = clock
     return before
 
 
@@ -133,7 +133,7 @@ class OTPClient(FlaskClient):
             context=b"",
             verified_at=now,
             expires_at=int(now) + service.purpose(purpose).verified_for,
-            identifier=identifiers.parse(verified).value,
+            identifier=service.testers.parse(verified).value,
             keys=service.tokens.keys,
         )
         asking = Asking(challenge_id=secrets.token_bytes(16), lane=b"testing")
