@@ -223,9 +223,9 @@ class Service:
         return verification, proof, redeemed.lane
 
     def _code(self, handle: Handle) -> str:
-        # Not when it is strong: a fixed code, too, may be guessed at no more often than the budget allows.
-        if handle.strong or not handle.tester:
+        if not handle.tester:
             return handle.code
+        # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
         tester = self.testers.find(self.directory.recipient(handle.identifier, handle.channel))
         return tester.code if tester else handle.code
 

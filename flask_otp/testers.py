@@ -49,7 +49,7 @@ class Testers:
 
         :raises InvalidIdentifier: it is no address.
         """
-        number = _bare(text) if self._entries and isinstance(text, str) and accepts != "email" else ""
+        number = _bare(text) if self._entries and isinstance(text, str) else ""
         return Identifier(number, "phone") if self.find(number) else identifiers.parse(text, accepts)
 
 

@@ -16,7 +16,7 @@ from test_delivery import layers
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, ConfigError, InvalidCode, InvalidIdentifier, RateLimited, signals
-from flask_otp.testing import Clock, capture_codes
+from flask_otp.testing import Clock, capture_codes, set_clock
 
 MakeApp = Callable[..., Flask]
 PHONE, MAIL, CODE = "+15550100", "review@example.com", "000000"
@@ -93,6 +93,25 @@ def test_who_a_loader_leads_to_a_test_recipient_is_one(
     # The app knows no such account, so that the address in the list alone is nothing.
     assert verify(nobody, CODE).status_code == 400
     assert sent == []
+
+
+def test_who_comes_to_be_a_test_recipient_gets_no_more_messages(
+    site: Callable[..., Flask], otp: OTP, sent: list[str], clock: Clock
+) -> None:
+    where = ["ann@example.com"]
+    otp.recipient_loader(lambda identifier, channel: where[-1])
+    client = site(OTP_DELIVERY="inline").test_client()
+    client.post("/otp/send", json={"email": "ann@example.com"})
+    where.append(MAIL)
+    clock.advance("31s")
+    assert client.post("/otp/resend", json={}).status_code == 200
+    assert sent == ["ann@example.com"]
+
+
+def test_a_fixed_code_may_have_a_length_of_its_own(site: Callable[..., Flask]) -> None:
+    client = site(OTP_TEST_RECIPIENTS={MAIL: ("12345678", LAST_DAY)}).test_client()
+    assert client.post("/otp/send", json={"email": MAIL}).json["code_length"] == 8
+    assert verify(client, "12345678").status_code == 200
 
 
 def test_nothing_is_sent_by_a_queue_or_in_the_background_either_or_signalled(
@@ -215,6 +234,13 @@ def test_a_challenge_opened_before_the_end_is_not_sent_after_it(
         clock.advance("31s")
         otp.resend(handle)
     assert sent == []
+
+
+def test_a_clock_that_is_set_ends_them_too(site: Callable[..., Flask], otp: OTP) -> None:
+    app = site()
+    set_clock(app, Clock(NOW + 2 * 86400))
+    with app.app_context(), pytest.raises(InvalidIdentifier):
+        otp.send(PHONE)
 
 
 def test_guards_and_revocation_know_the_made_up_number(site: Callable[..., Flask], otp: OTP) -> None:
