@@ -181,7 +181,8 @@ class SpendsProofsTwice(MemoryStore):
 
 class SharesProofsBetweenSubjects(MemoryStore):
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        return any(super(SharesProofsBetweenSubjects, self).holds(one, proof_id, now) for one in self._records)
+        subjects = [name for table in self._tables.values() for name in table]
+        return any(MemoryStore.holds(self, name, proof_id, now) for name in subjects)
 
 
 class HasEachProcessForItself(MemoryStore):
