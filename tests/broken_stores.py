@@ -181,7 +181,7 @@ class SpendsProofsTwice(MemoryStore):
 
 class SharesProofsBetweenSubjects(MemoryStore):
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        subjects = [name for table in self._tables.values() for name in table]
+        subjects = [first + rest for first, table in self._tables.items() for rest in table]
         return any(MemoryStore.holds(self, name, proof_id, now) for name in subjects)
 
 
