@@ -2,6 +2,7 @@
 
 from .channels import Channel as Channel
 from .channels import Message as Message
+from .channels import WebhookChannel as WebhookChannel
 from .errors import ChallengeRequired as ChallengeRequired
 from .errors import ConfigError as ConfigError
 from .errors import CrossOrigin as CrossOrigin
@@ -9,6 +10,7 @@ from .errors import DeliveryFailed as DeliveryFailed
 from .errors import InvalidCode as InvalidCode
 from .errors import InvalidIdentifier as InvalidIdentifier
 from .errors import InvalidRequest as InvalidRequest
+from .errors import InvalidWebhook as InvalidWebhook
 from .errors import OTPError as OTPError
 from .errors import RateLimited as RateLimited
 from .errors import StoreUnavailable as StoreUnavailable

@@ -6,6 +6,7 @@ At once, in a background thread, or through the app's own queue; in each case th
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -60,7 +61,7 @@ class Courier:
         """
         try:
             # Rendered for those who do not exist too: what it costs would tell.
-            message = self._render(handle, recipient or handle.identifier)
+            message = self._render(handle, recipient or handle.identifier, secrets.token_urlsafe(16))
             vetoed = self._hooks.before_send is not None and self._hooks.before_send(message) is False
         except Exception:
             undo()
@@ -68,7 +69,7 @@ class Courier:
         nobody = recipient is None or vetoed
         if self._hooks.dispatcher is not None:
             # In the queue too, those who do not exist are there, and a broken queue fails for all.
-            self._dispatch(replace(handle, pretend=nobody), message.recipient, undo)
+            self._dispatch(replace(handle, pretend=nobody), message, undo)
         elif self._is_background():
             self._send_later(handle, message, undo, nobody)
         elif not nobody:
@@ -96,16 +97,17 @@ class Courier:
             logger.warning("a delivery came after its code had expired and was dropped")
             self._tell(delivery_failed, handle)
         elif not handle.pretend:
-            self._deliver(handle, self._render(handle, delivery[1]), undo=lambda: None)
+            self._deliver(handle, self._render(handle, *delivery[1:]), undo=lambda: None)
 
     def _is_background(self) -> bool:
         mode = self._settings.delivery
         # With a recipient_loader, the time that a delivery takes would tell who has an account.
         return mode == "background" or (mode == "auto" and self._hooks.recipient_loader is not None)
 
-    def _dispatch(self, handle: Handle, recipient: str, undo: Callable[[], None]) -> None:
+    def _dispatch(self, handle: Handle, message: Message, undo: Callable[[], None]) -> None:
         assert self._hooks.dispatcher is not None
-        payload = {"delivery": self._tokens.dump_delivery(self._tokens.dump_handle(handle), recipient)}
+        token = self._tokens.dump_handle(handle)
+        payload = {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id)}
         try:
             self._hooks.dispatcher(payload)
             return
@@ -138,11 +140,11 @@ class Courier:
     def _tell(self, signal: Signal, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
 
-    def _render(self, handle: Handle, recipient: str) -> Message:
+    def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         if self._templates is None:
             # Not before the first message: the app may still set its Jinja options while it is being made.
             self._templates = message_templates(self._app)
-        return render_message(
+        message = render_message(
             self._templates,
             code=handle.code,
             channel=handle.channel,
@@ -154,6 +156,7 @@ class Courier:
             base_url=self._settings.base_url,
             link=self._link(handle),
         )
+        return replace(message, id=message_id)
 
     def _link(self, handle: Handle) -> str | None:
         base_url = self._settings.base_url if self._settings.links else None

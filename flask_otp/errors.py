@@ -8,6 +8,7 @@
         │   └── InvalidIdentifier   400  not an e-mail address or phone number
         ├── ChallengeRequired       400  no code was asked for yet
         ├── InvalidCode             400  wrong, expired, used or unknown: never told apart
+        ├── InvalidWebhook          400  a sender service: not signed by us, or too old
         ├── VerificationRequired    401  the guard: verify a code first
         ├── CrossOrigin             403  another site made the browser send this
         ├── RateLimited             429  too much, too soon
@@ -166,6 +167,14 @@ class InvalidCode(OTPError):
     title = "The code is not valid"
     description = "That code is not right, or no longer valid."
     field = "code"
+
+
+class InvalidWebhook(OTPError):
+    """In a sender service: not signed with a secret that it knows, changed, too old, or no message of ours."""
+
+    reason = "invalid_webhook"
+    title = "The webhook is not valid"
+    description = "The webhook is not signed as it must be, or too old."
 
 
 class VerificationRequired(OTPError):

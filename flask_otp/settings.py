@@ -70,6 +70,7 @@ class Settings:
     test_recipients: dict[str, Tester] = _key({}, test_recipients, secret=True)
     email_service: str | None = _key(None, parsers.optional(parsers.text(r"\S+", "gmail")))
     email_timeout: int = _key("10s", parsers.duration(1, 60))
+    channel_timeout: int = _key("10s", parsers.duration(1, 60))
     delivery: str = _key("auto", parsers.choice("auto", "inline", "background"))
     purposes: dict[str, Purpose] = _key({"login": {}}, parsers.purposes)
     revocation_lag: int = _key("0s", parsers.duration(0, 3600))

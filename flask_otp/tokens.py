@@ -222,12 +222,17 @@ class Tokens:
     def load_sealed(self, kind: str, token: object, build: Callable[[list[Any]], T]) -> T | None:
         return self._open(kind, token, lambda keys, payload: build(_unseal(keys, payload)))
 
-    def dump_delivery(self, handle: str, recipient: str) -> str:
-        return self._dump("delivery", [handle, _seal(self.keys, [recipient])], self.keys)
+    def dump_delivery(self, handle: str, recipient: str, message_id: str) -> str:
+        return self._dump("delivery", [handle, _seal(self.keys, [recipient]), message_id], self.keys)
 
-    def load_delivery(self, token: object) -> tuple[str, str] | None:
-        """The handle and the recipient of a delivery that waits in a queue."""
-        return self._load("delivery", token, lambda keys, data: (data[0], _unseal(keys, data[1])[0]))
+    def load_delivery(self, token: object) -> tuple[str, str, str] | None:
+        """The handle, the recipient and the message's id of a delivery that waits in a queue."""
+
+        def build(keys: Keys, data: list[Any]) -> tuple[str, str, str]:
+            handle, sealed, message_id = data
+            return handle, _unseal(keys, sealed)[0], message_id
+
+        return self._load("delivery", token, build)
 
     def dump_known(self, known: Sequence[Known]) -> str:
         return self._dump("known", [[_text(k.subject), _text(k.lane), k.since] for k in known], self.keys)

@@ -78,6 +78,7 @@ DEFAULTS = {
     "OTP_SMS_COUNTRIES": frozenset(),
     "OTP_EMAIL_SERVICE": None,
     "OTP_EMAIL_TIMEOUT": 10,
+    "OTP_CHANNEL_TIMEOUT": 10,
     "OTP_DELIVERY": "auto",
     "OTP_VERIFIED_FOR": 12 * 3600,
     "OTP_REVOCATION_LAG": 0,
@@ -140,6 +141,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("OTP_VERIFIED_FOR", "1d", 86400),
     ("OTP_REVOCATION_LAG", "10s", 10),
     ("OTP_EMAIL_TIMEOUT", 3, 3),
+    ("OTP_CHANNEL_TIMEOUT", "3s", 3),
     ("OTP_DELIVERY", "inline", "inline"),
     ("OTP_DELIVERY", "background", "background"),
     ("OTP_ON_BUDGET", "refuse", "refuse"),
@@ -185,7 +187,14 @@ NO_DURATIONS: list[Any] = [
     "１m",
     timedelta(0, 0.5),
 ]
-DURATIONS = ["OTP_EXPIRES_IN", "OTP_COOLDOWN", "OTP_VERIFIED_FOR", "OTP_REVOCATION_LAG", "OTP_EMAIL_TIMEOUT"]
+DURATIONS = [
+    "OTP_EXPIRES_IN",
+    "OTP_COOLDOWN",
+    "OTP_VERIFIED_FOR",
+    "OTP_REVOCATION_LAG",
+    "OTP_EMAIL_TIMEOUT",
+    "OTP_CHANNEL_TIMEOUT",
+]
 NO_LIMITS: list[Any] = ["", "5", "5/", "/hour", "0/hour", "-1/hour", "5/fortnight", "x", 5, True, [], {}, "5/hour;;x"]
 
 BAD: list[tuple[str, Any]] = [
@@ -200,6 +209,7 @@ BAD: list[tuple[str, Any]] = [
     ("OTP_VERIFIED_FOR", "86401s"),
     ("OTP_VERIFIED_FOR", 0),
     ("OTP_EMAIL_TIMEOUT", 0),
+    ("OTP_CHANNEL_TIMEOUT", "2m"),
     *(("OTP_MAX_ANNUAL_RISK", value) for value in (0, -0.1, 1.1, "0.001", None, True, float("nan"))),
     *(("OTP_DELIVERY", value) for value in ("", "async", None, True)),
     *(("OTP_LINKS", value) for value in ("", "yes", None, 1, 0)),

@@ -11,10 +11,11 @@ from flask_mail import Mail
 
 from ..errors import ConfigError
 from ..settings import Settings
-from .base import PHONE_CHANNELS, Channel, FunctionChannel, Message
+from .base import Channel, FunctionChannel, Message, accepted_under
 from .console import ConsoleChannel
 from .email import EmailChannel, fill_service
 from .ladder import Ladder, attempt
+from .webhook import WebhookChannel
 
 
 def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Ladder]:
@@ -43,14 +44,12 @@ def channel_from_function(name: str, function: Callable[[Message], None] | Chann
     :raises ConfigError: it is neither a plain function nor a channel object, or ``accepts`` is wrong.
     """
     if isinstance(function, Channel):
-        return function
+        return function.under(name)
     if isinstance(function, type) or not callable(function) or iscoroutinefunction(function):
         raise ConfigError(f"channel {name!r} must be a plain function of a Message or a Channel object")
     if accepts not in (None, "email", "phone"):
         raise ConfigError(f'channel {name!r}: accepts must be "email" or "phone", not {accepts!r}')
-    if accepts is None:
-        accepts = "email" if name == "email" else "phone" if name in PHONE_CHANNELS else None
-    return FunctionChannel(function, accepts)
+    return FunctionChannel(function, accepts or accepted_under(name))
 
 
 def _ladder(name: str, value: Any, app: Flask, settings: Settings) -> Ladder:
@@ -85,6 +84,7 @@ __all__ = [
     "EmailChannel",
     "Ladder",
     "Message",
+    "WebhookChannel",
     "attempt",
     "channel_from_function",
     "channels_from_settings",

@@ -10,6 +10,11 @@ from dataclasses import dataclass, field
 PHONE_CHANNELS = frozenset({"sms", "whatsapp", "voice", "call", "signal", "viber"})
 
 
+def accepted_under(name: str) -> str | None:
+    """What the recipients of a channel of this name are, where nothing else says so."""
+    return "email" if name == "email" else "phone" if name in PHONE_CHANNELS else None
+
+
 @dataclass(frozen=True)
 class Message:
     """One message, ready to be sent. Its ``repr`` shows neither the code, nor the link, nor the recipient."""
@@ -29,12 +34,18 @@ class Message:
     expires_in: int
     #: The link of an e-mail that does what the code does, with ``OTP_LINKS``; worth as much as the code.
     link: str | None = field(default=None, repr=False)
+    #: Names this message, wherever it is tried and however often: a resend is another. Random, so it tells nothing.
+    id: str = ""
 
 
 class Channel(ABC):
     """A way to deliver. ``accepts`` is ``"email"``, ``"phone"`` or ``None`` for either."""
 
     accepts: str | None = None
+
+    def under(self, name: str) -> Channel:
+        """This channel as it is under ``name`` in ``OTP_CHANNELS``, for one that goes by it."""
+        return self
 
     @abstractmethod
     def deliver(self, message: Message) -> None:

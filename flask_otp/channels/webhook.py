@@ -1,0 +1,146 @@
+"""The app's own sender service: each message is posted to it, signed. ``docs/webhook.md`` has the other side."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+import ssl
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from copy import copy
+from dataclasses import asdict
+from datetime import timedelta
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from secrets import token_urlsafe
+from urllib.parse import SplitResult, urlsplit
+
+from flask import current_app
+
+from .. import parsers, webhooks
+from ..errors import ConfigError
+from .base import Channel, Message, accepted_under
+from .wire import Address, Wire
+
+_PORTS = {"http": 80, "https": 443}
+
+
+class WebhookChannel(Channel):
+    """Posts each message as JSON, signed by the Standard Webhooks specification::
+
+        OTP_CHANNELS = {"sms": WebhookChannel("https://sender.example.com/otp", secret=SECRET)}
+
+    Any 2xx is success, everything else a failure. Redirects are failures too, since the code must not travel on.
+    Certificates are checked, against the system's authorities or the file that the environment's ``SSL_CERT_FILE``
+    names. The environment's proxies are not used.
+
+    :param url: ``https``; ``http`` only to this machine.
+    :param secret: ``whsec_`` and base64, or any text, of 24 bytes or more. With several, during a rotation, each signs.
+    :param accepts: ``"email"`` or ``"phone"``, what the recipients are; by default told by the channel's name.
+    :param timeout: for the whole delivery, a duration of 1 to 60 seconds; by default ``OTP_CHANNEL_TIMEOUT``.
+    :param proxy: ``"http://host:port"`` of a proxy that makes the connection (CONNECT). It sees where to, and no more.
+    :raises ConfigError: one of these is wrong. No error tells the URL, which may hold a key, or a secret.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        secret: str | Sequence[str],
+        accepts: str | None = None,
+        timeout: str | int | timedelta | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        if accepts not in (None, "email", "phone"):
+            raise ConfigError(f'a webhook: accepts must be "email" or "phone", not {accepts!r}')
+        self.accepts = accepts
+        self._keys = webhooks.read_secrets(secret)
+        parts, self._server = _address("url", url, ("http", "https"))
+        self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if parts.scheme == "http" and not _is_here(self._server[0]):
+            raise ConfigError("a webhook: url must be https, or http to this machine: the code would go in the clear")
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._proxy = None if proxy is None else _address("proxy", proxy, ("http",))[1]
+        if self._proxy and self._tls is None:
+            raise ConfigError("a webhook: with a proxy url must be https: the proxy would see the code")
+        try:
+            self._timeout = None if timeout is None else parsers.duration(1, 60)(timeout)
+        except ValueError as error:
+            raise ConfigError(f"a webhook: timeout {error}, not {timeout!r}") from None
+
+    def under(self, name: str) -> Channel:
+        named = copy(self)
+        named.accepts = self.accepts or accepted_under(name)
+        return named
+
+    def deliver(self, message: Message) -> None:
+        """
+        :raises TimeoutError: the time was over. The message may have arrived all the same.
+        :raises OSError: it was not taken. Nothing of the answer but its status is told: it may quote the code.
+        """
+        body = json.dumps(asdict(message)).encode()
+        with closing(self._connect()) as wire:
+            status = self._post(wire, body, self._headers(message.id or token_urlsafe(16), body))
+        if not 200 <= status <= 299:
+            raise OSError(f"the webhook was answered with {status}")
+
+    def probe(self) -> bool:
+        """Connect as a delivery would, and post nothing.
+
+        :raises OSError: there is no way to the server, or it is another one.
+        """
+        self._connect().close()
+        return True
+
+    def _connect(self) -> Wire:
+        seconds = self._timeout or current_app.extensions["otp"].settings.channel_timeout
+        return Wire(self._server, self._tls, self._proxy, seconds)
+
+    def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
+        # The time of this very try, by the clock that the other side goes by.
+        timestamp = str(int(time.time()))
+        return {
+            "Content-Type": "application/json",
+            "User-Agent": "flask_otp",
+            "Connection": "close",
+            "webhook-id": message_id,
+            "webhook-timestamp": timestamp,
+            "webhook-signature": webhooks.sign(self._keys, message_id, timestamp, body),
+        }
+
+    def _post(self, wire: Wire, body: bytes, headers: dict[str, str]) -> int:
+        # Over a connection of its own, once: http.client tries nothing again. The answer's body is not read.
+        connection = (
+            HTTPConnection(*self._server) if self._tls is None else HTTPSConnection(*self._server, context=self._tls)
+        )
+        connection.sock = wire
+        try:
+            connection.request("POST", self._target, body, headers)
+            with connection.getresponse() as response:
+                return response.status
+        except HTTPException as error:
+            raise OSError(f"the webhook's answer was no HTTP: {type(error).__name__}") from None
+        finally:
+            connection.close()
+
+
+def _address(what: str, url: object, schemes: Sequence[str]) -> tuple[SplitResult, Address]:
+    """
+    :raises ConfigError: it is no such URL.
+    """
+    try:
+        parts = urlsplit(url if isinstance(url, str) and re.fullmatch(r"[!-~]+", url) else "")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.scheme not in schemes or "@" in parts.netloc or parts.fragment or port == 0:
+        raise ConfigError(f"a webhook: {what} must be such as {schemes[-1]}://host.example.com, and hold no password")
+    return parts, (host, port or _PORTS[parts.scheme])
+
+
+def _is_here(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,102 @@
+"""Webhooks as the Standard Webhooks specification wants them: what signs them, and what the other side reads.
+
+The service that :class:`~flask_otp.WebhookChannel` posts to calls :func:`read`. It needs no ``OTP`` on its app.
+
+Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+
+from .channels.base import Message
+from .errors import ConfigError, InvalidWebhook
+
+_MIN_SECRET = 24
+_FIELDS = frozenset(field.name for field in fields(Message))
+
+
+def read(
+    headers: Mapping[str, str],
+    body: bytes,
+    secrets: str | Sequence[str],
+    tolerance: int = 300,
+    now: float | None = None,
+) -> Message:
+    """The message of a webhook, if whoever knows the secret sent it, and just now.
+
+    ``message.id`` is the same whenever the same message comes: take each once. Remember it for twice the
+    ``tolerance``, since the sender's clock may be ahead of yours, and nobody can send again what they have seen.
+
+    :param headers: of the request, in any case.
+    :param body: the bytes as they came, before anything parses them.
+    :param secrets: the channel's, or several during a rotation: one that fits is enough.
+    :param tolerance: seconds that the webhook may be old, or ahead.
+    :param now: seconds since 1970, by default the time that it is.
+    :raises InvalidWebhook: it is not signed by any of the secrets, too old, or no message. As any error of ours, it is
+        the right answer if nobody catches it: 400.
+    :raises ConfigError: a secret is none.
+    """
+    keys = read_secrets(secrets)
+    named = {name.lower(): value for name, value in headers.items()}
+    message_id, timestamp = named.get("webhook-id", ""), named.get("webhook-timestamp", "")
+    given = named.get("webhook-signature", "").encode().split(b" ")
+    wanted = sign(keys, message_id, timestamp, body).encode().split(b" ")
+    matches = [hmac.compare_digest(ours, theirs) for ours in wanted for theirs in given]
+    if not any(matches) or not message_id or not re.fullmatch("[0-9]{1,12}", timestamp):
+        raise InvalidWebhook
+    if abs((time.time() if now is None else now) - int(timestamp)) > tolerance:
+        raise InvalidWebhook
+    return _message(body, message_id)
+
+
+def _message(body: bytes, message_id: str) -> Message:
+    try:
+        values = json.loads(body)
+        # A newer sender may have more to say, an older one less.
+        return Message(**{name: values[name] for name in values.keys() & _FIELDS} | {"id": message_id})
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        raise InvalidWebhook from None
+
+
+def sign(keys: Sequence[bytes], message_id: str, timestamp: str, body: bytes) -> str:
+    """The header ``webhook-signature``: one signature for each key."""
+    signed = f"{message_id}.{timestamp}.".encode() + body
+    return " ".join("v1," + base64.b64encode(hmac.digest(key, signed, "sha256")).decode() for key in keys)
+
+
+def read_secrets(secrets: str | Sequence[str]) -> tuple[bytes, ...]:
+    """The key in each secret: what ``whsec_`` and base64 stand for, or else the text's own bytes.
+
+    :raises ConfigError: there is none, or one is shorter than 24 bytes, the specification's least.
+    """
+    listed = [secrets] if isinstance(secrets, str) else secrets
+    if not isinstance(listed, (list, tuple)) or not listed:
+        raise ConfigError("a webhook needs a secret, or a list of them: text")
+    return tuple(map(_key, listed))
+
+
+def _key(secret: object) -> bytes:
+    # No message here says anything of the secret.
+    if not isinstance(secret, str):
+        raise ConfigError(f"a webhook's secret must be text, not {type(secret).__name__}")
+    text = secret.encode()
+    if text.startswith(b"whsec_"):
+        text = text.removeprefix(b"whsec_").rstrip(b"=")
+        try:
+            text = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
+        except binascii.Error:
+            raise ConfigError("a webhook's secret that begins with whsec_ must go on in base64") from None
+    if len(text) < _MIN_SECRET:
+        raise ConfigError(
+            f"a webhook's secret must be {_MIN_SECRET} bytes or more: make one with "
+            "'whsec_' + base64.b64encode(secrets.token_bytes(32)).decode()"
+        )
+    return text
