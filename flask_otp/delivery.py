@@ -19,11 +19,12 @@ from . import identifiers
 from .background import Background
 from .channels import Channel, Ladder, Message, attempt
 from .directory import Directory
-from .errors import DeliveryFailed
+from .errors import DeliveryFailed, StoreUnavailable
 from .hooks import Hooks
 from .messages import link_address, message_templates, render_message
 from .settings import Settings
 from .signals import code_sent, delivery_failed
+from .stores import Store
 from .tokens import Handle, Tokens
 
 logger = logging.getLogger("flask_otp")
@@ -39,6 +40,7 @@ class Courier:
         tokens: Tokens,
         hooks: Hooks,
         directory: Directory,
+        store: Store,
         clock: Callable[[], float],
     ) -> None:
         self._app = app
@@ -46,6 +48,7 @@ class Courier:
         self._tokens = tokens
         self._hooks = hooks
         self._directory = directory
+        self._store = store
         self.clock = clock
         self.site_name = settings.site_name or app.name
         self._background = Background(app)
@@ -85,19 +88,34 @@ class Courier:
             self._fail(handle, undo)
 
     def deliver_queued(self, payload: Any) -> None:
-        """In a worker: derive the code of a queued delivery and send it. What is not ours or too late is dropped.
+        """In a worker: derive the code of a queued delivery and send it, if it is still wanted and has not gone out.
 
         :raises DeliveryFailed: no channel took it; the queue may try again while the code lives.
+        :raises StoreUnavailable: nobody can say whether it is wanted. Nothing was sent; the queue should try again.
         """
         delivery = self._tokens.load_delivery(payload.get("delivery") if isinstance(payload, dict) else None)
         handle = self._tokens.load_handle(delivery[0]) if delivery else None
         if delivery is None or handle is None:
             logger.error("a delivery that this app did not sign was dropped")
-        elif handle.expires_at <= self.clock():
-            logger.warning("a delivery came after its code had expired and was dropped")
-            self._tell(delivery_failed, handle)
         elif not handle.pretend:
-            self._deliver(handle, self._render(handle, *delivery[1:]), undo=lambda: None)
+            self._deliver_once(handle, *delivery[1:])
+
+    def _deliver_once(self, handle: Handle, recipient: str, message_id: str) -> None:
+        """Once, as far as that can be known: who dies between sending and noting it lets it go out again."""
+        now = int(self.clock())
+        mark = handle.keys.tag(handle.subject, b"delivered", message_id.encode())
+        if self._store.holds(handle.subject, mark, now):
+            logger.info("a delivery that had gone out already was run again and dropped")
+        elif not self._store.is_live(handle.subject, handle.challenge_id, now):
+            logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
+            self._tell(delivery_failed, handle)
+        else:
+            self._deliver(handle, self._render(handle, recipient, message_id), undo=lambda: None)
+            try:
+                self._store.note(handle.subject, mark, handle.expires_at, now)
+            except StoreUnavailable:
+                # Were it raised, the queue would have it sent again for certain.
+                logger.warning("a delivery went out, but could not be noted: run again, it would go out again")
 
     def _is_background(self) -> bool:
         mode = self._settings.delivery

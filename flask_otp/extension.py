@@ -72,7 +72,7 @@ class OTP(HookDecorators):
         limits = Limits(settings, app.extensions)
         testers = Testers(settings.test_recipients, self._clock)
         directory = Directory(app, settings, self._hooks, testers)
-        courier = Courier(app, settings, tokens, self._hooks, directory, self._clock)
+        courier = Courier(app, settings, tokens, self._hooks, directory, store, self._clock)
         service = Service(app, settings, tokens, store, limits, testers, directory, courier, self._clock)
         app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag), self.blueprint)
         if self._register_blueprint:
@@ -164,9 +164,13 @@ class OTP(HookDecorators):
     def deliver(self, payload: dict[str, str]) -> None:
         """In a worker, within an app context: deliver what :meth:`dispatcher` was given.
 
-        Run twice it sends the same code twice, which is good for one verification all the same.
+        Run again once the message has gone out, it does nothing. What comes too late, since its code has expired or was
+        used or revoked, it drops with a log line and the signal ``delivery_failed``. A worker that dies in the middle
+        leaves nothing behind: the next to run it delivers. Two that run it at one time may both send, the same code.
+        The store must be the one that the code was asked for with.
 
         :raises DeliveryFailed: no channel took the message; try again if you like, while the code lives.
+        :raises StoreUnavailable: nobody can say whether it is still wanted, and nothing was sent: try again.
         """
         current_state().service.courier.deliver_queued(payload)
 

@@ -13,7 +13,8 @@ _signals = Namespace()
 #: A message was handed over. Arguments: ``identifier``, ``channel``, ``purpose``.
 code_sent = _signals.signal("otp-code-sent")
 
-#: No channel took the message, or it was too late to send it. Arguments: ``identifier``, ``channel``, ``purpose``.
+#: No channel took the message, or its code had expired or was used or revoked by then. Arguments: ``identifier``,
+#: ``channel``, ``purpose``.
 delivery_failed = _signals.signal("otp-delivery-failed")
 
 #: A right code was redeemed. Argument: ``verification``.

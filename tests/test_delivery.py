@@ -19,10 +19,11 @@ import pytest
 from conftest import SECRET, AppFactory, ValkeyServer
 from flask import Flask
 from flask.testing import FlaskClient
+from proxy import Proxy
 from test_email import serving
 from werkzeug.test import TestResponse
 
-from flask_otp import OTP, Channel, ConfigError, DeliveryFailed, Message, signals
+from flask_otp import OTP, Channel, ConfigError, DeliveryFailed, Message, StoreUnavailable, signals
 from flask_otp.codes import display
 from flask_otp.testing import Clock
 
@@ -567,22 +568,23 @@ def write(message):
 
 with app.app_context():
     otp.deliver(payload)
-    otp.deliver(payload)
 """
 
 
-def test_another_process_derives_and_delivers_the_code_and_may_do_it_twice(
-    make_app: AppFactory, queue: list[dict[str, str]], valkey: ValkeyServer
+def test_another_process_derives_and_delivers_the_code_and_no_other_does_again(
+    make_app: AppFactory, queue: list[dict[str, str]], letters: Post, valkey: ValkeyServer
 ) -> None:
     otp = OTP()
     otp.dispatcher(queue.append)
-    otp.channel("email")(lambda message: None)
+    otp.channel("email")(letters)
     config = {"SECRET_KEY": SECRET, "OTP_STORAGE_URI": valkey.uri, "OTP_SEND_LIMIT": "1/day"}
-    client = make_app(otp, **config).test_client()
+    app = make_app(otp, **config)
+    client = app.test_client()
     assert send(client).status_code == 200
-    first, second = run(WORKER, json.dumps(config), json.dumps(queue[0])).splitlines()
-    assert first == second
-    recipient, code, count = first.split()
+    recipient, code, count = run(WORKER, json.dumps(config), json.dumps(queue[0])).split()
+    with app.app_context():
+        otp.deliver(queue[0])
+    assert letters.messages == []
     assert (recipient, count) == (ANN, "1")
     assert post(client, "verify", code=code).status_code == 200
     assert reason(post(client, "verify", code=code))[0] == 400
@@ -599,6 +601,159 @@ def test_a_payload_that_comes_too_late_is_dropped_and_signalled(
             otp.deliver(queue[0])
     assert letters.messages == []
     assert seen == [("delivery_failed", {"identifier": ANN, "channel": "email", "purpose": "login"})]
+
+
+ENDS: dict[str, Callable[[OTP, FlaskClient, str], object]] = {
+    "used": lambda otp, client, code: post(client, "verify", code=code),
+    "revoked": lambda otp, client, code: otp.revoke(ANN),
+    "logged out": lambda otp, client, code: client.post("/otp/logout"),
+}
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_a_payload_whose_code_is_over_is_dropped_and_signalled(
+    make_app: AppFactory,
+    otp: OTP,
+    queue: list[dict[str, str]],
+    letters: Post,
+    clock: Clock,
+    storage_uri: str,
+    caplog: pytest.LogCaptureFixture,
+    end: str,
+) -> None:
+    app = make_app(otp, OTP_STORAGE_URI=storage_uri)
+    client = app.test_client()
+    with app.app_context():
+        send(client)
+        otp.deliver(queue[0])
+        clock.advance("30s")
+        post(client, "resend")
+        ENDS[end](otp, client, letters.code)
+        with recorded(app) as seen:
+            otp.deliver(queue[1])
+    assert len(letters.messages) == 1
+    assert seen == [("delivery_failed", {"identifier": ANN, "channel": "email", "purpose": "login"})]
+    assert "dropped" in caplog.text
+
+
+def test_what_has_gone_out_does_not_go_out_again_and_a_resend_does(
+    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, clock: Clock, storage_uri: str
+) -> None:
+    app = make_app(otp, OTP_STORAGE_URI=storage_uri)
+    client = app.test_client()
+    send(client)
+    clock.advance("30s")
+    post(client, "resend")
+    with recorded(app) as seen, app.app_context():
+        for payload in queue * 3:
+            otp.deliver(payload)
+    assert [name for name, _ in seen] == ["code_sent"] * 2
+    assert len({message.code for message in letters.messages}) == 1
+    assert len({message.id for message in letters.messages}) == 2
+    assert post(client, "verify", code=letters.code).status_code == 200
+    with recorded(app) as seen, app.app_context():
+        otp.deliver(queue[0])
+    assert seen == []
+
+
+def test_what_has_gone_out_is_known_for_as_long_as_its_code_lives(
+    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, clock: Clock
+) -> None:
+    app = make_app(otp)
+    with app.app_context():
+        otp.send(ANN)
+        otp.deliver(queue[0])
+        clock.advance(299)
+        otp.deliver(queue[0])
+    assert len(letters.messages) == 1
+
+
+def test_r37_with_the_store_out_of_reach_a_worker_sends_nothing_and_may_try_again(
+    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, valkey: ValkeyServer
+) -> None:
+    with Proxy(valkey.port) as proxy:
+        app = make_app(otp, OTP_STORAGE_URI=f"redis://127.0.0.1:{proxy.port}")
+        with app.app_context(), recorded(app) as seen:
+            otp.send(ANN)
+            proxy.refuse()
+            with pytest.raises(StoreUnavailable):
+                otp.deliver(queue[0])
+            assert (seen, letters.messages) == ([], [])
+            proxy.listen()
+            otp.deliver(queue[0])
+    assert len(letters.messages) == 1
+
+
+def test_what_went_out_when_the_store_failed_is_not_sent_again_at_once_but_may_be(
+    make_app: AppFactory,
+    otp: OTP,
+    queue: list[dict[str, str]],
+    letters: Post,
+    valkey: ValkeyServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Proxy(valkey.port) as proxy:
+        otp.channel("email")(lambda message: (letters(message), proxy.refuse())[0])
+        app = make_app(otp, OTP_STORAGE_URI=f"redis://127.0.0.1:{proxy.port}")
+        with app.app_context():
+            otp.send(ANN)
+            otp.deliver(queue[0])  # raises nothing: the queue is told that it is done
+            assert "could not be noted" in caplog.text
+            proxy.listen()
+            otp.deliver(queue[0])
+    assert len(letters.messages) == 2
+
+
+def test_two_workers_with_one_payload_send_one_code_which_verifies_once(
+    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, storage_uri: str
+) -> None:
+    app = make_app(otp, OTP_STORAGE_URI=storage_uri)
+    client = app.test_client()
+    send(client)
+    letters.open.clear()
+
+    def work() -> None:
+        with app.app_context():
+            otp.deliver(queue[0])
+
+    workers = [threading.Thread(target=work) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    letters.open.set()
+    for worker in workers:
+        worker.join()
+    assert len(letters.messages) in (1, 2)
+    assert len({message.code for message in letters.messages}) == 1
+    assert post(client, "verify", code=letters.code).status_code == 200
+    assert post(client, "verify", code=letters.code).status_code == 400
+
+
+def test_a_worker_with_another_store_drops_what_it_gets_and_says_why(
+    make_app: AppFactory,
+    otp: OTP,
+    queue: list[dict[str, str]],
+    letters: Post,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with make_app(otp).app_context():
+        otp.send(ANN)
+    with make_app(otp).app_context():
+        otp.deliver(queue[0])
+    assert letters.messages == []
+    assert "another store" in caplog.text
+
+
+def test_what_was_only_pretended_is_never_signalled_in_a_worker(
+    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, clock: Clock
+) -> None:
+    otp.recipient_loader(lambda identifier, channel: None)
+    app = make_app(otp)
+    with app.app_context(), recorded(app) as seen:
+        otp.send(ANN)
+        otp.deliver(queue[0])
+        clock.advance("5m")
+        otp.deliver(queue[0])
+    assert (seen, letters.messages) == ([], [])
 
 
 def tampered(payload: dict[str, str]) -> Iterator[Any]:

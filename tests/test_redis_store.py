@@ -83,6 +83,8 @@ VERBS: dict[str, Callable[[Person, Opened], object]] = {
     "find": lambda ann, opened: ann.find(opened, b"another lane"),
     "redeem right": lambda ann, opened: ann.right(opened),
     "redeem wrong": lambda ann, opened: ann.wrong(opened),
+    "is_live": lambda ann, opened: ann.is_live(opened),
+    "note": lambda ann, _: ann.note(b"mark"),
     "holds": lambda ann, _: ann.holds(b"proof"),
     "spend": lambda ann, _: ann.spend(b"proof"),
     "discard": lambda ann, opened: ann.discard(opened),
@@ -124,6 +126,9 @@ def test_every_answer_of_every_verb_is_one_round_trip(proxy: Proxy, connect: Sto
         lambda: ann.find(opened, b"lane2"),
         lambda: ann.find(Opened(SEND, b"unknown")),
         lambda: ann.holds(b"unknown"),
+        lambda: ann.is_live(opened),
+        lambda: ann.is_live(Opened(SEND, b"unknown")),
+        lambda: ann.note(b"mark"),
         lambda: ann.spend(b"unknown"),
         lambda: ann.drop(Opened(SEND, b"unknown")),
         *[lambda: ann.wrong(opened)] * 6,
@@ -148,7 +153,7 @@ def test_a_server_that_lost_its_scripts_is_given_them_again(
         digests = {script.sha for script in ann.store._scripts.values()}  # type: ignore[attr-defined]
         assert not any(client.script_exists(*digests))
         VERBS[verb](ann, opened)
-        assert any(client.script_exists(*digests)) or verb in ("drop", "holds")
+        assert any(client.script_exists(*digests)) or verb in ("drop", "is_live", "holds")
 
 
 @every_verb

@@ -1,4 +1,4 @@
-"""What a store must do: eight verbs, each one indivisible step on the state of one subject.
+"""What a store must do: ten verbs, each one indivisible step on the state of one subject.
 
 A store never sees a code, nor anything made from one. It is told whether the code was right, and answers whether that
 counts: the attempt is charged and the limits are checked in the same step, and only then is a match worth anything.
@@ -207,6 +207,21 @@ class Store(ABC):
     @abstractmethod
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
         """Forget a challenge that nobody will redeem any more. Gives nothing back."""
+
+    @abstractmethod
+    def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
+        """Whether the challenge was opened, has not expired, and was not used, discarded, dropped or revoked since.
+
+        Asked before a message that had to wait is sent. Attempts, budgets and surges do not count here. It must see all
+        that was ended before: a replica that lags will not do.
+        """
+
+    @abstractmethod
+    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
+        """Record a mark as :meth:`redeem` records a proof: :meth:`holds` knows it from now on, until ``expires_at``.
+
+        For what was done, and need not be done again.
+        """
 
     @abstractmethod
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:

@@ -1,7 +1,7 @@
 -- Set before each of the scripts, after the constants of base.py. The state of one subject is one hash, so that a verb
 -- reads the fields it needs and no others (record.py has the same in Python):
 --   c<id>    a challenge: expiry, strong, attempts, holder, known lane that pays
---   p<id>    a proof: its expiry
+--   p<id>    a proof, or what was noted: its expiry
 --   l<lane>  a lane: ready at, whether it is a known browser's, then windows of its sends
 --   f<lane>  windows of the lane's failures; f alone: of the subject's
 --   s        windows of the subject's sends

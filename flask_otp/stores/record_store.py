@@ -1,4 +1,4 @@
-"""The eight verbs for a store that can hold one record still while Python changes it."""
+"""The ten verbs for a store that can hold one record still while Python changes it."""
 
 from __future__ import annotations
 
@@ -53,6 +53,13 @@ class RecordStore(Store):
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
         self.change(subject, now, lambda record: record.challenges.pop(challenge_id, None))
+
+    def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
+        live = self.load(subject).challenges.get(challenge_id)
+        return live is not None and live.expires_at > now
+
+    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
+        self.change(subject, now, lambda record: record.proofs.update({mark: expires_at}))
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return self.load(subject).proofs.get(proof_id, 0) > now

@@ -31,7 +31,10 @@ from .base import (
 from .connections import connect, replicas_to_wait_for
 from .servers import OUTAGES, Client, Replicated, Script, Server
 
-_SCRIPTS = ("open", "redeem", "discard", "spend", "revoke")
+_SCRIPTS = ("open", "redeem", "discard", "note", "spend", "revoke")
+
+#: Bytes of a time, as common.lua packs it.
+_TIME = 5
 
 
 class RedisStore(Store):
@@ -115,11 +118,21 @@ class RedisStore(Store):
         with _outage():
             self._changing.exchange(key, ("HDEL", key, b"c" + challenge_id))
 
+    def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
+        return self._end_of(subject, b"c" + challenge_id) > now
+
+    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
+        self._run("note", subject, now, mark, expires_at)
+
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return self._end_of(subject, b"p" + proof_id) > now
+
+    def _end_of(self, subject: bytes, field: bytes) -> int:
+        """When the challenge or proof expires, which is the first that its field says; 0 if it is not there."""
         key = self._key(subject)
         with _outage():
-            (expires_at,) = self.client.exchange(key, ("HGET", key, b"p" + proof_id))
-        return int.from_bytes(expires_at or b"", "little") > now
+            (packed,) = self.client.exchange(key, ("HGET", key, field))
+        return int.from_bytes((packed or b"")[:_TIME], "little")
 
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return bool(self._run("spend", subject, now, proof_id))

@@ -87,6 +87,12 @@ class Person:
         """Have ``proof`` recorded."""
         assert self.right(self.open(lane), proof) is MATCH
 
+    def is_live(self, opened: Opened) -> bool:
+        return self.store.is_live(self.subject, opened.challenge_id, self.now)
+
+    def note(self, mark: bytes, life: int = HOUR) -> None:
+        self.store.note(self.subject, mark, self.now + life, self.now)
+
     def holds(self, proof: bytes) -> bool:
         return self.store.holds(self.subject, proof, self.now)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from ...stores import Opened
+from ...stores import Opened, Store
 from .. import Clock
 from .person import BROWSER, DAY, HOUR, MATCH, REFUSED, SEND, WAIT, WRONG, Person, new_id
 
@@ -94,6 +96,62 @@ class UndoingTests:
             outcomes.append(ann.open().outcome)
             clock.advance(30)
         assert outcomes == [SEND] * 4 + [WAIT]
+
+    # Whether a message that waited is still wanted
+
+    @pytest.mark.parametrize(("after", "live"), [(0, True), (299, True), (300, False)])
+    def test_a_challenge_is_live_until_its_expiry_exclusive(
+        self, ann: Person, clock: Clock, after: int, live: bool
+    ) -> None:
+        opened = ann.open()
+        clock.advance(after)
+        assert ann.is_live(opened) is live
+
+    def test_a_challenge_that_is_used_discarded_dropped_or_revoked_is_not_live(self, ann: Person) -> None:
+        ends: list[Callable[[Opened], object]] = [ann.right, ann.discard, ann.drop, lambda opened: ann.revoke()]
+        for number, end in enumerate(ends):
+            opened, other = ann.open(b"lane%d" % number), ann.open(b"other%d" % number)
+            assert ann.is_live(opened)
+            end(opened)
+            assert not ann.is_live(opened)
+            assert ann.is_live(other) is (number < 3)
+
+    def test_a_challenge_of_one_subject_is_not_live_for_another(self, ann: Person, store: Store, clock: Clock) -> None:
+        bob = Person(store, clock, subject=b"t" * 16)
+        opened = ann.open()
+        bob.open()
+        assert not bob.is_live(opened)
+        assert not ann.is_live(Opened(SEND, new_id()))
+
+    def test_asking_whether_it_is_live_changes_nothing(self, ann: Person, clock: Clock) -> None:
+        opened = ann.open()
+        ann.wrong(opened, 4)
+        assert ann.is_live(opened)
+        clock.advance(30)
+        assert ann.find(opened).outcome is SEND
+        assert ann.right(opened) is MATCH
+
+    # Noting what was done
+
+    @pytest.mark.parametrize(("after", "holds"), [(0, True), (HOUR - 1, True), (HOUR, False)])
+    def test_what_is_noted_holds_until_its_end_exclusive(
+        self, ann: Person, clock: Clock, after: int, holds: bool
+    ) -> None:
+        ann.note(b"mark")
+        ann.open()
+        clock.advance(after)
+        assert ann.holds(b"mark") is holds
+        assert not ann.holds(b"another")
+
+    def test_what_is_noted_is_one_subjects_and_ends_with_its_proofs(
+        self, ann: Person, store: Store, clock: Clock
+    ) -> None:
+        bob = Person(store, clock, subject=b"t" * 16)
+        ann.note(b"mark")
+        ann.note(b"over", 0)
+        assert (ann.holds(b"mark"), bob.holds(b"mark"), ann.holds(b"over")) == (True, False, False)
+        ann.revoke()
+        assert not ann.holds(b"mark")
 
     # Dropping
 

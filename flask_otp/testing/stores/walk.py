@@ -32,9 +32,10 @@ class WalkTests:
         for number, (verb, args) in enumerate(walk.steps(1500)):
             answer = getattr(memory, verb)(*args)
             assert getattr(store, verb)(*args) == answer, f"seed {seed}, step {number}: {verb}{args}"
-            walk.note(verb, args, answer)
+            walk.learn(verb, args, answer)
         everything = {"open SEND", "open QUIET", "open WAIT", "find SEND", "find GONE", "find WAIT"}
         everything |= {"MATCH", "WRONG", "REFUSED", "budget spent", "holds True", "holds False", "spend True"}
+        everything |= {"is_live True", "is_live False"}
         everything |= {f"strong {strong}, known {known}" for strong in (True, False) for known in (True, False)}
         assert everything <= {name for name, count in walk.seen.items() if count}, walk.seen
 
@@ -62,8 +63,8 @@ class Walk:
             if self.random.random() < 0.01:
                 self.now_ms += self.random.choice((HOUR, DAY, 3 * DAY)) * 1000
             verb = self.random.choices(
-                ("open", "find", "redeem", "discard", "drop", "holds", "spend", "revoke"),
-                (30, 10, 40, 8, 2, 6, 4, 0.5),
+                ("open", "find", "redeem", "discard", "drop", "is_live", "note", "holds", "spend", "revoke"),
+                (30, 10, 40, 8, 2, 6, 2, 6, 4, 0.5),
             )[0]
             yield verb, getattr(self, verb)()
 
@@ -100,8 +101,16 @@ class Walk:
     def drop(self) -> tuple[Any, ...]:
         return (*self._one_of(self.challenges), self.now_ms // 1000)
 
+    is_live = drop
+
+    def note(self) -> tuple[Any, ...]:
+        subject, mark = self.random.choice(self.SUBJECTS), b"%012d" % next(self.ids)
+        self.proofs.append((subject, mark))
+        now = self.now_ms // 1000
+        return subject, mark, now + self.random.choice((-10, 0, 1, 10, HOUR, DAY)), now
+
     def holds(self) -> tuple[Any, ...]:
-        return (*self._one_of(self.proofs), self.now_ms // 1000)
+        return (*self._one_of(self.proofs, stray=0.2), self.now_ms // 1000)
 
     spend = holds
 
@@ -109,12 +118,12 @@ class Walk:
         self.revoked_ms = self.now_ms
         return self.random.choice(self.SUBJECTS), self.now_ms
 
-    def _one_of(self, named: list[tuple[bytes, Any]]) -> tuple[bytes, Any]:
+    def _one_of(self, named: list[tuple[bytes, Any]], stray: float = 0.05) -> tuple[bytes, Any]:
         """One of the last few, now and then with the other subject."""
         subject, thing = self.random.choice(named[-6:])
-        return self.random.choice(self.SUBJECTS) if self.random.random() < 0.05 else subject, thing
+        return self.random.choice(self.SUBJECTS) if self.random.random() < stray else subject, thing
 
-    def note(self, verb: str, args: tuple[Any, ...], answer: object) -> None:
+    def learn(self, verb: str, args: tuple[Any, ...], answer: object) -> None:
         if isinstance(answer, Opened):
             self.seen[f"{verb} {answer.outcome.name}"] += 1
             self.seen[f"strong {answer.strong}, known {answer.known}"] += 1
