@@ -31,7 +31,8 @@ def load_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
 
     def load(page: str) -> ModuleType:
         (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "examples" / f"{page}.md").read_text("utf-8"), re.DOTALL)
-        names = ModuleType(page.replace("-", "_"))
+        # Not the page's bare name, which may be that of a package.
+        names = ModuleType(f"page_{page.replace('-', '_')}")
         monkeypatch.setitem(sys.modules, names.__name__, names)
         exec(compile(source, f"{page}.md", "exec"), vars(names))
         return names
@@ -77,7 +78,8 @@ def test_the_index_names_every_page_and_no_other() -> None:
 
 @pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
 def test_every_page_is_run_by_a_test(page: str) -> None:
-    assert re.search(rf'open_page\("{page}"\)', Path(__file__).read_text("utf-8"))
+    tests = Path(__file__).read_text("utf-8") + (Path(__file__).parent / "test_queues.py").read_text("utf-8")
+    assert re.search(rf'open_page\("{page}"\)|params=\[.*"{page}"', tests)
 
 
 @pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
