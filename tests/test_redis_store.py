@@ -288,8 +288,9 @@ def test_r50_every_key_ends_by_itself_and_not_before_its_state_does(
         (lambda ann: ann.prove(b"proof"), 12 * HOUR),
         (lambda ann: ann.wrong(ann.open()), 90 * DAY),
         (lambda ann: ann.revoke(), KNOWN_FOR),
+        (lambda ann: ann.note(b"mark"), HOUR),
     ],
-    ids=["challenge", "proof", "failure", "revocation"],
+    ids=["challenge", "proof", "failure", "revocation", "note"],
 )
 def test_r50_a_key_lives_as_long_as_the_longest_of_what_it_holds(
     valkey: ValkeyServer, connect: StoreFactory, clock: Clock, act: Callable[[Person], object], life: int
@@ -308,6 +309,8 @@ def test_a_subject_that_means_nothing_any_more_leaves_no_key(
     ann.prove(b"proof")
     ann.spend(b"proof")
     ann.holds(b"proof")
+    ann.note(b"over", 0)
+    ann.is_live(Opened(SEND, b"unknown"))
     ann.wrong(Opened(SEND, b"unknown"))
     with contextlib.closing(valkey.client()) as client:
         assert client.keys() == []
