@@ -20,7 +20,7 @@ from redis.retry import Retry
 from werkzeug.serving import make_server
 
 from flask_otp import OTP
-from flask_otp.stores import Store
+from flask_otp.stores import Store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, Outbox, capture_codes
@@ -104,6 +104,19 @@ def store(storage_uri: str) -> Iterator[Store]:
         store = RedisStore(storage_uri, "otp", {"socket_timeout": 10, "socket_connect_timeout": 10})
         yield store
         store.client.close()
+
+
+@pytest.fixture(params=["memory", "redis", "sqlite", "postgresql", "mariadb"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Each of our stores, with time enough on a busy machine."""
+    kind = request.param
+    local = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'otp.db'}"}
+    uri = local.get(kind) or request.getfixturevalue("valkey" if kind == "redis" else kind).uri
+    options = {"memory": {}, "redis": {"socket_timeout": 30}}.get(kind, {"timeout": 30})
+    store = store_from_uri(uri, "otp", options)
+    store.prepare()
+    yield store
+    store.close()
 
 
 @pytest.fixture

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import broken_stores
 import pytest
-from conftest import ValkeyServer
-from databases import DatabaseServer
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule, run_state_machine_as_test
 from store_model import Model
 
-from flask_otp.stores import Asking, Attempt, Opened, Opening, Policy, Redemption, Store, store_from_uri
+from flask_otp.stores import Asking, Attempt, Opened, Opening, Policy, Redemption, Store
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.sql import SQLStore
 
@@ -168,24 +164,6 @@ def drive(
             suppress_health_check=list(HealthCheck),
         ),
     )
-
-
-@pytest.fixture(params=["memory", "redis", "sqlite", "postgresql", "mariadb"])
-def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
-    uri, options = "memory://", {}
-    if request.param == "redis":
-        server: ValkeyServer = request.getfixturevalue("valkey")
-        uri, options = server.uri, {"socket_timeout": 30}
-    elif request.param != "memory":
-        options = {"timeout": 30}
-        database: DatabaseServer | None = None
-        if request.param != "sqlite":
-            database = request.getfixturevalue(request.param)
-        uri = database.uri if database else f"sqlite:///{tmp_path / 'otp.db'}"
-    store = store_from_uri(uri, "otp", options)
-    store.prepare()
-    yield store
-    store.close()
 
 
 def test_every_store_does_what_the_model_does(any_store: Store) -> None:
