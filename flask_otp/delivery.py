@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 from blinker import Signal
 from flask import Flask
@@ -17,11 +17,11 @@ from jinja2 import Environment
 
 from . import identifiers
 from .background import Background
-from .channels import Channel, Ladder, Message, attempt
+from .channels import Channel, Ladder, Message, attempt, redact
 from .directory import Directory
 from .errors import DeliveryFailed, StoreUnavailable
 from .hooks import Hooks
-from .messages import link_address, message_templates, render_message
+from .messages import build_message, link_address, message_templates, render_message
 from .settings import Settings
 from .signals import code_sent, delivery_failed
 from .stores import Store
@@ -64,7 +64,7 @@ class Courier:
         """
         try:
             # Rendered for those who do not exist too: what it costs would tell.
-            message = self._render(handle, recipient or handle.identifier, secrets.token_urlsafe(16))
+            message = self._compose(handle, recipient or handle.identifier, secrets.token_urlsafe(16))
             vetoed = self._hooks.before_send is not None and self._hooks.before_send(message) is False
         except Exception:
             undo()
@@ -110,7 +110,7 @@ class Courier:
             logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
             self._tell(delivery_failed, handle)
         else:
-            self._deliver(handle, self._render(handle, recipient, message_id), undo=lambda: None)
+            self._deliver(handle, self._compose(handle, recipient, message_id), undo=lambda: None)
             try:
                 self._store.note(handle.subject, mark, handle.expires_at, now)
             except StoreUnavailable:
@@ -145,7 +145,7 @@ class Courier:
             logger.error("channel %r (%s) failed: %s", handle.channel, type(channel).__name__, failure)
         self._fail(handle, undo)
 
-    def _fail(self, handle: Handle, undo: Callable[[], None]) -> None:
+    def _fail(self, handle: Handle, undo: Callable[[], None]) -> NoReturn:
         try:
             undo()
         finally:
@@ -157,6 +157,19 @@ class Courier:
 
     def _tell(self, signal: Signal, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
+
+    def _compose(self, handle: Handle, recipient: str, message_id: str) -> Message:
+        """
+        :raises DeliveryFailed: the app's builder failed. Its exception goes no further: it may quote the code.
+        """
+        message = self._render(handle, recipient, message_id)
+        if self._hooks.message_builder is None:
+            return message
+        try:
+            return build_message(self._hooks.message_builder, message)
+        except Exception as error:
+            logger.error("the message_builder failed: %s", redact(f"{type(error).__name__}: {error}", message))
+        return self._fail(handle, undo=lambda: None)
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         if self._templates is None:
@@ -173,6 +186,7 @@ class Courier:
             site_name=self.site_name,
             base_url=self._settings.base_url,
             link=self._link(handle),
+            code_in_subject=self._settings.code_in_subject,
         )
         return replace(message, id=message_id)
 

@@ -15,6 +15,7 @@ from .models import Verification
 
 RecipientLoader = Callable[[str, str], "str | None"]
 IdentifierLoader = Callable[[], "str | None"]
+MessageBuilder = Callable[[Message], Message]
 BeforeSend = Callable[[Message], "bool | None"]
 VerifiedHandler = Callable[[Verification], "ResponseReturnValue | None"]
 UnauthorizedHandler = Callable[[VerificationRequired], "ResponseReturnValue | None"]
@@ -28,6 +29,7 @@ class Hooks:
     channels: dict[str, Channel] = field(default_factory=dict)
     recipient_loader: RecipientLoader | None = None
     identifier_loader: IdentifierLoader | None = None
+    message_builder: MessageBuilder | None = None
     before_send: BeforeSend | None = None
     verified_handler: VerifiedHandler | None = None
     unauthorized_handler: UnauthorizedHandler | None = None
@@ -37,6 +39,7 @@ class Hooks:
 C = TypeVar("C", bound="Callable[[Message], None] | Channel")
 R = TypeVar("R", bound=RecipientLoader)
 I = TypeVar("I", bound=IdentifierLoader)  # noqa: E741
+M = TypeVar("M", bound=MessageBuilder)
 B = TypeVar("B", bound=BeforeSend)
 V = TypeVar("V", bound=VerifiedHandler)
 U = TypeVar("U", bound=UnauthorizedHandler)
@@ -73,6 +76,15 @@ class HookDecorators:
     def identifier_loader(self, function: I) -> I:
         """``() -> identifier`` of the signed-in user, or ``None``; the client may name no other."""
         self._hooks.identifier_loader = _plain(function)
+        return function
+
+    def message_builder(self, function: M) -> M:
+        """``(message) -> message``: with ``dataclasses.replace``, another ``subject``, ``text`` or ``html``.
+
+        It is called for every message, perhaps twice, also for those who do not exist, and where there is no request.
+        If it raises, or changes anything else, the message is not sent.
+        """
+        self._hooks.message_builder = _plain(function)
         return function
 
     def before_send(self, function: B) -> B:

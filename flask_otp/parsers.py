@@ -14,6 +14,9 @@ from limits import RateLimitItem, parse_many
 
 from .web import is_safe_path
 
+#: One plain address: no comma for a second, no line break for a second header.
+ADDRESS = r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+"
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 

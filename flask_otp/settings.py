@@ -71,6 +71,8 @@ class Settings:
     email_service: str | None = _key(None, parsers.optional(parsers.text(r"\S+", "gmail")))
     email_timeout: int = _key("10s", parsers.duration(1, 60))
     channel_timeout: int = _key("10s", parsers.duration(1, 60))
+    email_reply_to: str | None = _key(None, parsers.optional(parsers.text(parsers.ADDRESS, "help@example.com")))
+    code_in_subject: bool = _key(False, parsers.flag)
     delivery: str = _key("auto", parsers.choice("auto", "inline", "background"))
     purposes: dict[str, Purpose] = _key({"login": {}}, parsers.purposes)
     revocation_lag: int = _key("0s", parsers.duration(0, 3600))

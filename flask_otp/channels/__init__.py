@@ -14,7 +14,7 @@ from ..settings import Settings
 from .base import Channel, FunctionChannel, Message, accepted_under
 from .console import ConsoleChannel
 from .email import EmailChannel, fill_service
-from .ladder import Ladder, attempt
+from .ladder import Ladder, attempt, redact
 from .webhook import WebhookChannel
 
 
@@ -63,7 +63,7 @@ def _channel(name: str, value: Any, app: Flask, settings: Settings) -> Channel:
     if value == "email":
         if "mail" not in app.extensions:
             Mail(app)
-        return EmailChannel(app, settings.email_timeout)
+        return EmailChannel(app, settings.email_timeout, settings.email_reply_to)
     if value == "console":
         if not (app.debug or app.testing):
             raise ConfigError(
@@ -89,4 +89,5 @@ __all__ = [
     "channel_from_function",
     "channels_from_settings",
     "last_resort",
+    "redact",
 ]

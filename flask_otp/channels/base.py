@@ -5,6 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
+
+from ..codes import display
 
 #: Channels whose recipients are phone numbers, unless the app says otherwise.
 PHONE_CHANNELS = frozenset({"sms", "whatsapp", "voice", "call", "signal", "viber"})
@@ -17,7 +20,7 @@ def accepted_under(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Message:
-    """One message, ready to be sent. Its ``repr`` shows neither the code, nor the link, nor the recipient."""
+    """One message, ready to be sent. Its ``repr`` shows no code, link or fact, and not whom it goes to."""
 
     channel: str
     #: Where it goes: exactly one address.
@@ -26,7 +29,8 @@ class Message:
     code: str = field(repr=False)
     purpose: str
     site_name: str
-    subject: str
+    #: One line. It shows the code only with ``OTP_CODE_IN_SUBJECT``.
+    subject: str = field(repr=False)
     #: Plain text: the whole e-mail for e-mail, a short text for every other channel.
     text: str = field(repr=False)
     html: str = field(repr=False)
@@ -36,6 +40,13 @@ class Message:
     link: str | None = field(default=None, repr=False)
     #: Names this message, wherever it is tried and however often: a resend is another. Random, so it tells nothing.
     id: str = ""
+    #: What the code confirms, where its context is an object: names and JSON values.
+    facts: dict[str, Any] | None = field(default=None, repr=False)
+
+    @property
+    def written_code(self) -> str:
+        """The code as people should see it: a strong one as ``XXXX-XXXX-XXXXX``."""
+        return display(self.code)
 
 
 class Channel(ABC):

@@ -14,21 +14,24 @@ import threading
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
+from datetime import datetime, timezone
 from email.charset import QP, Charset
+from email.header import Header
+from email.mime.base import MIMEBase
+from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
-from email.utils import make_msgid, parseaddr, quote
+from email.policy import compat32
+from email.utils import format_datetime, formataddr, make_msgid, parseaddr, quote
 from types import TracebackType
 from typing import Any
 
 from flask import Flask, current_app
-from flask_mail import Connection, Mail
+from flask_mail import Connection, Mail, sanitize_address
 from flask_mail import Message as MailMessage
 
 from ..errors import ConfigError
+from ..parsers import ADDRESS
 from .base import Channel, Message
-
-#: Whatever a recipient_loader gives: no comma for a second recipient, no line break for a second header.
-_ONE_ADDRESS = re.compile(r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+")
 
 #: The submission servers of well-known providers, from their own help pages.
 SERVICES: dict[str, dict[str, Any]] = {
@@ -73,20 +76,22 @@ class EmailChannel(Channel):
     """Sends by the app's ``MAIL_*`` settings.
 
     :param timeout: seconds for the whole delivery, from the name look-up to the server's last word.
+    :param reply_to: where an answer goes, if not to the sender.
     """
 
     accepts = "email"
 
-    def __init__(self, app: Flask, timeout: float) -> None:
+    def __init__(self, app: Flask, timeout: float, reply_to: str | None = None) -> None:
         self._app = app
         self._timeout = timeout
+        self._reply_to = reply_to
 
     def deliver(self, message: Message) -> None:
         """
         :raises TimeoutError: the deadline passed; the connection is cut.
         :raises Exception: what smtplib or ssl raised.
         """
-        mail = _mail(message)
+        mail = _mail(message, self._reply_to)
         self._converse(lambda connection: connection.send(mail))
 
     def probe(self) -> bool:
@@ -125,34 +130,87 @@ class EmailChannel(Channel):
             raise TimeoutError("the mail server took too long") from None
 
 
-def _mail(message: Message) -> _Mail:
-    if not _ONE_ADDRESS.fullmatch(message.recipient):
+def _mail(message: Message, reply_to: str | None) -> _Mail:
+    if not re.fullmatch(ADDRESS, message.recipient):
         raise ValueError("the recipient is not one plain address")
-    sender = current_app.config.get("MAIL_DEFAULT_SENDER")
-    if not sender:
-        raise ConfigError("MAIL_DEFAULT_SENDER is not set: an e-mail needs a sender")
-    if isinstance(sender, (tuple, list)):
-        # Quoted, not encoded: Flask-Mail encodes it again.
-        sender = f'"{quote(sender[0])}" <{sender[1]}>'
+    name, address = _sender()
+    # The sender's domain, not this machine's name, which differs from worker to worker and counts against the mail.
+    domain = address.rpartition("@")[2]
     mail = _Mail(
         subject=message.subject,
         recipients=[message.recipient],
         body=message.text,
-        html=message.html,
-        sender=sender,
-        extra_headers={"Auto-Submitted": "auto-generated", "X-Auto-Response-Suppress": "All"},
+        html=message.html or None,
+        sender=f'"{quote(name)}" <{address}>' if name else address,
+        reply_to=reply_to,
+        extra_headers={
+            "Auto-Submitted": "auto-generated",  # RFC 3834 5: no out-of-office answers
+            "X-Auto-Response-Suppress": "All",  # the same, for Exchange
+            # To nothing: else Gmail takes the next mail for a part of this conversation, and hides what is in both.
+            "References": make_msgid(domain=domain),
+        },
     )
-    # The sender's domain, not this machine's name, which differs from worker to worker and counts against the mail.
-    mail.msgId = make_msgid(domain=parseaddr(sender)[1].rpartition("@")[2] or None)
+    mail.msgId = make_msgid(domain=domain)
     return mail
 
 
+def _sender() -> tuple[str, str]:
+    """The name, perhaps empty, and the address of ``MAIL_DEFAULT_SENDER``."""
+    sender = current_app.config.get("MAIL_DEFAULT_SENDER")
+    if not sender:
+        raise ConfigError("MAIL_DEFAULT_SENDER is not set: an e-mail needs a sender")
+    name, address = sender if isinstance(sender, (tuple, list)) else parseaddr(sender)
+    address = str(sanitize_address(("", address)))
+    if not re.fullmatch(ADDRESS, address):
+        raise ConfigError("MAIL_DEFAULT_SENDER is not one address: write ('Shop, Inc.', 'codes@example.com')")
+    return str(name or ""), address
+
+
 class _Mail(MailMessage):
+    """Flask-Mail's message, but ``multipart/alternative`` itself, and in lines that every server takes.
+
+    Flask-Mail wraps it into a ``multipart/mixed``, so that clients show an attachment. Its headers go by the newer
+    policies of the standard library, which lose the quotes of a long name, and with them may make two senders of one
+    (python/cpython#121284).
+    """
+
+    def _message(self) -> MIMEBase:
+        mail: MIMEBase = self._mimetext(self.body)
+        if self.html is not None:
+            mail = MIMEMultipart("alternative", None, [mail, self._mimetext(self.html, "html")])
+        mail.policy = compat32.clone(linesep="\r\n")
+        headers = {
+            "Subject": _header("Subject", self.subject),
+            "From": _mailbox("From", str(self.sender)),
+            "To": _mailbox("To", str(self.recipients[0])),
+            "Date": format_datetime(datetime.fromtimestamp(self.date or 0, timezone.utc)),
+            "Message-ID": self.msgId,
+        }
+        if self.reply_to is not None:
+            headers["Reply-To"] = _mailbox("Reply-To", str(self.reply_to))
+        for name, value in (headers | (self.extra_headers or {})).items():
+            mail[name] = value
+        return mail
+
     def _mimetext(self, text: str | None, subtype: str = "plain") -> MIMEText:
         # Flask-Mail sends the text as it is, and servers refuse its long lines (RFC 5321 4.5.3.1.6).
         charset = Charset("utf-8")
         charset.body_encoding = QP
         return MIMEText(text or "", subtype, charset)  # type: ignore[arg-type]
+
+
+def _header(name: str, text: str, address: str = "") -> str:
+    """``text`` in lines that fit, and in encoded words where it must be, and then ``address``."""
+    header = Header(text, "us-ascii" if text.isascii() else "utf-8", header_name=name)
+    if address:
+        header.append(address, "us-ascii")
+    return header.encode()
+
+
+def _mailbox(name: str, mailbox: str) -> str:
+    person, address = parseaddr(mailbox)
+    address = str(sanitize_address(("", address)))  # its domain as IDNA
+    return _header(name, formataddr((person, address))) if person.isascii() else _header(name, person, f"<{address}>")
 
 
 class _VerifiedConnection(Connection):
