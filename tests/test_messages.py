@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 from conftest import SECRET, AppFactory
 from flask import Flask
 
-from flask_otp import OTP, ConfigError, Message
+from flask_otp import OTP, ConfigError, InvalidCode, Message
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 ANN = "ann@example.com"
+BOB = "bob@example.com"
 PHONE = "+4915112345678"
 BASE = "https://shop.example"
 NOW = 1_790_000_000
@@ -23,7 +25,8 @@ class Site:
     """An app with an e-mail channel and a text message channel, seen from outside of any request."""
 
     def __init__(self, make_app: AppFactory, otp: OTP | None = None, **config: Any) -> None:
-        self.otp = otp or OTP(clock=Clock(NOW))
+        self.clock = Clock(NOW)
+        self.otp = otp or OTP(clock=self.clock)
         defaults: dict[str, Any] = {
             "OTP_CHANNELS": {"email": print, "sms": print},
             "OTP_SMS_COUNTRIES": ["DE"],
@@ -36,6 +39,17 @@ class Site:
         """The message of one send."""
         with self.app.app_context(), capture_codes(self.app) as sent:
             self.otp.send(identifier, **arguments)
+        return sent[-1]
+
+    def strong_message(self, identifier: str = ANN, purpose: str = "login") -> Message:
+        """The message after the one failure of an ``OTP_FAILURE_BUDGET`` of one a day."""
+        with self.app.app_context(), capture_codes(self.app) as sent:
+            handle = self.otp.send(identifier, purpose=purpose).handle
+            wrong = "000000" if sent.code != "000000" else "000001"
+            with pytest.raises(InvalidCode):
+                self.otp.verify(wrong, challenge=handle, purpose=purpose)
+            self.clock.advance("30s")
+            self.otp.send(identifier, purpose=purpose)
         return sent[-1]
 
 
@@ -77,11 +91,50 @@ def test_the_message_says_what_it_is(make_app: AppFactory) -> None:
     assert "money transfer" in message.subject
 
 
-def test_a_text_message_has_no_html_and_fits_two_segments(make_app: AppFactory) -> None:
-    message = Site(make_app, OTP_BASE_URL=BASE).message(PHONE)
+#: GSM 03.38: a text of these alone has seven bits a character, and any other makes it sixteen.
+GSM = (
+    "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
+    "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
+)
+GSM_TWICE = "^{}\\[~]|€\f"
+
+
+def segments(text: str) -> int:
+    """What a text message is charged as."""
+    if all(letter in GSM + GSM_TWICE for letter in text):
+        length, one, each = len(text) + sum(letter in GSM_TWICE for letter in text), 160, 153
+    else:
+        length, one, each = len(text.encode("utf-16-be")) // 2, 70, 67
+    return 1 if length <= one else -(-length // each)
+
+
+def test_a_segment_is_counted_as_networks_do() -> None:
+    assert [segments("a" * count) for count in (160, 161, 306, 307)] == [1, 2, 2, 3]
+    assert [segments("€" + "a" * count) for count in (158, 159)] == [1, 2]
+    assert [segments("я" * count) for count in (70, 71, 134, 135)] == [1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("purpose", ["login", "transfer"])
+@pytest.mark.parametrize("life", ["60s", "5m", "10m"])
+@pytest.mark.parametrize("strong", [False, True], ids=["short", "strong"])
+def test_a_text_message_has_no_html_and_fits_one_segment(
+    make_app: AppFactory, purpose: str, life: str, strong: bool
+) -> None:
+    """With a site's name and host of 34 characters together, which is all the room that the longest of these leaves."""
+    name, host = "Bücher & Co Oslo", "shop.books.example"
+    assert len(name + host) == 34
+    site = Site(
+        make_app,
+        OTP_BASE_URL=f"https://{host}",
+        OTP_SITE_NAME=name,
+        OTP_EXPIRES_IN=life,
+        OTP_FAILURE_BUDGET="1/day",
+        OTP_PURPOSES={"login": {}, "transfer": {}},
+    )
+    message = (site.strong_message if strong else site.message)(PHONE, purpose=purpose)
     assert message.html == ""
-    assert message.text.isascii()
-    assert len(message.text) <= 2 * 153
+    assert len(message.code) == (13 if strong else 6)
+    assert segments(message.text) == 1, len(message.text)
 
 
 def test_a_chat_message_is_the_short_text_even_where_its_recipient_has_an_at_sign(make_app: AppFactory) -> None:
@@ -143,6 +196,24 @@ def test_a_strong_code_is_shown_in_three_groups(make_app: AppFactory, identifier
         assert written in message.html
     else:
         assert message.text.splitlines()[-1] == f"@shop.example #{written}"
+
+
+@pytest.mark.parametrize("name", ["Shop", "The Cooperative of Booksellers & Stationers of Upper Northumberland " * 2])
+def test_a_plain_mail_has_short_lines_and_says_what_the_other_says(make_app: AppFactory, name: str) -> None:
+    facts = {"amount": "100 EUR", "payee": "Bob"}
+    site = Site(make_app, OTP_BASE_URL=BASE, OTP_SITE_NAME=name.strip(), OTP_LINKS=True)
+    message = site.message(context=facts, purpose="money_transfer")
+    lines = [line for line in message.text.splitlines() if "https:" not in line]
+    assert max(map(len, lines)) < 78
+    assert lines.count(f"    {message.code}") == 1
+    assert f"    {message.link}" in message.text.splitlines()
+    assert "\n\n\n" not in message.text
+    # All of the one is in the other; the link is behind its words there, and the name at the end is in the first.
+    everything = flat(unescape(re.sub(r"<[^>]*>", "", message.html)))
+    for sentence in re.split(r"(?<=[.:])\s|\n\n", message.text.replace(str(message.link), "")):
+        assert flat(sentence).rstrip(":") in everything
+    for shape in (message.text, everything):
+        assert 0 < shape.index("Bob") < shape.index(message.code)  # what is confirmed, before the code for it
 
 
 # The origin line of text messages, and the origin in mails
@@ -243,6 +314,14 @@ def test_r31_a_fact_cannot_fake_another_line(make_app: AppFactory, identifier: s
         assert other.text.splitlines()[-1] == f"@shop.example #{other.code}"
 
 
+def test_r31_nor_does_a_long_fact_come_to_a_line_of_its_own(make_app: AppFactory) -> None:
+    site = Site(make_app, OTP_BASE_URL=BASE)
+    for length in range(60, 80, 4):
+        text = site.message(context={"payee": "x" * length + " 999999 @evil.example #999999"}).text
+        assert not re.search(r"^\s*(999999|@evil)", text, re.MULTILINE)
+        site.clock.advance("1h")
+
+
 @pytest.mark.parametrize(
     "letter", ["\u202e", "\u2066", "\u200e", "\u061c", "\x00", "\x1b", "\x7f", "\ufeff"], ids=ascii
 )
@@ -299,12 +378,13 @@ def test_without_a_site_name_the_app_names_itself(make_app: AppFactory) -> None:
 # Templates of the app
 
 
-def with_templates(folder: Path, templates: dict[str, str]) -> tuple[Flask, OTP, list[Message]]:
-    (folder / "flask_otp").mkdir()
+def with_templates(folder: Path, templates: dict[str, str], **config: Any) -> tuple[Flask, OTP, Outbox]:
+    (folder / "flask_otp").mkdir(exist_ok=True)
     for name, source in templates.items():
         (folder / "flask_otp" / name).write_text(source, encoding="utf-8")
     app = Flask("site", template_folder=str(folder))
     app.config.update(TESTING=True, SECRET_KEY=SECRET, OTP_STORAGE_URI="memory://", OTP_SMS_COUNTRIES=["DE"])
+    app.config.update(config)
     otp, sent = OTP(app), Outbox()
     otp.channel("email")(sent.append)
     otp.channel("sms")(sent.append)
@@ -329,6 +409,41 @@ def test_the_apps_own_templates_of_the_same_path_come_first(tmp_path: Path) -> N
     assert mail.text == f"Text {mail.code} 5 login <i>"
     assert mail.html == f"<p>{mail.code} &lt;i&gt;</p>"
     assert short.text == f"Kurz {short.code}"
+
+
+@pytest.mark.parametrize("name", ["subject.txt", "email.txt", "email.html", "sms.txt"])
+def test_a_template_of_one_purpose_is_for_that_purpose_only(tmp_path: Path, name: str) -> None:
+    """It comes before the app's general one, which comes before ours."""
+    app, otp, sent = with_templates(tmp_path, {name: "general"}, OTP_PURPOSES={"login": {}, "wire": {}})
+    (tmp_path / "flask_otp" / "wire").mkdir()
+    (tmp_path / "flask_otp" / "wire" / name).write_text("wire", encoding="utf-8")
+    to = PHONE if name == "sms.txt" else ANN
+    part = {"subject.txt": "subject", "email.html": "html"}.get(name, "text")
+    with app.app_context():
+        otp.send(to, purpose="wire")
+        otp.send(to)
+    assert [getattr(message, part) for message in sent] == ["wire", "general"]
+
+
+def test_a_subject_has_no_code_to_show_unless_configured(tmp_path: Path) -> None:
+    template = {"subject.txt": "{{ code or 'none' }} {{ link or 'none' }}"}
+    config = {"OTP_LINKS": True, "OTP_BASE_URL": BASE}
+    subjects = []
+    for shown in (False, True):
+        app, otp, sent = with_templates(tmp_path, template, **config, OTP_CODE_IN_SUBJECT=shown)
+        with app.app_context():
+            otp.send(ANN)
+        subjects.append(sent[-1].subject.replace(sent.code, "CODE"))
+    assert subjects == ["none none", "CODE none"]
+
+
+@pytest.mark.parametrize("purpose", ["login", "money_transfer"])
+def test_a_subject_with_the_code_begins_with_it_as_it_is_written(make_app: AppFactory, purpose: str) -> None:
+    site = Site(make_app, OTP_CODE_IN_SUBJECT=True, OTP_FAILURE_BUDGET="1/day")
+    for message in (site.message(BOB, purpose=purpose), site.strong_message(purpose=purpose)):
+        assert message.subject.startswith(f"{message.written_code} is your code to ")
+        assert message.subject.endswith("Shop")
+        assert message.written_code not in repr(message)
 
 
 def test_one_template_may_be_replaced_and_the_others_stay(tmp_path: Path) -> None:

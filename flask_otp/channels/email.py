@@ -21,7 +21,7 @@ from email.mime.base import MIMEBase
 from email.mime.multipart import MIMEMultipart
 from email.mime.text import MIMEText
 from email.policy import compat32
-from email.utils import format_datetime, formataddr, make_msgid, parseaddr, quote
+from email.utils import format_datetime, formataddr, getaddresses, make_msgid, parseaddr, quote
 from types import TracebackType
 from typing import Any
 
@@ -159,9 +159,10 @@ def _sender() -> tuple[str, str]:
     sender = current_app.config.get("MAIL_DEFAULT_SENDER")
     if not sender:
         raise ConfigError("MAIL_DEFAULT_SENDER is not set: an e-mail needs a sender")
-    name, address = sender if isinstance(sender, (tuple, list)) else parseaddr(sender)
+    senders = [sender] if isinstance(sender, (tuple, list)) else getaddresses([sender])
+    name, address = senders[0]
     address = str(sanitize_address(("", address)))
-    if not re.fullmatch(ADDRESS, address):
+    if len(senders) > 1 or not re.fullmatch(ADDRESS, address):
         raise ConfigError("MAIL_DEFAULT_SENDER is not one address: write ('Shop, Inc.', 'codes@example.com')")
     return str(name or ""), address
 
