@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -56,6 +58,16 @@ def test_it_may_word_subject_text_and_html_anew(otp: OTP, app: Flask) -> None:
     assert message.subject == "Hello"
     assert message.text == f"{message.code}\n{FACTS}"
     assert message.html.startswith("<!DOCTYPE HTML>")
+
+
+def test_the_one_in_the_docs_does_what_they_say(otp: OTP, app: Flask) -> None:
+    page = Path(__file__).parent.parent / "docs" / "messages.md"
+    [block] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    exec(compile(block, str(page), "exec"), {"otp": otp})
+    with app.app_context(), capture_codes(app) as sent:
+        otp.send(ANN, context=FACTS)
+        otp.send("bob@example.com")
+    assert [message.subject for message in sent] == ["Your transfer of 100 EUR", "Your code to sign in to site"]
 
 
 def test_what_it_gets_says_all_that_there_is_to_word(otp: OTP, make_app: AppFactory) -> None:
