@@ -79,6 +79,7 @@ def test_what_it_gets_says_all_that_there_is_to_word(otp: OTP, make_app: AppFact
     assert (message.recipient, message.expires_in, message.facts) == (ANN, 300, FACTS)
     assert message.code in message.text
     assert message.link in message.html
+    assert {message: 1}[replace(message)] == 1  # it can be looked up, as it always could
 
 
 @pytest.mark.parametrize("breaks", ["\n", "\r\n", "\r", "\x85", "\u2028", "\x00", "\x0b", " \n\n "], ids=ascii)

@@ -82,6 +82,17 @@ def test_r44_a_message_names_site_purpose_life_and_warns(
         assert re.search(r"never pass (it|the code) on", text, re.IGNORECASE)
 
 
+def test_a_text_message_is_this(make_app: AppFactory) -> None:
+    site = Site(make_app, OTP_BASE_URL=BASE)
+    for facts, told in ((None, ""), ({"amount": "100 EUR", "to_account": "DE89"}, " Amount 100 EUR; To account DE89.")):
+        message = site.message(PHONE, context=facts, purpose="money_transfer")
+        assert message.text == (
+            f'{message.code} is your code for "money transfer" at Shop.{told} Good for 5 minutes.'
+            f" Not you? Ignore it. Never pass it on.\n@shop.example #{message.code}"
+        )
+        site.clock.advance("30s")
+
+
 def test_the_message_says_what_it_is(make_app: AppFactory) -> None:
     message = Site(make_app).message(purpose="money_transfer")
     assert (message.channel, message.recipient, message.purpose) == ("email", ANN, "money_transfer")

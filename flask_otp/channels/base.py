@@ -41,7 +41,7 @@ class Message:
     #: Names this message, wherever it is tried and however often: a resend is another. Random, so it tells nothing.
     id: str = ""
     #: What the code confirms, where its context is an object: names and JSON values.
-    facts: dict[str, Any] | None = field(default=None, repr=False)
+    facts: dict[str, Any] | None = field(default=None, repr=False, hash=False)
 
     @property
     def written_code(self) -> str:

@@ -11,6 +11,7 @@ import smtplib
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, MutableMapping
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
@@ -184,7 +185,7 @@ class _Mail(MailMessage):
             "Subject": _header("Subject", self.subject),
             "From": _mailbox("From", str(self.sender)),
             "To": _mailbox("To", str(self.recipients[0])),
-            "Date": format_datetime(datetime.fromtimestamp(self.date or 0, timezone.utc)),
+            "Date": format_datetime(datetime.fromtimestamp(self.date or time.time(), timezone.utc)),
             "Message-ID": self.msgId,
         }
         if self.reply_to is not None:
