@@ -2,6 +2,8 @@
 
 from .channels import Channel as Channel
 from .channels import Message as Message
+from .channels import ProviderDown as ProviderDown
+from .channels import RecipientRefused as RecipientRefused
 from .channels import WebhookChannel as WebhookChannel
 from .errors import ChallengeRequired as ChallengeRequired
 from .errors import ConfigError as ConfigError

@@ -15,9 +15,8 @@ from blinker import Signal
 from flask import Flask
 from jinja2 import Environment
 
-from . import identifiers
 from .background import Background
-from .channels import Channel, Ladder, Message, attempt, redact
+from .channels import Channel, Ladders, Message, redact
 from .directory import Directory
 from .errors import DeliveryFailed, StoreUnavailable
 from .hooks import Hooks
@@ -52,6 +51,7 @@ class Courier:
         self.clock = clock
         self.site_name = settings.site_name or app.name
         self._background = Background(app)
+        self._ladders = Ladders(app, settings.channel_timeout, lambda: self.clock())
         self._templates: Environment | None = None
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
@@ -134,16 +134,11 @@ class Courier:
         self._fail(handle, undo)
 
     def _deliver(self, handle: Handle, message: Message, undo: Callable[[], None]) -> None:
-        kind = identifiers.kind(message.recipient)
-        for channel in self._ladder(handle):
-            if channel.accepts not in (None, kind):
-                continue
-            failure = attempt(channel, message)
-            if failure is None:
-                self._tell(code_sent, handle)
-                return
-            logger.error("channel %r (%s) failed: %s", handle.channel, type(channel).__name__, failure)
-        self._fail(handle, undo)
+        if self.intercept is not None:
+            self.intercept.deliver(message)
+        elif not self._ladders.climb(self._directory.ladders().get(handle.channel, ()), message):
+            self._fail(handle, undo)
+        self._tell(code_sent, handle)
 
     def _fail(self, handle: Handle, undo: Callable[[], None]) -> NoReturn:
         try:
@@ -151,9 +146,6 @@ class Courier:
         finally:
             self._tell(delivery_failed, handle)
         raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self.clock())))
-
-    def _ladder(self, handle: Handle) -> Ladder:
-        return (self.intercept,) if self.intercept is not None else self._directory.ladders().get(handle.channel, ())
 
     def _tell(self, signal: Signal, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)

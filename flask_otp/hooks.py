@@ -56,7 +56,9 @@ class HookDecorators:
     def channel(self, name: str, *, accepts: str | None = None) -> Callable[[C], C]:
         """Register the app's own sender: a function of a :class:`~flask_otp.Message`, or a channel object.
 
-        It returns nothing, and raises if it cannot deliver.
+        It returns nothing, and raises if it cannot deliver: :exc:`~flask_otp.RecipientRefused` or
+        :exc:`~flask_otp.ProviderDown` where it knows whose failure that is. It runs in a thread and an app context of
+        its own, and is waited for no longer than ``OTP_CHANNEL_TIMEOUT``.
 
         :param accepts: ``"email"`` or ``"phone"``, what its recipients are; by default told by the name.
         :raises ConfigError: it is neither.

@@ -658,7 +658,7 @@ def timed(app: Flask) -> tuple[tuple[int, str | None], float]:
 
 def wait_for_mail_threads() -> None:
     for thread in threading.enumerate():
-        if thread.name.startswith("flask_otp-email"):
+        if thread.name.startswith("flask_otp-channel"):
             thread.join(TIMEOUT + SLACK)
             assert not thread.is_alive()
 

@@ -11,10 +11,10 @@ from flask_mail import Mail
 
 from ..errors import ConfigError
 from ..settings import Settings
-from .base import Channel, FunctionChannel, Message, accepted_under
+from .base import Channel, FunctionChannel, Message, ProviderDown, RecipientRefused, accepted_under
 from .console import ConsoleChannel
 from .email import EmailChannel, fill_service
-from .ladder import Ladder, attempt, redact
+from .ladder import Ladder, Ladders, redact
 from .webhook import WebhookChannel
 
 
@@ -83,9 +83,11 @@ __all__ = [
     "ConsoleChannel",
     "EmailChannel",
     "Ladder",
+    "Ladders",
     "Message",
+    "ProviderDown",
+    "RecipientRefused",
     "WebhookChannel",
-    "attempt",
     "channel_from_function",
     "channels_from_settings",
     "last_resort",

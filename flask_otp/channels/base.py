@@ -49,10 +49,20 @@ class Message:
         return display(self.code)
 
 
+class RecipientRefused(Exception):
+    """The provider takes no message for this recipient, and is well otherwise. For channels to raise."""
+
+
+class ProviderDown(Exception):
+    """The provider takes no message for anybody: it, or our account, is out of order. For channels to raise."""
+
+
 class Channel(ABC):
     """A way to deliver. ``accepts`` is ``"email"``, ``"phone"`` or ``None`` for either."""
 
     accepts: str | None = None
+    #: Seconds that one delivery may take; ``None``: ``OTP_CHANNEL_TIMEOUT``.
+    timeout: float | None = None
 
     def under(self, name: str) -> Channel:
         """This channel as it is under ``name`` in ``OTP_CHANNELS``, for one that goes by it."""
@@ -60,9 +70,11 @@ class Channel(ABC):
 
     @abstractmethod
     def deliver(self, message: Message) -> None:
-        """Hand the message over.
+        """Hand the message over. This runs in a thread and an app context of its own.
 
-        :raises Exception: any exception means that it was not delivered.
+        :raises RecipientRefused: it was not delivered, which says nothing of other recipients.
+        :raises ProviderDown: nothing will be delivered to anybody for now.
+        :raises Exception: any other exception means that it was not delivered, too.
         """
 
     def probe(self) -> bool:

@@ -10,11 +10,8 @@ import re
 import smtplib
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable, MutableMapping
-from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from datetime import datetime, timezone
 from email.charset import QP, Charset
 from email.header import Header
@@ -32,7 +29,8 @@ from flask_mail import Message as MailMessage
 
 from ..errors import ConfigError
 from ..parsers import ADDRESS
-from .base import Channel, Message
+from .base import Channel, Message, RecipientRefused
+from .deadline import Deadline, cut_when_late, impersonal
 
 #: The submission servers of well-known providers, from their own help pages.
 SERVICES: dict[str, dict[str, Any]] = {
@@ -84,12 +82,12 @@ class EmailChannel(Channel):
 
     def __init__(self, app: Flask, timeout: float, reply_to: str | None = None) -> None:
         self._app = app
-        self._timeout = timeout
+        self.timeout: float = timeout
         self._reply_to = reply_to
 
     def deliver(self, message: Message) -> None:
         """
-        :raises TimeoutError: the deadline passed; the connection is cut.
+        :raises RecipientRefused: it is not one plain address.
         :raises Exception: what smtplib or ssl raised.
         """
         mail = _mail(message, self._reply_to)
@@ -101,39 +99,21 @@ class EmailChannel(Channel):
         :raises TimeoutError: the deadline passed.
         :raises Exception: what smtplib or ssl raised.
         """
-        self._converse(lambda connection: None)
+        Deadline(self.timeout).run(lambda: self._converse(lambda connection: None))
         return True
 
     def _converse(self, talk: Callable[[Connection], None]) -> None:
         settings = Mail().init_mail(self._app.config, False, self._app.testing)
         settings.max_emails = None
-        connection = _VerifiedConnection(settings, self._timeout)
-        done: Future[None] = Future()
-
-        def run() -> None:
-            try:
-                with self._app.app_context(), connection:
-                    talk(connection)
-            except BaseException as error:
-                done.set_exception(error)
-            else:
-                done.set_result(None)
-
-        # A socket's time-out is for one read, so a server that drips would hold us for as long as it likes.
-        try:
-            threading.Thread(target=run, name="flask_otp-email", daemon=True).start()
-        except RuntimeError:
-            run()  # the interpreter is ending and starts no thread: this is one of its last deliveries
-        try:
-            done.result(self._timeout)
-        except FutureTimeout:
-            connection.cut()
-            raise TimeoutError("the mail server took too long") from None
+        connection = _VerifiedConnection(settings, self.timeout)
+        cut_when_late(connection.cut)
+        with connection:
+            talk(connection)
 
 
 def _mail(message: Message, reply_to: str | None) -> _Mail:
     if not re.fullmatch(ADDRESS, message.recipient):
-        raise ValueError("the recipient is not one plain address")
+        raise RecipientRefused("it is not one plain address")
     name, address = _sender()
     # The sender's domain, not this machine's name, which differs from worker to worker and counts against the mail.
     domain = address.rpartition("@")[2]
@@ -223,6 +203,11 @@ class _VerifiedConnection(Connection):
         self._timeout = timeout
         self._socket: socket.socket | None = None
         self._is_cut = False
+
+    def __enter__(self) -> _VerifiedConnection:
+        with impersonal():
+            super().__enter__()
+        return self
 
     def configure_host(self) -> smtplib.SMTP | smtplib.SMTP_SSL:
         mail, context = self.mail, self._tls_context()

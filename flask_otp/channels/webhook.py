@@ -21,6 +21,7 @@ from flask import current_app
 from .. import parsers, webhooks
 from ..errors import ConfigError
 from .base import Channel, Message, accepted_under
+from .deadline import impersonal
 from .wire import Address, Wire
 
 _PORTS = {"http": 80, "https": 443}
@@ -65,7 +66,7 @@ class WebhookChannel(Channel):
         if self._proxy and self._tls is None:
             raise ConfigError("a webhook: with a proxy url must be https: the proxy would see the code")
         try:
-            self._timeout = None if timeout is None else parsers.duration(1, 60)(timeout)
+            self.timeout = None if timeout is None else parsers.duration(1, 60)(timeout)
         except ValueError as error:
             raise ConfigError(f"a webhook: timeout {error}, not {timeout!r}") from None
 
@@ -94,8 +95,9 @@ class WebhookChannel(Channel):
         return True
 
     def _connect(self) -> Wire:
-        seconds = self._timeout or current_app.extensions["otp"].settings.channel_timeout
-        return Wire(self._server, self._tls, self._proxy, seconds)
+        seconds = self.timeout or current_app.extensions["otp"].settings.channel_timeout
+        with impersonal():
+            return Wire(self._server, self._tls, self._proxy, seconds)
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         # The time of this very try, by the clock that the other side goes by.
