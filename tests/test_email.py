@@ -574,7 +574,10 @@ class SlowServer:
         with contextlib.suppress(OSError), self.listener, contextlib.ExitStack() as opened:
             connection = opened.enter_context(self.listener.accept()[0])
             connection.settimeout(20)
-            self._talk(connection, opened)
+            try:
+                self._talk(connection, opened)
+            except OSError:
+                self.cut.set()  # before it got as far as its stage: the machine is busy
 
     def _talk(self, connection: socket.socket, opened: contextlib.ExitStack) -> None:
         def say(stage: str, reply: str) -> None:
