@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from inspect import iscoroutinefunction
 from typing import Any
 
@@ -70,12 +71,24 @@ def _channel(name: str, value: Any, app: Flask, settings: Settings) -> Channel:
                 f"OTP_CHANNELS[{name!r}]: the console prints codes, so it works in debug and testing only"
             )
         return ConsoleChannel()
+    if isinstance(value, str) and "://" in value:
+        return _apprise_channel(f"OTP_CHANNELS[{name!r}]", value, app, settings)
     if isinstance(value, Channel) or callable(value):
         return channel_from_function(name, value, None)
     raise ConfigError(
-        f"OTP_CHANNELS[{name!r}] must be 'email', 'console', a function of a Message or a Channel, "
-        f"not {type(value).__name__}"
+        f"OTP_CHANNELS[{name!r}] must be 'email', 'console', the URL of a service, a function of a Message or a "
+        f"Channel, not {type(value).__name__}"
     )
+
+
+def _apprise_channel(where: str, url: str, app: Flask, settings: Settings) -> Channel:
+    try:
+        import_module("apprise")
+    except ImportError:
+        raise ConfigError(f"{where} is the URL of a service: pip install 'flask-otp-codes[apprise]'") from None
+    channel = import_module(".apprise", __package__).AppriseChannel
+    made: Channel = channel(where, url, settings.channel_timeout, settings.site_name or app.name)
+    return made
 
 
 __all__ = [
