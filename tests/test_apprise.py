@@ -20,7 +20,7 @@ from conftest import AppFactory
 from providers import ACCOUNT, KEY, SENDER, SERVICES, Asked, Provider, serving
 
 from flask_otp import ConfigError, Message
-from flask_otp.channels.apprise import AppriseChannel, kind_of
+from flask_otp.channels.apprise import AppriseChannel, kind_of, writes_to
 from flask_otp.channels.hush import hush
 
 PHONE = "+4915112345678"
@@ -247,6 +247,26 @@ def test_slack_finds_a_member_by_the_email_address(monkeypatch: pytest.MonkeyPat
         look_up, post = provider.asked
         assert look_up.query == {"email": "ann@example.com"}
         assert post.json["channel"] == "U0G9QF9C6"
+
+
+def test_whatever_an_object_says_of_a_second_recipient_is_believed() -> None:
+    def changed(service: str, /, **attributes: Any) -> bool:
+        plugin = channel(service).make(PHONE)
+        assert plugin is not None
+        assert writes_to(plugin, PHONE)
+        for name, value in attributes.items():
+            setattr(plugin, name, value)
+        return writes_to(plugin, PHONE)
+
+    signal = SERVICES["signal"].url.replace("PORT", "8080") + "?batch=yes"
+    one = f"{signal.partition('?')[0]}/{PHONE}"
+    assert changed(signal, targets=[PHONE])
+    assert not changed(signal, targets=[OTHER])
+    assert not changed(signal, targets=[PHONE, OTHER])  # in one batch, and so of length 1
+    assert not changed(signal, targets=[PHONE, OTHER], url=lambda privacy: one)
+    assert not changed(TWILIO, retry=1)
+    assert not changed(TWILIO, _invalid_targets=[OTHER])
+    assert not changed(TWILIO, url=lambda privacy: "no URL")
 
 
 def test_an_unknown_chat_is_an_error_and_not_a_message_to_the_owner_of_the_bot(monkeypatch: pytest.MonkeyPatch) -> None:
