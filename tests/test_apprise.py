@@ -70,6 +70,16 @@ def test_each_service_gets_the_text_as_it_is_for_one_recipient(name: str, served
     assert "never sent" not in repr(asked)
 
 
+def test_no_option_of_the_url_changes_or_splits_the_text(name: str, served: tuple[Provider, str]) -> None:
+    provider, url = served
+    service = SERVICES[name]
+    options = "format=markdown&overflow=split&emojis=yes&retry=2"
+    long = "\n".join([TEXT] * 12)
+    channel(f"{url}{'&' if '?' in url else '?'}{options}").deliver(message(service.recipient, text=long))
+    (asked,) = provider.asked
+    assert service.read(asked)[1] == long
+
+
 def test_a_refusal_is_an_error_that_tells_its_number(name: str, served: tuple[Provider, str]) -> None:
     provider, url = served
     service = SERVICES[name]

@@ -75,7 +75,6 @@ class AppriseChannel(Channel):
         self._fields = fields | {
             "cto": timeout,
             "rto": timeout,
-            "emojis": False,
             "format": "text",
             "overflow": "upstream",
             "redirect": False,
