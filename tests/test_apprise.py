@@ -67,7 +67,8 @@ def test_each_service_gets_the_text_as_it_is_for_one_recipient(name: str, served
     recipient, text = service.read(asked)
     assert str(recipient).lstrip("+") == service.wire
     assert text == TEXT
-    assert "never sent" not in repr(asked)
+    for word in ("never sent", "github.com", "Apprise"):
+        assert word not in repr(asked)
 
 
 def test_no_option_of_the_url_changes_or_splits_the_text(name: str, served: tuple[Provider, str]) -> None:
@@ -128,6 +129,12 @@ def test_a_200_that_does_not_say_that_it_was_taken_is_an_error(service: str, mon
             provider.answer = lambda asked, body=body: (200, body)
             with pytest.raises(RuntimeError, match="did not take it"):
                 channel(url).deliver(message())
+
+
+def test_a_success_without_an_answer_to_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(N_MGR["vonage"], "send", lambda self, **arguments: True)
+    with pytest.raises(RuntimeError, match="did not take it"):
+        channel(SERVICES["vonage"].url).deliver(message())
 
 
 def test_msg91_fills_a_template_with_the_code_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -327,6 +334,7 @@ REFUSED = {
     f"whatsapp://login_code:{KEY}@106540352242922": "without the code",
     f"smpp://somebody:{KEY}@localhost/{SENDER}": "another package",
     f"twilio://{ACCOUNT}:{KEY}@12": "refuses what the URL says",
+    f"twilio://{ACCOUNT}:{KEY}@w%3A12345": "refuses what the URL says",
     f"twilio://{KEY}:{ACCOUNT}@+{SENDER}": "refuses what the URL says",
     f"twillio://{ACCOUNT}:{KEY}@+{SENDER}": "not a URL that Apprise understands",
     f"cliq://{KEY}@bot?broadcast=yes": "names a recipient",
@@ -344,6 +352,13 @@ def test_a_url_that_will_not_do_stops_the_app_without_being_quoted(make_app: App
     assert told.startswith(WHERE)
     for secret in (KEY, KEY[:24], ACCOUNT, OTHER, "boss", SENDER):
         assert secret not in told
+
+
+def test_not_even_an_error_of_apprise_quotes_the_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_otp.channels.apprise.url_to_dict", lambda url: int(url))
+    with pytest.raises(ConfigError, match="not a URL that Apprise understands") as stopped:
+        channel(TWILIO)
+    assert stopped.value.__context__ is None
 
 
 def test_the_app_needs_the_extra_and_is_told_so(make_app: AppFactory, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -428,6 +443,29 @@ def test_a_service_that_is_not_there_is_told_as_that(twilio: Provider) -> None:
     twilio.close()
     with pytest.raises(RuntimeError, match="could not be reached, or did not answer in time"):
         sender.deliver(message())
+
+
+def test_an_error_within_apprise_goes_no_further(twilio: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = channel(TWILIO)
+    monkeypatch.setattr(N_MGR["twilio"], "send", lambda self, body, **others: int(body))
+    with pytest.raises(RuntimeError, match=r"^ValueError in Apprise$") as failed:
+        sender.deliver(message())
+    assert failed.value.__context__ is None
+
+
+def test_what_an_object_does_to_its_settings_is_forgotten(twilio: Provider, monkeypatch: pytest.MonkeyPatch) -> None:
+    sender = channel(f"{TWILIO}?method=sms")
+    make = apprise.Apprise.instantiate
+
+    def spoil(fields: dict[str, Any], **others: Any) -> Any:
+        assert fields["qsd"] == {"method": "sms"}
+        made = make(fields, **others)
+        fields["qsd"].clear()
+        return made
+
+    monkeypatch.setattr(apprise.Apprise, "instantiate", spoil)
+    sender.deliver(message())
+    sender.deliver(message())
 
 
 def test_it_cannot_be_tried_without_sending() -> None:
