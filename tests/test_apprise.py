@@ -19,7 +19,7 @@ from apprise.plugins import N_MGR
 from conftest import AppFactory
 from providers import ACCOUNT, KEY, SENDER, SERVICES, Asked, Provider, serving
 
-from flask_otp import ConfigError, Message
+from flask_otp import ConfigError, Message, ProviderDown, RecipientRefused
 from flask_otp.channels.apprise import AppriseChannel, kind_of, writes_to
 from flask_otp.channels.hush import hush
 
@@ -208,7 +208,7 @@ def test_what_is_not_one_phone_number_gets_nothing(service: str, monkeypatch: py
     with serving(service, monkeypatch) as (provider, url):
         sender = channel(url)
         for recipient in SECOND_RECIPIENTS:
-            with pytest.raises(ValueError, match="not one address"):
+            with pytest.raises(RecipientRefused, match="not one address"):
                 sender.deliver(message(recipient))
         assert provider.asked == []
 
@@ -227,7 +227,7 @@ def test_what_is_not_one_chat_gets_nothing(service: str, monkeypatch: pytest.Mon
     with serving(service, monkeypatch) as (provider, url):
         sender = channel(url)
         for recipient in SECOND_CHATS:
-            with pytest.raises(ValueError, match="not one address"):
+            with pytest.raises(RecipientRefused, match="not one address"):
                 sender.deliver(message(recipient))
         assert provider.asked == []
 
@@ -240,7 +240,7 @@ def test_a_number_that_apprise_drops_is_an_error_and_not_a_message_to_the_sender
     with serving(service, monkeypatch) as (provider, url):
         assert apprise.Apprise.instantiate(f"{url}/{short}").notify(body=TEXT)
         assert SERVICES[service].read(provider.asked.pop())[0].lstrip("+") == SENDER
-        with pytest.raises(RuntimeError, match="would not write to this recipient alone"):
+        with pytest.raises(RecipientRefused, match="would not write to this recipient alone"):
             channel(url).deliver(message(short))
         assert provider.asked == []
 
@@ -252,7 +252,7 @@ def test_a_name_that_slack_would_take_for_a_channel_gets_nothing(
     with serving("slack", monkeypatch) as (provider, url):
         assert apprise.Apprise.instantiate(f"{url}/general").notify(body=TEXT)
         assert provider.asked.pop().json["channel"] == "#general"
-        with pytest.raises(ValueError, match="not one address"):
+        with pytest.raises(RecipientRefused, match="not one address"):
             channel(url).deliver(message(recipient))
         assert provider.asked == []
 
@@ -288,7 +288,7 @@ def test_whatever_an_object_says_of_a_second_recipient_is_believed() -> None:
 
 def test_an_unknown_chat_is_an_error_and_not_a_message_to_the_owner_of_the_bot(monkeypatch: pytest.MonkeyPatch) -> None:
     with serving("tgram", monkeypatch) as (provider, url):
-        with pytest.raises(RuntimeError, match="would not write to this recipient alone"):
+        with pytest.raises(RecipientRefused, match="would not write to this recipient alone"):
             channel(url).deliver(message("ann@example.com"))
         assert provider.asked == []
 
@@ -441,7 +441,7 @@ def test_a_slow_service_is_given_up_after_the_channel_timeout(
 def test_a_service_that_is_not_there_is_told_as_that(twilio: Provider) -> None:
     sender = channel(TWILIO)
     twilio.close()
-    with pytest.raises(RuntimeError, match="could not be reached, or did not answer in time"):
+    with pytest.raises(ProviderDown, match="could not be reached, or did not answer in time"):
         sender.deliver(message())
 
 
@@ -497,7 +497,7 @@ def test_r34_nothing_of_a_delivery_is_in_any_log(
         provider.answer = lambda asked: getattr(service, outcome)
     try:
         sender.deliver(message(service.recipient))
-    except RuntimeError as error:
+    except (RuntimeError, ProviderDown) as error:
         logging.getLogger("site").error("it failed", exc_info=error)
     text = everything()
     assert "apprise: " not in text

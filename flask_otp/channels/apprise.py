@@ -19,7 +19,7 @@ from apprise.plugins import N_MGR, url_to_dict
 
 from ..codes import display
 from ..errors import ConfigError
-from .base import Channel, Message
+from .base import Channel, Message, ProviderDown, RecipientRefused
 from .hush import hush
 from .verdicts import overhearing
 
@@ -91,24 +91,25 @@ class AppriseChannel(Channel):
 
     def deliver(self, message: Message) -> None:
         """
-        :raises ValueError: the recipient is not one address of this service.
-        :raises RuntimeError: the service did not take the message; it says why, as far as that tells no secret.
+        :raises RecipientRefused: the recipient is not one address of this service.
+        :raises ProviderDown: the service could not be reached, or did not answer in time.
+        :raises RuntimeError: it did not take the message; the error says why, as far as that tells no secret.
         """
         if not self._addresses.fullmatch(message.recipient):
-            raise ValueError("the recipient is not one address of this service")
-        failure = None
+            raise RecipientRefused("it is not one address of this service")
+        failure: Exception | None = None
         with hush() as heard, overhearing(self._service) as was_taken:
             try:
                 plugin = self.make(message.recipient)
                 if plugin is None or not writes_to(plugin, message.recipient):
-                    failure = "Apprise would not write to this recipient alone"
+                    failure = RecipientRefused("Apprise would not write to this recipient alone")
                 elif not (self._send(plugin, message) and was_taken()):
-                    failure = _reason(heard)
+                    failure = _failure(heard)
             except Exception as error:
-                failure = f"{type(error).__name__} in Apprise"
+                failure = RuntimeError(f"{type(error).__name__} in Apprise")
         if failure is not None:
             # Out here, so that no library's error, which may quote the message, hangs on to it.
-            raise RuntimeError(failure)
+            raise failure
 
     def _send(self, plugin: NotifyBase, message: Message) -> bool:
         # A template of the app's own says the rest.
@@ -216,11 +217,11 @@ def _parameters(service: type[NotifyBase]) -> set[str]:
     return set(inspect.signature(service.__init__).parameters)
 
 
-def _reason(heard: list[str]) -> str:
+def _failure(heard: list[str]) -> Exception:
     """Why it failed, from Apprise's own words; theirs may quote the message, so that only a number is taken."""
     codes = [found[1] for warning in heard if (found := _CODE.search(warning))]
     if codes and codes[-1] != "200":  # some tell in the body, and Apprise only that they did
-        return f"the service refused it: error {codes[-1]}"
+        return RuntimeError(f"the service refused it: error {codes[-1]}")
     if any("onnection error" in warning for warning in heard):
-        return "the service could not be reached, or did not answer in time"
-    return "the service did not take it"
+        return ProviderDown("the service could not be reached, or did not answer in time")
+    return RuntimeError("the service did not take it")
