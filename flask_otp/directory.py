@@ -90,13 +90,16 @@ class Directory:
             recipient = self._hooks.recipient_loader(address, channel) or None
         if self._testers.find(recipient):
             return recipient
-        takes_phones = all(step.accepts == "phone" for step in self.ladders().get(channel, ()))
-        if recipient is None or not (takes_phones or recipient.startswith("+")):
+        only_phones = all(step.accepts == "phone" for step in self.ladders().get(channel, ()))
+        if recipient is None or not (only_phones or identifiers.kind(recipient.strip()) == "phone"):
             return recipient
-        if identifiers.in_countries(recipient, self._settings.sms_countries):
-            return recipient
-        logger.warning("a phone number outside of OTP_SMS_COUNTRIES was asked for: nothing is sent")
-        return None
+        # What a recipient_loader knows was typed by somebody, some day.
+        phone = identifiers.phone_in(recipient, self._settings.sms_countries)
+        if phone is None:
+            logger.warning(
+                "a phone number that is none, or outside of OTP_SMS_COUNTRIES, was asked for: nothing is sent"
+            )
+        return phone
 
 
 def _fits(ladder: Ladder, kind: str) -> bool:

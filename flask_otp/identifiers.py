@@ -75,7 +75,7 @@ def _email(text: str) -> str:
 def _phone(text: str) -> str:
     text = unicodedata.normalize("NFKC", text)
     if not _PHONE.fullmatch(text):
-        raise InvalidIdentifier
+        raise InvalidIdentifier(_WANTED["phone"])
     if phonenumbers is None:
         logger.error("a phone number was given: install flask-otp-codes[phone] to accept it")
         raise InvalidIdentifier("Phone numbers are not accepted here. Please enter an e-mail address.")
@@ -83,25 +83,46 @@ def _phone(text: str) -> str:
         number = phonenumbers.parse(text, None)
     except phonenumbers.NumberParseException:
         raise InvalidIdentifier(_WANTED["phone"]) from None
-    premium = (phonenumbers.PhoneNumberType.PREMIUM_RATE, phonenumbers.PhoneNumberType.SHARED_COST)
-    if number.extension or not phonenumbers.is_valid_number(number) or phonenumbers.number_type(number) in premium:
+    if number.extension or not phonenumbers.is_valid_number(number) or _is_dear(number):
         raise InvalidIdentifier(_WANTED["phone"])
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
-def in_countries(phone: str, countries: Collection[str]) -> bool:
-    """Whether the number's real region is one of ``countries`` (two-letter codes)."""
-    if phonenumbers is None:
-        return False
+def _is_dear(number: Any) -> bool:
+    """Whether it costs its caller more than a call, or is nobody's telephone: favourites of those who get a share."""
+    types = phonenumbers.PhoneNumberType
+    return phonenumbers.number_type(number) in (
+        types.PREMIUM_RATE,
+        types.SHARED_COST,
+        types.PERSONAL_NUMBER,
+        types.PAGER,
+        types.VOICEMAIL,
+    )
+
+
+def phone_in(text: str, countries: Collection[str]) -> str | None:
+    """The number in canonical form, if messages may go to it: its real region is one of ``countries``."""
     try:
-        return phonenumbers.region_code_for_number(phonenumbers.parse(phone, None)) in countries
-    except phonenumbers.NumberParseException:
-        return False
+        phone = _phone(text.strip())
+    except InvalidIdentifier:
+        return None
+    return phone if region(phone) in countries else None
+
+
+def region(phone: str) -> str | None:
+    """The country that a canonical number really belongs to (two letters); ``None``: to none, as of satellites."""
+    code = phonenumbers.region_code_for_number(phonenumbers.parse(phone, None))
+    return code if code is not None and code.isalpha() else None
+
+
+def is_country(code: str) -> bool:
+    """Whether there are phone numbers of a country with these two letters; where nobody can say, there may be."""
+    return phonenumbers is None or code in phonenumbers.SUPPORTED_REGIONS
 
 
 def kind(recipient: str) -> str:
     """``"email"``, ``"phone"``, or ``"other"`` for what only some channel understands."""
-    return "phone" if recipient.startswith("+") else "email" if "@" in recipient[1:] else "other"
+    return "email" if "@" in recipient[1:] else "phone" if recipient.startswith(("+", "\uff0b")) else "other"
 
 
 def mask(address: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from limits import RateLimitItem, parse_many
 
+from . import identifiers
 from .web import is_safe_path
 
 #: One plain address: no comma for a second, no line break for a second header.
@@ -147,6 +148,10 @@ def countries(value: object) -> frozenset[str]:
     codes = names(value)
     if not all(re.fullmatch("[A-Z]{2}", code) for code in codes):
         raise ValueError('must be a list of two-letter country codes such as ("DE", "FR")')
+    for code in codes:
+        if not identifiers.is_country(code):
+            hint = "the United Kingdom is 'GB'" if code == "UK" else "see ISO 3166-1"
+            raise ValueError(f"has {code!r}, which is no country with phone numbers of its own ({hint})")
     return frozenset(codes)
 
 

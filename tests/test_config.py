@@ -229,7 +229,7 @@ BAD: list[tuple[str, Any]] = [
         for value in ([], "email", {"email": None}, {"email": []}, {"email": "nosuch"}, {1: no_one})
     ),
     *(("OTP_CHANNEL_BUDGET", value) for value in (None, [], "5/hour", {"sms": 5}, {"sms": "x"}, {"sms": None})),
-    *(("OTP_SMS_COUNTRIES", value) for value in ("DE", ["de"], ["DEU"], [1], None, ["DE\n"])),
+    *(("OTP_SMS_COUNTRIES", value) for value in ("DE", ["de"], ["DEU"], [1], None, ["DE\n"], ["UK"], ["ZZ"])),
     *(("OTP_EMAIL_SERVICE", value) for value in ("nosuch", "", 5)),
     *(
         ("OTP_BASE_URL", value)
