@@ -9,7 +9,8 @@ import logging
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, NoReturn
+from functools import partial
+from typing import Any, NoReturn, Protocol
 
 from blinker import Signal
 from flask import Flask
@@ -27,6 +28,12 @@ from .stores import Store
 from .tokens import Handle, Tokens
 
 logger = logging.getLogger("flask_otp")
+
+
+class Undo(Protocol):
+    """See :meth:`flask_otp.charges.Charge.undo`."""
+
+    def __call__(self, *, discreetly: bool = False) -> None: ...
 
 
 class Courier:
@@ -56,10 +63,10 @@ class Courier:
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
 
-    def send(self, handle: Handle, recipient: str | None, undo: Callable[[], None]) -> None:
+    def send(self, handle: Handle, recipient: str | None, undo: Undo) -> None:
         """Deliver the code of ``handle``, or only pretend to when ``recipient`` is ``None``.
 
-        :param undo: gives the count back and drops the challenge: called when the message did not go out.
+        :param undo: called when the message did not go out.
         :raises DeliveryFailed: it did not, and that is known already.
         """
         try:
@@ -70,6 +77,8 @@ class Courier:
             undo()
             raise
         nobody = recipient is None or vetoed
+        if vetoed:
+            undo(discreetly=True)
         if self._hooks.dispatcher is not None:
             # In the queue too, those who do not exist are there, and a broken queue fails for all.
             self._dispatch(replace(handle, pretend=nobody), message, undo)
@@ -78,10 +87,10 @@ class Courier:
         elif not nobody:
             self._deliver(handle, message, undo)
 
-    def _send_later(self, handle: Handle, message: Message, undo: Callable[[], None], nobody: bool) -> None:
+    def _send_later(self, handle: Handle, message: Message, undo: Undo, nobody: bool) -> None:
         discreet = self._hooks.recipient_loader is not None
         # Where nobody may learn who exists, a failure must not show in what the next request is told.
-        give_back = (lambda: None) if discreet else undo
+        give_back = partial(undo, discreetly=discreet)
         job = (lambda: None) if nobody else (lambda: self._deliver(handle, message, give_back))
         # Nor may it show in the time: when the pool is full, all are refused.
         if not self._background.run(job, inline_when_full=not discreet):
@@ -110,7 +119,7 @@ class Courier:
             logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
             self._tell(delivery_failed, handle)
         else:
-            self._deliver(handle, self._compose(handle, recipient, message_id), undo=lambda: None)
+            self._deliver(handle, self._compose(handle, recipient, message_id), undo=_nothing)
             try:
                 self._store.note(handle.subject, mark, handle.expires_at, now)
             except StoreUnavailable:
@@ -122,7 +131,7 @@ class Courier:
         # With a recipient_loader, the time that a delivery takes would tell who has an account.
         return mode == "background" or (mode == "auto" and self._hooks.recipient_loader is not None)
 
-    def _dispatch(self, handle: Handle, message: Message, undo: Callable[[], None]) -> None:
+    def _dispatch(self, handle: Handle, message: Message, undo: Undo) -> None:
         assert self._hooks.dispatcher is not None
         token = self._tokens.dump_handle(handle)
         payload = {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id)}
@@ -133,14 +142,14 @@ class Courier:
             logger.error("the dispatcher failed: %s", type(error).__name__)
         self._fail(handle, undo)
 
-    def _deliver(self, handle: Handle, message: Message, undo: Callable[[], None]) -> None:
+    def _deliver(self, handle: Handle, message: Message, undo: Undo) -> None:
         if self.intercept is not None:
             self.intercept.deliver(message)
         elif not self._ladders.climb(self._directory.ladders().get(handle.channel, ()), message):
             self._fail(handle, undo)
         self._tell(code_sent, handle)
 
-    def _fail(self, handle: Handle, undo: Callable[[], None]) -> NoReturn:
+    def _fail(self, handle: Handle, undo: Undo) -> NoReturn:
         try:
             undo()
         finally:
@@ -161,7 +170,7 @@ class Courier:
             return build_message(self._hooks.message_builder, message)
         except Exception as error:
             logger.error("the message_builder failed: %s", redact(f"{type(error).__name__}: {error}", message))
-        return self._fail(handle, undo=lambda: None)
+        return self._fail(handle, undo=_nothing)
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         if self._templates is None:
@@ -185,3 +194,7 @@ class Courier:
     def _link(self, handle: Handle) -> str | None:
         base_url = self._settings.base_url if self._settings.links else None
         return None if base_url is None else link_address(self._app, base_url, handle.purpose, handle.link)
+
+
+def _nothing(*, discreetly: bool = False) -> None:
+    """Nothing is given back: somebody else does, or a queue may try again."""

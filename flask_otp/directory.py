@@ -12,7 +12,8 @@ from .channels import Ladder, channels_from_settings, last_resort
 from .errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
 from .hooks import Hooks
 from .identifiers import Identifier
-from .settings import Purpose, Settings, nearest
+from .parsers import nearest
+from .settings import Purpose, Settings
 from .testers import Testers
 
 logger = logging.getLogger("flask_otp")
@@ -81,6 +82,10 @@ class Directory:
             kinds = {step.accepts for name in names for step in channels[name]}
             raise InvalidIdentifier(f"Please enter {'an e-mail address' if 'email' in kinds else 'a phone number'}.")
         return (fitting or names)[0]
+
+    def takes_phones(self, channel: str) -> bool:
+        """Whether a message by this channel can go to a phone number."""
+        return _fits(self.ladders().get(channel, ()), "phone")
 
     def recipient(self, address: str, channel: str) -> str | None:
         """Where the message goes; ``None`` to pretend: nobody has that identifier, or it may not be sent to."""

@@ -21,6 +21,7 @@ from .keys import Keys
 from .limits import Limits
 from .misuse import check_app
 from .models import Challenge, Verification
+from .pumping import Pumping
 from .service import Service
 from .settings import Settings
 from .state import State, Trust, current_state
@@ -73,7 +74,8 @@ class OTP(HookDecorators):
         testers = Testers(settings.test_recipients, self._clock)
         directory = Directory(app, settings, self._hooks, testers)
         courier = Courier(app, settings, tokens, self._hooks, directory, store, self._clock)
-        service = Service(app, settings, tokens, store, limits, testers, directory, courier, self._clock)
+        pumping = Pumping(app, settings, limits)
+        service = Service(app, settings, tokens, store, limits, pumping, testers, directory, courier, self._clock)
         app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag), self.blueprint)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)

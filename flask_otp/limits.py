@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from math import ceil
 from operator import attrgetter
-from threading import Lock
+from threading import Lock, RLock
 from typing import Any
 
 from limits import RateLimitItem
@@ -63,6 +63,19 @@ class Limits:
         :raises RateLimited: its budget is spent.
         """
         self._count("channel", self._settings.channel_budget.get(channel, ()), channel)
+
+    def count_prefix(self, prefix: str, *, nobody: bool = False) -> bool:
+        """Count a message to the phone numbers that begin so. False: their budget is spent.
+
+        :param nobody: it is pretended only, and no charge to them.
+        """
+        ids = self._ids("nobody" if nobody else "prefix", prefix)
+        return all(self._ask("hit", item, *ids) for item in self._settings.prefix_budget[prefix])
+
+    def tally(self, name: str, amount: int, life: int) -> int:
+        """Add to a counter that is kept for ``life`` seconds, and say what it is at then: one step, one round trip."""
+        count: int = self._ask("storage.incr", "/".join(("LIMITER", *self._ids("tally", name))), life, amount)
+        return count
 
     def count_failure(self) -> bool:
         """Count a wrong code, wherever it was. True for the one that passes ``OTP_SURGE_LIMIT``."""
@@ -131,8 +144,24 @@ class Limits:
 def _storage(settings: Settings) -> Any:
     uri = settings.storage_uri
     if uri.partition("://")[0] not in SCHEMES:
-        return MemoryStorage()
+        return _Memory()
     return _ClientStorage(connect(uri, settings.storage_options), f"{settings.key_prefix}:limits")
+
+
+class _Memory(MemoryStorage):
+    """The counters of ``limits`` in this process, each step whole: its own lose counts while threads begin a window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole = RLock()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        with self._whole:
+            return super().incr(key, expiry, amount)
+
+    def get(self, key: str) -> int:
+        with self._whole:
+            return super().get(key)
 
 
 class _ClientStorage(RedisStorage):

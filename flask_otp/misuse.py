@@ -10,7 +10,8 @@ from flask import Blueprint, Flask
 
 from .directory import Directory
 from .errors import BLUEPRINT, ConfigError
-from .settings import Settings, nearest
+from .parsers import nearest
+from .settings import Settings
 
 #: The functions and classes under a guard: none of them may be a view itself.
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()

@@ -5,6 +5,7 @@ Each parser takes the raw value and gives the checked one, or raises ``ValueErro
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
@@ -26,6 +27,25 @@ class Rate(NamedTuple):
 
     amount: int
     period: int
+
+
+class Breaker(NamedTuple):
+    """When messages to a range of phone numbers are withheld. The window is in seconds."""
+
+    minimum: int
+    country_minimum: int
+    ratio: float
+    window: int
+
+
+#: ``docs/sms.md`` says why these.
+BREAKER = {"minimum": 30, "country_minimum": 100, "ratio": 0.2, "window": "1h"}
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint for a message: the nearest of the ``known`` words, or all of them."""
+    close = difflib.get_close_matches(word, known, 1, 0.6)
+    return f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
 
 
 def seconds(value: object) -> int:
@@ -163,6 +183,40 @@ def mapping(value: object) -> dict[str, Any]:
 
 def budgets(value: object) -> dict[str, tuple[RateLimitItem, ...]]:
     return {name: limits(limit) for name, limit in mapping(value).items()}
+
+
+def prefix_budgets(value: object) -> dict[str, tuple[RateLimitItem, ...]]:
+    parsed = budgets(value)
+    for prefix in parsed:
+        if not re.fullmatch(r"\+[1-9][0-9]{0,14}", prefix):
+            raise ValueError(f'must have beginnings of phone numbers as keys, such as "+44", and {prefix!r} is none')
+    return parsed
+
+
+def breaker(value: object) -> Breaker | None:
+    """The defaults with what is given in their place; ``None``: off."""
+    if value is None:
+        return None
+    given = BREAKER | mapping(value)
+    for name in given:
+        if name not in BREAKER:
+            raise ValueError(f"has no {name!r}: {nearest(name, list(BREAKER))}")
+    parsed = Breaker(
+        _member(given, "minimum", integer(1, 1_000_000)),
+        _member(given, "country_minimum", integer(1, 1_000_000)),
+        _member(given, "ratio", fraction),
+        _member(given, "window", duration(60, 86400)),
+    )
+    if parsed.country_minimum < parsed.minimum:
+        raise ValueError("must not have a 'country_minimum' below its 'minimum': no range would ever get that far")
+    return parsed
+
+
+def _member(given: Mapping[str, Any], name: str, parse: Callable[[object], Any]) -> Any:
+    try:
+        return parse(given[name])
+    except ValueError as error:
+        raise ValueError(f"[{name!r}] {error}") from None
 
 
 def site_name(value: object) -> str | None:

@@ -13,15 +13,18 @@ from typing import Any
 from flask import Flask
 
 from . import codes, identifiers
+from .charges import Charge
 from .delivery import Courier
 from .directory import Directory
 from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
 from .keys import Keys
 from .limits import Limits
 from .models import Challenge, Client, Verification
-from .settings import Purpose, Settings, nearest
+from .parsers import nearest
+from .pumping import Pumping
+from .settings import Purpose, Settings
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
-from .stores import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
+from .stores import Asking, Attempt, Opened, Opening, Redeemed, Redemption, Store
 from .testers import Testers
 from .tokens import Handle, Proof, Tokens
 
@@ -38,6 +41,7 @@ class Service:
         tokens: Tokens,
         store: Store,
         limits: Limits,
+        pumping: Pumping,
         testers: Testers,
         directory: Directory,
         courier: Courier,
@@ -47,12 +51,13 @@ class Service:
         self.tokens = tokens
         self.store = store
         self.limits = limits
+        self.pumping = pumping
         self.testers = testers
         self.directory = directory
         self.courier = courier
         self.clock = clock
         self.app = app
-        self._policies = {name: _policy(purpose) for name, purpose in settings.purposes.items()}
+        self._policies = {name: purpose.policy() for name, purpose in settings.purposes.items()}
 
     def purpose(self, name: str) -> Purpose:
         """
@@ -87,6 +92,7 @@ class Service:
             self.limits.count_send(client.network)
         recipient = self.directory.recipient(address.value, channel)
         tester = self.testers.find(recipient)
+        reached = None if tester else recipient
         keys = self.tokens.keys
         subject = keys.subject(purpose, address.value)
         asking = self._asking(keys, subject, client, channel, context)
@@ -106,8 +112,9 @@ class Service:
             keys=keys,
             user=user,
             tester=tester is not None,
+            numbers=self.pumping.numbers(reached) if self.directory.takes_phones(channel) else None,
         )
-        return self._send(handle, opened, None if tester else recipient)
+        return self._send(handle, opened, reached)
 
     def resend(self, token: str, client: Client, purpose: str | None = None) -> Challenge:
         """Send the code of a live challenge once more: the same code, with no attempt given back.
@@ -126,7 +133,8 @@ class Service:
         asking = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
         opened = self.store.find(handle.subject, replace(asking, challenge_id=handle.challenge_id), policy, self._now())
         handle = replace(handle, ready_at=opened.ready_at)
-        if handle.pretend or handle.tester or self.testers.find(recipient):
+        # Who was pretended to because of what others did may have the message now.
+        if (handle.pretend and not handle.numbers) or handle.tester or self.testers.find(recipient):
             recipient = None
         return self._send(handle, opened, recipient)
 
@@ -135,18 +143,21 @@ class Service:
             raise ChallengeRequired("That code is no longer valid. Please ask for a new one.")
         if opened.outcome is Opening.WAIT:
             raise RateLimited(retry_after=opened.retry_after)
-
-        def undo() -> None:
-            self.store.discard(handle.subject, opened, self._now())
-
         if opened.outcome is Opening.SEND:
-            try:
-                self.limits.count_channel(handle.channel)
-            except Exception:
-                undo()
-                raise
-            self.courier.send(handle, recipient, undo)
+            handle = self._charge_and_send(handle, opened, recipient)
         return self.describe(handle)
+
+    def _charge_and_send(self, handle: Handle, opened: Opened, recipient: str | None) -> Handle:
+        now = self._now()
+        charge = Charge(
+            self.limits, self.pumping, handle, lambda: self.store.discard(handle.subject, opened, self._now()), now
+        )
+        is_admitted = charge.admits(recipient, known=opened.known)
+        if recipient is not None:
+            # A code that went out before, to the same browser, is good all the same.
+            handle = replace(handle, pretend=not is_admitted and (opened.fresh or handle.pretend))
+        self.courier.send(handle, recipient if is_admitted else None, charge.undo)
+        return handle
 
     def describe(self, handle: Handle) -> Challenge:
         """The challenge of a handle, as its client may see it."""
@@ -218,6 +229,7 @@ class Service:
         if redeemed.outcome is not Redemption.MATCH:
             self._note_failure(handle, redeemed)
             raise self._rejected(handle)
+        self.pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
         code_verified.send(self.app, verification=verification)
         return verification, proof, redeemed.lane
@@ -279,16 +291,4 @@ def _proof(handle: Handle, now: float, life: int) -> Proof:
         expires_at=int(now) + life,
         identifier=handle.identifier,
         keys=handle.keys,
-    )
-
-
-def _policy(purpose: Purpose) -> Policy:
-    return Policy(
-        expires_in=purpose.expires_in,
-        max_attempts=purpose.max_attempts,
-        cooldown=purpose.cooldown,
-        send_limit=purpose.send_limit,
-        recipient_limit=purpose.recipient_limit,
-        failure_budget=purpose.failure_budget,
-        refuse=purpose.on_budget == "refuse",
     )

@@ -6,7 +6,6 @@ file is the whole list. A key that is not here stops the app, with the nearest r
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -16,6 +15,8 @@ from limits import RateLimitItem
 
 from . import parsers
 from .errors import ConfigError
+from .parsers import nearest
+from .stores.base import Policy
 from .testers import Tester, test_recipients
 
 PREFIX = "OTP_"
@@ -45,6 +46,18 @@ class Purpose:
     #: Only these channels, in this order; empty: any. A purpose's own; it has no ``OTP_*`` key.
     channels: tuple[str, ...] = ()
 
+    def policy(self) -> Policy:
+        """What the store needs to know of it."""
+        return Policy(
+            expires_in=self.expires_in,
+            max_attempts=self.max_attempts,
+            cooldown=self.cooldown,
+            send_limit=self.send_limit,
+            recipient_limit=self.recipient_limit,
+            failure_budget=self.failure_budget,
+            refuse=self.on_budget == "refuse",
+        )
+
     def check(self, where: str) -> None:
         if self.cooldown > self.expires_in:
             raise ConfigError(
@@ -65,6 +78,8 @@ class Settings:
     ip_send_limit: tuple[RateLimitItem, ...] = _key("20/minute;300/hour", parsers.optional_limits)
     ip_verify_limit: tuple[RateLimitItem, ...] = _key("60/minute", parsers.optional_limits)
     channel_budget: dict[str, tuple[RateLimitItem, ...]] = _key({}, parsers.budgets)
+    prefix_budget: dict[str, tuple[RateLimitItem, ...]] = _key({}, parsers.prefix_budgets)
+    pumping_breaker: parsers.Breaker | None = _key(parsers.BREAKER, parsers.breaker)
     channels: dict[str, Any] | None = _key(None, parsers.optional(parsers.mapping), secret=True)
     sms_countries: frozenset[str] = _key((), parsers.countries)
     test_recipients: dict[str, Tester] = _key({}, test_recipients, secret=True)
@@ -99,12 +114,6 @@ class Settings:
             name: _override(common, name, overrides) for name, overrides in values["purposes"].items()
         }
         return cls(**values)
-
-
-def nearest(word: str, known: list[str]) -> str:
-    """A hint for a message: the nearest of the ``known`` words, or all of them."""
-    close = difflib.get_close_matches(word, known, 1, 0.6)
-    return f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
 
 
 def known_keys() -> list[str]:

@@ -29,5 +29,10 @@ budget_spent = _signals.signal("otp-budget-spent")
 #: Failures over the whole site passed ``OTP_SURGE_LIMIT``: new codes are strong until it is over. No argument.
 surge = _signals.signal("otp-surge")
 
+#: Messages to a range of phone numbers are withheld from now on, since hardly anybody verifies what is sent there:
+#: told once in a window of ``OTP_PUMPING_BREAKER``. Arguments: ``prefix`` (a number without its last four digits, or a
+#: country's two letters), ``channel``, ``sent``, ``verified``.
+pumping = _signals.signal("otp-pumping")
+
 #: Proofs were ended. Arguments: ``identifier``, ``purposes``.
 proof_revoked = _signals.signal("otp-proof-revoked")

@@ -21,6 +21,7 @@ from .keys import Keys
 
 MAX_TOKEN = 4096
 _PROOFS = 1000
+_NUMBERS = 14
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class Handle:
     user: str | None = None
     #: The message would go to a test recipient: nothing was sent, and as long as they are one, their own code is right.
     tester: bool = False
+    #: The range of phone numbers that the message goes to, as :mod:`flask_otp.pumping` counts it; empty: to none;
+    #: ``None``: by this channel nothing goes to phones.
+    numbers: str | None = None
 
     @cached_property
     def subject(self) -> bytes:
@@ -138,6 +142,8 @@ class Tokens:
     def dump_handle(self, handle: Handle) -> str:
         # Two bits in one digit: a longer handle would tell who is a test recipient.
         nobody = int(handle.pretend) | int(handle.tester) << 1
+        # Nor must it tell who has a phone.
+        numbers = [] if handle.numbers is None else [handle.numbers.ljust(_NUMBERS)]
         data = [
             _text(handle.challenge_id),
             handle.purpose,
@@ -147,7 +153,7 @@ class Tokens:
             handle.length,
             handle.expires_at,
             handle.ready_at,
-            _seal(handle.keys, [handle.identifier, nobody, handle.facts, handle.user]),
+            _seal(handle.keys, [handle.identifier, nobody, handle.facts, handle.user, *numbers]),
         ]
         # A handle keeps the key that its code was derived with: a resend after a rotation sends the same code.
         return self._dump("handle", data, handle.keys)
@@ -155,7 +161,7 @@ class Tokens:
     def load_handle(self, token: object) -> Handle | None:
         def build(keys: Keys, data: list[Any]) -> Handle:
             challenge_id, purpose, channel, context, strong, length, expires_at, ready_at, sealed = data
-            identifier, nobody, facts, user = _unseal(keys, sealed)
+            identifier, nobody, facts, user, *numbers = _unseal(keys, sealed)
             return Handle(
                 _bytes(challenge_id),
                 purpose,
@@ -171,6 +177,7 @@ class Tokens:
                 keys,
                 user,
                 bool(nobody & 2),
+                numbers[0].rstrip() if numbers else None,
             )
 
         return self._load("handle", token, build)

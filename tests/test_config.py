@@ -74,6 +74,8 @@ DEFAULTS = {
     "OTP_MAX_ANNUAL_RISK": 0.001,
     "OTP_COOLDOWN": 30,
     "OTP_CHANNEL_BUDGET": {},
+    "OTP_PREFIX_BUDGET": {},
+    "OTP_PUMPING_BREAKER": (30, 100, 0.2, 3600),
     "OTP_CHANNELS": None,
     "OTP_SMS_COUNTRIES": frozenset(),
     "OTP_TEST_RECIPIENTS": {},
@@ -154,6 +156,10 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("OTP_IP_VERIFY_LIMIT", None, ()),
     ("OTP_SMS_COUNTRIES", ["DE", "FR"], frozenset({"DE", "FR"})),
     ("OTP_SMS_COUNTRIES", {"DE"}, frozenset({"DE"})),
+    ("OTP_PUMPING_BREAKER", None, None),
+    ("OTP_PUMPING_BREAKER", {}, (30, 100, 0.2, 3600)),
+    ("OTP_PUMPING_BREAKER", {"ratio": 1, "window": timedelta(days=1)}, (30, 100, 1.0, 86400)),
+    ("OTP_PUMPING_BREAKER", {"minimum": 200, "country_minimum": 200}, (200, 200, 0.2, 3600)),
     ("OTP_KEY_PREFIX", "shop_2", "shop_2"),
     ("OTP_BASE_URL", "https://example.com", "https://example.com"),
     ("OTP_BASE_URL", "https://Example.com:8443/", "https://example.com:8443"),
@@ -230,6 +236,18 @@ BAD: list[tuple[str, Any]] = [
     ),
     *(("OTP_CHANNEL_BUDGET", value) for value in (None, [], "5/hour", {"sms": 5}, {"sms": "x"}, {"sms": None})),
     *(("OTP_SMS_COUNTRIES", value) for value in ("DE", ["de"], ["DEU"], [1], None, ["DE\n"], ["UK"], ["ZZ"])),
+    *(("OTP_PREFIX_BUDGET", value) for value in (None, [], "5/day", {"+44": 5}, {"+44": "x"}, {"+44": None})),
+    *(
+        ("OTP_PREFIX_BUDGET", {prefix: "5/day"})
+        for prefix in ("44", "+", "+044", "0044", "+44 70", "+44\n", "GB", "", "+٤٤")
+    ),
+    *(
+        ("OTP_PUMPING_BREAKER", value)
+        for value in (True, 5, "off", [], {"minimum": 0}, {"minimum": "30"}, {"ratio": 0})
+    ),
+    *(("OTP_PUMPING_BREAKER", {"ratio": value}) for value in (1.1, "20%", None, True, float("nan"))),
+    *(("OTP_PUMPING_BREAKER", {"window": value}) for value in (0, "59s", "25h", None, "1 hour")),
+    ("OTP_PUMPING_BREAKER", {"minimum": 101}),
     *(("OTP_EMAIL_SERVICE", value) for value in ("nosuch", "", 5)),
     *(
         ("OTP_BASE_URL", value)
@@ -271,6 +289,27 @@ def test_a_limit_over_no_time_is_refused(key: str) -> None:
 def test_a_misspelt_key_stops_the_app_with_the_nearest_name(misspelt: str, meant: str) -> None:
     with pytest.raises(ConfigError, match=rf"{misspelt}.*\b{meant}\b"):
         start(**{misspelt: 1})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("OTP_PUMPING_BREAKER", {"minimun": 5}, "has no 'minimun': did you mean minimum?"),
+        ("OTP_PUMPING_BREAKER", {"x": 5}, "known are country_minimum, minimum, ratio, window"),
+        ("OTP_PUMPING_BREAKER", {"window": "1y"}, r"\['window'\] must be a duration"),
+        ("OTP_PUMPING_BREAKER", {"minimum": 101}, "'country_minimum' below its 'minimum'"),
+        (
+            "OTP_PREFIX_BUDGET",
+            {"GB": "5/day"},
+            r"beginnings of phone numbers as keys, such as \"\+44\", and 'GB' is none",
+        ),
+        ("OTP_SMS_COUNTRIES", ["UK"], "'UK'.*the United Kingdom is 'GB'"),
+        ("OTP_SMS_COUNTRIES", ["ZZ"], "'ZZ'.*ISO 3166"),
+    ],
+)
+def test_what_is_wrong_with_phone_numbers_is_told_in_words(key: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key} .*{words}"):
+        start(**{key: value})
 
 
 def test_a_key_that_is_near_to_nothing_stops_the_app_with_all_names() -> None:

@@ -88,6 +88,15 @@ def test_a_good_site_passes_and_its_odds_are_told() -> None:
     assert max(map(len, output.splitlines())) <= 100
 
 
+def test_r16_what_phones_can_be_sent_is_told() -> None:
+    told = " ".join(run(build(_sms, **SMS, OTP_PREFIX_BUDGET={"+4915": "9/day"}))[1].split())
+    assert "at most 60 go out within 3,600 seconds to numbers that differ in their last four digits only" in told
+    assert "and 200 to one country; or 5 for each code that somebody types there." in told
+    assert "To numbers that begin with +4915, 9 a day (at times 17 in 24 hours) go out, whoever asks." in told
+    for without in (build(), build(_sms, **SMS, OTP_PUMPING_BREAKER=None)):
+        assert "last four digits" not in run(without)[1]
+
+
 def test_every_finding_says_what_why_how_and_where() -> None:
     code, output = run(build(SECRET_KEY="please-change-me-now", SESSION_COOKIE_SECURE=False, OTP_IP_SEND_LIMIT=None))
     assert code == 1
@@ -314,6 +323,11 @@ SMS: dict[str, Any] = {
         ({"OTP_BASE_URL": "http://localhost:5000"}, "base_url", []),
         ({"OTP_SMS_COUNTRIES": ()}, "sms_countries", ["error"]),
         ({"OTP_CHANNEL_BUDGET": {"own": "9/day"}}, "channel_budgets", ["warning"]),
+        ({}, "prefix_budgets", []),
+        ({"OTP_SMS_COUNTRIES": ("DE", "FR")}, "prefix_budgets", ["note"]),
+        ({"OTP_SMS_COUNTRIES": ("DE", "FR"), "OTP_PREFIX_BUDGET": {"+33": "9/day"}}, "prefix_budgets", []),
+        ({}, "pumping_breaker", []),
+        ({"OTP_PUMPING_BREAKER": None}, "pumping_breaker", ["warning"]),
     ],
 )
 def test_r16_what_text_messages_need(change: dict[str, Any], check: str, level: list[str]) -> None:
@@ -321,8 +335,8 @@ def test_r16_what_text_messages_need(change: dict[str, Any], check: str, level: 
 
 
 def test_a_site_without_text_messages_needs_none_of_it() -> None:
-    found = look(build())
-    assert not {"base_url", "sms_countries", "channel_budgets"} & found.keys()
+    found = look(build(OTP_PUMPING_BREAKER=None))
+    assert not {"base_url", "sms_countries", "channel_budgets", "prefix_budgets", "pumping_breaker"} & found.keys()
 
 
 # The odds

@@ -27,6 +27,8 @@ CHECKS: list[Check] = [
     sending.channels_reachable,
     sending.sms_countries,
     sending.channel_budgets,
+    sending.prefix_budgets,
+    sending.pumping_breaker,
     sending.test_recipients,
     web.cookies,
     web.proxies,

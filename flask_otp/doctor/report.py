@@ -12,7 +12,7 @@ from textwrap import wrap
 from limits import RateLimitItem
 
 from ..odds import DAY, Odds, lanes, most_events, one_in
-from ..parsers import Rate
+from ..parsers import Breaker, Rate
 from ..settings import Settings
 from .finding import Finding, Level
 
@@ -82,10 +82,22 @@ def _messages(settings: Settings) -> Iterable[str]:
         yield f"One network can ask for {_a_day(settings.ip_send_limit)}."
     else:
         yield "One network can ask for as many as it likes."
+    if settings.sms_countries and settings.pumping_breaker is not None:
+        yield _pumping(settings.pumping_breaker)
+    for prefix, budget in settings.prefix_budget.items():
+        yield f"To numbers that begin with {prefix}, {_a_day(budget)} go out, whoever asks."
     for channel, budget in settings.channel_budget.items():
         yield f"By channel {channel!r}, {_a_day(budget)} go out, whoever asks."
     if not settings.channel_budget:
         yield "All networks together can ask for as many as each of them can: OTP_CHANNEL_BUDGET is empty."
+
+
+def _pumping(rule: Breaker) -> str:
+    return (
+        f"Of messages to phones whose codes nobody types, at most {2 * rule.minimum:,} go out within {rule.window:,} "
+        f"seconds to numbers that differ in their last four digits only, and {2 * rule.country_minimum:,} to one "
+        f"country; or {1 / rule.ratio:g} for each code that somebody types there."
+    )
 
 
 def _a_day(rates: Sequence[Rate | RateLimitItem]) -> str:

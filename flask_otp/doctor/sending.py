@@ -159,6 +159,28 @@ def _day(seconds: float) -> date:
     return datetime.fromtimestamp(seconds, timezone.utc).date()
 
 
+def prefix_budgets(site: Site) -> Iterator[Finding]:
+    if _phones(site) and len(site.settings.sms_countries) > 1 and not site.settings.prefix_budget:
+        yield Finding(
+            Level.NOTE,
+            "No country has a budget of its own: OTP_PREFIX_BUDGET is empty.",
+            "Messages to one of them, or to the dearest, can use up what all of them have.",
+            'Give the dear and the rare ones theirs, such as OTP_PREFIX_BUDGET = {"+44": "1000/day"}.',
+            "docs/sms.md; R15",
+        )
+
+
+def pumping_breaker(site: Site) -> Iterator[Finding]:
+    if _phones(site) and site.settings.pumping_breaker is None:
+        yield Finding(
+            Level.WARNING,
+            "OTP_PUMPING_BREAKER is off: messages go out to numbers that never verify a code.",
+            "Who gets a share of what you pay for each message can ask for as many as the budgets let through.",
+            "Leave it at its default, or give it figures that suit your site.",
+            "docs/sms.md; OWASP ASVS 5.0 V2.4.1; R16",
+        )
+
+
 def _steps(site: Site) -> list[tuple[str, Channel]]:
     return [(name, step) for name, ladder in site.ladders.items() for step in ladder]
 
