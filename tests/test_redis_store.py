@@ -309,7 +309,7 @@ def test_a_subject_that_means_nothing_any_more_leaves_no_key(
     ann.prove(b"proof")
     ann.spend(b"proof")
     ann.holds(b"proof")
-    ann.note(b"over", 0)
+    ann.note(b"over", -10)
     ann.is_live(Opened(SEND, b"unknown"))
     ann.wrong(Opened(SEND, b"unknown"))
     with contextlib.closing(valkey.client()) as client:

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -48,16 +48,6 @@ def textlocal() -> Iterator[Textlocal]:
         yield textlocal
 
 
-def load(name: str) -> Any:
-    """The app of the page's file of this name."""
-    (source,) = [
-        block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL) if block.startswith(f"# {name}\n")
-    ]
-    names: dict[str, Any] = {"__name__": name.removesuffix(".py")}
-    exec(compile(source, f"webhook.md: {name}", "exec"), names)
-    return names["app"]
-
-
 @contextlib.contextmanager
 def serving(app: Any) -> Iterator[str]:
     server = make_server("127.0.0.1", 0, app, threaded=True)
@@ -87,14 +77,33 @@ def environment(monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, textlocal
     return monkeypatch
 
 
+Load = Callable[[str], Any]
+
+
 @pytest.fixture
-def sender(environment: pytest.MonkeyPatch) -> Any:
+def load(environment: pytest.MonkeyPatch) -> Iterator[Load]:
+    """``load("sender.py")``: the app of the page's file of this name."""
+    found = {re.match(r"# (\S+)", block)[1]: block for block in re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)}  # type: ignore[index]
+    with contextlib.ExitStack() as stack:
+
+        def make(name: str) -> Any:
+            names: dict[str, Any] = {"__name__": name.removesuffix(".py")}
+            exec(compile(found[name], f"webhook.md: {name}", "exec"), names)
+            if "seen" in names:
+                stack.callback(names["seen"].close)
+            return names["app"]
+
+        yield make
+
+
+@pytest.fixture
+def sender(load: Load) -> Any:
     return load("sender.py")
 
 
 @pytest.mark.parametrize("name", ["sender.py", "other.py"])
 def test_a_code_goes_from_the_app_by_the_service_to_the_person(
-    environment: pytest.MonkeyPatch, textlocal: Textlocal, capsys: pytest.CaptureFixture[str], name: str
+    environment: pytest.MonkeyPatch, load: Load, textlocal: Textlocal, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     with serving(load(name)) as url:
         environment.setenv("SENDER_URL", url)
@@ -116,7 +125,7 @@ def test_a_code_goes_from_the_app_by_the_service_to_the_person(
 
 
 def test_who_is_refused_by_the_provider_is_told(
-    environment: pytest.MonkeyPatch, sender: Any, textlocal: Textlocal, caplog: pytest.LogCaptureFixture
+    environment: pytest.MonkeyPatch, load: Load, sender: Any, textlocal: Textlocal, caplog: pytest.LogCaptureFixture
 ) -> None:
     textlocal.answers(REFUSED)
     with serving(sender) as url:
@@ -209,7 +218,7 @@ def test_what_is_not_from_the_app_is_refused(sender: Any, textlocal: Textlocal) 
     assert textlocal.posts == []
 
 
-def test_the_secret_is_changed_as_the_page_says(environment: pytest.MonkeyPatch, textlocal: Textlocal) -> None:
+def test_the_secret_is_changed_as_the_page_says(environment: pytest.MonkeyPatch, load: Load) -> None:
     (command,) = [block for block in re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL) if "token_bytes" in block]
     made: list[str] = []
     (program,) = re.findall(r"-c '(.*)'", command)
