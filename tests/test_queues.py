@@ -183,9 +183,15 @@ class Queued:
         return client
 
     def arrives(self, seconds: float = PATIENCE) -> str:
-        """The code, once a message has arrived."""
+        """The code, once a message has arrived. A worker that has quit meanwhile is started again, as on a site."""
+
+        def has_arrived() -> bool:
+            if self.worker is not None and self.worker.poll() is not None:
+                self.start()
+            return bool(self.mailbox.envelopes)
+
         try:
-            wait_until(lambda: self.mailbox.envelopes, seconds)
+            wait_until(has_arrived, seconds)
         except AssertionError:
             raise AssertionError(self.log.read_text() + repr(list(self.in_broker()))) from None
         return self.mailbox.codes()[-1]

@@ -207,7 +207,7 @@ def test_what_a_service_that_died_had_begun_is_not_lost(
     "recipient", ["+918123456789,+918987654321", "918123456789", "+91 8123", "", "+918123456789\n"]
 )
 def test_it_sends_to_one_number_only(sender: Any, textlocal: Textlocal, recipient: str) -> None:
-    assert post(sender, body=message(recipient)) == 502
+    assert post(sender, body=message(recipient)) == 422
     assert textlocal.posts == []
 
 

@@ -22,7 +22,7 @@ import trustme
 from conftest import AppFactory
 from standardwebhooks import Webhook, WebhookVerificationError
 
-from flask_otp import OTP, ConfigError, InvalidWebhook, Message, WebhookChannel, webhooks
+from flask_otp import OTP, ConfigError, InvalidWebhook, Message, RecipientRefused, WebhookChannel, webhooks
 from flask_otp.channels import channel_from_function
 from flask_otp.testing import Clock
 
@@ -163,6 +163,12 @@ def test_everything_else_raises_and_quotes_nothing(service: Service, status: int
     with pytest.raises(OSError, match=f"^the webhook was answered with {status}$"):
         channel(service.url).deliver(MESSAGE)
     assert len(service.posts) == 1
+
+
+def test_a_recipient_that_the_service_does_not_take_is_not_held_against_it(service: Service) -> None:
+    service.status, service.answer = 422, b"no such number: +4915112345678"
+    with pytest.raises(RecipientRefused, match=r"^the webhook was answered with 422$"):
+        channel(service.url).deliver(MESSAGE)
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

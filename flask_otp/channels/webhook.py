@@ -20,7 +20,7 @@ from flask import current_app
 
 from .. import parsers, webhooks
 from ..errors import ConfigError
-from .base import Channel, Message, accepted_under
+from .base import Channel, Message, RecipientRefused, accepted_under
 from .deadline import impersonal
 from .wire import Address, Wire
 
@@ -77,12 +77,15 @@ class WebhookChannel(Channel):
 
     def deliver(self, message: Message) -> None:
         """
+        :raises RecipientRefused: it was answered with 422.
         :raises TimeoutError: the time was over. The message may have arrived all the same.
         :raises OSError: it was not taken. Nothing of the answer but its status is told: it may quote the code.
         """
         body = json.dumps(asdict(message)).encode()
         with closing(self._connect()) as wire:
             status = self._post(wire, body, self._headers(message.id or token_urlsafe(16), body))
+        if status == 422:
+            raise RecipientRefused("the webhook was answered with 422")
         if not 200 <= status <= 299:
             raise OSError(f"the webhook was answered with {status}")
 
