@@ -252,11 +252,30 @@ def mailbox() -> Iterator[Mailbox]:
         mailbox.waits.clear()
 
 
+MakeQueued = Callable[..., Queued]
+
+
+@pytest.fixture
+def make_queued(tmp_path: Path, valkey: ValkeyServer, mailbox: Mailbox) -> Iterator[MakeQueued]:
+    with contextlib.ExitStack() as stack:
+
+        def make(page: str, **options: Any) -> Queued:
+            return stack.enter_context(contextlib.closing(Queued(page, tmp_path, valkey, mailbox, **options)))
+
+        yield make
+
+
 @pytest.fixture(params=["celery", "rq"])
-def queued(request: pytest.FixtureRequest, tmp_path: Path, valkey: ValkeyServer, mailbox: Mailbox) -> Iterator[Queued]:
-    queued = Queued(request.param, tmp_path, valkey, mailbox)
-    yield queued
-    queued.close()
+def queued(request: pytest.FixtureRequest, make_queued: MakeQueued) -> Queued:
+    return make_queued(request.param)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[ValkeyServer]:
+    """Another server than the store's, which is not started yet."""
+    broker = ValkeyServer(tmp_path)
+    yield broker
+    broker.stop()
 
 
 def test_a_code_arrives_once_although_its_worker_is_killed_and_killed_again(
@@ -290,14 +309,13 @@ def test_a_code_arrives_once_although_its_worker_is_killed_and_killed_again(
 
 @pytest.mark.parametrize("page", ["celery", "rq"])
 def test_when_the_broker_is_down_the_person_is_told_at_once(
-    page: str, tmp_path: Path, valkey: ValkeyServer, mailbox: Mailbox
+    page: str, make_queued: MakeQueued, broker: ValkeyServer
 ) -> None:
-    queued = Queued(page, tmp_path, valkey, mailbox, broker=ValkeyServer(tmp_path))
+    queued = make_queued(page, broker=broker)
     started = time.monotonic()
     answer = queued.app.test_client().post("/otp/send", json={"email": ANN})
     assert (answer.status_code, answer.json["reason"]) == (503, "delivery_failed")
     assert time.monotonic() - started < 5
-    queued.close()
 
 
 @pytest.mark.long
@@ -337,9 +355,9 @@ def test_in_many_rounds_of_killing_at_any_moment_every_code_arrives(queued: Queu
 @pytest.mark.long
 @pytest.mark.parametrize("page", ["celery", "rq"])
 def test_by_the_times_of_the_page_a_code_arrives_within_its_life_when_all_of_a_worker_was_killed(
-    page: str, tmp_path: Path, valkey: ValkeyServer, mailbox: Mailbox
+    page: str, make_queued: MakeQueued, mailbox: Mailbox
 ) -> None:
-    queued = Queued(page, tmp_path, valkey, mailbox, own_times=True)
+    queued = make_queued(page, own_times=True)
     mailbox.waits.set()
     client = queued.send()
     queued.start()
@@ -351,7 +369,6 @@ def test_by_the_times_of_the_page_a_code_arrives_within_its_life_when_all_of_a_w
     code = queued.arrives(200)
     print(f"\n{page}: {time.monotonic() - started:.0f} seconds after it was killed")
     assert verifies_once(client, code)
-    queued.close()
 
 
 @pytest.mark.long
@@ -366,11 +383,10 @@ def test_a_mail_server_that_refuses_for_a_while_is_tried_again(queued: Queued, m
 
 @pytest.mark.long
 def test_a_celery_worker_goes_on_when_the_broker_was_away(
-    tmp_path: Path, valkey: ValkeyServer, mailbox: Mailbox
+    make_queued: MakeQueued, broker: ValkeyServer, mailbox: Mailbox
 ) -> None:
-    broker = ValkeyServer(tmp_path)
     broker.start()
-    queued = Queued("celery", tmp_path, valkey, mailbox, broker=broker)
+    queued = make_queued("celery", broker=broker)
     queued.start()
     queued.send()
     queued.arrives()
@@ -379,8 +395,6 @@ def test_a_celery_worker_goes_on_when_the_broker_was_away(
     broker.start()
     mailbox.envelopes.clear()
     assert verifies_once(queued.send(), queued.arrives())
-    queued.close()
-    broker.stop()
 
 
 @pytest.mark.long
