@@ -71,7 +71,7 @@ def test_a_mask_shows_little_of_anything(text: str) -> None:
     masked = identifiers.mask(text)
     local = text.rpartition("@")[0]
     assert "***" in masked
-    assert len(local) < 2 or local not in masked
+    assert len(local.strip("*\r\n")) < 2 or local not in masked
 
 
 # Codes

@@ -5,13 +5,15 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import socket
 import ssl
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from copy import copy
 from dataclasses import asdict
 from datetime import timedelta
+from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from secrets import token_urlsafe
 from urllib.parse import SplitResult, urlsplit
@@ -21,8 +23,7 @@ from flask import current_app
 from .. import parsers, webhooks
 from ..errors import ConfigError
 from .base import Channel, Message, RecipientRefused, accepted_under
-from .deadline import impersonal
-from .wire import Address, Wire
+from .deadline import Deadline, cut_when_late, impersonal
 
 _PORTS = {"http": 80, "https": 443}
 
@@ -78,12 +79,11 @@ class WebhookChannel(Channel):
     def deliver(self, message: Message) -> None:
         """
         :raises RecipientRefused: it was answered with 422.
-        :raises TimeoutError: the time was over. The message may have arrived all the same.
         :raises OSError: it was not taken. Nothing of the answer but its status is told: it may quote the code.
         """
         body = json.dumps(asdict(message)).encode()
-        with closing(self._connect()) as wire:
-            status = self._post(wire, body, self._headers(message.id or token_urlsafe(16), body))
+        with closing(self._connect()) as connection:
+            status = self._post(connection, body, self._headers(message.id or token_urlsafe(16), body))
         if status == 422:
             raise RecipientRefused("the webhook was answered with 422")
         if not 200 <= status <= 299:
@@ -94,13 +94,24 @@ class WebhookChannel(Channel):
 
         :raises OSError: there is no way to the server, or it is another one.
         """
-        self._connect().close()
+        Deadline(self._seconds()).run(lambda: self._connect().close())
         return True
 
-    def _connect(self) -> Wire:
-        seconds = self.timeout or current_app.extensions["otp"].settings.channel_timeout
-        with impersonal():
-            return Wire(self._server, self._tls, self._proxy, seconds)
+    def _seconds(self) -> float:
+        return self.timeout or float(current_app.extensions["otp"].settings.channel_timeout)
+
+    def _connect(self) -> HTTPConnection:
+        host, port = self._proxy or self._server
+        if self._tls is None:
+            connection = HTTPConnection(host, port, self._seconds())
+        else:
+            connection = HTTPSConnection(host, port, timeout=self._seconds(), context=self._tls)
+        if self._proxy is not None:
+            connection.set_tunnel(*self._server)
+        cut_when_late(partial(_cut, connection))
+        with impersonal(), _speaking():
+            connection.connect()
+        return connection
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         # The time of this very try, by the clock that the other side goes by.
@@ -114,23 +125,31 @@ class WebhookChannel(Channel):
             "webhook-signature": webhooks.sign(self._keys, message_id, timestamp, body),
         }
 
-    def _post(self, wire: Wire, body: bytes, headers: dict[str, str]) -> int:
-        # Over a connection of its own, once: http.client tries nothing again. The answer's body is not read.
-        connection = (
-            HTTPConnection(*self._server) if self._tls is None else HTTPSConnection(*self._server, context=self._tls)
-        )
-        connection.sock = wire
-        try:
+    def _post(self, connection: HTTPConnection, body: bytes, headers: dict[str, str]) -> int:
+        with _speaking():
             connection.request("POST", self._target, body, headers)
+            # The answer's body is not read.
             with connection.getresponse() as response:
                 return response.status
-        except HTTPException as error:
-            raise OSError(f"the webhook's answer was no HTTP: {type(error).__name__}") from None
-        finally:
-            connection.close()
 
 
-def _address(what: str, url: object, schemes: Sequence[str]) -> tuple[SplitResult, Address]:
+@contextmanager
+def _speaking() -> Iterator[None]:
+    """What is no HTTP may quote anything, so that only its kind is told."""
+    try:
+        yield
+    except HTTPException as error:
+        raise OSError(f"the webhook's answer was no HTTP: {type(error).__name__}") from None
+
+
+def _cut(connection: HTTPConnection) -> None:
+    if connection.sock is not None:
+        with suppress(OSError):
+            # The plain socket's method: the TLS one is not made for a second thread.
+            socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
+
+
+def _address(what: str, url: object, schemes: Sequence[str]) -> tuple[SplitResult, tuple[str, int]]:
     """
     :raises ConfigError: it is no such URL.
     """
