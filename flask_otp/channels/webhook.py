@@ -82,7 +82,7 @@ class WebhookChannel(Channel):
         :raises OSError: it was not taken. Nothing of the answer but its status is told: it may quote the code.
         """
         body = json.dumps(asdict(message)).encode()
-        with closing(self._connect()) as connection:
+        with self._connected() as connection:
             status = self._post(connection, body, self._headers(message.id or token_urlsafe(16), body))
         if status == 422:
             raise RecipientRefused("the webhook was answered with 422")
@@ -94,13 +94,18 @@ class WebhookChannel(Channel):
 
         :raises OSError: there is no way to the server, or it is another one.
         """
-        Deadline(self._seconds()).run(lambda: self._connect().close())
+        Deadline(self._seconds()).run(self._try_connection)
         return True
+
+    def _try_connection(self) -> None:
+        with self._connected():
+            pass
 
     def _seconds(self) -> float:
         return self.timeout or float(current_app.extensions["otp"].settings.channel_timeout)
 
-    def _connect(self) -> HTTPConnection:
+    @contextmanager
+    def _connected(self) -> Iterator[HTTPConnection]:
         host, port = self._proxy or self._server
         if self._tls is None:
             connection = HTTPConnection(host, port, self._seconds())
@@ -109,9 +114,10 @@ class WebhookChannel(Channel):
         if self._proxy is not None:
             connection.set_tunnel(*self._server)
         cut_when_late(partial(_cut, connection))
-        with impersonal(), _speaking():
-            connection.connect()
-        return connection
+        with closing(connection):
+            with impersonal(), _speaking():
+                connection.connect()
+            yield connection
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
         # The time of this very try, by the clock that the other side goes by.
