@@ -93,7 +93,7 @@ class Courier:
         give_back = partial(undo, discreetly=discreet)
         job = (lambda: None) if nobody else (lambda: self._deliver(handle, message, give_back))
         # Nor may it show in the time: when the pool is full, all are refused.
-        if not self._background.run(job, inline_when_full=not discreet):
+        if not self._background.run(job, discreet=discreet):
             self._fail(handle, undo)
 
     def deliver_queued(self, payload: Any) -> None:

@@ -144,7 +144,7 @@ def test_r22_a_full_background_pool_refuses_everybody_alike(
     app = with_accounts(make_app, clock, lambda message: None)
     courier = app.extensions["otp"].service.courier
     monkeypatch.setattr(courier, "_background", Background(app, workers=1, waiting=0))
-    courier._background.run(lambda: release.wait(10) and None, inline_when_full=False)
+    courier._background.run(lambda: release.wait(10) and None, discreet=True)
     try:
         answers = [app.test_client().post("/otp/send", json={"email": email}) for email in (ANN, "nobody@example.com")]
         assert [answer.status_code for answer in answers] == [503, 503]
