@@ -71,7 +71,8 @@ class Courier:
         """
         try:
             # Rendered for those who do not exist too: what it costs would tell.
-            message = self._compose(handle, recipient or handle.identifier, secrets.token_urlsafe(16))
+            stand_in = self._directory.stand_in(handle.identifier, handle.channel)
+            message = self._compose(handle, recipient or stand_in, secrets.token_urlsafe(16))
             vetoed = self._hooks.before_send is not None and self._hooks.before_send(message) is False
         except Exception:
             undo()

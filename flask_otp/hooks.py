@@ -90,7 +90,7 @@ class HookDecorators:
         return function
 
     def before_send(self, function: B) -> B:
-        """``(message)``, for every message; returning ``False`` vetoes it, which the client cannot tell."""
+        """``(message)``, for every message, those to nobody too; ``False`` vetoes it, which the client cannot tell."""
         self._hooks.before_send = _plain(function)
         return function
 

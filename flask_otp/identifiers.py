@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -118,6 +119,16 @@ def region(phone: str) -> str | None:
 def is_country(code: str) -> bool:
     """Whether there are phone numbers of a country with these two letters; where nobody can say, there may be."""
     return phonenumbers is None or code in phonenumbers.SUPPORTED_REGIONS
+
+
+@lru_cache(maxsize=8)
+def example_phone(countries: Collection[str]) -> str:
+    """A number of the first of the ``countries``, for what is never sent."""
+    if phonenumbers is not None and countries:
+        number = phonenumbers.example_number_for_type(min(countries), phonenumbers.PhoneNumberType.MOBILE)
+        if number is not None:
+            return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
+    return "+10000000000"
 
 
 def kind(recipient: str) -> str:

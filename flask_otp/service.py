@@ -133,10 +133,11 @@ class Service:
         asking = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
         opened = self.store.find(handle.subject, replace(asking, challenge_id=handle.challenge_id), policy, self._now())
         handle = replace(handle, ready_at=opened.ready_at)
+        # One way for all: who has an account must not be told by what is asked first.
+        is_test = self.testers.find(recipient) is not None or handle.tester
         # Who was pretended to because of what others did may have the message now.
-        if (handle.pretend and not handle.numbers) or handle.tester or self.testers.find(recipient):
-            recipient = None
-        return self._send(handle, opened, recipient)
+        is_nobody = handle.pretend and not handle.numbers
+        return self._send(handle, opened, None if is_test or is_nobody else recipient)
 
     def _send(self, handle: Handle, opened: Opened, recipient: str | None) -> Challenge:
         if opened.outcome is Opening.GONE:
