@@ -17,6 +17,7 @@ from databases import free_port, mariadb, mariadb_server, postgresql, postgresql
 from flask import Flask
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from stage import stage
 from werkzeug.serving import make_server
 
 from flask_otp import OTP
@@ -31,7 +32,7 @@ pytest.register_assert_rewrite("visitors")
 START = 1_790_000_000
 SECRET = "a secret that is only for tests"
 
-__all__ = ["free_port", "mariadb", "mariadb_server", "postgresql", "postgresql_server"]
+__all__ = ["free_port", "mariadb", "mariadb_server", "postgresql", "postgresql_server", "stage"]
 
 
 class ValkeyServer:
