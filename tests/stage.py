@@ -52,10 +52,8 @@ class Stage:
 
     def app(self, otp: OTP | None = None, **config: Any) -> Flask:
         app = Flask("site")
-        # The time-outs are for a busy machine, and not for a site.
-        patience = {} if self.uri == "memory://" else {self._timeout: 20}
         app.config.update(TESTING=True, SECRET_KEY="a secret that crooks do not know", OTP_STORAGE_URI=self.uri)
-        app.config.update(WIDE | {"OTP_STORAGE_OPTIONS": patience} | config)
+        app.config.update(WIDE | {"OTP_STORAGE_OPTIONS": self.options} | config)
         (otp or OTP(clock=self.clock)).init_app(app)
         store = app.extensions["otp"].service.store
         store.prepare()
@@ -68,8 +66,11 @@ class Stage:
         return app if self.uri == "memory://" else self.app(**config)
 
     @property
-    def _timeout(self) -> str:
-        return "socket_timeout" if self.uri.startswith("redis") else "timeout"
+    def options(self) -> dict[str, Any]:
+        """Time-outs for a busy machine, and not for a site."""
+        if self.uri == "memory://":
+            return {}
+        return {"socket_timeout" if self.uri.startswith("redis") else "timeout": 20}
 
 
 def _uri(name: str, request: pytest.FixtureRequest, stack: ExitStack) -> str:
