@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import pytest
@@ -198,12 +199,10 @@ def fail(message: object) -> None:
     raise OSError("no line")
 
 
-def while_the_pool_is_full(side: Side) -> None:
-    room = side.app.extensions["otp"].service.courier._background._room
+def when_nothing_goes_out_any_more(breaks: Callable[[Side], object], side: Side) -> None:
     side.send()
     side.clock.advance(31)
-    while room.acquire(blocking=False):
-        pass
+    breaks(side)
     side.send()
     side.ask("resend")
     side.guess(2)
@@ -212,10 +211,14 @@ def while_the_pool_is_full(side: Side) -> None:
     side.look("/otp/verify")
 
 
-def while_the_queue_is_broken(side: Side) -> None:
-    side.send()
+def fill_the_pool(side: Side) -> None:
+    room = side.app.extensions["otp"].service.courier._background._room
+    while room.acquire(blocking=False):
+        pass
+
+
+def break_the_queue(side: Side) -> None:
     side.otp.dispatcher(fail)
-    while_the_pool_is_full(side)
 
 
 def queue(side: Side) -> None:
@@ -271,9 +274,9 @@ VISITS: dict[str, Visit] = {
     "address on file": Visit(by_address_where_a_number_was_typed),
     "mistakes": Visit(with_mistakes),
     "broken channel": Visit(by_a_broken_channel, deliver=fail),
-    "full pool": Visit(while_the_pool_is_full, reaches=FAILED),
+    "full pool": Visit(partial(when_nothing_goes_out_any_more, fill_the_pool), reaches=FAILED),
     "dispatcher": Visit(in_short, prepare=queue),
-    "broken dispatcher": Visit(while_the_queue_is_broken, reaches=FAILED),
+    "broken dispatcher": Visit(partial(when_nothing_goes_out_any_more, break_the_queue), reaches=FAILED),
     "broken worker": Visit(by_a_broken_channel, deliver=fail, prepare=queue),
     "vetoed": Visit(by_a_broken_channel, prepare=lambda side: side.otp.before_send(lambda message: False)),
 }
