@@ -6,6 +6,7 @@ import base64
 import json
 import time
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from conftest import AppFactory
@@ -99,7 +100,7 @@ def test_r17_a_queued_message_cannot_be_sent_to_somebody_else(make_app: AppFacto
     for who in (OWNER, MALLORY):
         Caller(app).send(who)
     payloads = [json.loads(base64.urlsafe_b64decode(entry["delivery"].partition(".")[0] + "==")) for entry in queue]
-    crossed = json.dumps([payloads[0][0], payloads[1][1]], separators=(",", ":")).encode()
+    crossed = json.dumps([payloads[0][0], *payloads[1][1:]], separators=(",", ":")).encode()
     text = base64.urlsafe_b64encode(crossed).rstrip(b"=").decode()
     with capture_codes(app) as sent, app.app_context():
         for entry in queue:
@@ -117,11 +118,14 @@ def test_r29_a_hostile_page_signs_nobody_in_as_somebody_else(make_app: AppFactor
     app = guarded(make_app(**LINKS))
     with capture_codes(app) as sent:
         mallory, victim = Caller(app), Caller(app, browser=True)
+        victim.send()
         mallory.send(MALLORY)
         body = {"code": sent.code, "challenge": mallory.handle}
         for origin in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "null"}):
             assert victim.client.post("/otp/verify", data=body, headers=origin).status_code == 403
-        page = victim.client.get(sent.link, headers={"Sec-Fetch-Site": "cross-site", "Accept": "text/html"})
+        page = victim.client.get(
+            urlsplit(sent.link).path, headers={"Sec-Fetch-Site": "cross-site", "Accept": "text/html"}
+        )
         assert "<form" not in page.text
         assert victim.client.get("/account").status_code == 401
 
@@ -162,7 +166,8 @@ def test_r32_a_name_that_is_rebound_to_our_address_brings_no_cookie_and_no_messa
         ("+447911123456", 200),
         ("+12025550142", 200),
         ("+8816112345678", 200),
-        ("+4990012345678", 400),
+        ("+499001234567", 400),
+        ("+4918012345", 400),
         ("+88213123456", 400),
         ("+4915112345642;ext=9", 400),
         ("015112345642", 400),
