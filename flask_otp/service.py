@@ -93,6 +93,9 @@ class Service:
         recipient = self.directory.recipient(address.value, channel)
         tester = self.testers.find(recipient)
         reached = None if tester else recipient
+        # Made and looked at whether there is somebody or not: the time that it takes would tell.
+        stand_in = self.directory.stand_in(address.value, channel)
+        numbers = self.pumping.numbers(None if tester else recipient or stand_in)
         keys = self.tokens.keys
         subject = keys.subject(purpose, address.value)
         asking = self._asking(keys, subject, client, channel, context)
@@ -112,7 +115,7 @@ class Service:
             keys=keys,
             user=user,
             tester=tester is not None,
-            numbers=self.pumping.numbers(reached) if self.directory.takes_phones(channel) else None,
+            numbers=(numbers if reached else "") if self.directory.takes_phones(channel) else None,
         )
         return self._send(handle, opened, reached)
 
@@ -154,9 +157,9 @@ class Service:
             self.limits, self.pumping, handle, lambda: self.store.discard(handle.subject, opened, self._now()), now
         )
         is_admitted = charge.admits(recipient, known=opened.known)
-        if recipient is not None:
-            # A code that went out before, to the same browser, is good all the same.
-            handle = replace(handle, pretend=not is_admitted and (opened.fresh or handle.pretend))
+        # A code that went out before, to the same browser, is good all the same.
+        is_pretended = handle.pretend if recipient is None else not is_admitted and (opened.fresh or handle.pretend)
+        handle = replace(handle, pretend=is_pretended)
         self.courier.send(handle, recipient if is_admitted else None, charge.undo)
         return handle
 
