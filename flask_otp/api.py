@@ -9,6 +9,7 @@ from flask import has_request_context
 from . import browser, guard
 from .errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
 from .keys import context_digest
+from .languages import N_
 from .models import Challenge, Verification
 from .signals import proof_revoked
 from .state import State, current_state
@@ -27,14 +28,14 @@ def send_as_asked(
     if requirement is not None:
         asked = browser.load_requirement(requirement)
         if asked is None or purpose not in (None, asked.purpose):
-            raise InvalidRequest("The requirement is not valid, or is too old. Repeat the request that gave it.")
+            raise InvalidRequest(N_("The requirement is not valid, or is too old. Repeat the request that gave it."))
     else:
         asked = browser.requirement("login" if purpose is None else purpose)
     purpose = asked.purpose if asked else "login" if purpose is None else purpose
     fixed = fixed_identifier(state, asked)
     if fixed is not None:
         if identifier is not None and state.service.testers.parse(identifier).value != fixed:
-            raise InvalidIdentifier("The code can only go to your own address.")
+            raise InvalidIdentifier(N_("The code can only go to your own address."))
         identifier = fixed
     if identifier is None:
         raise InvalidIdentifier

@@ -14,14 +14,15 @@ from typing import Any, NoReturn, Protocol
 
 from blinker import Signal
 from flask import Flask
-from jinja2 import Environment
 
+from . import languages
 from .background import Background
 from .channels import Channel, Ladders, Message, redact
 from .directory import Directory
 from .errors import DeliveryFailed, StoreUnavailable
 from .hooks import Hooks
-from .messages import build_message, link_address, message_templates, render_message
+from .messages import build_message, link_address, render_message
+from .rendering import Templates
 from .settings import Settings
 from .signals import code_sent, delivery_failed
 from .stores import Store
@@ -59,7 +60,7 @@ class Courier:
         self.site_name = settings.site_name or app.name
         self._background = Background(app)
         self._ladders = Ladders(app, settings.channel_timeout, lambda: self.clock())
-        self._templates: Environment | None = None
+        self.templates = Templates(app)
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
 
@@ -110,7 +111,7 @@ class Courier:
         else:
             self._deliver_once(handle, *delivery[1:])
 
-    def _deliver_once(self, handle: Handle, recipient: str, message_id: str) -> None:
+    def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str | None) -> None:
         """Once, as far as that can be known: who dies between sending and noting it lets it go out again."""
         now = int(self.clock())
         mark = handle.keys.tag(handle.subject, b"delivered", message_id.encode())
@@ -123,7 +124,7 @@ class Courier:
         else:
             # Noted for nobody as well: the next request must not find less to read.
             if not handle.pretend:
-                self._deliver(handle, self._compose(handle, recipient, message_id), undo=_nothing)
+                self._deliver(handle, self._compose(handle, recipient, message_id, locale), undo=_nothing)
             try:
                 self._store.note(handle.subject, mark, handle.expires_at, now)
             except StoreUnavailable:
@@ -138,7 +139,9 @@ class Courier:
     def _dispatch(self, handle: Handle, message: Message, undo: Undo) -> None:
         assert self._hooks.dispatcher is not None
         token = self._tokens.dump_handle(handle)
-        payload = {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id)}
+        # The worker has no request that would say in which language.
+        locale = languages.current_locale()
+        payload = {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id, locale)}
         try:
             self._hooks.dispatcher(payload)
             return
@@ -163,25 +166,24 @@ class Courier:
     def _tell(self, signal: Signal, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
 
-    def _compose(self, handle: Handle, recipient: str, message_id: str) -> Message:
+    def _compose(self, handle: Handle, recipient: str, message_id: str, locale: str | None = None) -> Message:
         """
+        :param locale: in which language; by default the current one.
         :raises DeliveryFailed: the app's builder failed. Its exception goes no further: it may quote the code.
         """
-        message = self._render(handle, recipient, message_id)
-        if self._hooks.message_builder is None:
-            return message
-        try:
-            return build_message(self._hooks.message_builder, message)
-        except Exception as error:
-            logger.error("the message_builder failed: %s", redact(f"{type(error).__name__}: {error}", message))
+        with languages.speaking(locale):
+            message = self._render(handle, recipient, message_id)
+            if self._hooks.message_builder is None:
+                return message
+            try:
+                return build_message(self._hooks.message_builder, message)
+            except Exception as error:
+                logger.error("the message_builder failed: %s", redact(f"{type(error).__name__}: {error}", message))
         return self._fail(handle, undo=_nothing)
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
-        if self._templates is None:
-            # Not before the first message: the app may still set its Jinja options while it is being made.
-            self._templates = message_templates(self._app)
         message = render_message(
-            self._templates,
+            self.templates.environment,
             code=handle.code,
             channel=handle.channel,
             recipient=recipient,

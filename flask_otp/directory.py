@@ -12,6 +12,7 @@ from .channels import Ladder, channels_from_settings, last_resort
 from .errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
 from .hooks import Hooks
 from .identifiers import Identifier
+from .languages import N_
 from .parsers import nearest
 from .settings import Purpose, Settings
 from .testers import Testers
@@ -74,13 +75,15 @@ class Directory:
             logger.error("no channel can send codes: set OTP_CHANNELS, MAIL_SERVER or OTP_EMAIL_SERVICE")
             raise DeliveryFailed
         if wanted is not None and wanted not in channels:
-            raise InvalidRequest("There is no such channel.")
+            raise InvalidRequest(N_("There is no such channel."))
         names = [wanted] if wanted is not None else list(channels)
         fitting = [name for name in names if _fits(channels[name], address.kind)]
         # A recipient_loader may know the phone number that belongs to an e-mail address.
         if not fitting and self._hooks.recipient_loader is None:
             kinds = {step.accepts for name in names for step in channels[name]}
-            raise InvalidIdentifier(f"Please enter {'an e-mail address' if 'email' in kinds else 'a phone number'}.")
+            raise InvalidIdentifier(
+                N_("Please enter an e-mail address.") if "email" in kinds else N_("Please enter a phone number.")
+            )
         return (fitting or names)[0]
 
     def takes_phones(self, channel: str) -> bool:

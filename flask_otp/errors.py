@@ -27,10 +27,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app, has_request_context, json, redirect, render_template, request, url_for
+from flask import current_app, has_request_context, json, redirect, request, url_for
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wrappers import Response
+
+from .languages import N_, gettext, tell_language
+from .rendering import PAGE_HEADERS, render_page
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
@@ -41,17 +44,13 @@ BLUEPRINT = "otp"
 #: Seconds to wait after an error that says nothing itself, by status.
 _RETRY_AFTER = {429: 60, 503: 30}
 
-PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    # Not "no-referrer": with that, a browser's own form comes with "Origin: null", as if from anywhere.
-    "Referrer-Policy": "same-origin",
-    "Vary": "Cookie",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
+#: What we say in place of Werkzeug's own words, which are in English only.
+_FOR_WERKZEUG = {
+    400: N_("The request could not be understood."),
+    404: N_("There is no such page. Perhaps the address was cut short."),
+    405: N_("This address does not answer requests of that kind."),
+    413: N_("That is more than we accept in one request."),
+    415: N_("Send application/json or a form."),
 }
 
 
@@ -69,7 +68,7 @@ class OTPError(HTTPException):
     #: Machine-readable word: the class's name in snake case.
     reason: str = "otp_error"
     title: str = "The request failed"
-    description: str = "Something went wrong."
+    description: str = N_("Something went wrong.")
     #: The form field the failure is about: ``"identifier"``, ``"code"`` or ``None``.
     field: str | None = None
 
@@ -85,11 +84,18 @@ class OTPError(HTTPException):
     @classmethod
     def from_http(cls, error: HTTPException) -> OTPError:
         """Somebody else's error in our manner: a 404 or 413, or the app's own limit on all of its routes."""
-        ours = cls(error.description, retry_after=_RETRY_AFTER.get(error.code or 500))
+        theirs = error.description == type(error).description
+        description = _FOR_WERKZEUG.get(error.code or 500) if theirs else None
+        ours = cls(description or error.description, retry_after=_RETRY_AFTER.get(error.code or 500))
         ours.code = error.code or 500
         ours.title = error.name
         ours.reason = "rate_limited" if ours.code == 429 else error.name.lower().replace(" ", "_")
         return ours
+
+    @property
+    def detail(self) -> str:
+        """:attr:`description` in the language of whoever is answered."""
+        return gettext(self.description)
 
     def problem(self) -> dict[str, Any]:
         """The members of the RFC 9457 document."""
@@ -97,7 +103,7 @@ class OTPError(HTTPException):
             "type": f"urn:flask-otp:{self.reason}",
             "title": self.title,
             "status": self.code,
-            "detail": self.description,
+            "detail": self.detail,
             "reason": self.reason,
         }
         if self.retry_after is not None:
@@ -109,13 +115,12 @@ class OTPError(HTTPException):
 
     def as_problem(self) -> Response:
         response = Response(json.dumps(self.problem()), self.code, content_type="application/problem+json")
-        response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
-        return response
+        return self._with_headers(response)
 
     def as_page(self) -> Response:
         response = Response(
-            render_template(
-                "flask_otp/error.html",
+            render_page(
+                "error.html",
                 error=self,
                 site_name=current_app.extensions["otp"].service.courier.site_name,
                 start_url=url_for(f"{BLUEPRINT}.start"),
@@ -123,7 +128,11 @@ class OTPError(HTTPException):
             self.code,
             content_type="text/html; charset=utf-8",
         )
+        return self._with_headers(response)
+
+    def _with_headers(self, response: Response) -> Response:
         response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
+        tell_language(response)
         return response
 
     def get_response(self, environ: WSGIEnvironment | BaseRequest | None = None, scope: Any = None) -> Response:
@@ -137,7 +146,7 @@ class InvalidRequest(OTPError):
 
     reason = "invalid_request"
     title = "The request is not valid"
-    description = "The request could not be understood."
+    description = N_("The request could not be understood.")
 
 
 class InvalidIdentifier(InvalidRequest):
@@ -145,7 +154,7 @@ class InvalidIdentifier(InvalidRequest):
 
     reason = "invalid_identifier"
     title = "The address is not valid"
-    description = "Please enter a valid e-mail address or phone number."
+    description = N_("Please enter a valid e-mail address or phone number.")
     field = "identifier"
 
 
@@ -154,7 +163,7 @@ class ChallengeRequired(OTPError):
 
     reason = "challenge_required"
     title = "No code was asked for"
-    description = "Please ask for a code first."
+    description = N_("Please ask for a code first.")
 
 
 class InvalidCode(OTPError):
@@ -165,7 +174,7 @@ class InvalidCode(OTPError):
 
     reason = "invalid_code"
     title = "The code is not valid"
-    description = "That code is not right, or no longer valid."
+    description = N_("That code is not right, or no longer valid.")
     field = "code"
 
 
@@ -186,7 +195,7 @@ class VerificationRequired(OTPError):
     code = 401
     reason = "verification_required"
     title = "Verification required"
-    description = "Please verify a code first."
+    description = N_("Please verify a code first.")
 
     def __init__(
         self,
@@ -240,7 +249,7 @@ class CrossOrigin(OTPError):
     code = 403
     reason = "cross_origin"
     title = "Cross-site request refused"
-    description = "This request came from another site and was refused."
+    description = N_("This request came from another site and was refused.")
 
 
 class RateLimited(OTPError):
@@ -249,7 +258,7 @@ class RateLimited(OTPError):
     code = 429
     reason = "rate_limited"
     title = "Too many requests"
-    description = "Too many requests. Please wait a little and try again."
+    description = N_("Too many requests. Please wait a little and try again.")
 
 
 class DeliveryFailed(OTPError):
@@ -258,7 +267,7 @@ class DeliveryFailed(OTPError):
     code = 503
     reason = "delivery_failed"
     title = "The code could not be sent"
-    description = "The code could not be sent. Please try again in a moment."
+    description = N_("The code could not be sent. Please try again in a moment.")
 
     def __init__(self, description: str | None = None, *, retry_after: int = _RETRY_AFTER[503]) -> None:
         super().__init__(description, retry_after=retry_after)
@@ -270,7 +279,7 @@ class StoreUnavailable(OTPError):
     code = 503
     reason = "store_unavailable"
     title = "Temporarily unavailable"
-    description = "This is temporarily unavailable. Please try again in a moment."
+    description = N_("This is temporarily unavailable. Please try again in a moment.")
 
     def __init__(self, description: str | None = None, *, retry_after: int = 5) -> None:
         super().__init__(description, retry_after=retry_after)

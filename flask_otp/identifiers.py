@@ -14,6 +14,7 @@ from typing import Any
 from email_validator import EmailNotValidError, validate_email
 
 from .errors import InvalidIdentifier
+from .languages import N_
 
 phonenumbers: Any
 try:
@@ -25,9 +26,9 @@ logger = logging.getLogger("flask_otp")
 
 MAX_LENGTH = 254
 _WANTED = {
-    "email": "Please enter a valid e-mail address.",
-    "phone": "Please enter a valid phone number with its country code.",
-    "both": "Please enter a valid e-mail address or phone number.",
+    "email": N_("Please enter a valid e-mail address."),
+    "phone": N_("Please enter a valid phone number with its country code."),
+    "both": N_("Please enter a valid e-mail address or phone number."),
 }
 _PHONE = re.compile(r"\+[0-9][0-9 ().\-/]{5,30}")
 
@@ -79,7 +80,7 @@ def _phone(text: str) -> str:
         raise InvalidIdentifier(_WANTED["phone"])
     if phonenumbers is None:
         logger.error("a phone number was given: install flask-otp-codes[phone] to accept it")
-        raise InvalidIdentifier("Phone numbers are not accepted here. Please enter an e-mail address.")
+        raise InvalidIdentifier(N_("Phone numbers are not accepted here. Please enter an e-mail address."))
     try:
         number = phonenumbers.parse(text, None)
     except phonenumbers.NumberParseException:

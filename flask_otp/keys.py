@@ -15,6 +15,7 @@ from typing import Any
 
 from .codes import encode_strong
 from .errors import InvalidRequest
+from .languages import N_
 
 #: Bytes of a context's JSON. It travels, sealed, in tokens that must fit into a cookie and a request of 4 KiB.
 MAX_CONTEXT = 512
@@ -108,7 +109,7 @@ def json_digest(context: Any) -> bytes:
     _check_json(context)
     text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
     if len(text) > MAX_CONTEXT:
-        raise InvalidRequest("There is too much to confirm with one code.")
+        raise InvalidRequest(N_("There is too much to confirm with one code."))
     return hashlib.sha256(text).digest()
 
 

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import hmac
 
-from flask import Response, render_template, request, url_for
+from flask import Response, request, url_for
 from werkzeug.exceptions import NotFound
 
 from . import browser
+from .languages import tell_language
+from .rendering import render_page
 from .state import State, current_state
 from .tokens import Handle
 
@@ -24,8 +26,8 @@ def show(secret: str) -> Response:
     purpose = request.args.get("purpose", "login")
     handle = _challenge(state, purpose, secret)
     again = purpose if purpose in state.settings.purposes and purpose != "login" else None
-    page = render_template(
-        "flask_otp/link.html",
+    page = render_page(
+        "link.html",
         site_name=state.service.courier.site_name,
         purpose=purpose,
         link=secret,
@@ -35,7 +37,9 @@ def show(secret: str) -> Response:
         start_url=url_for(".start", purpose=again),
     )
     # The address must not go on in a Referer, not even to our own log; "no-referrer" would take the form's Origin too.
-    return Response(page, headers={"Referrer-Policy": "strict-origin"})
+    response = Response(page, headers={"Referrer-Policy": "strict-origin"})
+    tell_language(response)
+    return response
 
 
 def _challenge(state: State, purpose: str, secret: str) -> Handle | None:

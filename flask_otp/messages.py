@@ -14,8 +14,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask
-from jinja2 import ChoiceLoader, Environment, PackageLoader
+from jinja2 import Environment
 
+from . import languages
 from .channels.base import Message
 from .codes import display
 from .errors import BLUEPRINT
@@ -25,12 +26,6 @@ from .identifiers import kind
 BUILT = ("subject", "text", "html")
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-
-
-def message_templates(app: Flask) -> Environment:
-    """The app's own Jinja environment, and ours behind it, since the blueprint may not be mounted."""
-    loaders = [loader for loader in (app.jinja_env.loader,) if loader is not None]
-    return app.jinja_env.overlay(loader=ChoiceLoader([*loaders, PackageLoader("flask_otp")]))
 
 
 def link_address(app: Flask, base_url: str, purpose: str, secret: str) -> str:
@@ -55,9 +50,9 @@ def render_message(
     link: str | None = None,
     code_in_subject: bool = False,
 ) -> Message:
-    """Render the message from ``templates``, which :func:`message_templates` makes. Needs no request."""
+    """Render the message from ``templates``, in the current language. Needs no request."""
     facts = deepcopy(facts) if isinstance(facts, dict) else None
-    words = {
+    words: dict[str, Any] = {
         "code": display(code),
         "site_name": site_name,
         "purpose": purpose,
@@ -65,6 +60,7 @@ def render_message(
         "facts": facts,
         "origin_host": urlsplit(base_url).hostname if base_url else None,
         "link": link,
+        **languages.page_attributes(),
     }
 
     def render(name: str, **other: Any) -> str:
@@ -87,6 +83,7 @@ def render_message(
         # A text message has no room for it, and a chat's preview would open it.
         link=link if is_email else None,
         facts=facts,
+        language=words["lang"],
     )
 
 

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from limits import RateLimitItem, parse_many
 
 from . import identifiers
+from .languages import LANGUAGES
 from .web import is_safe_path
 
 #: One plain address: no comma for a second, no line break for a second header.
@@ -162,6 +163,17 @@ def names(value: object) -> tuple[str, ...]:
     if not all(isinstance(name, str) and name for name in value):
         raise ValueError("must be a list of names")
     return tuple(value)
+
+
+def languages(value: object) -> tuple[str, ...]:
+    if value is None:
+        return LANGUAGES
+    # The order matters, so that no set will do.
+    named = names(value) if isinstance(value, (list, tuple)) else ()
+    chosen = tuple(dict.fromkeys(name.replace("-", "_") for name in named))
+    if not chosen or not set(chosen) <= set(LANGUAGES):
+        raise ValueError(f"must be a list, the default first, out of {', '.join(LANGUAGES)}")
+    return chosen
 
 
 def countries(value: object) -> frozenset[str]:

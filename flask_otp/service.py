@@ -18,6 +18,7 @@ from .delivery import Courier
 from .directory import Directory
 from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
 from .keys import Keys
+from .languages import N_
 from .limits import Limits
 from .models import Challenge, Client, Verification
 from .parsers import nearest
@@ -66,7 +67,7 @@ class Service:
         purpose = self.settings.purposes.get(name)
         if purpose is None:
             logger.warning("no purpose %r in OTP_PURPOSES: %s", name[:40], nearest(name, list(self.settings.purposes)))
-            raise InvalidRequest("There is no such purpose.")
+            raise InvalidRequest(N_("There is no such purpose."))
         return purpose
 
     def send(
@@ -144,7 +145,7 @@ class Service:
 
     def _send(self, handle: Handle, opened: Opened, recipient: str | None) -> Challenge:
         if opened.outcome is Opening.GONE:
-            raise ChallengeRequired("That code is no longer valid. Please ask for a new one.")
+            raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
         if opened.outcome is Opening.WAIT:
             raise RateLimited(retry_after=opened.retry_after)
         if opened.outcome is Opening.SEND:

@@ -96,6 +96,7 @@ class Settings:
     url_prefix: str = _key("/otp", parsers.text(r"(/[A-Za-z0-9._~-]+)+", "/otp"))
     default_next: str = _key("/", parsers.path)
     site_name: str | None = _key(None, parsers.site_name)
+    languages: tuple[str, ...] = _key(None, parsers.languages)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

@@ -9,6 +9,7 @@ from flask import Blueprint, current_app
 
 from .errors import ConfigError
 from .hooks import Hooks
+from .rendering import Templates
 from .service import Service
 from .settings import Settings
 from .tokens import Proof
@@ -55,6 +56,10 @@ class State:
     @property
     def settings(self) -> Settings:
         return self.service.settings
+
+    @property
+    def templates(self) -> Templates:
+        return self.service.courier.templates
 
     def own_identifier(self) -> str | None:
         """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in."""

@@ -229,15 +229,16 @@ class Tokens:
     def load_sealed(self, kind: str, token: object, build: Callable[[list[Any]], T]) -> T | None:
         return self._open(kind, token, lambda keys, payload: build(_unseal(keys, payload)))
 
-    def dump_delivery(self, handle: str, recipient: str, message_id: str) -> str:
-        return self._dump("delivery", [handle, _seal(self.keys, [recipient]), message_id], self.keys)
+    def dump_delivery(self, handle: str, recipient: str, message_id: str, locale: str) -> str:
+        return self._dump("delivery", [handle, _seal(self.keys, [recipient]), message_id, locale], self.keys)
 
-    def load_delivery(self, token: object) -> tuple[str, str, str] | None:
-        """The handle, the recipient and the message's id of a delivery that waits in a queue."""
+    def load_delivery(self, token: object) -> tuple[str, str, str, str | None] | None:
+        """The handle, the recipient, the message's id and the locale of a delivery that waits in a queue."""
 
-        def build(keys: Keys, data: list[Any]) -> tuple[str, str, str]:
-            handle, sealed, message_id = data
-            return handle, _unseal(keys, sealed)[0], message_id
+        def build(keys: Keys, data: list[Any]) -> tuple[str, str, str, str | None]:
+            # One that has waited since before there were languages names none.
+            handle, sealed, message_id, locale = (*data, None) if len(data) == 3 else data
+            return handle, _unseal(keys, sealed)[0], message_id, locale
 
         return self._load("delivery", token, build)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, redirect, render_template, request, url_for
+from flask import Blueprint, Response, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from . import api, browser, identifiers, links, repeat
 from .errors import (
     BLUEPRINT,
-    PAGE_HEADERS,
     ChallengeRequired,
     DeliveryFailed,
     InvalidCode,
@@ -21,7 +20,9 @@ from .errors import (
     RateLimited,
     StoreUnavailable,
 )
+from .languages import N_, tell_language
 from .models import Challenge, Verification
+from .rendering import PAGE_HEADERS, render_page
 from .state import State, current_state
 from .web import is_safe_path, read_body, refuse_cross_origin, wants_html
 
@@ -71,7 +72,7 @@ def send() -> Answer:
     purpose = body.get("purpose")
     try:
         if len(named) > 1:
-            raise InvalidIdentifier("Give one of identifier, email and phone.")
+            raise InvalidIdentifier(N_("Give one of identifier, email and phone."))
         challenge = api.send_as_asked(identifier, body.get("channel") or None, purpose, body.get("requirement"))
     except _ON_THE_FORM as error:
         if not wants_html():
@@ -102,9 +103,9 @@ def verify() -> Answer:
     body = read_body("code", "link", "challenge", "purpose")
     given = [name for name in ("code", "link") if name in body]
     if not given:
-        raise InvalidCode("Please enter the code.")
+        raise InvalidCode(N_("Please enter the code."))
     if len(given) > 1:
-        raise InvalidRequest("Give one of code and link.")
+        raise InvalidRequest(N_("Give one of code and link."))
     purpose, is_link = body.get("purpose"), given == ["link"]
     try:
         verification = api.verify_as_asked(body[given[0]], body.get("challenge"), purpose, is_link=is_link)
@@ -116,7 +117,7 @@ def verify() -> Answer:
         if not wants_html():
             raise
         if is_link and isinstance(error, InvalidCode):
-            error = InvalidCode("That link is no longer valid. Please type the code.")
+            error = InvalidCode(N_("That link is no longer valid. Please type the code."))
         return _code_page(current_state(), api.own_purpose(purpose), error=error)
     return _verified_answer(verification)
 
@@ -146,14 +147,15 @@ def confirm() -> Answer:
     if found is None or not state.vouches(found[1]):
         return redirect(request.script_root + state.settings.default_next, 303)
     kept = found[0]
-    return render_template(
-        "flask_otp/repeat.html",
+    page = render_page(
+        "repeat.html",
         site_name=state.service.courier.site_name,
         purpose=purpose,
         path=kept.path,
         fields=list(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
         facts=_facts(kept.facts),
     )
+    return _page(page, None)
 
 
 def logout() -> Answer:
@@ -219,8 +221,8 @@ def _start_page(
     fixed = api.fixed_identifier(state, asked)
     directory = state.service.directory
     channels = [name for name in directory.channels(rules) if not (asked and asked.channels) or name in asked.channels]
-    page = render_template(
-        "flask_otp/send.html",
+    page = render_page(
+        "send.html",
         site_name=state.service.courier.site_name,
         purpose=purpose,
         send_url=url_for(".send"),
@@ -241,8 +243,8 @@ def _code_page(state: State, purpose: str, *, error: OTPError | None = None) -> 
     if handle is None:
         return _start_page(state, purpose if purpose in state.settings.purposes else "login", error=error)
     asked = browser.requirement(purpose)
-    page = render_template(
-        "flask_otp/verify.html",
+    page = render_page(
+        "verify.html",
         site_name=state.service.courier.site_name,
         purpose=purpose,
         challenge=state.service.describe(handle),
@@ -257,6 +259,7 @@ def _code_page(state: State, purpose: str, *, error: OTPError | None = None) -> 
 
 def _page(page: str, error: OTPError | None) -> Answer:
     response = Response(page, error.code if error else 200)
+    tell_language(response)
     if error is not None:
         response.headers.update(error.extra_headers())
     return response

@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.urls import iri_to_uri
 
 from .errors import CrossOrigin, InvalidRequest, accepts_html
+from .languages import N_
 
 MAX_BODY = 4096
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -89,20 +90,20 @@ def read_body(*names: str) -> dict[str, str]:
         pairs = _json_pairs(request.get_data())
     elif request.mimetype in _FORMS:
         if request.files:
-            raise InvalidRequest("A file is not expected here.")
+            raise InvalidRequest(N_("A file is not expected here."))
         pairs = list(request.form.items(multi=True))
     else:
-        raise UnsupportedMediaType("Send application/json or a form.")
+        raise UnsupportedMediaType
     if request.query_string and any(name in request.args for name in names):
-        raise InvalidRequest("Put the values into the body, not into the query.")
+        raise InvalidRequest(N_("Put the values into the body, not into the query."))
     values: dict[str, str] = {}
     for name, value in pairs:
         if name not in names:
             continue
         if name in values:
-            raise InvalidRequest(f"{name} is given twice.")
+            raise InvalidRequest(N_("%(name)s is given twice.", name=name))
         if not isinstance(value, str):
-            raise InvalidRequest(f"{name} must be a string.")
+            raise InvalidRequest(N_("%(name)s must be a string.", name=name))
         values[name] = value
     return values
 
@@ -116,7 +117,7 @@ def _json_pairs(data: bytes) -> list[tuple[str, Any]]:
         # Each object becomes a tuple of pairs, since a dict would hide that a name came twice.
         root = _PAIRS.decode(data.decode("utf-8"))
     except (ValueError, RecursionError):
-        raise InvalidRequest("The body is not valid JSON.") from None
+        raise InvalidRequest(N_("The body is not valid JSON.")) from None
     if not isinstance(root, tuple):
-        raise InvalidRequest("The body must be a JSON object.")
+        raise InvalidRequest(N_("The body must be a JSON object."))
     return list(root)

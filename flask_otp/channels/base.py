@@ -42,6 +42,8 @@ class Message:
     id: str = ""
     #: What the code confirms, where its context is an object: names and JSON values.
     facts: dict[str, Any] | None = field(default=None, repr=False, hash=False)
+    #: Of subject, text and html, as in ``Content-Language``: ``"de"``, ``"zh-Hans"``.
+    language: str = "en"
 
     @property
     def written_code(self) -> str:

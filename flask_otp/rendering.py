@@ -1,0 +1,77 @@
+"""Our templates, and the app's own of the same path before them, with the words of :mod:`.languages`."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from functools import cached_property
+from typing import Any
+
+from flask import Flask, current_app, render_template
+from jinja2 import ChoiceLoader, Environment, PackageLoader, pass_eval_context
+from jinja2.nodes import EvalContext
+from markupsafe import Markup
+
+from . import languages
+
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # Not "no-referrer": with that, a browser's own form comes with "Origin: null", as if from anywhere.
+    "Referrer-Policy": "same-origin",
+    "Vary": "Cookie",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+class Templates:
+    """The templates of one app."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+
+    @cached_property
+    def environment(self) -> Environment:
+        """The app's own Jinja environment, and ours behind it, since the blueprint may not be mounted.
+
+        Made when it is first wanted: the app may still set its Jinja options while it is being made.
+        """
+        loaders = [loader for loader in (self._app.jinja_env.loader,) if loader is not None]
+        ours = self._app.jinja_env.overlay(loader=ChoiceLoader([*loaders, PackageLoader("flask_otp")]))
+        # Under names of their own, so that "_" in the app's templates stays what it is, also where one takes the place
+        # of ours. Above the app's globals, not among them; what the app adds to those later is seen.
+        ours.globals = ChainMap(_WORDS, self._app.jinja_env.globals)  # type: ignore[assignment]
+        return ours
+
+
+def render_page(name: str, **values: Any) -> str:
+    """One of our pages, in the language of the current request."""
+    templates: Templates = current_app.extensions["otp"].templates
+    with languages.speaking():
+        page = templates.environment.get_template(f"flask_otp/{name}")
+        return render_template(page, **values, **languages.page_attributes())
+
+
+@pass_eval_context
+def _gettext(context: EvalContext, text: str, /, **values: Any) -> str:
+    return _fill_in(context, languages.gettext(text), values)
+
+
+@pass_eval_context
+def _ngettext(context: EvalContext, one: str, many: str, number: int, /, **values: Any) -> str:
+    return _fill_in(context, languages.ngettext(one, many, number), {"num": number} | values)
+
+
+def _fill_in(context: EvalContext, text: str, values: dict[str, Any]) -> str:
+    """In HTML the values are escaped, and the text is not: it is ours."""
+    return (Markup(text) if context.autoescape else text) % values  # noqa: S704
+
+
+_WORDS: dict[str, Any] = {
+    "otp_gettext": _gettext,
+    "otp_ngettext": _ngettext,
+    "otp_in_the_apps_words": languages.in_the_apps_words,
+}
