@@ -93,6 +93,7 @@ DEFAULTS = {
     "OTP_URL_PREFIX": "/otp",
     "OTP_DEFAULT_NEXT": "/",
     "OTP_SITE_NAME": None,
+    "OTP_LANGUAGES": ("en", "de", "es", "fr", "pt", "ar", "hi", "ja", "zh_Hans"),
 }
 LIMIT_DEFAULTS = {
     "OTP_FAILURE_BUDGET": [(20, 30 * 86400)],
@@ -167,6 +168,7 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("OTP_URL_PREFIX", "/auth/code", "/auth/code"),
     ("OTP_DEFAULT_NEXT", "/account?x=1", "/account?x=1"),
     ("OTP_SITE_NAME", "My shop", "My shop"),
+    ("OTP_LANGUAGES", ["de", "zh-Hans", "de"], ("de", "zh_Hans")),
     ("OTP_MAX_ANNUAL_RISK", 1e-6, 1e-6),
     ("OTP_MAX_ANNUAL_RISK", 1, 1.0),
     ("OTP_STORAGE_OPTIONS", {"max_subjects": 10}, {"max_subjects": 10}),
@@ -256,6 +258,7 @@ BAD: list[tuple[str, Any]] = [
     *(("OTP_URL_PREFIX", value) for value in ("", "/", "otp", "/otp/", "/<int:x>", "/a b", None, "/otp\n")),
     *(("OTP_DEFAULT_NEXT", value) for value in ("", "account", "//evil.example", "/\\evil.example", "https://x", None)),
     *(("OTP_SITE_NAME", value) for value in ("", "  ", "a\nb", "a\r\nBcc: b", 5, "a\u2028b")),
+    *(("OTP_LANGUAGES", value) for value in ("de", [], {"de"}, ["de", "xx"], ["de_DE"], ["DE"], [1], 5)),
     *(("OTP_PURPOSES", value) for value in (None, [], "login", {"login": None}, {"login": []}, {1: {}}, {"": {}})),
 ]
 
