@@ -14,8 +14,8 @@ from threading import Barrier
 from typing import Any
 
 import pytest
-from conftest import SECRET, AppFactory
 from babel.messages.frontend import CommandLineInterface
+from conftest import SECRET, AppFactory
 from flask import Flask, render_template, request
 from flask_babel import Babel, force_locale
 from werkzeug.test import TestResponse
@@ -471,7 +471,8 @@ def test_names_of_the_apps_own_are_looked_up_in_its_catalogues(own_words: Path) 
 
 
 def test_our_words_and_the_apps_do_not_mix(own_words: Path) -> None:
-    layout = "{{ _('Continue') }}|{% trans %}Continue{% endtrans %}|{{ gettext('Continue') }}|{% block title %}{% endblock %}"
+    three_ways = "{{ _('Continue') }}|{% trans %}Continue{% endtrans %}|{{ gettext('Continue') }}"
+    layout = three_ways + "|{% block title %}{% endblock %}"
     start = (
         '{% extends "layout.html" %}{% block title %}{{ _("Continue") }}|{{ otp_gettext("Continue") }}{% endblock %}'
     )
