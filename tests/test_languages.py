@@ -326,8 +326,8 @@ def test_threads_do_not_mix_their_languages(shop: Flask) -> None:
 
 
 @pytest.mark.parametrize("accept", ["de", "ar", "xx"])
-def test_r05_the_language_does_not_tell_who_exists(make_app: AppFactory, accept: str) -> None:
-    otp = OTP()
+def test_r05_the_language_does_not_tell_who_exists(make_app: AppFactory, clock: Clock, accept: str) -> None:
+    otp = OTP(clock=clock)
     otp.recipient_loader(lambda identifier, channel: ANN if identifier == ANN else None)
     app = make_app(otp, OTP_DELIVERY="inline")
     answers = []
@@ -468,6 +468,7 @@ def test_names_of_the_apps_own_are_looked_up_in_its_catalogues(own_words: Path) 
         shown = client.get("/otp/?purpose=money-transfer", headers=headers).text
         for word in words:
             assert word in shown
+        assert "Content-Type" not in shown
 
 
 def test_our_words_and_the_apps_do_not_mix(own_words: Path) -> None:
@@ -481,6 +482,14 @@ def test_our_words_and_the_apps_do_not_mix(own_words: Path) -> None:
     assert page(app, "de").text == "MEINS|MEINS|MEINS|MEINS|Weiter"
     assert page(app, "de", "/mine").text == "MEINS|MEINS|MEINS|"
     assert "otp_gettext" not in app.jinja_env.globals
+
+
+def test_values_are_escaped_in_html_alone(tmp_path: Path) -> None:
+    text = '{{ otp_gettext("The link was sent to %(destination)s.", destination="<i>%s") }}'
+    otp = OTP()
+    app = own_app(tmp_path, otp, {"flask_otp/send.html": text, "flask_otp/email.txt": text})
+    assert page(app, "de").text == "Der Link wurde an &lt;i&gt;%s gesendet."
+    assert send(app, "de").text == "Der Link wurde an <i>%s gesendet."
 
 
 def test_in_a_worker_the_apps_own_words_are_in_the_language_of_the_request(
