@@ -230,7 +230,7 @@ def test_a_message_speaks_the_language_of_the_request(shop: Flask, identifier: s
     assert message.language == "de"
     assert "Minuten" in message.text
     if identifier == ANN:
-        assert "Anmeldung" in message.subject
+        assert message.subject == "Ihr Code für die Anmeldung bei Shop"
         assert '<html lang="de" dir="ltr"' in message.html
 
 
