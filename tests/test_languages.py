@@ -78,6 +78,7 @@ def test_each_language_can_be_had(app: Flask, language: str) -> None:
         ("en;q=0.4, hi;q=0.5", "hi"),
         ("en;q=0, *", "de"),
         ("en;q=0", "de"),
+        ("de-AT;q=0", "en"),
         ("de;q=0, de-AT", "en"),
         ("pt-BR", "pt"),
         ("pt-PT", "pt"),
@@ -417,19 +418,23 @@ assert "Anmelden" in app.test_client().get("/otp/", headers={"Accept-Language": 
 
 
 @pytest.fixture
-def own_words(tmp_path: Path) -> Iterator[Path]:
+def own_words(tmp_path: Path) -> Path:
     """An app's own catalogue, as Flask-Babel has it; one of its texts is one of ours."""
-    folder = tmp_path / "translations" / "de" / "LC_MESSAGES"
-    folder.mkdir(parents=True)
-    source = folder / "messages.po"
     words = {"money transfer": "Überweisung", "amount": "Betrag", "Continue": "MEINS", "sms pigeon": "Brieftaube"}
+    write_catalogue(tmp_path, "de", words)
+    write_catalogue(tmp_path, "it", {"Continue": "MIO"})
+    return tmp_path
+
+
+def write_catalogue(app: Path, language: str, words: dict[str, str]) -> None:
+    source = app / "translations" / language / "LC_MESSAGES" / "messages.po"
+    source.parent.mkdir(parents=True)
     source.write_text(
         'msgid ""\nmsgstr "Content-Type: text/plain; charset=utf-8\\n"\n\n'
         + "\n".join(f'msgid "{one}"\nmsgstr "{other}"\n' for one, other in words.items()),
         encoding="utf-8",
     )
-    CommandLineInterface().run(["pybabel", "-q", "compile", "-d", str(tmp_path / "translations"), "-l", "de"])
-    return tmp_path
+    CommandLineInterface().run(["pybabel", "-q", "compile", "-d", str(app / "translations"), "-l", language])
 
 
 def own_app(folder: Path, otp: OTP, templates: dict[str, str] | None = None) -> Flask:
@@ -446,7 +451,7 @@ def own_app(folder: Path, otp: OTP, templates: dict[str, str] | None = None) -> 
         OTP_CHANNELS={"email": print, "sms_pigeon": print},
     )
     otp.init_app(app)
-    Babel(app, locale_selector=lambda: request.accept_languages.best_match(["de", "en"]))
+    Babel(app, locale_selector=lambda: request.accept_languages.best_match(["de", "it", "en"]))
 
     @app.get("/pay")
     @otp_required(purpose="money-transfer", context=lambda: {"amount": "5 EUR", "": "100%"})
@@ -500,6 +505,9 @@ def test_in_a_worker_the_apps_own_words_are_in_the_language_of_the_request(
     assert work(app, queueing, queue[0]).text == "MEINS|Weiter"
     app.test_client().post("/otp/send", json={"email": "bob@example.com"}, headers={"Accept-Language": "en"})
     assert work(app, queueing, queue[1]).text == "Continue|Continue"
+    # One that the app speaks, and we do not.
+    app.test_client().post("/otp/send", json={"email": "cleo@example.com"}, headers={"Accept-Language": "it"})
+    assert work(app, queueing, queue[2]).text == "MIO|Continue"
 
 
 # Nothing is left in English

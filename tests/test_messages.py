@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from babel import Locale
 from conftest import SECRET, AppFactory
 from flask import Flask
 
 from flask_otp import OTP, ConfigError, InvalidCode, Message
+from flask_otp.languages import LANGUAGES
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 ANN = "ann@example.com"
@@ -19,6 +21,8 @@ BOB = "bob@example.com"
 PHONE = "+4915112345678"
 BASE = "https://shop.example"
 NOW = 1_790_000_000
+LANGUAGES_PAGE = (Path(__file__).parent.parent / "docs" / "languages.md").read_text(encoding="utf-8")
+LOCALES = {language: Locale.parse(language) for language in LANGUAGES}
 
 
 class Site:
@@ -123,6 +127,25 @@ def test_a_segment_is_counted_as_networks_do() -> None:
     assert [segments("a" * count) for count in (160, 161, 306, 307)] == [1, 2, 2, 3]
     assert [segments("€" + "a" * count) for count in (158, 159)] == [1, 2]
     assert [segments("я" * count) for count in (70, 71, 134, 135)] == [1, 2, 2, 3]
+
+
+@pytest.mark.parametrize("row", re.findall(r"^\| (\w+) \| (\d+) \| (\d) \|$", LANGUAGES_PAGE, re.MULTILINE), ids=str)
+def test_a_text_message_costs_what_the_docs_say(make_app: AppFactory, row: tuple[str, str, str]) -> None:
+    name, length, count = row
+    language = {locale.english_name.split()[0]: language for language, locale in LOCALES.items()}[name]
+    site = Site(
+        make_app,
+        OTP_BASE_URL="https://shop.books.example",
+        OTP_SITE_NAME="Bücher & Co Oslo",
+        OTP_EXPIRES_IN="10m",
+        OTP_LANGUAGES=[language],
+    )
+    text = site.message(PHONE).text
+    assert (len(text), segments(text)) == (int(length), int(count))
+
+
+def test_the_docs_count_every_language() -> None:
+    assert len(re.findall(r"^\| (\w+) \| (\d+) \| (\d) \|$", LANGUAGES_PAGE, re.MULTILINE)) == len(LANGUAGES)
 
 
 @pytest.mark.parametrize("purpose", ["login", "transfer"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -337,6 +338,21 @@ def test_axe_finds_nothing_and_nothing_overflows(
     expect(page.get_by_label("Code")).to_have_attribute("aria-invalid", "true")
     check_page(page)
     page.goto("/otp/nothing-here")
+    check_page(page)
+
+
+def test_arabic_is_read_from_the_right_and_its_code_from_the_left(new_page: Callable[..., Page]) -> None:
+    page = new_page(locale="ar", viewport=PHONE, reduced_motion="reduce")
+    page.goto("/account")
+    expect(page.get_by_role("heading", level=1)).to_have_text("تسجيل الدخول")
+    page.get_by_label("عنوان البريد الإلكتروني").fill("ann@example.com")
+    page.get_by_role("button").click()
+    code = page.get_by_label("الرمز")
+    expect(code).to_have_css("direction", "ltr")
+    expect(page.locator("html")).to_have_css("direction", "rtl")
+    expect(page.get_by_role("button", name=re.compile("إعادة الإرسال بعد 0:[0-3][0-9]"))).to_be_disabled()
+    heading = "const r = document.createRange(); r.selectNodeContents(document.querySelector('label[for=code]'))"
+    assert page.evaluate(f"() => {{ {heading}; return r.getBoundingClientRect().x }}") > PHONE["width"] / 2
     check_page(page)
 
 
