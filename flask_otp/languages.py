@@ -67,7 +67,7 @@ def catalogue(language: str) -> NullTranslations:
     """The catalogue of one of :data:`LANGUAGES`, read when it is first wanted."""
     if language == LANGUAGES[0]:
         return NullTranslations()
-    with files("flask_otp").joinpath("translations", language, "LC_MESSAGES", "flask_otp.mo").open("rb") as file:
+    with files("flask_otp").joinpath(f"translations/{language}/LC_MESSAGES/flask_otp.mo").open("rb") as file:
         return GNUTranslations(file)
 
 

@@ -492,8 +492,9 @@ def test_our_words_and_the_apps_do_not_mix(own_words: Path) -> None:
 def test_values_are_escaped_in_html_alone(tmp_path: Path) -> None:
     text = '{{ otp_gettext("The link was sent to %(destination)s.", destination="<i>%s") }}'
     otp = OTP()
-    app = own_app(tmp_path, otp, {"flask_otp/send.html": text, "flask_otp/email.txt": text})
-    assert page(app, "de").text == "Der Link wurde an &lt;i&gt;%s gesendet."
+    own = '{% set to %}<b>1</b>{% endset %}{{ otp_gettext("It goes to %(address)s", address=to) }} '
+    app = own_app(tmp_path, otp, {"flask_otp/send.html": own + text, "flask_otp/email.txt": text})
+    assert page(app, "de").text == "Es geht an <b>1</b> Der Link wurde an &lt;i&gt;%s gesendet."
     assert send(app, "de").text == "Der Link wurde an <i>%s gesendet."
 
 
