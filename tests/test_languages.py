@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from gettext import NullTranslations
 from html.parser import HTMLParser
 from pathlib import Path
@@ -294,9 +295,16 @@ def test_a_queue_carries_the_language_to_its_worker(
     message = work(app, queueing, queue[0])
     assert message.language == "ar"
     assert 'dir="rtl"' in message.html
-    # A site that has stopped to offer it says it in its default.
-    other = make_app(queueing, OTP_LANGUAGES=["fr", "de"])
-    assert work(other, queueing, queue[0]).language == "fr"
+
+
+def test_what_is_offered_no_more_is_said_in_the_default(
+    make_app: AppFactory, queueing: OTP, queue: list[dict[str, str]]
+) -> None:
+    app = make_app(queueing)
+    app.test_client().post("/otp/send", json={"email": ANN}, headers={"Accept-Language": "ar"})
+    service = app.extensions["otp"].service
+    service.settings = replace(service.settings, languages=("fr", "de"))
+    assert work(app, queueing, queue[0]).language == "fr"
 
 
 def test_a_delivery_from_before_there_were_languages_is_made_in_the_default(
@@ -306,7 +314,7 @@ def test_a_delivery_from_before_there_were_languages_is_made_in_the_default(
     app.test_client().post("/otp/send", json={"email": ANN}, headers={"Accept-Language": "ar"})
     tokens = app.extensions["otp"].service.tokens
     data = tokens._load("delivery", queue[0]["delivery"], lambda keys, data: data)
-    old = {"delivery": tokens._dump("delivery", data[:2], tokens.keys)}
+    old = {"delivery": tokens._dump("delivery", data[:3], tokens.keys)}
     assert work(app, queueing, old).language == "en"
 
 
