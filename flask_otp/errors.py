@@ -183,7 +183,7 @@ class InvalidWebhook(OTPError):
 
     reason = "invalid_webhook"
     title = "The webhook is not valid"
-    description = "The webhook is not signed as it must be, or too old."
+    description = N_("The webhook is not signed as it must be, or too old.")
 
 
 class VerificationRequired(OTPError):

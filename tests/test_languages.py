@@ -22,9 +22,9 @@ from flask_babel import Babel, force_locale
 from werkzeug.test import TestResponse
 
 import flask_otp
-from flask_otp import OTP, InvalidCode, InvalidRequest, Message, languages, otp_required
+from flask_otp import OTP, InvalidCode, InvalidRequest, Message, errors, languages, otp_required
 from flask_otp.errors import OTPError
-from flask_otp.languages import LANGUAGES, N_
+from flask_otp.languages import LANGUAGES, N_, Text
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 ANN, PHONE = "ann@example.com", "+4915112345678"
@@ -603,6 +603,10 @@ def numbered(make_app: AppFactory, clock: Clock) -> Flask:
     return app
 
 
+def kinds_of_error() -> list[type[OTPError]]:
+    return [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, OTPError)]
+
+
 FORM = HTML | {"Sec-Fetch-Site": "same-origin"}
 
 
@@ -641,8 +645,7 @@ def test_no_page_has_a_text_that_cannot_be_translated(numbered: Flask, clock: Cl
 
 @pytest.mark.usefixtures("brackets")
 def test_no_page_of_an_error_has_a_text_that_cannot_be_translated(numbered: Flask) -> None:
-    kinds = [kind for kind in vars(flask_otp).values() if isinstance(kind, type) and issubclass(kind, OTPError)]
-    for kind in kinds:
+    for kind in kinds_of_error():
         for retry_after in (20, 200, 20000):
             error = kind()
             error.retry_after = retry_after
@@ -693,9 +696,12 @@ def test_all_that_an_api_client_reads_is_marked() -> None:
     """Whatever is raised with a text of its own has marked it for the catalogues."""
     folder = Path(flask_otp.__file__).parent
     sources = [path for path in folder.rglob("*.py") if "testing" not in path.parts and "doctor" not in path.parts]
-    kinds = "InvalidRequest|InvalidIdentifier|InvalidCode|ChallengeRequired|RateLimited|DeliveryFailed|StoreUnavailable"
+    names = "InvalidRequest|InvalidIdentifier|InvalidCode|ChallengeRequired|RateLimited|DeliveryFailed|StoreUnavailable"
+    for kind in kinds_of_error():
+        assert isinstance(kind.description, Text), kind
+    unmarked = rf"\b(?:{names}|CrossOrigin|InvalidSignature)\(\s*f?\""
     for path in sources:
-        assert not re.findall(rf"\b(?:{kinds}|CrossOrigin)\(\s*f?\"", path.read_text(encoding="utf-8")), path
+        assert not re.findall(unmarked, path.read_text(encoding="utf-8")), path
 
 
 def test_the_names_of_the_languages_are_as_html_writes_them() -> None:
