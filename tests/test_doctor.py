@@ -17,11 +17,11 @@ from typing import Any
 import pytest
 import redis
 import trustme
-from conftest import SECRET, START, ValkeyServer, free_port
+from conftest import SECRET, START, ValkeyServer, certified, free_port
 from flask import Flask
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
-from test_email import PASSWORD, Inbox, certified, serving
+from test_email import PASSWORD, Inbox, serving
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_otp import OTP, doctor, otp_required

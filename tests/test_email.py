@@ -26,7 +26,7 @@ import pytest
 import trustme
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
-from conftest import SECRET, AppFactory, free_port
+from conftest import SECRET, AppFactory, certified, free_port
 from flask import Flask
 from flask_mail import Mail
 from werkzeug.test import TestResponse
@@ -161,25 +161,6 @@ def inbox() -> Iterator[Inbox]:
     """A server without encryption."""
     with serving() as inbox:
         yield inbox
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-def certified(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """The context of a server on ``localhost`` whose authority this process trusts."""
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return certified(authority)
 
 
 def mail_config(port: int, **config: Any) -> dict[str, Any]:

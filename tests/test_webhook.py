@@ -14,12 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
-from conftest import AppFactory
+from conftest import AppFactory, certified
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from flask_otp import OTP, ConfigError, InvalidWebhook, Message, RecipientRefused, WebhookChannel, webhooks
@@ -93,25 +92,6 @@ def serving(service: Service, tls: ssl.SSLContext | None = None) -> Iterator[Ser
 def service() -> Iterator[Service]:
     with serving(Service()) as service:
         yield service
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-def certified(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
-@pytest.fixture
-def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-    """The context of a server on ``localhost`` whose authority this process trusts."""
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    return certified(authority)
 
 
 def channel(url: str, **options: Any) -> WebhookChannel:
