@@ -30,7 +30,7 @@ for i = 1, #all, 2 do
   elseif kind == 'r' then revoked = struct.unpack(TIME_MS, raw)
   end
 end
-last = math.max(last, latest(sends), revoked > 0 and math.floor(revoked / 1000) + KNOWN_FOR or 0)
+last = math.max(last, latest(sends), math.floor(revoked / 1000) + KNOWN_FOR)
 for id, windows in pairs(failures) do
   if not keep('f' .. id, latest(windows)) then failures[id] = nil end
 end

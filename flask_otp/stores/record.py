@@ -58,7 +58,7 @@ class Record:
         return max(
             _end(self.failures),
             _end(self.sends),
-            self.revoked_ms // 1000 + KNOWN_FOR if self.revoked_ms else 0,
+            self.revoked_ms // 1000 + KNOWN_FOR,
             *(live.expires_at for live in self.challenges.values()),
             *(max(lane.ready_at, _end(lane.sends), _end(lane.failures)) for lane in self.lanes.values()),
             *self.proofs.values(),

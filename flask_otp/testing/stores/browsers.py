@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from ...stores import Store
 from ...stores.base import KNOWN_LANES
 from .. import Clock
-from .person import BROWSER, MATCH, MONTH, REFUSED, SEND, Person
+from .person import BROWSER, DAY, MATCH, MONTH, NO_LIMITS, POLICY, REFUSED, SEND, WRONG, Person
 
 
 class BrowserTests:
@@ -63,9 +66,32 @@ class BrowserTests:
         opened = ann.open(known=BROWSER)
         assert ann.redeem(opened, True).lane == opened.lane != b""
 
+    def test_a_failure_names_the_known_lane_that_the_code_was_asked_from(self, ann: Person) -> None:
+        assert ann.redeem(ann.open(), False).lane == b""
+        assert ann.redeem(ann.open(known=BROWSER), False).lane == BROWSER
+
     def test_r08_a_subject_has_a_few_known_lanes_and_further_ones_count_as_strangers(self, ann: Person) -> None:
         lanes = [b"browser%d" % number for number in range(KNOWN_LANES + 2)]
         assert [ann.open(known=lane).known for lane in lanes] == [True] * KNOWN_LANES + [False, False]
+
+    def test_r08_a_known_lane_counts_until_it_is_over_and_no_longer(self, ann: Person, clock: Clock) -> None:
+        lanes = [b"browser%d" % number for number in range(KNOWN_LANES + 1)]
+        for lane in lanes[:KNOWN_LANES]:
+            ann.open(known=lane)
+        clock.advance(DAY - 1)
+        assert not ann.open(known=lanes[-1]).known
+        clock.advance(1)
+        assert ann.open(known=lanes[-1]).known
+
+    def test_r08_a_failure_brings_a_known_lane_back_that_was_over(self, store: Store, clock: Clock) -> None:
+        """Else a subject could have any number of browsers with a budget of their own."""
+        ann = Person(store, clock, replace(NO_LIMITS, failure_budget=POLICY.failure_budget))
+        opened = [ann.open(known=b"browser%d" % number) for number in range(KNOWN_LANES)]
+        clock.advance(1)
+        ann.open()
+        assert [ann.wrong(one) for one in opened] == [[WRONG]] * KNOWN_LANES
+        assert not ann.open(known=b"another").known
+        assert ann.open(known=b"browser0").known
 
     def test_a_strict_site_does_not_refuse_in_a_surge(self, strict: Person) -> None:
         opened = strict.open(surge=True)

@@ -34,6 +34,17 @@ class BudgetTests:
         assert ann.right(opened, b"proof") is REFUSED
         assert not ann.holds(b"proof")
 
+    def test_r08_a_spent_budget_outbids_short_codes_to_its_last_second(self, store: Store, clock: Clock) -> None:
+        ann = Person(store, clock, replace(NO_LIMITS, failure_budget=((2, 60),)))
+        short = ann.open()
+        ann.wrong(ann.open(), 2)
+        clock.advance(59)
+        assert ann.right(short) is REFUSED
+        assert ann.open().strong
+        clock.advance(1)
+        assert not ann.open().strong
+        assert ann.right(short) is MATCH
+
     def test_a_short_code_cannot_be_sent_again_when_the_budget_is_spent(self, ann: Person, clock: Clock) -> None:
         opened = ann.open(b"owner", holder=b"h")
         ann.lose_the_budget()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ...stores import Opened, Opening, Store
 from .. import Clock
-from .person import BROWSER, DAY, HOUR, NETWORK, SEND, WAIT, Person
+from .person import BROWSER, DAY, HOUR, NETWORK, NO_LIMITS, SEND, WAIT, Person
 
 
 class OpeningTests:
@@ -109,6 +111,15 @@ class OpeningTests:
         clock.now = start + after
         opened = ann.open(b"fresh")
         assert (opened.outcome, opened.retry_after) == (outcome, retry_after)
+
+    @pytest.mark.parametrize(("after", "outcome"), [(DAY - 1, WAIT), (DAY, SEND)])
+    def test_r15_a_recipients_limit_holds_when_nothing_else_counts_any_more(
+        self, store: Store, clock: Clock, after: int, outcome: Opening
+    ) -> None:
+        ann = Person(store, clock, replace(NO_LIMITS, recipient_limit=((1, DAY),)))
+        assert ann.open().outcome is SEND
+        clock.advance(after)
+        assert ann.open(b"another").outcome is outcome
 
     def test_the_longest_of_the_waits_is_told(self, ann: Person) -> None:
         ann.fill_recipient()

@@ -76,7 +76,7 @@ class RedeemingTests:
         assert ann.right(second) is MATCH
 
     def test_what_names_anything_may_be_any_bytes(self, store: Store, clock: Clock) -> None:
-        names = [b"1", b"2", b"-1", b"1.5", b"\0", b"\xff\xfe", b"%s", bytes(range(256))]
+        names = [b"1", b"2", b"-1", b"1.5", b"\0", b"\xff\xfe", b"%s", bytes(127), bytes(128), bytes(range(256))]
         ann = Person(store, clock)
         for name in names:
             opened = store.open(ann.subject, Asking(name, name, name), POLICY, ann.now)
