@@ -1,6 +1,6 @@
 -- ARGV: now in milliseconds
 local now_ms, before = tonumber(ARGV[1]), call('HGET', key, 'r')
-local revoked = math.max(now_ms, before and struct.unpack(TIME_MS, before) or 0)
+local revoked = math.max(now_ms, before and struct.unpack(TIME_MS, before) or now_ms)
 for _, field in ipairs(call('HKEYS', key)) do
   local kind = field:sub(1, 1)
   if kind == 'c' or kind == 'p' then call('HDEL', key, field) end

@@ -34,6 +34,16 @@ class BudgetTests:
         assert ann.right(opened, b"proof") is REFUSED
         assert not ann.holds(b"proof")
 
+    def test_r08_in_the_second_that_a_window_ends_the_next_begins(self, store: Store, clock: Clock) -> None:
+        """Else any number of guesses would be free in that second."""
+        ann = Person(store, clock, replace(NO_LIMITS, failure_budget=((3, 60),)))
+        for _ in range(3):
+            opened = ann.open()
+            clock.advance(1)
+            assert ann.wrong(opened, 3) == [WRONG] * 3
+            assert ann.open().strong
+            clock.advance(59)
+
     def test_r08_a_spent_budget_outbids_short_codes_to_its_last_second(self, store: Store, clock: Clock) -> None:
         ann = Person(store, clock, replace(NO_LIMITS, failure_budget=((2, 60),)))
         short = ann.open()

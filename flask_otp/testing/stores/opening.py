@@ -79,6 +79,13 @@ class OpeningTests:
         opened = ann.open()
         assert (opened.outcome, opened.retry_after) == (outcome, retry_after)
 
+    def test_r15_in_the_second_that_a_window_ends_the_next_begins(self, store: Store, clock: Clock) -> None:
+        ann = Person(store, clock, replace(NO_LIMITS, send_limit=((2, 60),), recipient_limit=((3, 60),)))
+        for _ in range(3):
+            assert [ann.open().outcome for _ in range(3)] == [SEND, SEND, WAIT]
+            assert [ann.open(b"another").outcome for _ in range(2)] == [SEND, WAIT]
+            clock.advance(60)
+
     def test_a_full_lane_leaves_the_other_lanes_alone(self, ann: Person) -> None:
         ann.fill_lane()
         assert ann.open(b"another").outcome is SEND
