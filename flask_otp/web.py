@@ -109,13 +109,13 @@ def read_body(*names: str) -> dict[str, str]:
 
 
 def _own_origins(base_url: str | None) -> tuple[str | None, ...]:
-    return request.host_url.rstrip("/"), base_url
+    return request.host_url.removesuffix("/"), base_url
 
 
 def _json_pairs(data: bytes) -> list[tuple[str, Any]]:
     try:
         # Each object becomes a tuple of pairs, since a dict would hide that a name came twice.
-        root = _PAIRS.decode(data.decode("utf-8"))
+        root = _PAIRS.decode(data.decode())
     except (ValueError, RecursionError):
         raise InvalidRequest(N_("The body is not valid JSON.")) from None
     if not isinstance(root, tuple):

@@ -1,6 +1,6 @@
 -- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, then the policy: seconds until a
 -- challenge expires, most attempts, failure budget
--- Answers {outcome, whether this failure spent the budget, the known lane that the challenge was opened from}
+-- Answers {outcome, 0 unless this failure spent the budget, the known lane that the challenge was opened from}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, field = tonumber(ARGV[1]), 'c' .. ARGV[2]
 local raw, of_subject = unpack(call('HMGET', key, field, 'f'))
@@ -27,4 +27,4 @@ local after = wait_for(failures, budget, now)
 call('HSET', key, field, pack_live(live), 'f' .. live.lane, pack_pairs(failures))
 if live.lane ~= '' then call('HSETNX', key, 'l' .. live.lane, struct.pack(LANE, 0, 1)) end
 keep_until(latest(failures), now)
-return {WRONG, before == 0 and after > 0 and 1 or 0, live.lane}
+return {WRONG, before == 0 and after or 0, live.lane}
