@@ -41,10 +41,16 @@ PARTS = ("flask_otp", "tests", "docs", "setup.cfg", "pyproject.toml", "README.md
 PATIENCE = 20
 LEAST = 90
 
+CACHE = ROOT / "build" / "types"
+#: With what mutmut adds to a module, its types cannot be wholly known; what is left is found in the mutants alone.
+MYPY = ["-m", "mypy", "-O", "json", "--no-warn-unused-ignores", "--no-warn-unreachable", "--allow-untyped-decorators"]
+MYPY += [f"--disable-error-code={code}" for code in ("no-redef", "has-type", "no-overload-impl")]
+RESULTS = {"killed": "killed", "timeout": "timeout", "caught by type check": "mypy"}
+
 
 class Outcome(NamedTuple):
     change: Change
-    #: "killed", "timeout" or "survived"
+    #: "mypy", "killed", "timeout" or "survived"
     result: str
 
 
@@ -61,14 +67,14 @@ def main(names: list[str]) -> int:
                 if result == "survived" and (name, change) not in listed:
                     print(f"not listed, in {name}:\n{change}", flush=True)
                     failed = True
-            share = 100 - 100 * counts["survived"] / counts.total()
+            share = 100 - 100 * counts["survived"] / (counts.total() - counts["mypy"])
             failed = failed or share < LEAST
-            figures = [counts.total(), counts["killed"], counts["timeout"], counts["survived"], f"{share:.1f} %"]
+            figures = [counts.total(), *(counts[result] for result in ("mypy", "killed", "timeout", "survived"))]
             minutes = round((time.monotonic() - started) / 60)
-            rows.append("| " + " | ".join(map(str, [f"`{name}`", *figures, minutes])) + " |")
+            rows.append("| " + " | ".join(map(str, [f"`{name}`", *figures, f"{share:.1f} %", minutes])) + " |")
             print(rows[-1], flush=True)
         os.chdir(ROOT)
-    print("\n| module | mutants | killed | timed out | survived | noticed | minutes |\n|---|---|---|---|---|---|---|")
+    print("\n| module | mutants | mypy | killed | timed out | survived | noticed | minutes |\n|" + "---|" * 8)
     print("\n".join(rows))
     return int(failed)
 
@@ -120,19 +126,20 @@ def _mutmut(name: str, tests: list[str], work: Path) -> Iterator[Outcome]:
     config.read(ROOT / "setup.cfg")
     config["mutmut"]["only_mutate"] = f"flask_otp/{name}"
     config["mutmut"]["pytest_add_cli_args_test_selection"] = "\n".join(["", *tests])
+    config["mutmut"]["type_check_command"] = "\n".join(["", sys.executable, *MYPY, f"flask_otp/{name}"])
     with (work / "setup.cfg").open("w") as file:
         config.write(file)
     shutil.rmtree(work / "mutants", ignore_errors=True)
     with (work / "mutmut.txt").open("w") as output:
         command = [Path(sys.executable).with_name("mutmut"), "run", "--max-children", "1"]
-        environment = {**os.environ, "PYTHONPATH": "", "PYTHONSAFEPATH": "1"}
+        environment = {**os.environ, "PYTHONPATH": "", "PYTHONSAFEPATH": "1", "MYPY_CACHE_DIR": str(CACHE)}
         ended = subprocess.run(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
     if ended.returncode:
         raise SystemExit((work / "mutmut.txt").read_text()[-5000:])
     results = json.loads((work / "mutants" / "flask_otp" / f"{name}.meta").read_text())["exit_code_by_key"]
     for key, code in results.items():
         status = status_by_exit_code[code]
-        yield Outcome(_mutmuts_change(key, name), status if status in ("killed", "timeout") else "survived")
+        yield Outcome(_mutmuts_change(key, name), RESULTS.get(status, "survived"))
 
 
 def _mutmuts_change(key: str, name: str) -> Change:

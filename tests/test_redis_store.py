@@ -27,7 +27,7 @@ from flask_otp.stores import Opened, store_from_uri
 from flask_otp.stores.base import KNOWN_FOR
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, capture_codes
-from flask_otp.testing.stores import DAY, HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, Person
+from flask_otp.testing.stores import BROWSER, DAY, HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, Person
 
 TIMEOUT = 0.25
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}
@@ -281,21 +281,35 @@ def test_r50_every_key_ends_by_itself_and_not_before_its_state_does(
     assert all(DAY - 60 < life <= KNOWN_FOR for life in lives.values())
 
 
+@pytest.mark.parametrize("used_again", [False, True], ids=["", "and used again"])
 @pytest.mark.parametrize(
-    ("act", "life"),
+    ("limits", "act", "life"),
     [
-        (lambda ann: ann.open(), 300),
-        (lambda ann: ann.prove(b"proof"), 12 * HOUR),
-        (lambda ann: ann.wrong(ann.open()), 90 * DAY),
-        (lambda ann: ann.revoke(), KNOWN_FOR),
-        (lambda ann: ann.note(b"mark"), HOUR),
+        ({}, lambda ann: ann.open(), 300),
+        ({}, lambda ann: ann.prove(b"proof"), 12 * HOUR),
+        ({"send_limit": ((9, 40 * DAY),)}, lambda ann: ann.open(), 40 * DAY),
+        ({"recipient_limit": ((9, 40 * DAY),)}, lambda ann: ann.open(), 40 * DAY),
+        ({"failure_budget": ((9, 90 * DAY),)}, lambda ann: ann.wrong(ann.open()), 90 * DAY),
+        ({"failure_budget": ((9, 90 * DAY),)}, lambda ann: ann.wrong(ann.open(known=BROWSER)), 90 * DAY),
+        ({}, lambda ann: ann.revoke(), KNOWN_FOR),
+        ({}, lambda ann: ann.note(b"mark"), HOUR),
     ],
-    ids=["challenge", "proof", "failure", "revocation", "note"],
+    ids=["challenge", "proof", "lane", "recipient", "failure", "known browser's failure", "revocation", "note"],
 )
 def test_r50_a_key_lives_as_long_as_the_longest_of_what_it_holds(
-    valkey: ValkeyServer, connect: StoreFactory, clock: Clock, act: Callable[[Person], object], life: int
+    valkey: ValkeyServer,
+    connect: StoreFactory,
+    clock: Clock,
+    limits: dict[str, Any],
+    act: Callable[[Person], object],
+    life: int,
+    used_again: bool,
 ) -> None:
-    act(Person(connect(valkey.uri, **PATIENT), clock, replace(NO_LIMITS, failure_budget=((20, 90 * DAY),))))
+    """Else a spent budget or a revocation would be forgotten with it."""
+    store = connect(valkey.uri, **PATIENT)
+    act(Person(store, clock, replace(NO_LIMITS, **limits)))
+    if used_again:
+        Person(store, clock, NO_LIMITS).open(b"another lane")
     with contextlib.closing(valkey.client()) as client:
         (key,) = client.keys()
         assert life - 30 < client.ttl(key) <= life
