@@ -14,7 +14,7 @@ import pytest
 from conftest import SECRET as SECRET_TEXT
 from conftest import AppFactory
 
-from flask_otp import InvalidIdentifier, codes, identifiers
+from flask_otp import InvalidIdentifier, InvalidRequest, codes, identifiers
 from flask_otp.keys import Keys, context_digest
 from flask_otp.settings import Settings
 from flask_otp.tokens import Handle, Known, Proof, Requirement, Tokens
@@ -244,6 +244,17 @@ def test_r41_every_use_app_and_secret_has_a_key_of_its_own() -> None:
     assert SECRET not in derived
 
 
+def test_what_another_version_has_derived_is_derived_again() -> None:
+    """Else an update would forget spent budgets, and refuse the codes and the tokens that are out."""
+    assert KEYS.subject("login", "ann@example.com").hex() == "58ce56a518862da2f2eee0829273b636"
+    assert KEYS.tag(b"one", b"two").hex() == "53be8746c70d43c7"
+    assert (make_code(1), make_code(1, length=8), make_code(1, strong=True)) == ("552244", "29475306", "7PWSA6RY7RBMP")
+    link = KEYS.link(b"i" * 16, purpose="login", subject=b"s" * 16, context=b"")
+    assert link == "tC31wVRs1tY3HqGucLQZxD8H"
+    digest = context_digest({"b": [1, "é"], "a": None}).hex()
+    assert digest == "f8f17faab95c024891d173fa43442b0e52007736a1f36715ac721ab22deeefc5"
+
+
 def test_the_secret_of_an_app_may_be_text_or_bytes(make_app: AppFactory) -> None:
     apps = [make_app(SECRET_KEY=secret) for secret in (SECRET_TEXT, SECRET)]
     derived = {app.extensions["otp"].service.tokens.keys.derive("code") for app in apps}
@@ -288,7 +299,8 @@ def test_what_is_sealed_twice_looks_different_each_time() -> None:
 
 
 def test_the_length_of_what_is_sealed_does_not_tell_one_address_from_another() -> None:
-    assert len({len(KEYS.seal("a" * length + "@example.com")) for length in range(1, 20)}) == 1
+    assert {len(KEYS.seal("a" * length + "@example.com")) for length in range(1, 21)} == {12 + 32}
+    assert len(KEYS.seal("a" * 33)) == 12 + 64
 
 
 def test_another_key_does_not_open_what_is_sealed() -> None:
@@ -363,6 +375,13 @@ def test_different_contexts_have_different_digests() -> None:
     assert {len(digest) for digest in digests} == {32}
 
 
+def test_a_context_has_a_bound_in_bytes() -> None:
+    for fits in ("x" * 510, "é" * 255):
+        context_digest(fits)
+        with pytest.raises(InvalidRequest, match="too much to confirm"):
+            context_digest(fits + "x")
+
+
 @pytest.mark.parametrize(
     "context",
     [b"bytes", {1}, object(), {1: "a"}, {None: 1}, float("nan"), [float("inf")], {"a": {True: 1}}],
@@ -403,6 +422,40 @@ def one_of_each(tokens: Tokens) -> dict[str, str]:
         "delivery": tokens.dump_delivery("handle", "ann@example.com"),
         "known": tokens.dump_known([Known(b"s" * 16, b"l" * 8, 1)]),
     }
+
+
+#: Made by an earlier version, under ``KEYS``.
+OLD = {
+    "handle": (
+        "WyJhV2xwYVdscGFXbHBhV2xwYVdscGFRIiwibG9naW4iLCJlbWFpbCIsIiIsMCw2LDE3OTAwMDAzMDAsMTc5MDAwMDAzMCwiQXd4"
+        "d0V5UlFsQjh4UFVWaXlYdmFuNE5OaElnU3RTTEdvUVBlTEhJWmprYV9tSFc1ZmtVZFVSLVFBUzAiXQ.uowDh6cfaXRLnKH8-EvD8"
+        "73YHalmXSfN0ve0iZp-_vI"
+    ),
+    "proof": (
+        "WyJjSEJ3Y0hCd2NIQndjSEJ3IiwibG9naW4iLCJlbWFpbCIsIiIsMTc5MDAwMDAwMC41LDE3OTAwMDA5MDAsImFubkBleGFtcGxl"
+        "LmNvbSJd.UEphoIlii0FY_9OLirI4QYWF6mwffzJixLh9NMlxEcg"
+    ),
+    "requirement": (
+        "WyJsb2dpbiIsIiIsW10sMTc5MDAwMDkwMCwiazkzeXRUTllrWUxaV1lFR3ctZ2VpdVhUclZhUUNDQUlCeDYzQWNlMk5zamtDUktm"
+        "dXA5dVJCRHlZLUEiXQ.9MF5GHp2kPVwjMDX3wJc5ulq6j7cQzpMDI50eQn731w"
+    ),
+    "delivery": (
+        "WyJoYW5kbGUiLCJ5bXg4OE91bmtWR3hOUTlvb0lMMm00YWdTM1FIWEhjSHQtNFBpbzZqNW0xTldGWDFsb1ZhYkZuWUREcyJd.jx1"
+        "VCbA48nwQNsgO6faoQh2z-blz5mBti-S0pGeJiC4"
+    ),
+    "known": (
+        "W1siYzNOemMzTnpjM056YzNOemMzTnpjdyIsImJHeHNiR3hzYkd3IiwxXV0.2INJo4fU_z5beffczxsiW8njyAdwbp4KNB1huYN_KhE"
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OLD)
+def test_a_token_of_another_version_opens(kind: str) -> None:
+    tokens = Tokens([KEYS])
+    load = getattr(tokens, f"load_{kind}")
+    loaded = load(OLD[kind])
+    assert loaded
+    assert loaded == load(one_of_each(tokens)[kind])
 
 
 def test_r26_a_token_of_one_kind_is_nothing_to_the_others() -> None:

@@ -1,7 +1,7 @@
 -- ARGV: now, resend, challenge id, lane, holder, known lane, known since (ms), surge, then the policy: seconds until the
 -- challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
--- Answers {outcome, id, strong, fresh, expires at, ready at, retry after, known, lane, ends of the lane's windows that
--- the message was counted on, ends of the subject's}
+-- Answers {GONE}, {WAIT, for so many seconds}, or {SEND or QUIET, id, strong, fresh, expires at, ready at, known, lane,
+-- ends of the lane's windows that the message was counted on, ends of the subject's}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
 local now, resend, asked, network, holder = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
 local known_lane, surge, expires_in, max_attempts = ARGV[6], ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -65,7 +65,7 @@ if cooling < 0 or cooling > cooldown + LEEWAY then cooling = 0 end
 local wait = math.max(cooling, wait_for(lane.sends, send_limit, now))
 if not known then wait = math.max(wait, wait_for(sends, recipient_limit, now)) end
 if ARGV[15] == '1' and not found then wait = math.max(wait, budget_wait) end
-if wait > 0 and not (found and cooling > 0 and not resend) then return {WAIT, '', 0, 0, 0, 0, wait} end
+if wait > 0 and not (found and cooling > 0 and not resend) then return {WAIT, wait} end
 
 local lane_ends, subject_ends, changed = {}, {}, {}
 local function change(field, raw, expires_at)
@@ -88,6 +88,6 @@ for _, field in ipairs(dead) do call('HDEL', key, field) end
 if #changed > 0 then call('HSET', key, unpack(changed)) end
 call('EXPIRE', key, last - now)
 return {
-  wait > 0 and QUIET or SEND, found or asked, live.strong, found and 0 or 1, live.expires_at, lane.ready_at, 0,
+  wait > 0 and QUIET or SEND, found or asked, live.strong, found and 0 or 1, live.expires_at, lane.ready_at,
   known and 1 or 0, lane_id, lane_ends, subject_ends
 }

@@ -78,8 +78,8 @@ class RedisStore(Store):
         if outcome is Opening.GONE:
             return Opened(outcome)
         if outcome is Opening.WAIT:
-            return Opened(outcome, retry_after=answer[6])
-        _, challenge_id, strong, fresh, expires_at, ready_at, _, known, lane, lane_ends, subject_ends = answer
+            return Opened(outcome, retry_after=answer[1])
+        _, challenge_id, strong, fresh, expires_at, ready_at, known, lane, lane_ends, subject_ends = answer
         return Opened(
             outcome,
             challenge_id,
