@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -531,3 +532,47 @@ def test_r29_beside_csrf_protect_our_own_check_stays(make: CsrfSite, clock: Cloc
         headers = {"Sec-Fetch-Site": "cross-site"}
         assert client.post(f"{prefix}/send", json={"identifier": ANN}, headers=headers).status_code == 403
         assert not sent
+
+
+# R19: bodies
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "status", "detail"),
+    [
+        (b"{", "application/json", 400, "The body is not valid JSON."),
+        (b"\xff", "application/json", 400, "The body is not valid JSON."),
+        (b"[]", "application/json", 400, "The body must be a JSON object."),
+        (b'{"email": 1}', "application/json", 400, "email must be a string."),
+        (b'{"email": "a@b.c", "email": "a@b.c"}', "application/json", 400, "email is given twice."),
+        (b"email=a%40b.c&email=a%40b.c", "application/x-www-form-urlencoded", 400, "email is given twice."),
+        (b"x", "text/plain", 415, "Send application/json or a form."),
+    ],
+)
+def test_r19_the_answer_says_what_is_wrong_with_a_body(
+    app: Flask, body: bytes, kind: str, status: int, detail: str
+) -> None:
+    answer = app.test_client().post("/otp/send", data=body, content_type=kind, headers={"Accept": "application/json"})
+    assert (answer.status_code, answer.get_json()["detail"]) == (status, detail)
+
+
+def test_r19_the_answer_says_that_no_file_and_no_query_is_expected(app: Flask) -> None:
+    client, api = app.test_client(), {"Accept": "application/json"}
+    upload = {"email": ANN, "picture": (io.BytesIO(b"x"), "x.png")}
+    answer = client.post("/otp/send", data=upload, headers=api)
+    assert (answer.status_code, answer.get_json()["detail"]) == (400, "A file is not expected here.")
+    answer = client.post("/otp/send?email=a@b.c", json={"email": ANN}, headers=api)
+    assert answer.get_json()["detail"] == "Put the values into the body, not into the query."
+
+
+@pytest.mark.parametrize(("length", "status"), [(4096, 400), (4097, 413)])
+@pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "text/plain"])
+def test_r19_a_body_may_have_four_kibibytes(app: Flask, kind: str, length: int, status: int) -> None:
+    """Whatever it is, and whether or not its length is told first."""
+    expected = 415 if status == 400 and kind == "text/plain" else status
+    for told in (True, False):
+        body = b'{"x": "' + b"x" * (length - 9) + b'"}'
+        options: dict[str, Any] = {"data": body} if told else {"input_stream": io.BytesIO(body)}
+        environ = {} if told else {"wsgi.input_terminated": True}
+        answer = app.test_client().post("/otp/send", content_type=kind, environ_overrides=environ, **options)
+        assert answer.status_code == expected
