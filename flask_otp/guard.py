@@ -33,7 +33,7 @@ _REQUIREMENT_LIFE = 3600
 class Rule:
     """The arguments of one guard, checked."""
 
-    purpose: str = "login"
+    purpose: str
     max_age: int | None = None
     channels: tuple[str, ...] = ()
     context: Callable[[], Any] | None = None
