@@ -26,7 +26,6 @@ _KNOWN_SUBJECTS = 6
 _ROOM = 1200
 #: How a verification may go on. One is enough, and two long ones would burst the cookie: the newest stays.
 _WAYS_ON = ("next", "repeat")
-_PASSED = "flask_otp.passed"
 
 
 def client() -> Client:
@@ -112,7 +111,7 @@ def admit(proof: Proof, token: str, lane: bytes) -> None:
 def passed() -> dict[str, Proof | None]:
     """The proofs that were found good in this request, by purpose; ``None`` where none was."""
     # By app too, since one may hand its environ on to another.
-    found: dict[str, Proof | None] = request.environ.setdefault(f"{_PASSED}.{id(current_state())}", {})
+    found: dict[str, Proof | None] = request.environ.setdefault(f"flask_otp.passed.{id(current_state())}", {})
     return found
 
 

@@ -67,12 +67,12 @@ class _LeftOut(MutationVisitor):
         if isinstance(node, cst.FunctionDef) and node.decorators:
             return any(decorator.decorator.deep_equals(_OVERLOAD) for decorator in node.decorators)
         # For mypy alone.
-        if isinstance(node, cst.Call) and node.func.deep_equals(cst.Name("TypeVar")):
+        if isinstance(node, cst.Assign) and isinstance(node.value, cst.Call) and _TYPE_VAR.deep_equals(node.value.func):
             return True
         return super()._skip_node_and_children(node)
 
 
-_OVERLOAD = cst.Name("overload")
+_OVERLOAD, _TYPE_VAR = cst.Name("overload"), cst.Name("TypeVar")
 
 # Lua
 
