@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 import math
 import random
@@ -504,6 +505,14 @@ def test_r26_a_token_is_opened_by_the_keys_it_was_signed_with_and_by_no_others()
         assert loaded
         assert getattr(loaded, "keys", older) is older
         assert not getattr(Tokens([newer, foreign]), f"load_{kind}")(token)
+
+
+def test_a_token_spends_no_byte_that_json_does_not_need() -> None:
+    """It must fit into a cookie."""
+    proof = Proof(b"p" * 12, "login", "sms", b"", 1.5, 9, "müller@example.com", KEYS)
+    payload = Tokens([KEYS]).dump_proof(proof).partition(".")[0]
+    shown = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
+    assert shown == '["cHBwcHBwcHBwcHBw","login","sms","",1.5,9,"müller@example.com"]'
 
 
 @pytest.mark.parametrize(("surplus", "opens"), [(0, True), (2, False)])
