@@ -699,6 +699,18 @@ def test_the_lane_stays_the_same_over_successes(site: Flask, codes: Outbox) -> N
     assert len(lanes(site, client)) == 2
 
 
+def test_r08_the_lane_stays_the_same_when_the_code_was_asked_for_without_the_cookie(site: Flask, codes: Outbox) -> None:
+    client = site.test_client()
+    sign_in(client, codes, BOB)
+    sign_in(client, codes, ANN)
+    before = lanes(site, client)
+    assert [len(lane) for lane in before] == [8, 8]
+    asked = ask(site.test_client(), ANN, environ_base={"REMOTE_ADDR": "198.51.100.7"}).get_json()
+    answer = client.post("/otp/verify", json={"challenge": asked["challenge"], "code": codes.code})
+    assert answer.status_code == 200
+    assert lanes(site, client) == before
+
+
 def test_the_lane_of_a_known_browser_has_limits_of_its_own(make_app: AppFactory, storage_uri: str) -> None:
     app = make_app(OTP_STORAGE_URI=storage_uri, OTP_SEND_LIMIT="3/hour", OTP_COOLDOWN=0)
     client = app.test_client()
