@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import Opened, store_from_uri
 from flask_otp.stores.base import KNOWN_FOR
 from flask_otp.stores.memory import MemoryStore
+from flask_otp.stores.record import Record
 from flask_otp.testing import Clock
 from flask_otp.testing.stores import BROWSER, DAY, GONE, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, Person
 
@@ -159,6 +162,25 @@ def test_a_question_about_nobody_leaves_nothing(clock: Clock) -> None:
         assert not nobody.spend(b"proof")
         nobody.find(person(store, clock, 1000).open())
     assert size(store) == 1
+
+
+def test_each_verb_that_changes_something_goes_by_the_callers_clock(clock: Clock) -> None:
+    seen: list[int] = []
+
+    class Noting(MemoryStore):
+        def change(self, subject: bytes, now: int, verb: Callable[[Record], Any]) -> Any:
+            seen.append(now)
+            return super().change(subject, now, verb)
+
+    ann = Person(Noting(), clock)
+    opened = ann.open()
+    ann.find(opened)
+    ann.right(opened, b"proof")
+    ann.discard(opened)
+    ann.drop(opened)
+    ann.spend(b"proof")
+    ann.revoke()
+    assert seen == [ann.now] * 7
 
 
 def test_there_is_no_timer_thread(clock: Clock) -> None:
