@@ -33,6 +33,20 @@ def change_between(where: str, source: str, mutated: str) -> Change:
     return Change(where, before, after)
 
 
+def applied(change: Change, source: str) -> str:
+    """The source with the change made in it, at the first such lines from the named function on."""
+    lines = source.splitlines()
+    begin = next((number for number, line in enumerate(lines) if re.search(rf"\bdef {change.where}\b", line)), 0)
+    number = next(
+        number
+        for number in range(begin, len(lines))
+        if tuple(line.strip() for line in lines[number : number + len(change.before)]) == change.before
+    )
+    indent = lines[number][: len(lines[number]) - len(lines[number].lstrip())]
+    lines[number : number + len(change.before)] = [indent + line for line in change.after]
+    return "\n".join([*lines, ""])
+
+
 # Python
 
 
