@@ -24,7 +24,7 @@ from flask.testing import FlaskClient
 from flask_session import Session
 from werkzeug.test import TestResponse
 
-from flask_otp import OTP, current_verification, otp_required
+from flask_otp import OTP, browser, current_verification, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 ANN = "ann@example.com"
@@ -171,6 +171,27 @@ def test_the_app_keeps_what_it_has_in_the_session(site: Flask, codes: Outbox) ->
     client.post("/otp/logout")
     with client.session_transaction() as session:
         assert session["basket"] == [1, 2]
+
+
+@pytest.mark.parametrize("kind", ["challenge", "requirement"])
+def test_r49_the_oldest_make_room_in_the_session_for_the_newest(kind: str) -> None:
+    """A cookie that is too long is dropped whole by the browser."""
+    session: dict[str, Any] = {}
+
+    def purposes_after(purpose: str, size: int) -> str:
+        browser.remember(kind, purpose, "x" * size, session)
+        return "".join(session["_otp"][kind])
+
+    assert [purposes_after(purpose, 400) for purpose in "abcd"] == ["a", "ab", "abc", "bcd"]
+    assert purposes_after("e", 401) == "de"
+    assert purposes_after("f", 3000) == "f"
+
+
+def test_proofs_make_no_room_in_the_session() -> None:
+    session: dict[str, Any] = {}
+    for purpose in "abcd":
+        browser.remember("proof", purpose, "x" * 400, session)
+    assert list(session["_otp"]["proof"]) == list("abcd")
 
 
 # Renewal
