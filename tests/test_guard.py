@@ -717,6 +717,21 @@ def test_exempt_on_a_blueprint_works_wherever_that_is_mounted(make_app: AppFacto
     assert app.test_client().get("/desk/rules").status_code == 200
 
 
+@pytest.mark.parametrize("whole", [True, False], ids=["app", "blueprint"])
+def test_r27_another_blueprints_endpoint_of_the_same_name_is_not_exempt(
+    make_app: AppFactory, clock: Clock, whole: bool
+) -> None:
+    otp = OTP(clock=clock)
+    app = make_app(otp)
+    outer, inner = blueprint_with("rules"), blueprint_with("rules", name="desk")
+    app.add_url_rule("/rules", "rules", lambda: "in")
+    otp.protect(app if whole else outer, exempt=["rules"])
+    outer.register_blueprint(inner)
+    app.register_blueprint(outer)
+    statuses = [app.test_client().get(path).status_code for path in ("/rules", "/shop/rules", "/desk/rules")]
+    assert statuses == ([200, 401, 401] if whole else [200, 200, 401])
+
+
 def test_protect_does_not_open_a_blueprint_of_the_app_that_has_our_name(make_app: AppFactory, clock: Clock) -> None:
     otp = OTP(register_blueprint=False, clock=clock)
     app = make_app(otp)
