@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,9 @@ from flask_otp import OTP, Message, OTPError, VerificationRequired, otp_required
 from flask_otp.codes import display
 from flask_otp.identifiers import parse
 from flask_otp.keys import Keys
+from flask_otp.models import Client
 from flask_otp.testing import Clock
-from flask_otp.tokens import Handle, Proof, Requirement
+from flask_otp.tokens import Handle, Known, Proof, Requirement
 
 ANN = "ann.lee@example.com"
 BOB = "bob.roe@example.com"
@@ -288,6 +290,17 @@ def test_r34_a_repr_gives_nothing_away(sample: dict[str, Any], kind: str) -> Non
         for secret in secrets:
             assert secret not in text
             assert repr(secret.encode())[2:-1] not in text
+
+
+def test_r34_who_asks_shows_nothing_that_the_browser_keeps() -> None:
+    client = Client("192.0.2.1", b"the session's secret", (Known(b"s" * 16, b"the lane", 1),))
+    assert repr(client) == "Client(network='192.0.2.1')"
+    assert Client() == Client(None, b"", ())
+
+
+def test_a_challenge_says_whether_its_code_is_a_strong_one(sample: dict[str, Any]) -> None:
+    assert not sample["challenge"].strong
+    assert replace(sample["challenge"], code_length=13).strong
 
 
 ERRORS = [value for value in vars(flask_otp).values() if isinstance(value, type) and issubclass(value, OTPError)]
