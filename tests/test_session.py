@@ -726,6 +726,7 @@ def test_r08_the_lane_stays_the_same_when_the_code_was_asked_for_without_the_coo
     sign_in(client, codes, ANN)
     before = lanes(site, client)
     assert [len(lane) for lane in before] == [8, 8]
+    assert before[0] != before[1]
     asked = ask(site.test_client(), ANN, environ_base={"REMOTE_ADDR": "198.51.100.7"}).get_json()
     answer = client.post("/otp/verify", json={"challenge": asked["challenge"], "code": codes.code})
     assert answer.status_code == 200
