@@ -420,7 +420,7 @@ def one_of_each(tokens: Tokens) -> dict[str, str]:
         "handle": tokens.dump_handle(handle(tokens.keys)),
         "proof": tokens.dump_proof(proof),
         "requirement": tokens.dump_requirement(Requirement("login", b"", None, None, (), 1_790_000_900)),
-        "delivery": tokens.dump_delivery("handle", "ann@example.com", "message"),
+        "delivery": tokens.dump_delivery("handle", "ann@example.com", "message", "en"),
         "known": tokens.dump_known([Known(b"s" * 16, b"l" * 8, 1)]),
     }
 
@@ -441,8 +441,8 @@ OLD = {
         "dXA5dVJCRHlZLUEiXQ.9MF5GHp2kPVwjMDX3wJc5ulq6j7cQzpMDI50eQn731w"
     ),
     "delivery": (
-        "WyJoYW5kbGUiLCJfdXhCYnkyTndPNGVDNnVQdzNkNXVnLU40d2JJaHpyQkduQ3ZTcWlXSE5CdmtFS2xSZUdXMEVPVS1tWSIsIm1l"
-        "c3NhZ2UiXQ.3_wKF-XYWh1lLEv5TbiqZ5DRUhkwMx5BTUDeHNiE7FQ"
+        "WyJoYW5kbGUiLCJIcEVleXd3SmJ3MFc3OTJJV1dBLVNkNk40U3ZQdlpMdHNtcURib20tM29PaW5STTBINzUyRTBTVUdyTSIsIm1l"
+        "c3NhZ2UiLCJlbiJd.7fA19eWS0a04QU7BP0nvNKWx8GwQ9AGcyQOzEAlRBO0"
     ),
     "known": (
         "W1siYzNOemMzTnpjM056YzNOemMzTnpjdyIsImJHeHNiR3hzYkd3IiwxXV0.2INJo4fU_z5beffczxsiW8njyAdwbp4KNB1huYN_KhE"
@@ -493,7 +493,7 @@ def test_what_else_is_signed_comes_back_as_it_was(facts: Any) -> None:
     assert tokens.load_requirement(tokens.dump_requirement(asked)) == asked
     proof = Proof(b"p" * 12, "transfer", "sms", b"c" * 32, 1_790_000_000.5, 1_790_000_900, "ann@example.com", KEYS)
     assert [tokens.load_proof(tokens.dump_proof(proof)) for _ in range(2)] == [proof] * 2
-    delivery = ("handle", "ann@example.com", "message")
+    delivery = ("handle", "ann@example.com", "message", "en")
     assert tokens.load_delivery(tokens.dump_delivery(*delivery)) == delivery
     known = [Known(b"s" * 16, b"l" * 8, 1), Known(b"t" * 16, b"m" * 8, 2)]
     assert tokens.load_known(tokens.dump_known(known)) == known
