@@ -58,7 +58,7 @@ def parse(text: object, accepts: str = "both") -> Identifier:
         return Identifier(_email(text), "email")
     if accepts == "email":
         raise InvalidIdentifier(_WANTED[accepts])
-    return Identifier(_phone(text), "phone")
+    return Identifier(_phone(text, accepts), "phone")
 
 
 def _email(text: str) -> str:
@@ -74,10 +74,10 @@ def _email(text: str) -> str:
     return address
 
 
-def _phone(text: str) -> str:
+def _phone(text: str, wanted: str = "phone") -> str:
     text = unicodedata.normalize("NFKC", text)
     if not _PHONE.fullmatch(text):
-        raise InvalidIdentifier(_WANTED["phone"])
+        raise InvalidIdentifier(_WANTED[wanted])
     if phonenumbers is None:
         logger.error("a phone number was given: install flask-otp-codes[phone] to accept it")
         raise InvalidIdentifier(N_("Phone numbers are not accepted here. Please enter an e-mail address."))

@@ -27,7 +27,13 @@ def run_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Iterator[None]
     yield
 
 
-@pytest.mark.parametrize("name", GROUPS)
+#: The others measure in the same ways.
+EVERY_TIME = ("trips", "costs")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long) for name in GROUPS]
+)
 def test_each_group_measures_something(name: str) -> None:
     rows = GROUPS[name].measure(TINY)
     measured = [row for row in rows if row.spread is not None]
@@ -87,6 +93,7 @@ def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest
     assert [row["median"] for row in tables["trips"][:2]] == [1, 1]
 
 
+@pytest.mark.long
 def test_the_command_fills_in_the_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
     page = pages.Path(str(tmp_path)) / "page.md"
     page.write_text(

@@ -15,7 +15,7 @@ from flask_otp import OTP, InvalidIdentifier, codes, identifiers, parsers
 from flask_otp.testing import capture_codes
 from flask_otp.web import is_safe_path
 
-fuzzed = settings(max_examples=100, derandomize=True, database=None, deadline=None)
+fuzzed = settings(max_examples=50, derandomize=True, database=None, deadline=None)
 
 #: Text near to what is parsed, where the traps are, and text of any kind.
 _SPICE = ["", " ", "\t", "\n", "\r\n", "\0", "\u200b", "\u202e", "\ufeff", *',;<>"\\/', "//", "%0a"]

@@ -92,6 +92,9 @@ VERBS: dict[str, Callable[[Person, Opened], object]] = {
     "revoke": lambda ann, _: ann.revoke(),
 }
 
+#: These only ask.
+QUESTIONS = ("holds", "is_live")
+
 every_verb = pytest.mark.parametrize("verb", VERBS)
 
 
