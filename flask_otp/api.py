@@ -55,18 +55,20 @@ def _send(
         context=context,
         facts=facts,
         channels=channels,
-        client=browser.client(),
+        client=browser.client(state),
         user=state.own_identifier() if has_request_context() else None,
     )
     return _keep(challenge)
 
 
 def resend(handle: str | None, purpose: str | None) -> Challenge:
-    return _keep(current_state().service.resend(_handle(handle, purpose), browser.client(), purpose))
+    state = current_state()
+    return _keep(state.service.resend(_handle(handle, purpose), browser.client(state), purpose))
 
 
 def verify(code: str, handle: str | None, identifier: str | None, purpose: str, context: Any) -> Verification:
-    return _verify(code, _handle(handle, purpose), purpose, identifier, context_digest(context))
+    token, digest = _handle(handle, purpose), context_digest(context)
+    return _verify(current_state(), code, token, purpose, identifier, digest)
 
 
 def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_link: bool = False) -> Verification:
@@ -76,16 +78,22 @@ def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_li
         opened, own = state.service.tokens.load_handle(token), state.own_identifier()
         if opened is not None and own not in (opened.user, opened.identifier):
             raise InvalidCode
-    return _verify(code, token, purpose, None, None, is_link)
+    return _verify(state, code, token, purpose, is_link=is_link)
 
 
 def _verify(
-    code: str, token: str, purpose: str | None, identifier: str | None, context: bytes | None, is_link: bool = False
+    state: State,
+    code: str,
+    token: str,
+    purpose: str | None,
+    identifier: str | None = None,
+    context: bytes | None = None,
+    *,
+    is_link: bool = False,
 ) -> Verification:
     if not isinstance(code, str):
         raise InvalidCode
-    service = current_state().service
-    verification, proof, lane = service.verify(
+    verification, proof, lane = state.service.verify(
         code,
         token,
         purpose=purpose,
@@ -95,7 +103,7 @@ def _verify(
         is_link=is_link,
     )
     if has_request_context():
-        browser.admit(proof, verification.proof, lane)
+        browser.admit(state, proof, verification.proof, lane)
     return verification
 
 
@@ -119,7 +127,7 @@ def forget(purpose: str | None = None) -> None:
         for name in browser.recall_all(kind):
             if purpose in (None, name):
                 browser.drop(kind, name)
-    browser.passed().clear()
+    browser.passed(state).clear()
     for proof in ended:
         proof_revoked.send(state.service.app, identifier=proof.identifier, purposes=(proof.purpose,))
 
@@ -131,7 +139,7 @@ def revoke(identifier: str) -> None:
     finally:
         state.trust.clear()
     if has_request_context():
-        browser.passed().clear()
+        browser.passed(state).clear()
 
 
 def fixed_identifier(state: State, asked: Requirement | None) -> str | None:

@@ -11,7 +11,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import MutableMapping
 from typing import Any
 
-from flask import Response, after_this_request, current_app, has_request_context, request, session
+from flask import Response, after_this_request, has_request_context, request, session
 
 from .limits import network_of
 from .models import Client
@@ -28,11 +28,11 @@ _ROOM = 1200
 _WAYS_ON = ("next", "repeat")
 
 
-def client() -> Client:
+def client(state: State) -> Client:
     """Who asks, by the current request if there is one."""
     if not has_request_context():
         return Client()
-    return Client(network(), _holder(), tuple(_known(current_state())))
+    return Client(network(), _holder(), tuple(_known(state)))
 
 
 def network() -> str | None:
@@ -86,32 +86,32 @@ def load_requirement(token: str | None) -> Requirement | None:
     return asked
 
 
-def admit(proof: Proof, token: str, lane: bytes) -> None:
+def admit(state: State, proof: Proof, token: str, lane: bytes) -> None:
     """After a verification: keep the proof, renew the session, and know this browser from now on.
 
     :raises StoreUnavailable: the session's earlier proof could not be ended.
     """
-    purpose, state = proof.purpose, current_state()
-    earlier = state.service.tokens.load_proof(recall("proof", purpose))
+    purpose, kept = proof.purpose, _kept()
+    proofs = _table(kept, "proof")
+    earlier = state.service.tokens.load_proof(proofs.get(purpose))
     if earlier is not None:
         # Nobody could log it out any more, once the session has forgotten it.
         state.end(earlier)
-    kept = _kept()
     left = {kind: _without(_table(kept, kind), purpose) for kind in ("challenge", "requirement") if kind in kept}
     # Whoever planted or saw the session from before must not share the one from now on.
-    renewed = {"holder": _new_holder(), "proof": _table(kept, "proof") | {purpose: token}}
+    renewed = {"holder": _new_holder(), "proof": proofs | {purpose: token}}
     session[_KEY] = kept | left | renewed
-    regenerate = getattr(current_app.session_interface, "regenerate", None)
+    regenerate = getattr(state.service.app.session_interface, "regenerate", None)
     if regenerate is not None:
         regenerate(session)
-    passed().pop(purpose, None)
-    _know(proof, lane)
+    passed(state).pop(purpose, None)
+    _know(state, proof, lane)
 
 
-def passed() -> dict[str, Proof | None]:
+def passed(state: State) -> dict[str, Proof | None]:
     """The proofs that were found good in this request, by purpose; ``None`` where none was."""
     # By app too, since one may hand its environ on to another.
-    found: dict[str, Proof | None] = request.environ.setdefault(f"flask_otp.passed.{id(current_state())}", {})
+    found: dict[str, Proof | None] = request.environ.setdefault(f"flask_otp.passed.{id(state)}", {})
     return found
 
 
@@ -144,9 +144,13 @@ def _new_holder() -> str:
 # The cookie of a known browser
 
 
+def _is_secure(state: State) -> bool:
+    app = state.service.app
+    return app.session_interface.get_cookie_secure(app)
+
+
 def _cookie_name(state: State) -> str:
-    secure = current_app.session_interface.get_cookie_secure(current_app)
-    return f"{'__Host-' if secure else ''}{state.settings.key_prefix}_known"
+    return f"{'__Host-' if _is_secure(state) else ''}{state.settings.key_prefix}_known"
 
 
 def _known(state: State) -> list[Known]:
@@ -155,8 +159,7 @@ def _known(state: State) -> list[Known]:
     return [known for known in state.service.tokens.load_known(cookie) if known.since > oldest]
 
 
-def _know(proof: Proof, lane: bytes) -> None:
-    state = current_state()
+def _know(state: State, proof: Proof, lane: bytes) -> None:
     tokens = state.service.tokens
     subject = tokens.keys.subject(proof.purpose, proof.identifier)
     known = _known(state)
@@ -173,7 +176,7 @@ def _know(proof: Proof, lane: bytes) -> None:
             cookie,
             max_age=KNOWN_FOR,
             path="/",
-            secure=current_app.session_interface.get_cookie_secure(current_app),
+            secure=_is_secure(state),
             httponly=True,
             samesite="Lax",
         )

@@ -152,8 +152,8 @@ def enforce(rule: Rule) -> Any:
     asked = _asked(state, rule)
     for proof in _proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
-            browser.passed()[rule.purpose] = proof
-            repeat.forget_if_this_is_it(rule.purpose)
+            browser.passed(state)[rule.purpose] = proof
+            repeat.forget_if_this_is_it(state, rule.purpose)
             return None
     error = _refusal(state, rule, asked)
     answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
@@ -183,7 +183,8 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
 
 def find_verification(purpose: str) -> Verification | None:
     """The verification of the current client for a purpose: the one that the guard let in, else one without context."""
-    state, passed = current_state(), browser.passed()
+    state = current_state()
+    passed = browser.passed(state)
     if purpose not in passed:
         rule = Rule(purpose)
         asked = _asked(state, rule)
@@ -252,7 +253,7 @@ def _refusal(state: State, rule: Rule, asked: _Asked) -> VerificationRequired:
     if request.method in ("GET", "HEAD") or not is_cross_origin(state.settings.base_url):
         browser.remember("requirement", rule.purpose, token)
     arguments: dict[str, Any] = {
-        "next": None if repeat.keep(required) else _way_back(),
+        "next": None if repeat.keep(state, required) else _way_back(),
         "purpose": None if rule.purpose == "login" else rule.purpose,
     }
     location = url_for(f"{BLUEPRINT}.start", **arguments) if is_mounted() else None

@@ -15,7 +15,7 @@ from flask import request
 
 from . import browser
 from .errors import accepts_html, is_mounted
-from .state import current_state
+from .state import State
 from .tokens import Proof, Requirement
 from .web import is_own_page, is_safe_path, request_path
 
@@ -47,45 +47,44 @@ class Repeat:
         return f"<Repeat {self.purpose}>"
 
 
-def keep(asked: Requirement) -> bool:
+def keep(state: State, asked: Requirement) -> bool:
     """Keep the form of the current request, which the guard refuses. ``False``: it cannot be repeated.
 
     Only what a page of this origin has sent: any other site could leave an order of its own here, for the person to
     confirm. It cannot even take away what is kept already.
     """
-    state = current_state()
     if request.method != "POST" or not (accepts_html() and is_mounted() and is_own_page(state.settings.base_url)):
         return False
     # What was sent before is not what the person wants now.
     browser.drop("repeat", asked.purpose)
     kept = _from_request(asked)
-    if kept is None or len(token := _dump(kept)) > MAX_KEPT:
+    if kept is None or len(token := _dump(state, kept)) > MAX_KEPT:
         return False
     browser.remember("repeat", asked.purpose, token)
     return True
 
 
-def find(purpose: str) -> tuple[Repeat, Proof] | None:
+def find(state: State, purpose: str) -> tuple[Repeat, Proof] | None:
     """What this session keeps for the purpose, and its proof for just that, while both are fresh.
 
     The store was not asked whether the proof was ended; nor does it have to be one that the view's guard accepts.
     """
-    state = current_state()
-    tokens, now = state.service.tokens, state.service.clock()
-    kept = _load(browser.recall("repeat", purpose))
-    proof = tokens.load_proof(browser.recall("proof", purpose))
-    if kept is None or proof is None or now >= min(kept.expires_at, proof.expires_at):
+    kept = _load(state, browser.recall("repeat", purpose))
+    if kept is None:
+        return None
+    proof = state.service.tokens.load_proof(browser.recall("proof", purpose))
+    if proof is None or state.service.clock() >= min(kept.expires_at, proof.expires_at):
         return None
     bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
     return (kept, proof) if bound and _is_the_same_person(kept, proof, state.own_identifier()) else None
 
 
-def forget_if_this_is_it(purpose: str) -> None:
+def forget_if_this_is_it(state: State, purpose: str) -> None:
     """The guard lets the current request pass: if it is what was kept for the purpose, that is done."""
     token = browser.recall("repeat", purpose) if request.method == "POST" else None
     if token is None:
         return
-    kept = _load(token)
+    kept = _load(state, token)
     if kept is None or kept.path == request_path():
         browser.drop("repeat", purpose)
 
@@ -107,14 +106,14 @@ def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
     return own == kept.user or (kept.user is None and own == proof.identifier)
 
 
-def _dump(kept: Repeat) -> str:
+def _dump(state: State, kept: Repeat) -> str:
     data = (kept.purpose, kept.host, kept.path, urlsafe_b64encode(kept.context).decode(), kept.facts, kept.fields)
-    return current_state().service.tokens.dump_sealed("repeat", (*data, kept.expires_at, kept.user))
+    return state.service.tokens.dump_sealed("repeat", (*data, kept.expires_at, kept.user))
 
 
-def _load(token: str | None) -> Repeat | None:
+def _load(state: State, token: str | None) -> Repeat | None:
     def build(data: list[Any]) -> Repeat:
         purpose, host, path, context, facts, fields, expires_at, user = data
         return Repeat(purpose, host, path, urlsafe_b64decode(context), facts, tuple(fields), expires_at, user)
 
-    return current_state().service.tokens.load_sealed("repeat", token, build)
+    return state.service.tokens.load_sealed("repeat", token, build)

@@ -255,7 +255,7 @@ class Tokens:
         return self._sign(kind, _text(_to_json(data).encode()), keys)
 
     def _load(self, kind: str, token: object, build: Callable[[Keys, list[Any]], T]) -> T | None:
-        return self._open(kind, token, lambda keys, payload: build(keys, json.loads(_bytes(payload))))
+        return self._open(kind, token, lambda keys, payload: build(keys, _from_json(_bytes(payload).decode())))
 
     def _sign(self, kind: str, payload: str, keys: Keys) -> str:
         return self._signers[kind][self.keyring.index(keys)].sign(payload).decode()
@@ -279,6 +279,7 @@ def _signer(keys: Keys, kind: str) -> Signer:
 
 
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_from_json = json.JSONDecoder().decode
 
 
 def _seal(keys: Keys, data: list[Any]) -> str:
@@ -286,7 +287,7 @@ def _seal(keys: Keys, data: list[Any]) -> str:
 
 
 def _unseal(keys: Keys, sealed: str) -> list[Any]:
-    data: list[Any] = json.loads(keys.unseal(_bytes(sealed)))
+    data: list[Any] = _from_json(keys.unseal(_bytes(sealed)))
     return data
 
 

@@ -61,7 +61,7 @@ def start() -> Answer:
     wanted = request.args.get("next", "")
     if is_safe_path(wanted):
         browser.remember("next", purpose, wanted)
-    browser.client()
+    browser.client(state)
     return _start_page(state, purpose)
 
 
@@ -143,7 +143,7 @@ def confirm() -> Answer:
     purpose = request.args.get("purpose", "login")
     state = current_state()
     state.service.purpose(purpose)
-    found = repeat.find(purpose)
+    found = repeat.find(state, purpose)
     if found is None or not state.vouches(found[1]):
         return redirect(request.script_root + state.settings.default_next, 303)
     kept = found[0]
@@ -197,7 +197,7 @@ def _verified_answer(verification: Verification) -> Answer:
         if answer is not None:
             return answer
     # Not before: the handler may have signed somebody in, or out.
-    if repeat.find(verification.purpose) is not None:
+    if repeat.find(state, verification.purpose) is not None:
         next_path = _url("repeat", verification.purpose)
     if wants_html():
         return redirect(next_path, 303)

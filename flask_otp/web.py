@@ -78,17 +78,19 @@ def read_body(*names: str) -> dict[str, str]:
     :raises RequestEntityTooLarge: over 4 KiB.
     :raises UnsupportedMediaType: neither ``application/json`` nor a form.
     """
-    if (request.content_length or 0) > MAX_BODY:
+    size, mimetype = request.content_length or 0, request.mimetype
+    if size > MAX_BODY:
         raise RequestEntityTooLarge
     request.max_content_length = request.max_form_memory_size = MAX_BODY + 1
     # Read whole before it is parsed: without a Content-Length, Werkzeug would cut a long body and parse the rest.
-    if len(request.get_data()) > MAX_BODY:
+    body = request.get_data()
+    if len(body) > MAX_BODY:
         raise RequestEntityTooLarge
-    if not request.mimetype and not request.content_length:
+    if not mimetype and not size:
         pairs = []
-    elif request.mimetype == "application/json":
-        pairs = _json_pairs(request.get_data())
-    elif request.mimetype in _FORMS:
+    elif mimetype == "application/json":
+        pairs = _json_pairs(body)
+    elif mimetype in _FORMS:
         if request.files:
             raise InvalidRequest(N_("A file is not expected here."))
         pairs = list(request.form.items(multi=True))

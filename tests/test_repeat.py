@@ -642,7 +642,7 @@ def test_the_kept_form_cannot_be_read_nor_made(bank: Bank, sent: Outbox) -> None
     for word in (b"hunter2", b"Bob", b"/transfer"):
         assert word not in hidden
     with bank.app.test_request_context():
-        loaded = repeat._load(token)
+        loaded = repeat._load(bank.app.extensions["otp"], token)
         assert loaded is not None
         assert "hunter2-hunter2" in loaded.fields
         assert repr(loaded) == "<Repeat transfer>"
