@@ -16,6 +16,7 @@ from flask_limiter.util import get_remote_address
 from flask_otp import OTP, Message, otp_required
 from flask_otp.state import State
 
+from .by_hand import ByHand
 from .servers import keep, patience
 
 #: Never reached: what is measured is the counting.
@@ -54,6 +55,7 @@ class Site:
         self.limiter = Limiter(get_remote_address, app=self.app, storage_uri=plan.redis_uri) if plan.limiter else None
         self._add_plain_views()
         self._add_naive_views()
+        self.by_hand = ByHand(self.app, self.redis)
         self.otp = self._add_otp(plan.storage_uri) if plan.storage_uri else None
 
     def _add_otp(self, storage_uri: str) -> OTP:

@@ -48,6 +48,7 @@ def _naive(traffic: Traffic) -> dict[str, Case]:
     """What people write otherwise, without digest, limit of attempts or atomic step; and the floor under all of it."""
     cases = {
         "the least: one script, session written": traffic.least(),
+        "the same duties by hand: verify, right": traffic.right_by_hand(),
         "naive verify, right": traffic.naive_right(),
         "naive verify, wrong": traffic.naive_wrong(),
         "naive send": traffic.naive_send(),

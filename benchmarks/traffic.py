@@ -45,6 +45,9 @@ class Traffic:
         cookie = self.verified_cookie()
         return self._case("200", lambda: self.get("/guarded", cookie))
 
+    def right_by_hand(self) -> Case:
+        return self._case("200", self._verify_by_hand)
+
     def get_case(self, path: str, cookie: str = "") -> Case:
         return self._case("200", lambda: self.get(path, cookie))
 
@@ -59,7 +62,13 @@ class Traffic:
 
     def verified_cookie(self) -> str:
         """The cookies of a browser that has verified."""
-        _, _, headers = call(self.site, self._verify(right=True))
+        return self._cookies(self._verify(right=True))
+
+    def cookie_by_hand(self) -> str:
+        return self._cookies(self._verify_by_hand())
+
+    def _cookies(self, verification: Environ) -> str:
+        _, _, headers = call(self.site, verification)
         return "; ".join(value.partition(";")[0] for name, value in headers if name == "Set-Cookie")
 
     def challenge(self) -> tuple[str, str]:
@@ -78,6 +87,10 @@ class Traffic:
     def _verify(self, *, right: bool) -> Environ:
         handle, code = self.challenge()
         return self.post_code(handle, code if right else wrong_for(code))
+
+    def _verify_by_hand(self) -> Environ:
+        handle, code = self.site.by_hand.challenge(self._email())
+        return self.post("/by-hand/verify", code=code, challenge=handle)
 
     def _naive_verify(self, where: str, code: str) -> Environ:
         email = self._email()
