@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from conftest import AppFactory, ValkeyServer, free_port
-from flask import Blueprint, Flask, abort, redirect, request
+from flask import Blueprint, Flask, Response, abort, redirect, request
 from flask.testing import FlaskClient
 from flask.views import MethodView, View
 from werkzeug.test import TestResponse
@@ -1006,6 +1006,19 @@ def test_r37_a_store_that_dies_between_two_requests_ends_the_second(make_app: Ap
     finally:
         server.stop()
     assert runs == ["GET"]
+
+
+def test_who_is_verified_in_one_app_is_not_in_another_that_it_hands_its_request_to(make_app: AppFactory) -> None:
+    outer, inner = make_app(), make_app(SECRET_KEY="the secret of another app")
+    inner.add_url_rule("/who", "who", lambda: "somebody" if current_verification else "nobody")
+
+    @outer.get("/who")
+    @otp_required
+    def hand_on() -> Response:
+        assert current_verification
+        return Response.from_app(inner, request.environ)
+
+    assert verified(outer).get("/who").text == "nobody"
 
 
 def test_r37_current_verification_does_not_guess_without_the_store(make_app: AppFactory, valkey: ValkeyServer) -> None:

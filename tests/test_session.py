@@ -19,12 +19,12 @@ import pytest
 import redis
 from cachelib import FileSystemCache
 from conftest import SECRET, AppFactory, ValkeyServer
-from flask import Flask
+from flask import Flask, Response
 from flask.testing import FlaskClient
 from flask_session import Session
 from werkzeug.test import TestResponse
 
-from flask_otp import OTP, browser, current_verification, otp_required
+from flask_otp import OTP, Verification, browser, current_verification, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
 
 ANN = "ann@example.com"
@@ -473,7 +473,7 @@ def test_r25_revoke_on_one_machine_ends_what_another_has(make_app: AppFactory, v
 
 OTHER_PROCESS = """
     import sys
-    from flask import Flask
+    from flask import Flask, Response
     from flask_otp import OTP
     uri, secret, who, now = sys.argv[1:]
     app = Flask("site")
@@ -555,6 +555,23 @@ def test_r49_on_a_site_with_secure_cookies_it_is_secure_and_of_this_host(make_ap
     assert cookie["secure"] is True
     assert cookie["path"] == "/"
     assert cookie["domain"] == ""
+
+
+def test_the_cookie_stands_beside_one_of_the_apps_own_answer(make_app: AppFactory) -> None:
+    otp = OTP()
+
+    @otp.verified_handler
+    def answer(verification: Verification) -> Response:
+        response = Response()
+        response.set_cookie("theirs", "kept")
+        return response
+
+    app = make_app(otp)
+    client = app.test_client()
+    with capture_codes(app) as outbox:
+        ask(client)
+        assert len(known_cookies(verify(client, outbox))) == 1
+    assert cookie_of(client, "theirs") == "kept"
 
 
 def test_the_cookie_holds_no_identifier(site: Flask, codes: Outbox) -> None:
