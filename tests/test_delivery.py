@@ -933,7 +933,7 @@ def test_r34_what_is_raised_again_does_not_carry_the_error_that_quoted_the_code(
 
 
 def test_r46_each_signal_is_sent_once_with_its_arguments_and_no_code(
-    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock
+    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(otp, OTP_FAILURE_BUDGET="2/30 days", OTP_SURGE_LIMIT="1/day")
     client = app.test_client()
@@ -971,6 +971,10 @@ def test_r46_each_signal_is_sent_once_with_its_arguments_and_no_code(
             ("budget_spent", whom),
             ("code_rejected", whom),
             ("surge", {}),
+        ]
+        assert [record.getMessage() for record in caplog.records] == [
+            "the failure budget of a***@example.com is spent",
+            "failures are above OTP_SURGE_LIMIT: new codes are strong until it is over",
         ]
         post(stranger, "verify", code=letters.code)
         assert new() == [("code_rejected", whom)]

@@ -339,8 +339,11 @@ def test_an_old_proof_passes_again_after_a_new_verification(app: Flask, clock: C
     assert runs == ["GET"]
 
 
-def test_a_proof_lives_for_otp_verified_for_and_not_a_second_longer(make_app: AppFactory, clock: Clock) -> None:
-    app = make_app(OTP_VERIFIED_FOR="10m")
+@pytest.mark.parametrize("lag", [0, 5])
+def test_a_proof_lives_for_otp_verified_for_and_not_a_second_longer(
+    make_app: AppFactory, clock: Clock, lag: int
+) -> None:
+    app = make_app(OTP_VERIFIED_FOR="10m", OTP_REVOCATION_LAG=lag)
     runs = guard_view(app)
     client = verified(app)
     clock.advance(599)
@@ -871,12 +874,18 @@ def test_a_purpose_that_does_not_exist_stops_the_app(
         first_request(app)
 
 
+async def late() -> str:
+    return ANN
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
         ({"context": {"amount": 5}}, "context must be a function"),
         ({"context": "amount"}, "context must be a function"),
         ({"identifier": ANN}, "identifier must be a function"),
+        ({"identifier": lambda user: user}, "without arguments"),
+        ({"context": late}, "no async one"),
         ({"channels": "sms"}, r'such as \("sms",\)'),
         ({"channels": None}, "channels"),
         ({"channels": (1,)}, "channels"),
@@ -897,6 +906,10 @@ def test_a_wrong_argument_is_told_at_import(options: dict[str, Any], words: str)
         otp_required(**options)
     with pytest.raises(ConfigError, match=words):
         OTP().protect(Flask("site"), **options)
+
+
+def test_a_built_in_that_does_not_tell_its_arguments_may_give_the_context() -> None:
+    otp_required(context=dict)
 
 
 @pytest.mark.parametrize("view", ["transfer", 5, object()], ids=["text", "number", "object"])

@@ -564,6 +564,14 @@ def test_a_resend_within_the_cooldown_is_429_and_sends_nothing(site: Flask, sent
     assert len(sent) == 1
 
 
+def test_the_resend_of_a_used_code_says_to_ask_for_a_new_one(site: Flask, sent: Outbox) -> None:
+    client = site.test_client()
+    handle = ask(client)
+    assert verify(client, sent.code).status_code == 200
+    problem = assert_problem(client.post("/otp/resend", json={"challenge": handle}), 400, "challenge_required")
+    assert problem["detail"] == "That code is no longer valid. Please ask for a new one."
+
+
 def test_a_double_click_gets_the_same_code_and_one_message(site: Flask, sent: Outbox) -> None:
     browser = site.test_client()
     answers = [browser.post("/otp/send", data={"identifier": ANN}, headers=HTML) for _ in range(2)]

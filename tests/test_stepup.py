@@ -28,6 +28,7 @@ from flask_otp import (
     current_verification,
     otp_required,
 )
+from flask_otp.stores import Asking
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes
 
 ANN = "ann@example.com"
@@ -861,3 +862,28 @@ def test_send_and_resend_tell_when_to_come_back(make_app: AppFactory, otp: OTP) 
                 again()
             assert refused.value.retry_after == 30
             assert refused.value.reason == "rate_limited"
+
+
+def test_without_a_cooldown_there_is_nothing_to_wait_for(make_app: AppFactory, otp: OTP) -> None:
+    with make_app(otp, OTP_COOLDOWN=0).app_context():
+        assert otp.send(ANN).resend_in == 0
+
+
+def test_r34_the_store_does_not_learn_that_two_people_share_a_browser_or_a_network(
+    make_app: AppFactory, otp: OTP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = make_app(otp)
+    store, asked = app.extensions["otp"].service.store, []
+    opening = store.open
+
+    def note(subject: bytes, asking: Asking, *rest: Any) -> Any:
+        asked.append(asking)
+        return opening(subject, asking, *rest)
+
+    monkeypatch.setattr(store, "open", note)
+    client = app.test_client()
+    client.get("/otp/")
+    for identifier in (ANN, BOB):
+        assert client.post("/otp/send", json={"identifier": identifier}).status_code == 200
+    assert all(asking.lane and asking.holder for asking in asked)
+    assert len({asking.lane for asking in asked}) == len({asking.holder for asking in asked}) == 2

@@ -565,6 +565,10 @@ def test_r19_the_answer_says_that_no_file_and_no_query_is_expected(app: Flask) -
     assert answer.get_json()["detail"] == "Put the values into the body, not into the query."
 
 
+#: Of a body whose length is not told: the test client tells it all the same, but this goes before it.
+CHUNKED = {"HTTP_TRANSFER_ENCODING": "chunked", "wsgi.input_terminated": True}
+
+
 @pytest.mark.parametrize(("length", "status"), [(4096, 400), (4097, 413)])
 @pytest.mark.parametrize("kind", ["application/json", "application/x-www-form-urlencoded", "text/plain"])
 def test_r19_a_body_may_have_four_kibibytes(app: Flask, kind: str, length: int, status: int) -> None:
@@ -573,6 +577,23 @@ def test_r19_a_body_may_have_four_kibibytes(app: Flask, kind: str, length: int, 
     for told in (True, False):
         body = b'{"x": "' + b"x" * (length - 9) + b'"}'
         options: dict[str, Any] = {"data": body} if told else {"input_stream": io.BytesIO(body)}
-        environ = {} if told else {"wsgi.input_terminated": True}
+        environ = {} if told else CHUNKED
         answer = app.test_client().post("/otp/send", content_type=kind, environ_overrides=environ, **options)
         assert answer.status_code == expected
+
+
+def test_r19_a_body_of_unknown_length_is_not_read_to_its_end(app: Flask) -> None:
+    """An upload without a ``Content-Length`` costs no more memory than a short one."""
+    body = io.BytesIO(b" " * 100_000)
+    answer = app.test_client().post(
+        "/otp/send", content_type="application/json", environ_overrides=CHUNKED, input_stream=body
+    )
+    assert answer.status_code == 413
+    assert body.tell() < 10_000
+
+
+@pytest.mark.parametrize("as_form", [False, True], ids=["JSON", "form"])
+def test_what_nobody_asked_for_does_not_hide_what_comes_after_it(app: Flask, sent: Outbox, as_form: bool) -> None:
+    body: dict[str, Any] = {"data" if as_form else "json": {"a": "1", "identifier": ANN}}
+    assert app.test_client().post("/otp/send", **body).status_code in (200, 303)
+    assert len(sent) == 1
