@@ -71,11 +71,14 @@ def main(names: list[str]) -> int:
             share = 100 - 100 * counts["survived"] / counts.total()
             failed = failed or share < LEAST
             figures = [counts.total(), *(counts[result] for result in ("mypy", "killed", "timeout", "survived"))]
+            run = counts.total() - counts["mypy"]
+            shares = [f"{100 - 100 * counts['survived'] / max(run, 1):.1f} %", f"{share:.1f} %"]
             minutes = round((time.monotonic() - started) / 60)
-            rows.append("| " + " | ".join(map(str, [f"`{name}`", *figures, f"{share:.1f} %", minutes])) + " |")
+            rows.append("| " + " | ".join(map(str, [f"`{name}`", *figures, *shares, minutes])) + " |")
             print(rows[-1], flush=True)
         os.chdir(ROOT)
-    print("\n| module | mutants | mypy | killed | timed out | survived | noticed | minutes |\n|" + "---|" * 8)
+    heading = "module | mutants | refused by mypy | killed | timed out | survived | tests | with mypy | minutes"
+    print(f"\n| {heading} |\n|" + "---|" * 9)
     print("\n".join(rows))
     return int(failed)
 

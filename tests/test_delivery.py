@@ -978,6 +978,8 @@ def test_r46_each_signal_is_sent_once_with_its_arguments_and_no_code(
         ]
         post(stranger, "verify", code=letters.code)
         assert new() == [("code_rejected", whom)]
+        post(stranger, "verify", code="no code")
+        assert new() == [("code_rejected", whom)]
         post(stranger, "verify", code="123456", challenge="forged")
         assert new() == [("code_rejected", {"identifier": None, "purpose": None})]
         client.post("/otp/logout")

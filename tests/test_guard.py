@@ -291,6 +291,14 @@ def test_r27_a_malformed_session_is_no_proof(app: Flask, kept: object) -> None:
     assert runs == []
 
 
+def test_r27_a_proof_is_a_bearer_token_and_passes_as_nothing_else(app: Flask) -> None:
+    guard_view(app)
+    proof = proof_of(verified(app))
+    for scheme, status in {"Bearer": 200, "bearer ": 200, "Basic": 401, "Token": 401, "": 401}.items():
+        answer = app.test_client().get("/guarded", headers={"Authorization": f"{scheme} {proof}"})
+        assert answer.status_code == status, scheme
+
+
 def test_the_view_sees_whom_the_guard_let_in(app: Flask) -> None:
     @app.get("/who")
     @otp_required

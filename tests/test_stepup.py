@@ -869,11 +869,12 @@ def test_without_a_cooldown_there_is_nothing_to_wait_for(make_app: AppFactory, o
         assert otp.send(ANN).resend_in == 0
 
 
-def test_r34_the_store_does_not_learn_that_two_people_share_a_browser_or_a_network(
-    make_app: AppFactory, otp: OTP, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    app = make_app(otp)
-    store, asked = app.extensions["otp"].service.store, []
+@pytest.fixture
+def asked(bank: Flask, otp: OTP, monkeypatch: pytest.MonkeyPatch) -> list[Asking]:
+    """What the store is asked for, in order."""
+    for name in ("email", "letter"):
+        otp.channel(name)(lambda message: None)
+    store, asked = bank.extensions["otp"].service.store, []
     opening = store.open
 
     def note(subject: bytes, asking: Asking, *rest: Any) -> Any:
@@ -881,9 +882,31 @@ def test_r34_the_store_does_not_learn_that_two_people_share_a_browser_or_a_netwo
         return opening(subject, asking, *rest)
 
     monkeypatch.setattr(store, "open", note)
-    client = app.test_client()
-    client.get("/otp/")
-    for identifier in (ANN, BOB):
-        assert client.post("/otp/send", json={"identifier": identifier}).status_code == 200
+    return asked
+
+
+def test_r34_the_store_does_not_learn_that_two_people_share_a_browser_or_a_network(
+    bank: Flask, otp: OTP, asked: list[Asking]
+) -> None:
+    with bank.test_request_context():
+        for identifier in (ANN, BOB):
+            otp.send(identifier)
     assert all(asking.lane and asking.holder for asking in asked)
     assert len({asking.lane for asking in asked}) == len({asking.holder for asking in asked}) == 2
+
+
+def test_r12_a_browser_has_another_challenge_for_each_channel_and_order(
+    bank: Flask, otp: OTP, asked: list[Asking]
+) -> None:
+    with bank.test_request_context():
+        orders: list[dict[str, Any]] = [{}, {}, {"channel": "letter"}, {"context": {"amount": 5}}]
+        for order in orders:
+            otp.send(ANN, **order)
+    assert len({asking.holder for asking in asked}) == 3
+    assert len({asking.lane for asking in asked}) == 1
+
+
+def test_each_network_has_a_lane_of_its_own(bank: Flask, asked: list[Asking]) -> None:
+    for address in ("192.0.2.1", "198.51.100.1"):
+        bank.test_client().post("/otp/send", json={"identifier": ANN}, environ_base={"REMOTE_ADDR": address})
+    assert len({asking.lane for asking in asked}) == 2

@@ -592,6 +592,11 @@ def test_r19_a_body_of_unknown_length_is_not_read_to_its_end(app: Flask) -> None
     assert body.tell() < 10_000
 
 
+def test_a_query_that_has_nothing_to_do_with_us_is_none_of_our_business(app: Flask, sent: Outbox) -> None:
+    assert app.test_client().post("/otp/send?campaign=1", json={"identifier": ANN}).status_code == 200
+    assert len(sent) == 1
+
+
 @pytest.mark.parametrize("as_form", [False, True], ids=["JSON", "form"])
 def test_what_nobody_asked_for_does_not_hide_what_comes_after_it(app: Flask, sent: Outbox, as_form: bool) -> None:
     body: dict[str, Any] = {"data" if as_form else "json": {"a": "1", "identifier": ANN}}
