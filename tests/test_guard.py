@@ -1057,3 +1057,23 @@ def test_capture_is_not_needed_to_be_refused(app: Flask) -> None:
         app.test_client().get("/guarded")
         app.test_client().get("/guarded", headers=HTML)
     assert codes == []
+
+
+@pytest.mark.parametrize("way", ["session", "bearer"])
+@pytest.mark.parametrize(("signed_in", "status"), [(ANN, 200), ("bob@example.com", 401), (None, 200)])
+def test_r12_a_proof_is_worth_nothing_while_somebody_else_is_signed_in(
+    make_app: AppFactory, clock: Clock, way: str, signed_in: str | None, status: int
+) -> None:
+    otp = OTP(clock=clock)
+    otp.channel("email")(lambda message: None)
+    otp.identifier_loader(lambda: signed_in)
+    app = make_app(otp)
+    runs = guard_view(app)
+    client = verified(app)
+    if way == "bearer":
+        proof = proof_of(client)
+        client = app.test_client(verified=None)
+        answer = client.get("/guarded", headers=bearer(proof))
+    else:
+        answer = client.get("/guarded")
+    assert (answer.status_code, len(runs)) == (status, status == 200)
