@@ -594,7 +594,7 @@ class SlowServer:
                 return say("quit", "221 bye")
             else:
                 say("other", "250 OK")
-        return None
+        return self.cut.set()  # before it got as far as its stage, as above
 
     def _stall(self, connection: socket.socket, drop: bytes, first: bytes = b"") -> None:
         end = time.monotonic() + TIMEOUT + 2 * SLACK

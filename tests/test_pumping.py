@@ -281,9 +281,6 @@ def test_a_country_whose_messages_were_lost_shows_that_it_is_well_again(town: To
 PROGRAM = """
 import sys, threading, redis
 from flask import Flask
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
-from proxy import Proxy
 from flask_otp import OTP
 uri, start, who = sys.argv[1:]
 app = Flask("site")

@@ -364,10 +364,10 @@ def test_r37_a_hung_server_is_given_up_within_twice_the_time_out(
 def test_r37_a_server_that_stopped_and_came_back_serves_again(
     server: DatabaseServer, proxy: Proxy, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(server.uri_at(proxy.port), timeout=0.5), clock)
+    ann = Person(connect(server.uri_at(proxy.port), timeout=1), clock)
     ann.prove(b"proof")
     proxy.hang()
-    for _ in range(3):
+    for _ in range(2):
         with pytest.raises(StoreUnavailable):
             ann.holds(b"proof")
     proxy.resume()
@@ -377,7 +377,7 @@ def test_r37_a_server_that_stopped_and_came_back_serves_again(
 def test_r37_a_hung_server_costs_no_thread_and_no_connection_for_good(
     postgresql: DatabaseServer, connect: StoreFactory, clock: Clock
 ) -> None:
-    before = threading.active_count()
+    before = set(threading.enumerate())
     descriptors = len(os.listdir("/proc/self/fd"))
     with Proxy(postgresql.port) as proxy:
         store = connect(postgresql.uri_at(proxy.port), prepared=False, timeout=0.1)
@@ -388,7 +388,8 @@ def test_r37_a_hung_server_costs_no_thread_and_no_connection_for_good(
         store.close()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
-        if (threading.active_count(), len(os.listdir("/proc/self/fd"))) == (before, descriptors):
+        # Something of an earlier test may end meanwhile.
+        if not set(threading.enumerate()) - before and len(os.listdir("/proc/self/fd")) <= descriptors:
             return
         time.sleep(0.05)
     pytest.fail(f"left behind: {threading.enumerate()}")
