@@ -907,7 +907,6 @@ async def late() -> str:
         ({"purpose": None}, "purpose"),
         ({"purpose": ["login"]}, "purpose"),
     ],
-    ids=repr,
 )
 def test_a_wrong_argument_is_told_at_import(options: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=words):
