@@ -526,6 +526,20 @@ def test_sqlite_makes_its_own_table_on_first_use(sqlite_uri: str, tmp_path: Path
     assert names == {"otp_subject", "ix_otp_subject_expires_at"}
 
 
+def test_a_new_sqlite_file_that_somebody_else_is_just_making_is_waited_for(
+    sqlite_uri: str, tmp_path: Path, connect: StoreFactory, clock: Clock
+) -> None:
+    with contextlib.closing(
+        sqlite3.connect(tmp_path / "otp.db", isolation_level=None, check_same_thread=False)
+    ) as other:
+        # SQLite does not wait, whatever the time-out, where two would turn a file to WAL.
+        other.execute("BEGIN IMMEDIATE")
+        release = threading.Timer(0.1, other.rollback)
+        release.start()
+        assert not Person(connect(sqlite_uri, **PATIENT), clock).holds(b"proof")
+        release.join()
+
+
 def test_the_journal_mode_of_a_file_that_has_the_table_is_left_alone(
     sqlite_uri: str, tmp_path: Path, connect: StoreFactory, clock: Clock
 ) -> None:

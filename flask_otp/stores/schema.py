@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from sqlalchemy import VARBINARY, BigInteger, Column, Connection, Engine, Index, LargeBinary, MetaData, Table, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
+
+#: Seconds between two tries to make the table.
+_PAUSE = 0.002
 
 
 def make_table(prefix: str) -> Table:
@@ -33,21 +37,30 @@ def create(table: Table, connection: Connection) -> None:
             part.create(connection, checkfirst=True)
 
 
-def create_on_connect(table: Table, engine: Engine) -> None:
-    """Have each new connection to an SQLite file look for the table, and make it."""
+def create_on_connect(table: Table, engine: Engine, timeout: float) -> None:
+    """Have each new connection to an SQLite file look for the table, and make it within ``timeout`` seconds."""
+
+    def make(connection: Any, dialect: Any) -> None:
+        if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table.name,)).fetchone():
+            return
+        # Readers then do not wait for a writer, and a write waits for the disk once, not three times.
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
+        for index in table.indexes:
+            connection.execute(str(CreateIndex(index, if_not_exists=True).compile(dialect=dialect)))
 
     def connect(dialect: Any, _: object, arguments: Any, options: Any) -> Any:
+        deadline = time.monotonic() + timeout
         connection = dialect.connect(*arguments, **options)
-        try:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table.name,)).fetchone():
-                # Readers then do not wait for a writer, and a write waits for the disk once, not three times.
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
-                for index in table.indexes:
-                    connection.execute(str(CreateIndex(index, if_not_exists=True).compile(dialect=dialect)))
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+        while True:
+            try:
+                make(connection, dialect)
+                return connection
+            except BaseException as error:
+                # Of those who turn a new file to WAL at once, SQLite refuses all but one, whatever their time-out.
+                if error.args[:1] != ("database is locked",) or time.monotonic() > deadline:
+                    connection.close()
+                    raise
+            time.sleep(_PAUSE)
 
     event.listen(engine, "do_connect", connect)

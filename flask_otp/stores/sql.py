@@ -71,7 +71,7 @@ class SQLStore(RecordStore):
     def _make_engine(self, timeout: float) -> Engine:
         engine = make_engine(self._url, self._options, timeout)
         if engine.dialect.name == "sqlite":
-            create_on_connect(self._table, engine)
+            create_on_connect(self._table, engine, timeout)
         return engine
 
     def close(self) -> None:
