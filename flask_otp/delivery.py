@@ -183,7 +183,7 @@ class Courier:
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         message = render_message(
-            self.templates.environment,
+            self.templates,
             code=handle.code,
             channel=handle.channel,
             recipient=recipient,

@@ -14,13 +14,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask
-from jinja2 import Environment
 
 from . import languages
 from .channels.base import Message
 from .codes import display
 from .errors import BLUEPRINT
 from .identifiers import kind
+from .rendering import Templates
 
 #: What a message builder may change.
 BUILT = ("subject", "text", "html")
@@ -37,7 +37,7 @@ def link_address(app: Flask, base_url: str, purpose: str, secret: str) -> str:
 
 
 def render_message(
-    templates: Environment,
+    templates: Templates,
     *,
     code: str,
     channel: str,
@@ -65,8 +65,7 @@ def render_message(
 
     def render(name: str, **other: Any) -> str:
         # Not flask.render_template: the app's context processors may want a request, which a worker does not have.
-        template = templates.select_template([f"flask_otp/{purpose}/{name}", f"flask_otp/{name}"])
-        return template.render(words | other).strip()
+        return templates.of_message(purpose, name).render(words | other).strip()
 
     is_email = kind(recipient) == "email"
     subject = render("subject.txt", link=None) if code_in_subject else render("subject.txt", link=None, code=None)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import ChainMap
 from functools import cached_property
 from typing import Any
 
 from flask import Flask, current_app, render_template
-from jinja2 import ChoiceLoader, Environment, PackageLoader, pass_eval_context
+from jinja2 import ChoiceLoader, Environment, PackageLoader, Template, pass_eval_context
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
@@ -32,6 +31,7 @@ class Templates:
 
     def __init__(self, app: Flask) -> None:
         self._app = app
+        self._parts: dict[tuple[str, str], Template] = {}
 
     @cached_property
     def environment(self) -> Environment:
@@ -42,9 +42,18 @@ class Templates:
         loaders = [loader for loader in (self._app.jinja_env.loader,) if loader is not None]
         ours = self._app.jinja_env.overlay(loader=ChoiceLoader([*loaders, PackageLoader("flask_otp")]))
         # Under names of their own, so that "_" in the app's templates stays what it is, also where one takes the place
-        # of ours. Above the app's globals, not among them; what the app adds to those later is seen.
-        ours.globals = ChainMap(_WORDS, self._app.jinja_env.globals)  # type: ignore[assignment]
+        # of ours; and not among the app's globals. Flask takes no more of those either, now that the app is at work.
+        ours.globals = self._app.jinja_env.globals | _WORDS
         return ours
+
+    def of_message(self, purpose: str, name: str) -> Template:
+        """The template of a part of a message: that of the purpose, where there is one, else that of all."""
+        found = self._parts.get((purpose, name))
+        if found is None or self.environment.auto_reload:
+            # Jinja remembers what there is, but looks again each time for what there is not.
+            found = self.environment.select_template([f"flask_otp/{purpose}/{name}", f"flask_otp/{name}"])
+            self._parts[purpose, name] = found
+        return found
 
 
 def render_page(name: str, **values: Any) -> str:

@@ -459,6 +459,20 @@ def test_a_template_of_one_purpose_is_for_that_purpose_only(tmp_path: Path, name
     assert [getattr(message, part) for message in sent] == ["wire", "general"]
 
 
+def test_a_template_that_is_written_later_is_found_where_templates_are_reloaded(tmp_path: Path) -> None:
+    for reloads, subjects in ((True, ["general", "wire"]), (False, ["general", "general"])):
+        config = {"OTP_PURPOSES": {"wire": {}}, "TEMPLATES_AUTO_RELOAD": reloads}
+        app, otp, sent = with_templates(tmp_path, {"subject.txt": "general"}, **config)
+        (tmp_path / "flask_otp" / "wire").mkdir(exist_ok=True)
+        own = tmp_path / "flask_otp" / "wire" / "subject.txt"
+        with app.app_context():
+            otp.send(ANN, purpose="wire")
+            own.write_text("wire", encoding="utf-8")
+            otp.send(PHONE, purpose="wire")
+        own.unlink()
+        assert [message.subject for message in sent] == subjects
+
+
 def test_a_subject_has_no_code_to_show_unless_configured(tmp_path: Path) -> None:
     template = {"subject.txt": "{{ code or 'none' }} {{ link or 'none' }}"}
     config = {"OTP_LINKS": True, "OTP_BASE_URL": BASE}
