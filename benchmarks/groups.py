@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import capacity, costs, faults, growth, server, sizes, speed, trips
+from . import capacity, costs, faults, growth, installed, server, sizes, speed, trips
 from .bench import Bench, Scale
 from .report import Row
 from .servers import Servers, close_connections
@@ -31,6 +31,7 @@ GROUPS = {
     "costs": Group("Cost of the guard, and of our presence", costs.rows),
     "sizes": Group("Bytes of a subject", sizes.rows),
     "growth": Group("Time of a verb in a full store, relative to a store with few codes", growth.rows),
+    "installed": Group("Size and growth on the Redis that is installed here", installed.rows),
     "faults": Group("Failing stores, and many requests at once", faults.rows),
     "server": Group("What a verb costs the Redis server", server.rows),
     "capacity": Group("What a site needs", capacity.rows),

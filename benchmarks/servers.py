@@ -27,7 +27,14 @@ class Missing(Exception):
 
 
 class Servers(ExitStack):
-    """Starts what is asked for. Leaving the ``with`` stops it all."""
+    """Starts what is asked for. Leaving the ``with`` stops it all.
+
+    :param binary: of the Redis or Valkey server; by default the Valkey that the test extra brings.
+    """
+
+    def __init__(self, binary: str | None = None) -> None:
+        super().__init__()
+        self._binary = binary
 
     @cached_property
     def directory(self) -> Path:
@@ -38,7 +45,7 @@ class Servers(ExitStack):
         return self.new_valkey()
 
     def new_valkey(self) -> ValkeyServer:
-        server = ValkeyServer(self.directory)
+        server = ValkeyServer(self.directory, self._binary)
         server.start()
         self.callback(server.stop)
         return server

