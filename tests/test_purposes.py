@@ -162,3 +162,15 @@ def test_a_purpose_that_is_not_named_exists_for_the_python_api_neither(make_app:
     otp = OTP(clock=clock)
     with make_app(otp).app_context(), pytest.raises(InvalidRequest):
         otp.send(ANN, purpose="transfer")
+
+
+def test_the_log_names_a_purpose_that_is_not_named_and_the_nearest_that_is(
+    make_app: AppFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app(OTP_PURPOSES=BOTH)
+    assert send(app, "transfers").status_code == 400
+    assert send(app, "x" * 41).status_code == 400
+    assert [record.getMessage() for record in caplog.records] == [
+        "no purpose 'transfers' in OTP_PURPOSES: did you mean transfer?",
+        f"no purpose '{'x' * 40}' in OTP_PURPOSES: known are login, transfer",
+    ]

@@ -26,6 +26,7 @@ from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import Opened, store_from_uri
 from flask_otp.stores.base import KNOWN_FOR
 from flask_otp.stores.redis import RedisStore
+from flask_otp.stores.servers import Command, NotReplicated, NotSent, Replicated
 from flask_otp.testing import Clock, capture_codes
 from flask_otp.testing.stores import BROWSER, DAY, HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, Person
 
@@ -141,6 +142,87 @@ def test_every_answer_of_every_verb_is_one_round_trip(proxy: Proxy, connect: Sto
         proxy.reset()
         step()
         assert proxy.round_trips == 1, number
+
+
+# One server
+
+
+def test_errors_of_the_server_come_when_all_replies_are_read_and_keep_the_connection(
+    proxy: Proxy, connect: StoreFactory
+) -> None:
+    client = connect(proxy.port, **PATIENT).client
+    client.exchange("key", ("SET", "key", "text"))
+    proxy.reset()
+    with pytest.raises(redis.ResponseError, match="not an integer"):
+        client.exchange("key", ("INCR", "key"), ("SET", "key", "2"))
+    assert client.exchange("key", ("GET", "key"), ("INCR", "key")) == [b"2", 3]
+    assert (proxy.round_trips, proxy.connections) == (2, 0)
+
+
+def test_a_connection_whose_reply_was_lost_is_given_up_and_the_next_is_good(
+    proxy: Proxy, connect: StoreFactory
+) -> None:
+    client = connect(proxy.port, socket_timeout=0.1).client
+    client.exchange("key", ("SET", "key", "text"))
+    proxy.reset()
+    proxy.lose_reply("silence")
+    with pytest.raises(redis.TimeoutError):
+        client.exchange("key", ("GET", "key"))
+    assert client.exchange("key", ("PING",)) == [b"PONG"]
+    assert proxy.connections == 1
+
+
+def test_what_was_not_sent_says_so(connect: StoreFactory) -> None:
+    with pytest.raises(NotSent, match=r"^no connection to the server$"):
+        connect(free_port()).client.exchange("key", ("PING",))
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"), [({}, 0.25), ({"socket_timeout": 2}, 2), ({"socket_timeout": None}, 0.25)]
+)
+def test_a_client_tells_how_long_it_waits(connect: StoreFactory, options: dict[str, Any], seconds: float) -> None:
+    assert connect("redis://localhost", **options).client.timeout == seconds
+
+
+class Acknowledging:
+    """A client with so many replicas, which remembers what it was asked for."""
+
+    def __init__(self, replicas: int, timeout: float) -> None:
+        self.replicas = replicas
+        self.timeout = timeout
+        self.asked: list[Any] = []
+
+    def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
+        self.asked.append((key, *commands))
+        return [b"reply"] * (len(commands) - 1) + [self.replicas]
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+
+@pytest.mark.parametrize(("timeout", "milliseconds"), [(0.25, 200), (2, 1600), (0.001, 1)])
+def test_r37_replicas_are_waited_for_until_shortly_before_the_time_out(timeout: float, milliseconds: int) -> None:
+    client = Acknowledging(2, timeout)
+    strict = Replicated(client, 2)
+    assert strict.exchange("key", ("SET", "key", "1"), ("GET", "key")) == [b"reply"] * 2
+    assert client.asked == [("key", ("SET", "key", "1"), ("GET", "key"), ("WAIT", 2, milliseconds))]
+    assert strict.timeout == timeout
+
+
+@pytest.mark.parametrize(("replicas", "enough"), [(1, False), (2, True), (3, True)])
+def test_r37_a_reply_counts_when_so_many_replicas_have_acknowledged_it(replicas: int, enough: bool) -> None:
+    strict = Replicated(Acknowledging(replicas, 1), 2)
+    if enough:
+        assert strict.exchange("key", ("GET", "key")) == [b"reply"]
+    else:
+        with pytest.raises(NotReplicated, match=r"^too few replicas have acknowledged a change$"):
+            strict.exchange("key", ("GET", "key"))
+
+
+def test_whoever_waits_for_replicas_closes_the_client_itself() -> None:
+    client = Acknowledging(1, 1)
+    Replicated(client, 1).close()
+    assert client.asked == ["close"]
 
 
 # Scripts that the server has forgotten
@@ -353,6 +435,22 @@ def test_every_key_starts_with_the_prefix_and_lies_in_its_subjects_slot(
 def all_keys(server: ValkeyServer) -> set[bytes]:
     with contextlib.closing(server.client()) as client:
         return set(client.scan_iter())
+
+
+def test_a_store_whose_prefix_is_not_named_has_the_usual_one(valkey: ValkeyServer, clock: Clock) -> None:
+    store = RedisStore(valkey.uri, options=PATIENT)
+    with contextlib.closing(store):
+        Person(store, clock).open()
+    assert [key.partition(b":")[0] for key in all_keys(valkey)] == [b"otp"]
+
+
+def test_a_strong_code_is_live_for_as_long_as_any(valkey: ValkeyServer, connect: StoreFactory, clock: Clock) -> None:
+    """Only the first bytes of a challenge are its end."""
+    ann = Person(connect(valkey.uri, **PATIENT), clock)
+    opened = ann.open(surge=True)
+    assert (opened.strong, ann.is_live(opened)) == (True, True)
+    clock.advance(300)
+    assert not ann.is_live(opened)
 
 
 def test_apps_with_prefixes_of_their_own_share_nothing(
