@@ -563,6 +563,19 @@ def test_a_surge_within_one_worker_is_seen_at_once_and_signalled_once(site: Site
     assert heard == [shop.app]
 
 
+def test_r11_a_surge_ends_the_short_codes_that_strangers_asked_for_before_it(site: SiteFactory) -> None:
+    shop = site(OTP_SURGE_LIMIT="1/day")
+    early = shop.app.test_client()
+    shop.post("send", {"email": ANN}, client=early)
+    code = shop.app.extensions["sent"].code
+    for number in range(2):
+        client = shop.app.test_client()
+        shop.post("send", {"email": f"victim{number}@example.com"}, client=client)
+        sent = shop.app.extensions["sent"].code
+        shop.post("verify", {"code": ("0" if sent[0] != "0" else "1") + sent[1:]}, client=client)
+    assert reason(shop.post("verify", {"code": code}, client=early)) == WRONG
+
+
 def test_parallel_failures_signal_one_surge(site: SiteFactory) -> None:
     shop, heard, start = site(OTP_SURGE_LIMIT="10/day"), [], threading.Barrier(8)
     clients = [shop.app.test_client() for _ in range(24)]

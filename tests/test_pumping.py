@@ -516,6 +516,16 @@ def test_a_message_that_was_withheld_is_sent_again_when_the_range_is_open(town: 
     town.type(again)
 
 
+def test_r21_who_has_an_account_since_they_asked_gets_nothing_by_asking_again(town_of: TownFactory, otp: OTP) -> None:
+    accounts: dict[str, str] = {}
+    otp.recipient_loader(lambda identifier, channel: accounts.get(identifier))
+    town = town_of(OTP_DELIVERY="inline")
+    challenge = town.ask(german(0))
+    accounts[german(0)] = german(0)
+    again = town.service.resend(challenge.handle, Client(network="10.9.9.9"))
+    assert (town.handle(again).pretend, town.outbox) == (True, [])
+
+
 def test_a_code_that_arrived_is_good_although_it_cannot_be_sent_again(town: Town) -> None:
     town.clock.now = start_of_window(BLOCK)
     first = town.ask(german(100), holder=b"browser")

@@ -219,6 +219,15 @@ def test_r37_a_reply_counts_when_so_many_replicas_have_acknowledged_it(replicas:
             strict.exchange("key", ("GET", "key"))
 
 
+def test_no_replica_is_asked_unless_the_options_say_so(
+    valkey: ValkeyServer, connect: StoreFactory, clock: Clock
+) -> None:
+    with contextlib.closing(valkey.client()) as client:
+        client.config_resetstat()
+        Person(connect(valkey.uri, **PATIENT), clock).open()
+        assert {"cmdstat_evalsha", "cmdstat_wait"} & set(client.info("commandstats")) == {"cmdstat_evalsha"}
+
+
 def test_whoever_waits_for_replicas_closes_the_client_itself() -> None:
     client = Acknowledging(1, 1)
     Replicated(client, 1).close()
