@@ -168,9 +168,9 @@ def test_the_log_names_a_purpose_that_is_not_named_and_the_nearest_that_is(
     make_app: AppFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     app = make_app(OTP_PURPOSES=BOTH)
-    assert send(app, "transfers").status_code == 400
+    assert send(app, "transfers").get_json(force=True)["detail"] == "There is no such purpose."
     assert send(app, "x" * 41).status_code == 400
-    assert [record.getMessage() for record in caplog.records] == [
-        "no purpose 'transfers' in OTP_PURPOSES: did you mean transfer?",
-        f"no purpose '{'x' * 40}' in OTP_PURPOSES: known are login, transfer",
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("flask_otp", "no purpose 'transfers' in OTP_PURPOSES: did you mean transfer?"),
+        ("flask_otp", f"no purpose '{'x' * 40}' in OTP_PURPOSES: known are login, transfer"),
     ]

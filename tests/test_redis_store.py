@@ -424,6 +424,17 @@ def test_a_subject_that_means_nothing_any_more_leaves_no_key(
         assert client.keys() == []
 
 
+def test_a_note_that_is_over_already_leaves_no_key_and_no_field(
+    valkey: ValkeyServer, connect: StoreFactory, clock: Clock
+) -> None:
+    ann = Person(connect(valkey.uri, **PATIENT), clock, NO_LIMITS)
+    ann.open()
+    with contextlib.closing(valkey.client()) as client:
+        before = client.hgetall(*client.keys())
+        ann.note(b"over", 0)
+        assert client.hgetall(*client.keys()) == before
+
+
 def test_every_key_starts_with_the_prefix_and_lies_in_its_subjects_slot(
     valkey: ValkeyServer, connect: StoreFactory, clock: Clock
 ) -> None:
