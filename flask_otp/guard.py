@@ -270,8 +270,8 @@ def _way_back() -> str | None:
     """Where the browser should return to: this page, or for a form that is not kept, the page it stood on."""
     if request.method in ("GET", "HEAD"):
         path = request_path()
-    elif (request.referrer or "").startswith(request.host_url):
-        path = "/" + (request.referrer or "")[len(request.host_url) :]
+    elif request.referrer and request.referrer.startswith(request.host_url):
+        path = request.referrer[len(request.host_url) - 1 :]
     else:
         return None
     return path if is_safe_path(path) else None

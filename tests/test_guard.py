@@ -516,6 +516,27 @@ def test_a_browser_is_sent_to_the_form_and_comes_back(app: Flask, outbox: Outbox
     assert client.get(back).status_code == 200
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_link_on_another_site_leads_to_the_form_and_back(app: Flask, method: str) -> None:
+    """The browser sends the session's cookie along with it, so what the guard asks for is kept there."""
+    guard_view(app)
+    client = app.test_client()
+    refused = client.open("/guarded", method=method, headers=HTML | {"Sec-Fetch-Site": "cross-site"})
+    assert refused.headers["Location"] == "/otp/?next=/guarded"
+    with client.session_transaction() as session:
+        assert list(session["_otp"]["requirement"]) == ["login"]
+
+
+@pytest.mark.parametrize("origin", ["https://shop.example", "http://localhost", "https://evil.example"])
+def test_what_the_guard_asks_of_a_form_is_kept_if_the_base_url_is_its_origin(make_app: AppFactory, origin: str) -> None:
+    app = make_app(OTP_BASE_URL="https://shop.example")
+    guard_view(app)
+    client = app.test_client()
+    assert client.post("/guarded", headers=HTML | {"Origin": origin}).status_code == 303
+    with client.session_transaction() as session:
+        assert ("_otp" in session) is (origin != "https://evil.example")
+
+
 def test_the_way_back_keeps_the_mount_point_of_the_app(app: Flask, outbox: Outbox) -> None:
     guard_view(app)
     refused = app.test_client().get("/guarded", headers=HTML, environ_overrides={"SCRIPT_NAME": "/shop"})
@@ -533,6 +554,7 @@ def test_a_refused_form_leads_back_to_the_page_it_stood_on(app: Flask, outbox: O
     "referer",
     [
         "https://evil.example/form",
+        "http://evil.test/form",
         "http://localhost.evil.example/form",
         "http://localhost//evil.example",
         "http://localhost/\\evil.example",
@@ -893,7 +915,7 @@ async def late() -> str:
         ({"context": "amount"}, "context must be a function"),
         ({"identifier": ANN}, "identifier must be a function"),
         ({"identifier": lambda user: user}, "without arguments"),
-        ({"context": late}, "no async one"),
+        ({"context": late}, "no async one: it is called at each request$"),
         ({"channels": "sms"}, r'such as \("sms",\)'),
         ({"channels": None}, "channels"),
         ({"channels": (1,)}, "channels"),
@@ -921,7 +943,7 @@ def test_a_built_in_that_does_not_tell_its_arguments_may_give_the_context() -> N
 
 @pytest.mark.parametrize("view", ["transfer", 5, object()], ids=["text", "number", "object"])
 def test_the_guard_refuses_to_be_put_on_what_is_no_view(view: Any) -> None:
-    with pytest.raises(ConfigError, match="view"):
+    with pytest.raises(ConfigError, match=r"^otp_required must be put on a view function or class$"):
         otp_required(view)
 
 
@@ -975,6 +997,15 @@ def test_r36_whatever_a_guarded_view_answers_is_not_stored(noisy: Flask, path: s
         assert answer.status_code == expected
         assert answer.headers["Cache-Control"] == "no-store"
         assert "Cookie" in answer.vary
+
+
+def test_r36_what_an_argument_of_the_guard_answers_is_not_stored(app: Flask) -> None:
+    """Even before anybody has looked at the session."""
+    runs = guard_view(app, context=lambda: abort(404))
+    answer = app.test_client().get("/guarded")
+    assert (answer.status_code, runs) == (404, [])
+    assert answer.headers["Cache-Control"] == "no-store"
+    assert "Cookie" in answer.vary
 
 
 def test_r36_the_redirect_to_the_form_is_not_stored(noisy: Flask) -> None:

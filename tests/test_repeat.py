@@ -616,6 +616,11 @@ def test_the_newest_way_on_is_the_one(bank: Bank, sent: Outbox) -> None:
     assert verify(client, sent) == "/page"
 
 
+def test_a_form_that_is_kept_leads_on_to_itself_and_not_to_its_page(bank: Bank) -> None:
+    refused = post(bank.app.test_client(), headers=OWN | {"Referer": "http://localhost/page"})
+    assert refused.location == "/otp/?purpose=transfer"
+
+
 def test_the_apps_own_answer_to_a_refusal_may_lead_to_the_form_as_well(bank: Bank, otp: OTP) -> None:
     locations: list[str | None] = []
 
