@@ -162,7 +162,8 @@ CLOCKS = {"elapsed": time.perf_counter, "processor": time.thread_time}
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("verb", ["send", "resend", "verify"])
 def test_r22_time_does_not_tell_who_has_an_account(make_app: AppFactory, verb: str, clock: str) -> None:
-    found = score(make_site(make_app), verb, CLOCKS[clock])
+    # A delivery just before the request would leave it with cold caches, for members only.
+    found = score(make_site(make_app, pause=Background.PAUSE), verb, CLOCKS[clock])
     print(f"\nhonest, {verb}, {clock}: z = {found:.2f}")
     assert abs(found) < FAR
 
@@ -176,8 +177,8 @@ def test_r22_a_delivery_that_keeps_the_processor_busy_does_not_show_in_the_reque
 
 @pytest.mark.long
 def test_without_the_pause_it_would_show(make_app: AppFactory) -> None:
-    found = score(make_site(make_app, lambda message: burn(0.005)))
-    print(f"\nleaky, send, 5 ms of work in the channel and no pause: z = {found:.2f}")
+    found = score(make_site(make_app, lambda message: burn(0.02)))
+    print(f"\nleaky, send, 20 ms of work in the channel and no pause: z = {found:.2f}")
     assert found > FAR
 
 
@@ -195,10 +196,10 @@ def test_a_message_that_is_made_for_members_only_is_found_out(
     render = Courier._render
     kept = {}
 
-    def render_for_members(self: Courier, handle: Any, recipient: str) -> Any:
+    def render_for_members(self: Courier, handle: Any, recipient: str, message_id: str) -> Any:
         if recipient.startswith("u") and kept:
             return kept[0]
-        kept[0] = render(self, handle, recipient)
+        kept[0] = render(self, handle, recipient, message_id)
         return kept[0]
 
     monkeypatch.setattr(Courier, "_render", render_for_members)
