@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import socket
 import sqlite3
@@ -21,8 +22,8 @@ from conftest import START, AppFactory
 from databases import DatabaseServer, MariaDBServer, PostgreSQLServer, free_port, need_mariadb
 from flask import Flask
 from proxy import Proxy
-from sqlalchemy import event, select
-from sqlalchemy.pool import NullPool
+from sqlalchemy import Engine, event, select
+from sqlalchemy.pool import NullPool, QueuePool
 from test_redis_store import QUESTIONS, VERBS, Dump, every_verb, issue, seconds_to_fail, warm
 
 from flask_otp import OTP
@@ -240,6 +241,130 @@ def test_a_row_that_somebody_holds_locked_is_tried_again_until_it_is_free(
         assert ann.wrong(opened, 6) == [WRONG] * 5 + [REFUSED]
         assert time.monotonic() - start > 0.1
         release.join()
+
+
+# What databases say
+
+
+class Said(sqlite3.ProgrammingError):
+    """As a driver tells it: in its arguments, or in an attribute."""
+
+    def __init__(self, *args: object, **attributes: str) -> None:
+        super().__init__(*args)
+        vars(self).update(attributes)
+
+
+CLOSED = Said("Cannot operate on a closed database.")
+TROUBLE = [Said(), Said("disk I/O error"), Said(1021, "disk full"), Said(sqlstate="53100"), Said(pgcode="53100")]
+
+
+def say(engine: Engine, kind: str, *errors: Exception) -> list[str]:
+    """The next statements of this kind fail, one for each error. What comes of them all is added to the answer."""
+    left, seen = list(errors), []
+
+    def execute(cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(kind):
+            seen.append(statement)
+            if left:
+                raise left.pop(0)
+
+    event.listen(engine, "do_execute", execute)
+    return seen
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        Said(sqlstate="40001"),
+        Said(sqlstate="40P01"),
+        Said(sqlstate="55P03"),
+        Said(pgcode="40P01"),
+        Said(1020, "Record has changed since last read"),
+        Said(1205, "Lock wait timeout exceeded"),
+        Said(1213, "Deadlock found"),
+        Said("database is locked"),
+    ],
+    ids=str,
+)
+def test_what_the_database_has_rolled_back_is_tried_again_and_charged_once(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock, said: Said
+) -> None:
+    store = connect(sqlite_uri, **PATIENT)
+    ann = Person(store, clock, NO_LIMITS)
+    opened = ann.open()
+    tried = say(store.engine, "UPDATE", said, said)
+    assert ann.wrong(opened, 6) == [WRONG] * 5 + [REFUSED]
+    assert len(tried) == 2 + 5
+
+
+@pytest.mark.parametrize("said", [*TROUBLE, CLOSED], ids=str)
+def test_r07_a_write_that_fails_for_another_reason_is_not_tried_again(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock, caplog: pytest.LogCaptureFixture, said: Said
+) -> None:
+    store = connect(sqlite_uri, **PATIENT)
+    ann = Person(store, clock)
+    opened = ann.open()
+    tried = say(store.engine, "UPDATE", said)
+    with pytest.raises(StoreUnavailable):
+        ann.wrong(opened)
+    assert len(tried) == 1
+    assert caplog.messages == []
+
+
+def test_a_closed_connection_is_replaced_once_to_read(sqlite_uri: str, connect: StoreFactory, clock: Clock) -> None:
+    store = connect(sqlite_uri, **PATIENT)
+    ann = Person(store, clock)
+    tried = say(store.engine, "SELECT", CLOSED, CLOSED, CLOSED)
+    with pytest.raises(StoreUnavailable):
+        ann.open()
+    assert len(tried) == 2
+    assert ann.open().outcome is SEND
+    assert len(tried) == 4
+
+
+@pytest.mark.parametrize("said", TROUBLE, ids=str)
+def test_a_read_that_fails_for_another_reason_is_not_tried_again(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock, said: Said
+) -> None:
+    store = connect(sqlite_uri, **PATIENT)
+    tried = say(store.engine, "SELECT", said)
+    with pytest.raises(StoreUnavailable):
+        Person(store, clock).open()
+    assert len(tried) == 1
+
+
+def test_a_connection_that_is_found_closed_too_late_is_not_replaced(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock
+) -> None:
+    store = connect(sqlite_uri, timeout=1e-9)
+    tried = say(store.engine, "SELECT", CLOSED)
+    with pytest.raises(StoreUnavailable):
+        Person(store, clock).open()
+    assert len(tried) == 1
+
+
+@pytest.mark.parametrize("said", [Said(sqlstate="42P01"), Said(1146, "Table 'shop_subject' doesn't exist")], ids=str)
+def test_a_missing_table_is_named_in_the_log(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock, caplog: pytest.LogCaptureFixture, said: Said
+) -> None:
+    store = connect(sqlite_uri, "shop")
+    say(store.engine, "SELECT", said)
+    with pytest.raises(StoreUnavailable):
+        Person(store, clock).open()
+    message = "the table shop_subject is not there: run 'flask otp init-db'"
+    assert caplog.record_tuples == [("flask_otp", logging.ERROR, message)]
+
+
+def test_what_is_tried_again_waits_for_two_milliseconds_at_most(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(sqlite_uri, **PATIENT)
+    say(store.engine, "INSERT", *[Said("database is locked")] * 10)
+    pauses: list[float] = []
+    monkeypatch.setattr(time, "sleep", pauses.append)
+    assert Person(store, clock).open().outcome is SEND
+    assert len(set(pauses)) == 10
+    assert all(0 <= pause <= 0.002 for pause in pauses)
 
 
 # Replies that are lost
@@ -519,6 +644,7 @@ def test_sqlite_makes_its_own_table_on_first_use(sqlite_uri: str, tmp_path: Path
     assert not (tmp_path / "otp.db").exists()
     ann = Person(store, clock)
     assert ann.right(ann.open()) is MATCH
+    assert store.prepare()
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "otp.db")) as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
@@ -617,8 +743,8 @@ def test_a_subject_that_means_nothing_any_more_leaves_no_row(uri: str, connect: 
     ann = Person(store, clock, NO_LIMITS)
     ann.drop(ann.open())
     ann.prove(b"proof")
-    ann.spend(b"proof")
-    ann.holds(b"proof")
+    assert ann.spend(b"proof")
+    assert not ann.holds(b"proof")
     ann.wrong(Opened(SEND, b"unknown"))
     assert rows(store) == []
 
@@ -662,7 +788,7 @@ def test_the_table_is_made_once_by_whoever_comes_first_and_repaired(
 
 @each_database
 def test_a_row_that_somebody_else_has_written_is_an_outage_and_no_crash(
-    uri: str, connect: StoreFactory, clock: Clock
+    uri: str, connect: StoreFactory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = connect(uri, **PATIENT)
     ann = Person(store, clock)
@@ -672,6 +798,9 @@ def test_a_row_that_somebody_else_has_written_is_an_outage_and_no_crash(
             connection.execute(store._table.update().values(state=junk))
         with pytest.raises(StoreUnavailable):
             ann.right(opened)
+    assert caplog.record_tuples == 3 * [
+        ("flask_otp", logging.ERROR, "a row of the store holds what flask_otp did not write")
+    ]
 
 
 # What has expired
@@ -691,6 +820,15 @@ def test_purging_removes_what_has_expired_in_batches_and_nothing_else(
     clock.advance(200)
     assert [store.purge(int(clock()), limit=10) for _ in range(3)] == [10, 5, 0]
     assert {row.subject for row in rows(store)} == {person.subject for person in people[15:]}
+
+
+def test_purging_an_sqlite_table_where_nothing_has_expired_removes_nothing(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock
+) -> None:
+    store = connect(sqlite_uri)
+    tried = say(store._patient_engine, "DELETE")
+    assert store.purge(int(clock()), limit=10) == 0
+    assert tried == []
 
 
 @each_database
@@ -797,6 +935,29 @@ def test_sqlite_in_memory_is_refused(uri: str) -> None:
 def test_a_wrong_uri_or_option_stops_the_app(uri: str, options: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="OTP_STORAGE"):
         store_from_uri(uri, "otp", options)
+
+
+def test_what_the_time_out_for_a_uri_must_be_is_told() -> None:
+    with pytest.raises(ConfigError) as caught:
+        store_from_uri("sqlite:///x.db", "otp", {"timeout": 0})
+    assert str(caught.value) == "OTP_STORAGE_OPTIONS: timeout must be a number of seconds above 0"
+
+
+@pytest.mark.parametrize(
+    ("uri", "options", "seconds"),
+    [
+        ("postgresql://localhost/db", {}, 0.25),
+        ("mariadb://localhost/db", {}, 0.25),
+        ("sqlite:///x.db", {}, 0.75),
+        ("sqlite:///x.db", {"timeout": 3}, 3),
+    ],
+)
+def test_by_its_uri_a_server_has_a_quarter_of_a_second_a_file_three_and_maintenance_a_minute(
+    uri: str, options: dict[str, Any], seconds: float
+) -> None:
+    store = SQLStore(uri, "otp", options)
+    pools = store.engine.pool, store._patient_engine.pool
+    assert [pool.timeout() for pool in pools if isinstance(pool, QueuePool)] == [seconds, 60]
 
 
 def test_a_driver_that_is_not_installed_is_named() -> None:

@@ -184,4 +184,4 @@ def _is(error: DBAPIError, codes: tuple[str | int, ...]) -> bool:
     """Whether the database gave one of these reasons."""
     cause = error.orig
     state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return state in codes or (cause is not None and cause.args[:1] != () and cause.args[0] in codes)
+    return state in codes or (cause is not None and cause.args != () and cause.args[0] in codes)
