@@ -287,7 +287,9 @@ def test_a_sessions_requirement_expires_too(bank: Flask, outbox: Outbox, clock: 
 def test_a_requirement_for_another_purpose_than_the_one_named_is_refused(bank: Flask, outbox: Outbox) -> None:
     client = api(bank)
     asked = requirement_of(client.post(order()))
-    assert send(client, identifier=ANN, requirement=asked, purpose="login").status_code == 400
+    refused = send(client, identifier=ANN, requirement=asked, purpose="login")
+    detail = "The requirement is not valid, or is too old. Repeat the request that gave it."
+    assert (refused.status_code, refused.get_json(force=True)["detail"]) == (400, detail)
     assert outbox == []
     assert send(client, identifier=ANN, requirement=asked, purpose="transfer").status_code == 200
 
@@ -407,9 +409,20 @@ def test_the_client_cannot_name_another_address(office: Flask, ann: FlaskClient,
         refused = send(ann, **{name: "eve@example.com"})
         assert refused.status_code == 400
         assert refused.get_json(force=True)["reason"] == "invalid_identifier"
+        assert refused.get_json(force=True)["detail"] == "The code can only go to your own address."
         assert codes == []
         assert send(ann, **{name: " ANN@example.com"}).status_code == 200
         assert codes[0].recipient == ANN
+
+
+def test_r26_a_code_that_one_user_asked_for_is_worth_nothing_to_another(office: Flask, ann: FlaskClient) -> None:
+    bob = office.test_client()
+    bob.get(f"/as/{BOB}")
+    with capture_codes(office) as codes:
+        handle = send(ann).get_json()["challenge"]
+        refused = verify(bob, codes.code, challenge=handle)
+        assert refused.get_json(force=True)["reason"] == "invalid_code"
+        assert verify(ann, codes.code).status_code == 200
 
 
 def test_the_page_masks_the_users_address_and_asks_for_none(office: Flask, ann: FlaskClient) -> None:
@@ -803,6 +816,45 @@ def test_the_api_works_outside_of_requests(bank: Flask, otp: OTP, outbox: Outbox
         otp.revoke(ANN)
     answer = api(bank).get("/account", headers={"Authorization": f"Bearer {verification.proof}"})
     assert answer.status_code == 401
+
+
+def test_the_purpose_says_which_challenge_of_the_session_is_meant(bank: Flask, otp: OTP, outbox: Outbox) -> None:
+    bank.add_url_rule("/check/<code>", "check", lambda code: otp.verify(code, purpose="close").identifier)
+    client = bank.test_client()
+    for purpose in ("login", "close"):
+        send(client, identifier=ANN, purpose=purpose)
+    login, close = (message.code for message in outbox)
+    for body, code in (({"purpose": "close"}, close), ({}, login), ({"purpose": "login"}, login)):
+        assert client.post("/otp/resend", json=body).status_code == 200
+        assert outbox.code == code
+    assert client.get(f"/check/{close}").text == ANN
+    send(client, identifier=ANN, purpose="close")
+    assert verify(client, outbox.code, purpose="close").status_code == 200
+    assert verify(client, login).status_code == 200
+
+
+def test_the_only_challenge_of_a_session_needs_no_purpose(bank: Flask, outbox: Outbox) -> None:
+    client = bank.test_client()
+    send(client, identifier=ANN, purpose="close")
+    assert client.post("/otp/resend", json={}).status_code == 200
+    assert verify(client, outbox.code).status_code == 200
+    assert client.get("/close").text == "closed"
+
+
+def test_a_handle_that_is_named_for_another_purpose_is_not_sent_again(bank: Flask, outbox: Outbox) -> None:
+    client = api(bank)
+    handle = send(client, identifier=ANN, purpose="close").get_json()["challenge"]
+    refused = client.post("/otp/resend", json={"challenge": handle, "purpose": "login"})
+    assert refused.get_json(force=True)["reason"] == "challenge_required"
+    assert len(outbox) == 1
+
+
+def test_forget_leaves_nothing_of_a_purpose_in_the_session(bank: Flask, otp: OTP) -> None:
+    kinds = ("proof", "challenge", "requirement", "next", "repeat")
+    with bank.test_request_context():
+        session["_otp"] = {kind: {"login": "one", "close": "two"} for kind in kinds}
+        otp.forget("close")
+        assert session["_otp"] == {kind: {"login": "one"} for kind in kinds}
 
 
 def test_outside_of_requests_there_is_no_challenge_to_find(bank: Flask, otp: OTP) -> None:
