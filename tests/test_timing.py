@@ -161,7 +161,7 @@ CLOCKS = {"elapsed": time.perf_counter, "processor": time.thread_time}
 @pytest.mark.parametrize("clock", CLOCKS)
 @pytest.mark.parametrize("verb", ["send", "resend", "verify"])
 def test_r22_time_does_not_tell_who_has_an_account(make_app: AppFactory, verb: str, clock: str) -> None:
-    # Within the pause: a delivery just before the request would leave it other caches, and there is one for members only.
+    # Within the pause: a delivery just before would leave other caches, and members alone have one.
     found = score(make_site(make_app, pause=Background.PAUSE), verb, CLOCKS[clock])
     print(f"\nhonest, {verb}, {clock}: z = {found:.2f}")
     assert abs(found) < FAR
