@@ -7,16 +7,15 @@ docs/faults.md.
 from __future__ import annotations
 
 import itertools
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 
 import pytest
-from backends import WRITING, Backend
+from backends import TIMEOUT, WRITING, Backend
 from fault_table import Measurement, documented, tabulate
 from faults import BACKENDS, FAULTS, Fault, Site, meant_for
-from visitors import AFTER, VERBS, Answer, Visitor, make_site, prepared
+from visitors import AFTER, VERBS, Answer, Busy, Visitor, make_site, prepared
 
 from flask_otp.testing import Outbox, capture_codes
 
@@ -57,11 +56,12 @@ REASONS = {
 }
 
 
-def timed(verb: str, visitor: Visitor) -> Answer:
-    start = time.perf_counter()
-    answer = VERBS[verb](visitor)
-    answer.seconds = time.perf_counter() - start
-    return answer
+def do(verb: str, visitor: Visitor) -> Answer:
+    visitor.at_peace = False
+    try:
+        return VERBS[verb](visitor)
+    finally:
+        visitor.at_peace = True
 
 
 def act(site: Site, fault: Fault, visitors: dict[str, Visitor]) -> dict[str, Answer]:
@@ -70,13 +70,15 @@ def act(site: Site, fault: Fault, visitors: dict[str, Visitor]) -> dict[str, Ans
         answers = {}
         for verb, visitor in visitors.items():
             with fault.inject(site):
-                answers[verb] = timed(verb, visitor)
+                answers[verb] = do(verb, visitor)
         return answers
     with fault.inject(site), ThreadPoolExecutor(len(visitors) if fault.waits else 1) as pool:
-        return dict(zip(visitors, pool.map(timed, visitors.keys(), visitors.values()), strict=True))
+        return dict(zip(visitors, pool.map(do, visitors.keys(), visitors.values()), strict=True))
 
 
 def check_answer(fault: Fault, verb: str, answer: Answer) -> None:
+    if answer.status == 503 != fault.answers[verb] and answer.seconds >= TIMEOUT:
+        raise Busy
     assert answer.status == fault.answers[verb], (verb, answer)
     if answer.status in REASONS:
         assert answer.reason in REASONS[answer.status], (verb, answer)
@@ -87,6 +89,7 @@ def check_answer(fault: Fault, verb: str, answer: Answer) -> None:
 def check_recovery(site: Site, outbox: Outbox) -> None:
     """A new visitor goes all the way, in the app that there was before."""
     visitor = Visitor(site, outbox)
+    visitor.at_peace = True
     answers = [visitor.send(), visitor.wrong(), visitor.right(), visitor.right(), visitor.get("/account")]
     assert [answer.status for answer in answers] == [200, 400, 200, 400, 200]
 
@@ -135,7 +138,11 @@ def test_r37_a_fault_lets_nobody_through_is_told_in_time_and_goes_by(
 ) -> None:
     site, good = sites(kind), 0
     for tried in itertools.count(1):
-        found = one_round(site, fault)
+        assert tried <= TRIES + ROUNDS, "not once in time"
+        try:
+            found = one_round(site, fault)
+        except Busy:
+            continue
         measured += found
         # The machine may be busy: what is promised is what the package takes, not what the scheduler adds.
         in_time = max(item.seconds for item in found) < fault.seconds
@@ -143,7 +150,6 @@ def test_r37_a_fault_lets_nobody_through_is_told_in_time_and_goes_by(
         good += in_time and all(item.charged >= min(fault.charged) for item in found if item.status == 503)
         if good and tried >= ROUNDS:
             break
-        assert tried < TRIES + ROUNDS, found
 
 
 def test_every_fault_has_its_row_and_its_paragraph_in_the_document() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from backends import Backend
+from backends import TIMEOUT, Backend
 from conftest import SECRET, START
 from faults import USUAL, Fault, Site
 from flask import Flask
@@ -54,8 +55,15 @@ class Answer:
         return cls(response.status_code, body.get("reason"), body.get("retry_after"))
 
 
+class Busy(Exception):
+    """The store was given up for being late where nothing was amiss: the machine was busy, and nothing is shown."""
+
+
 class Visitor:
     """A person with a network and an address of their own. The messages they got are in the ``outbox``."""
+
+    #: Nothing is amiss with the site, so that whatever is late is the machine's doing, and :class:`Busy` is raised.
+    at_peace = False
 
     def __init__(self, site: Site, outbox: Outbox) -> None:
         number = next(_numbers)
@@ -70,13 +78,24 @@ class Visitor:
     def codes(self) -> list[str]:
         return [message.code for message in self.outbox if message.recipient == self.address]
 
+    def _timed(self, act: Callable[[], Answer]) -> Answer:
+        start = time.perf_counter()
+        answer = act()
+        answer.seconds = time.perf_counter() - start
+        if self.at_peace and answer.status == 503 and answer.seconds >= TIMEOUT:
+            raise Busy
+        return answer
+
     def post(self, path: str, **body: str) -> Answer:
+        return self._timed(lambda: self._post(path, body))
+
+    def _post(self, path: str, body: dict[str, str]) -> Answer:
         answer = self.client.post(f"/otp/{path}", json=body, environ_base={"REMOTE_ADDR": self.network})
         self.handle = answer.json["challenge"] if path == "send" and answer.status_code == 200 else self.handle
         return Answer.of(answer)
 
     def get(self, path: str) -> Answer:
-        return Answer.of(self.client.get(path))
+        return self._timed(lambda: Answer.of(self.client.get(path)))
 
     def send(self) -> Answer:
         return self.post("send", identifier=self.address)
@@ -89,6 +108,9 @@ class Visitor:
 
     def call(self, function: Callable[[OTP], object], done: int) -> Answer:
         """A call in Python, outside of any request."""
+        return self._timed(lambda: self._call(function, done))
+
+    def _call(self, function: Callable[[OTP], object], done: int) -> Answer:
         with self.site.app.app_context():
             try:
                 function(OTP())
@@ -116,7 +138,12 @@ class Visitor:
         policy: Policy = service._policies["login"]
         attempt = Attempt(handle.challenge_id, False, b"", 0)
         now = int(self.site.clock())
-        outcomes = [service.store.redeem(handle.subject, attempt, policy, now).outcome for _ in range(ATTEMPTS + 1)]
+        outcomes: list[Redemption] = []
+
+        def guess(otp: OTP) -> None:
+            outcomes.append(service.store.redeem(handle.subject, attempt, policy, now).outcome)
+
+        assert [self.call(guess, 200).status for _ in range(ATTEMPTS + 1)] == [200] * (ATTEMPTS + 1)
         return outcomes.count(Redemption.WRONG)
 
 
@@ -140,6 +167,7 @@ assert VERBS.keys() == USUAL.keys()
 def prepared(site: Site, outbox: Outbox, verb: str) -> Visitor:
     """Somebody who comes as far as to the verb."""
     visitor = Visitor(site, outbox)
+    visitor.at_peace = True
     if verb.endswith("send") and verb != "resend":
         return visitor
     assert visitor.send().status == 200
