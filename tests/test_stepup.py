@@ -498,6 +498,18 @@ def test_a_client_cannot_name_another_than_the_guard(bank: Flask, outbox: Outbox
     assert outbox == []
 
 
+def test_a_browser_that_was_refused_a_login_need_not_say_again_whose(bank: Flask, outbox: Outbox) -> None:
+    bank.add_url_rule("/approve", "approve", otp_required(identifier=lambda: BOB)(lambda: "approved"))
+    client = bank.test_client()
+    assert client.get("/approve").status_code == 401
+    refused = send(client, identifier="eve@example.com")
+    assert refused.get_json(force=True)["detail"] == "The code can only go to your own address."
+    assert send(client).status_code == 200
+    assert [message.recipient for message in outbox] == [BOB]
+    assert verify(client, outbox.code).status_code == 200
+    assert client.get("/approve").text == "approved"
+
+
 def test_a_user_without_an_address_gets_no_code_by_naming_nobody(office: Flask) -> None:
     with capture_codes(office) as codes:
         assert send(office.test_client()).status_code == 400
