@@ -71,7 +71,7 @@ def verify(code: str, handle: str | None, identifier: str | None, purpose: str, 
     return _verify(current_state(), code, token, purpose, identifier, digest)
 
 
-def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_link: bool = False) -> Verification:
+def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_link: bool) -> Verification:
     """A client redeems a code or a link over HTTP: the handle says what for, and whose it is."""
     state, token = current_state(), _handle(handle, purpose)
     if state.hooks.identifier_loader is not None:
@@ -150,9 +150,9 @@ def fixed_identifier(state: State, asked: Requirement | None) -> str | None:
 
 
 def own_purpose(purpose: str | None) -> str:
-    """What the session's challenge is for, where the client does not say: ``login``, or else the only one there is."""
+    """What the session's challenge is for, where the client does not say: the only one there is, or else ``login``."""
     handles = browser.recall_all("challenge") if has_request_context() else {}
-    if purpose is None and "login" not in handles and len(handles) == 1:
+    if purpose is None and len(handles) == 1:
         return next(iter(handles))
     return "login" if purpose is None else purpose
 

@@ -28,7 +28,7 @@ class Trust:
         self.ends = 0
 
     def holds(self, proof: Proof, now: float) -> bool:
-        return now < self._until.get(proof.proof_id, 0) <= now + self._lag
+        return now < self._until.get(proof.proof_id, now) <= now + self._lag
 
     def remember(self, proof: Proof, now: float, ends: int) -> None:
         with self._lock:

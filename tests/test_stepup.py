@@ -510,6 +510,26 @@ def test_a_browser_that_was_refused_a_login_need_not_say_again_whose(bank: Flask
     assert client.get("/approve").text == "approved"
 
 
+def test_the_client_chooses_among_the_channels_of_the_guard(make_app: AppFactory, otp: OTP) -> None:
+    sent: list[str] = []
+    channels = {name: lambda message: sent.append(message.channel) for name in ("email", "letter", "slip")}
+    app = make_app(otp, OTP_CHANNELS=channels, OTP_COOLDOWN=0, OTP_DELIVERY="inline")
+    app.add_url_rule("/seal", "seal", otp_required(channels=("letter", "slip"))(lambda: "sealed"))
+    client = app.test_client()
+    asked = requirement_of(client.get("/seal"))
+    assert send(client, identifier=ANN, requirement=asked, channel="slip").status_code == 200
+    assert send(client, identifier=ANN, requirement=asked, channel="email").status_code == 400
+    assert send(client, identifier=ANN, channel="email").status_code == 400  # the session says the same
+    assert send(client, identifier=ANN, requirement=asked).status_code == 200
+    assert sent == ["slip", "letter"]
+
+
+def test_outside_of_requests_nobody_is_signed_in(office: Flask, otp: OTP) -> None:
+    with office.app_context(), capture_codes(office) as codes:
+        handle = otp.send(BOB).handle
+        assert otp.verify(codes.code, challenge=handle).identifier == BOB
+
+
 def test_a_user_without_an_address_gets_no_code_by_naming_nobody(office: Flask) -> None:
     with capture_codes(office) as codes:
         assert send(office.test_client()).status_code == 400

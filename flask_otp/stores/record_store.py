@@ -62,10 +62,10 @@ class RecordStore(Store):
         self.change(subject, now, lambda record: record.proofs.update({mark: expires_at}))
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        return self.load(subject).proofs.get(proof_id, 0) > now
+        return self.load(subject).proofs.get(proof_id, now) > now
 
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        return self.change(subject, now, lambda record: record.proofs.pop(proof_id, 0) > now)
+        return self.change(subject, now, lambda record: record.proofs.pop(proof_id, now) > now)
 
     def revoke(self, subject: bytes, now_ms: int) -> None:
         self.change(subject, now_ms // 1000, lambda record: verbs.revoke(record, now_ms))
