@@ -435,6 +435,31 @@ def test_r33_another_browser_gets_no_form_that_could_use_it(site: Flask, sent: O
     assert click(client, client.get(path_of(link))).location == "/home"
 
 
+@pytest.mark.parametrize(
+    ("purpose", "start"),
+    [
+        ("money_transfer", "/otp/?purpose=money_transfer"),
+        ("login", "/otp/"),
+        ("unknown", "/otp/"),
+        ("<b>", "/otp/"),
+        (None, "/otp/"),
+    ],
+)
+def test_who_opens_it_elsewhere_may_start_again_for_the_same_purpose(
+    make_app: AppFactory, purpose: str | None, start: str
+) -> None:
+    client = make_app(**CONFIG).test_client()
+    page = client.get("/otp/link/x", query_string=None if purpose is None else {"purpose": purpose})
+    assert re.findall(r'<a class="button" href="([^"]*)"', page.text) == [start]
+    assert client.get(start).status_code == 200
+
+
+def test_the_links_page_names_the_site(make_app: AppFactory) -> None:
+    page = make_app(**CONFIG, OTP_SITE_NAME="The Shop").test_client().get("/otp/link/x").text
+    assert "The Shop</title>" in page
+    assert "<bdi>The Shop</bdi>" in page
+
+
 @pytest.mark.parametrize("origin", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
 def test_r29_another_site_cannot_press_the_button(site: Flask, sent: Outbox, origin: dict[str, str]) -> None:
     client = site.test_client()
