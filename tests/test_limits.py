@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +17,12 @@ from flask import Flask
 from flask.testing import FlaskClient
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import FixedWindowRateLimiter
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import TestResponse
 
-from flask_otp import OTP, RateLimited, signals
+from flask_otp import OTP, RateLimited, StoreUnavailable, signals
 from flask_otp.limits import Limits, network_of
 from flask_otp.settings import Settings
 from flask_otp.testing import Clock, Outbox, capture_codes
@@ -132,6 +137,7 @@ def test_all_rates_of_one_limit_hold(site: SiteFactory) -> None:
     [
         ("192.0.2.1", "192.0.2.1", "192.0.2.2"),
         ("2001:db8::1", "2001:db8::ffff:2", "2001:db8:0:1::1"),
+        ("2001:db8::1", "2001:db8::8000:0:0:1", "2001:db8:0:1::1"),
         ("2001:db8:1:2:aaaa::", "2001:0DB8:0001:0002:ffff:ffff:ffff:ffff", "2001:db8:1:3:aaaa::"),
         ("192.0.2.1", "::ffff:192.0.2.1", "::ffff:192.0.2.2"),
         ("::ffff:c000:201", "192.0.2.1", "::ffff:c000:202"),
@@ -153,6 +159,10 @@ def test_r38_a_client_without_an_address_is_limited_all_the_same(site: SiteFacto
 @pytest.mark.parametrize("address", [None, "", "%eth0", "nonsense", "::1", "127.0.0.1", "::", "0.0.0.0"])
 def test_r38_the_name_of_a_network_is_never_empty(address: str | None) -> None:
     assert network_of(address)
+
+
+def test_r39_the_interface_does_not_divide_a_network() -> None:
+    assert network_of("fe80::%eth0") == network_of("fe80::1%eth1") == "fe80::/64"
 
 
 @pytest.mark.parametrize(
@@ -204,6 +214,7 @@ def test_limits_are_counted_at_the_storage_of_the_codes(site: SiteFactory, valke
     with valkey.client() as client:
         keys = [key for key in client.keys("*") if b"192.0.2.1" in key]
         assert keys
+        assert all(key.startswith(b"otp:limits:") for key in keys)
         assert all(client.ttl(key) > 0 for key in client.keys("*"))
 
 
@@ -667,3 +678,108 @@ def test_a_thread_that_asked_before_a_surge_does_not_take_it_back() -> None:
     limits.storage.get = while_asking
     assert limits.is_surge()
     assert limits.is_surge()
+
+
+# The counts themselves
+
+
+def make_limits(**config: Any) -> Limits:
+    return Limits(Settings.from_config(config), {})
+
+
+def test_a_new_release_goes_on_with_the_counts_of_the_last() -> None:
+    limits = make_limits(
+        OTP_KEY_PREFIX="shop",
+        OTP_SURGE_LIMIT="1/hour",
+        OTP_IP_SEND_LIMIT="2/day",
+        OTP_IP_VERIFY_LIMIT="3/day",
+        OTP_CHANNEL_BUDGET={"sms": "4/day"},
+        OTP_PREFIX_BUDGET={"+49": "5/day", "+43": "6/day"},
+    )
+    limits.count_send(network_of(None))
+    limits.count_verify("192.0.2.1")
+    limits.count_channel("sms")
+    limits.count_prefix("+49")
+    limits.count_prefix("+43", nobody=True)
+    limits.tally("block", 1, 60)
+    limits.count_failure()
+    assert set(limits.storage.storage) == {
+        "LIMITER/flask_otp/shop/send/unknown/2/1/day",
+        "LIMITER/flask_otp/shop/verify/192.0.2.1/3/1/day",
+        "LIMITER/flask_otp/shop/channel/sms/4/1/day",
+        "LIMITER/flask_otp/shop/prefix/+49/5/1/day",
+        "LIMITER/flask_otp/shop/nobody/+43/6/1/day",
+        "LIMITER/flask_otp/shop/tally/block",
+        "LIMITER/flask_otp/shop/surge/site/1/1/hour",
+    }
+
+
+def test_only_the_scheme_says_where_is_counted() -> None:
+    limits = make_limits(OTP_STORAGE_URI="redis://127.0.0.1:1/0?client_name=a://b")
+    assert isinstance(limits.storage, RedisStorage)
+
+
+def test_who_is_limited_is_told_when_the_window_ends_and_so_is_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    limits = make_limits(OTP_IP_SEND_LIMIT="1/day")
+    limits.count_send("192.0.2.1")
+    with pytest.raises(RateLimited) as caught:
+        limits.count_send("192.0.2.1")
+    assert 86300 < (caught.value.retry_after or 0) <= 86400
+    assert caplog.record_tuples == [("flask_otp", logging.WARNING, "the send limit of 1 per 1 day is reached")]
+
+
+def test_a_window_that_ends_meanwhile_is_to_be_waited_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = make_limits(OTP_IP_SEND_LIMIT="1/day")
+    limits.count_send("192.0.2.1")
+    monkeypatch.setattr("flask_otp.limits.time", SimpleNamespace(time=lambda: time.time() + 86400))
+    with pytest.raises(RateLimited) as caught:
+        limits.count_send("192.0.2.1")
+    assert caught.value.retry_after == 1
+
+
+def test_all_rates_of_a_prefixs_budget_hold_and_what_is_pretended_spends_none_of_it() -> None:
+    limits = make_limits(OTP_PREFIX_BUDGET={"+49": "5/day;2/month", "+43": "1/day"})
+    assert [limits.count_prefix("+49", nobody=True) for _ in range(3)] == [True, True, False]
+    assert [limits.count_prefix("+49") for _ in range(3)] == [True, True, False]
+    assert limits.count_prefix("+43")
+
+
+def test_a_tally_goes_up_and_down_and_ends_with_its_life() -> None:
+    limits = make_limits()
+    assert [limits.tally("block", amount, 60) for amount in (3, -1, 0)] == [3, 2, 2]
+    assert limits.tally("country", 1, 60) == 1
+    (key,) = (key for key in limits.storage.storage if key.endswith("block"))
+    assert 0 < limits.storage.get_expiry(key) - time.time() <= 60
+
+
+def test_whether_there_is_a_surge_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, elsewhere = make_limits(OTP_SURGE_LIMIT="1/hour"), make_limits(OTP_SURGE_LIMIT="1/hour")
+    # Two processes with one storage.
+    monkeypatch.setattr(elsewhere, "_own", here._limiter())
+    now = 100.0
+    monkeypatch.setattr("flask_otp.limits.time", SimpleNamespace(monotonic=lambda: now))
+    assert not here.is_surge()
+    assert [elsewhere.count_failure() for _ in range(3)] == [False, True, False]
+    now = 100.9
+    assert not here.is_surge()
+    now = 101.0
+    assert here.is_surge()
+    here.storage.reset()
+    now = 101.9
+    assert here.is_surge()
+    now = 102.0
+    assert not here.is_surge()
+
+
+@pytest.mark.parametrize("failures", [LookupError, (EOFError, LookupError)])
+def test_r37_whatever_a_storage_fails_with_is_503(failures: Any) -> None:
+    class Broken(MemoryStorage):
+        base_exceptions = failures
+
+        def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+            raise KeyError(key)
+
+    strategy = FixedWindowRateLimiter(Broken())
+    lent = SimpleNamespace(limiter=strategy, storage=strategy.storage)
+    with pytest.raises(StoreUnavailable):
+        Limits(Settings.from_config({}), {"limiter": [lent]}).count_send("192.0.2.1")
