@@ -408,6 +408,18 @@ def test_it_may_be_reloaded_until_it_was_carried_out(bank: Bank, sent: Outbox, p
     assert kept(client) is None
 
 
+def test_a_look_at_the_page_of_the_same_path_is_not_it(bank: Bank, sent: Outbox) -> None:
+    view = otp_required(purpose="transfer")(lambda: request.method)
+    bank.app.add_url_rule("/form", "form", view, methods=["GET", "POST"])
+    client = bank.app.test_client()
+    post(client, "/form")
+    page = confirm(client, sent)
+    assert client.get("/form").text == "GET"
+    assert kept(client) is not None
+    assert click(client, page).text == "POST"
+    assert kept(client) is None
+
+
 def test_a_proof_that_passes_once_does_so_however_often_it_is_clicked(bank: Bank, sent: Outbox) -> None:
     client = bank.app.test_client()
     post(client)
@@ -568,6 +580,27 @@ def test_what_a_form_could_not_give_back_is_not_kept(bank: Bank) -> None:
     for body in bodies:
         client = bank.app.test_client()
         assert goes_back(client, client.post("/transfer", headers=headers, **body)), body
+
+
+@pytest.mark.parametrize(("name", "is_kept"), [("abc", True), ("abcd", False)])
+def test_a_form_of_1024_bytes_is_kept_and_none_of_more(bank: Bank, name: str, is_kept: bool) -> None:
+    client = bank.app.test_client()
+    body = f"{name}={'%41' * 340}"
+    assert len(body) == (1024 if is_kept else 1025)
+    client.post("/plain", data=body, headers=OWN, content_type="application/x-www-form-urlencoded")
+    assert (kept(client) is not None) is is_kept
+
+
+def test_what_fits_exactly_into_the_cookie_is_kept(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = bank.app.test_client()
+    post(client)
+    length = len(kept(client) or "")
+    monkeypatch.setattr(repeat, "MAX_KEPT", length)
+    post(client)
+    assert len(kept(client) or "") == length
+    monkeypatch.setattr(repeat, "MAX_KEPT", length - 1)
+    post(client)
+    assert kept(client) is None
 
 
 def test_a_body_of_unknown_length_is_not_read(bank: Bank) -> None:
