@@ -151,7 +151,7 @@ def fixed_identifier(state: State, asked: Requirement | None) -> str | None:
 
 def own_purpose(purpose: str | None) -> str:
     """What the session's challenge is for, where the client does not say: the only one there is, or else ``login``."""
-    handles = browser.recall_all("challenge") if has_request_context() else {}
+    handles = browser.recall_all("challenge")
     if purpose is None and len(handles) == 1:
         return next(iter(handles))
     return "login" if purpose is None else purpose
