@@ -365,5 +365,5 @@ def test_r22_a_delivery_leaves_its_request_the_time_to_end(clock: Clock, monkeyp
     side = Side(clock, is_known=True)
     side.app.extensions["otp"].service.courier._background = Background(side.app, workers=1, pause=60)
     side.send()
-    assert 30 < slept[0] <= 60
+    assert 30 < max(slept) <= 60  # beside what threads of earlier tests sleep
     assert Background.PAUSE >= 0.1
