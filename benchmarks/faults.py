@@ -8,10 +8,9 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from proxy import Proxy
-
 from flask_otp.state import State
 from flask_otp.stores import Redeemed, Redemption
+from tests.support.proxy import Proxy
 
 from .bench import Bench
 from .measure import exactly, spread

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from hashlib import blake2b
 
-from flask_otp.settings import Settings
+from flask_otp.config.settings import Settings
 from flask_otp.stores import Asking, Attempt, Policy, Redeemed, Store
 
 _RULES = Settings.from_config({}).purposes["login"]

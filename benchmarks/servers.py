@@ -13,8 +13,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from conftest import ValkeyServer
 from redis.connection import AbstractConnection
+from tests.support.apps import ValkeyServer
 
 from flask_otp.stores import Store, store_from_uri
 

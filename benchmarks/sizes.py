@@ -8,7 +8,7 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from conftest import ValkeyServer
+from tests.support.apps import ValkeyServer
 
 from flask_otp.stores.memory import MemoryStore
 

@@ -20,12 +20,12 @@ from typing import Any
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode, RedisCluster
 from redis.retry import Retry
-from servers import Cluster, SentinelTrio, Topology
 
-from flask_otp.stores.connections import connect
+from flask_otp.redis_clients.uri import connect
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock
 from flask_otp.testing.stores import NO_LIMITS, Person
+from tests.support.servers import Cluster, SentinelTrio, Topology
 
 TIMEOUT = 0.25
 THREADS = 20

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proxy import Proxy
-
 from flask_otp.state import State
+from tests.support.proxy import Proxy
 
 from .bench import Bench
 from .measure import Case, Spread, spread

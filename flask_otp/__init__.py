@@ -1,7 +1,6 @@
 """One-time codes for Flask: made, sent, rate-limited and checked. See :class:`OTP`."""
 
 from .channels import Channel as Channel
-from .channels import Message as Message
 from .channels import ProviderDown as ProviderDown
 from .channels import RecipientRefused as RecipientRefused
 from .channels import WebhookChannel as WebhookChannel
@@ -21,6 +20,7 @@ from .extension import OTP as OTP
 from .extension import current_verification as current_verification
 from .guard import otp_required as otp_required
 from .models import Challenge as Challenge
+from .models import Message as Message
 from .models import Verification as Verification
 
 __version__ = "0.1.0"

@@ -8,9 +8,10 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from . import api, identifiers
+from . import identifiers
 from .doctor.command import doctor
 from .errors import ConfigError, OTPError
+from .http import actions
 from .state import current_state
 from .stores.memory import MemoryStore
 
@@ -60,7 +61,7 @@ def purge() -> None:
 @click.option("--purpose", default="login", show_default=True)
 def send(identifier: str, channel: str | None, purpose: str) -> None:
     """Send a real code to IDENTIFIER, to try the channels."""
-    challenge = api.send(identifier, channel, purpose, None)
+    challenge = actions.send(identifier, channel, purpose, None)
     click.echo(f"Handed to channel {challenge.channel!r} for {challenge.destination}.")
 
 
@@ -70,7 +71,7 @@ def revoke(identifier: str) -> None:
     """End every proof, outstanding code and known browser of IDENTIFIER."""
     if isinstance(current_state().service.store, MemoryStore):
         raise click.ClickException("memory:// is inside of the serving process, where no command can end anything.")
-    api.revoke(identifier)
+    actions.revoke(identifier)
     click.echo(f"Ended: all that {identifiers.mask(identifier)} had.")
 
 

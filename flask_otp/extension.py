@@ -12,23 +12,25 @@ from flask import Blueprint, Flask
 from flask.sansio.scaffold import Scaffold
 from werkzeug.local import LocalProxy
 
-from . import api, cli, guard, odds
-from .delivery import Courier
-from .directory import Directory
+from . import cli, guard
+from .config.settings import Settings
+from .config.test_recipients import Testers
+from .crypto.keys import Keys
+from .crypto.tokens import Tokens
+from .delivery.routing import Directory
+from .delivery.sender import Courier
 from .errors import ConfigError
 from .hooks import HookDecorators
-from .keys import Keys
-from .limits import Limits
-from .misuse import check_app
+from .http import actions
+from .http.views import create_blueprint
+from .limits import risk
+from .limits.counters import Limits
+from .limits.sms_pumping import Pumping
 from .models import Challenge, Verification
-from .pumping import Pumping
 from .service import Service
-from .settings import Settings
+from .startup_checks import check_app
 from .state import State, Trust, current_state
 from .stores import store_from_uri
-from .testers import Testers
-from .tokens import Tokens
-from .views import create_blueprint
 
 _MIN_SECRET = 16
 
@@ -102,7 +104,7 @@ class OTP(HookDecorators):
         :raises DeliveryFailed: the message could not be handed over; nothing is outstanding.
         :raises StoreUnavailable: the store is out of reach; nothing was sent.
         """
-        return api.send(identifier, channel, purpose, context)
+        return actions.send(identifier, channel, purpose, context)
 
     def resend(self, challenge: str | None = None, *, purpose: str = "login") -> Challenge:
         """Send the code of a challenge once more: the same code, and no attempt is given back.
@@ -113,7 +115,7 @@ class OTP(HookDecorators):
         :raises DeliveryFailed: the message could not be handed over; the earlier one still counts.
         :raises StoreUnavailable: the store is out of reach.
         """
-        return api.resend(challenge, purpose)
+        return actions.resend(challenge, purpose)
 
     def verify(
         self,
@@ -135,7 +137,7 @@ class OTP(HookDecorators):
         :raises RateLimited: too many attempts from this network.
         :raises StoreUnavailable: the store is out of reach; nothing passes.
         """
-        return api.verify(code, challenge, identifier, purpose, context)
+        return actions.verify(code, challenge, identifier, purpose, context)
 
     def verification(self, purpose: str = "login") -> Verification | None:
         """What the current client has verified for a purpose, checked with the store; ``None`` if nothing.
@@ -153,7 +155,7 @@ class OTP(HookDecorators):
 
         :raises StoreUnavailable: they could not be ended.
         """
-        api.forget(purpose)
+        actions.forget(purpose)
 
     def revoke(self, identifier: str) -> None:
         """End every proof, outstanding challenge and known browser of an identifier, on every machine.
@@ -161,7 +163,7 @@ class OTP(HookDecorators):
         :raises InvalidIdentifier: it is none.
         :raises StoreUnavailable: some of it may not be ended; call again.
         """
-        api.revoke(identifier)
+        actions.revoke(identifier)
 
     def deliver(self, payload: dict[str, str]) -> None:
         """In a worker, within an app context: deliver what :meth:`dispatcher` was given.
@@ -241,11 +243,11 @@ def _warn(app: Flask, settings: Settings) -> None:
             "its own and a restart forgets them; set it to redis://..., or to memory:// if that is what you want",
             stacklevel=4,
         )
-    risk = odds.compute(settings).one_account
-    if risk > settings.max_annual_risk:
+    chance = risk.compute(settings).one_account
+    if chance > settings.max_annual_risk:
         warnings.warn(
-            f"by these settings, an attacker may guess into one account with a chance of {risk:.1%} a year "
-            f"({odds.one_in(risk)}), more than OTP_MAX_ANNUAL_RISK ({settings.max_annual_risk:g}): lower "
+            f"by these settings, an attacker may guess into one account with a chance of {chance:.1%} a year "
+            f"({risk.one_in(chance)}), more than OTP_MAX_ANNUAL_RISK ({settings.max_annual_risk:g}): lower "
             "OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH; 'flask otp doctor' shows the sum",
             stacklevel=4,
         )

@@ -9,19 +9,21 @@ from functools import partial, wraps
 from inspect import iscoroutinefunction, signature
 from typing import Any, NamedTuple, TypeVar, overload
 
-from flask import Response, after_this_request, current_app, request, session, url_for
+from flask import Response, after_this_request, current_app, request, url_for
+from flask import session as flask_session
 from flask.views import View
 
-from . import browser, repeat
+from .config.parsers import seconds
+from .crypto.context import json_digest
+from .crypto.payloads import Proof, Requirement
 from .errors import BLUEPRINT, ConfigError, VerificationRequired, is_mounted
-from .keys import json_digest
-from .misuse import note_guard, note_guarded
+from .http import pending_form, session
+from .http.requests import is_cross_origin, request_path
 from .models import Verification
-from .parsers import seconds
+from .startup_checks import note_guard, note_guarded
 from .state import State, current_state
 from .stores.base import LEEWAY
-from .tokens import Proof, Requirement
-from .web import is_cross_origin, is_safe_path, request_path
+from .urls import is_safe_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -150,10 +152,10 @@ def enforce(rule: Rule) -> Any:
     if rule.purpose not in state.settings.purposes:
         raise ConfigError(f"otp_required: the purpose {rule.purpose!r} is not in OTP_PURPOSES")
     asked = _asked(state, rule)
-    for proof in _proofs(state, rule.purpose):
+    for proof in session.proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
-            browser.passed(state)[rule.purpose] = proof
-            repeat.forget_if_this_is_it(state, rule.purpose)
+            session.checked_proofs(state)[rule.purpose] = proof
+            pending_form.forget_if_this_is_it(state, rule.purpose)
             return None
     error = _refusal(state, rule, asked)
     answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
@@ -184,26 +186,14 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
 def find_verification(purpose: str) -> Verification | None:
     """The verification of the current client for a purpose: the one that the guard let in, else one without context."""
     state = current_state()
-    passed = browser.passed(state)
-    if purpose not in passed:
+    checked = session.checked_proofs(state)
+    if purpose not in checked:
         rule = Rule(purpose)
         asked = _asked(state, rule)
-        fitting = (p for p in _proofs(state, purpose) if _fits(state, p, rule, asked) and state.vouches(p))
-        passed[purpose] = next(fitting, None)
-    proof = passed[purpose]
+        fitting = (p for p in session.proofs(state, purpose) if _fits(state, p, rule, asked) and state.vouches(p))
+        checked[purpose] = next(fitting, None)
+    proof = checked[purpose]
     return None if proof is None else state.service.verification(proof)
-
-
-def bearer_proof(state: State) -> Proof | None:
-    """The proof in ``Authorization: Bearer``; a bearer token that is not ours is simply none."""
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return state.service.tokens.load_proof(token.strip()) if scheme.lower() == "bearer" else None
-
-
-def _proofs(state: State, purpose: str) -> Iterable[Proof]:
-    for proof in (bearer_proof(state), state.service.tokens.load_proof(browser.recall("proof", purpose))):
-        if proof is not None:
-            yield proof
 
 
 class _Asked(NamedTuple):
@@ -251,9 +241,9 @@ def _refusal(state: State, rule: Rule, asked: _Asked) -> VerificationRequired:
     token = state.service.tokens.dump_requirement(required)
     # Another site's form comes without the session's cookie: what we kept for it would take that session's place.
     if request.method in ("GET", "HEAD") or not is_cross_origin(state.settings.base_url):
-        browser.remember("requirement", rule.purpose, token)
+        session.set("requirement", rule.purpose, token)
     arguments: dict[str, Any] = {
-        "next": None if repeat.keep(state, required) else _way_back(),
+        "next": None if pending_form.keep(state, required) else _way_back(),
         "purpose": None if rule.purpose == "login" else rule.purpose,
     }
     location = url_for(f"{BLUEPRINT}.start", **arguments) if is_mounted() else None
@@ -280,7 +270,7 @@ def _way_back() -> str | None:
 def _mark_private(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
     # Whoever saves a session that was looked at says so himself; twice costs more than the whole guard.
-    if not getattr(session, "accessed", False):
+    if not getattr(flask_session, "accessed", False):
         response.vary.add("Cookie")
     return response
 

@@ -9,9 +9,10 @@ from typing import TypeVar
 
 from flask.typing import ResponseReturnValue
 
-from .channels import Channel, Message, channel_from_function
+from .channels import Channel
+from .channels.base import channel_from_function
 from .errors import ConfigError, VerificationRequired
-from .models import Verification
+from .models import Message, Verification
 
 RecipientLoader = Callable[[str, str], "str | None"]
 IdentifierLoader = Callable[[], "str | None"]

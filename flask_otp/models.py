@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from .codes import STRONG_LENGTH
-from .tokens import Known
+from .crypto.codes import STRONG_LENGTH, display
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,33 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Client:
-    """Who asks. Outside a request there is neither a network nor a browser."""
+class Message:
+    """One message, ready to be sent. Its ``repr`` shows no code, link or fact, and not whom it goes to."""
 
-    network: str | None = None
-    #: Secret of the browser session; empty: none.
-    holder: bytes = field(default=b"", repr=False)
-    #: What this browser has verified before.
-    known: tuple[Known, ...] = field(default=(), repr=False)
+    channel: str
+    #: Where it goes: exactly one address.
+    recipient: str = field(repr=False)
+    #: The bare code, without the dashes of its display form.
+    code: str = field(repr=False)
+    purpose: str
+    site_name: str
+    #: One line. It shows the code only with ``OTP_CODE_IN_SUBJECT``.
+    subject: str = field(repr=False)
+    #: Plain text: the whole e-mail for e-mail, a short text for every other channel.
+    text: str = field(repr=False)
+    html: str = field(repr=False)
+    #: Seconds that the code is still good for.
+    expires_in: int
+    #: The link of an e-mail that does what the code does, with ``OTP_LINKS``; worth as much as the code.
+    link: str | None = field(default=None, repr=False)
+    #: Names this message, wherever it is tried and however often: a resend is another. Random, so it tells nothing.
+    id: str = ""
+    #: What the code confirms, where its context is an object: names and JSON values.
+    facts: dict[str, Any] | None = field(default=None, repr=False, hash=False)
+    #: Of subject, text and html, as in ``Content-Language``: ``"de"``, ``"zh-Hans"``.
+    language: str = "en"
+
+    @property
+    def written_code(self) -> str:
+        """The code as people should see it: a strong one as ``XXXX-XXXX-XXXXX``."""
+        return display(self.code)

@@ -12,22 +12,24 @@ from typing import Any
 
 from flask import Flask
 
-from . import codes, identifiers
-from .charges import Charge
-from .delivery import Courier
-from .directory import Directory
+from . import identifiers
+from .config.parsers import nearest
+from .config.settings import Purpose, Settings
+from .config.test_recipients import Testers
+from .crypto import codes
+from .crypto.keys import Keys
+from .crypto.payloads import Client, Handle, Proof
+from .crypto.tokens import Tokens
+from .delivery.routing import Directory
+from .delivery.sender import Courier
 from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
-from .keys import Keys
 from .languages import N_
-from .limits import Limits
-from .models import Challenge, Client, Verification
-from .parsers import nearest
-from .pumping import Pumping
-from .settings import Purpose, Settings
+from .limits.counters import Limits
+from .limits.reservation import Charge
+from .limits.sms_pumping import Pumping
+from .models import Challenge, Verification
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
 from .stores import Asking, Attempt, Opened, Opening, Redeemed, Redemption, Store
-from .testers import Testers
-from .tokens import Handle, Proof, Tokens
 
 logger = logging.getLogger("flask_otp")
 

@@ -7,12 +7,12 @@ from threading import Lock
 
 from flask import Blueprint, current_app
 
+from .config.settings import Settings
+from .crypto.payloads import Proof
 from .errors import ConfigError
 from .hooks import Hooks
 from .rendering import Templates
 from .service import Service
-from .settings import Settings
-from .tokens import Proof
 
 _TRUSTED = 10_000
 

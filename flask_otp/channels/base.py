@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from inspect import iscoroutinefunction
 
-from ..codes import display
+from ..errors import ConfigError
+from ..models import Message
 
 #: Channels whose recipients are phone numbers, unless the app says otherwise.
 PHONE_CHANNELS = frozenset({"sms", "whatsapp", "voice", "call", "signal", "viber"})
@@ -16,39 +16,6 @@ PHONE_CHANNELS = frozenset({"sms", "whatsapp", "voice", "call", "signal", "viber
 def accepted_under(name: str) -> str | None:
     """What the recipients of a channel of this name are, where nothing else says so."""
     return "email" if name == "email" else "phone" if name in PHONE_CHANNELS else None
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message, ready to be sent. Its ``repr`` shows no code, link or fact, and not whom it goes to."""
-
-    channel: str
-    #: Where it goes: exactly one address.
-    recipient: str = field(repr=False)
-    #: The bare code, without the dashes of its display form.
-    code: str = field(repr=False)
-    purpose: str
-    site_name: str
-    #: One line. It shows the code only with ``OTP_CODE_IN_SUBJECT``.
-    subject: str = field(repr=False)
-    #: Plain text: the whole e-mail for e-mail, a short text for every other channel.
-    text: str = field(repr=False)
-    html: str = field(repr=False)
-    #: Seconds that the code is still good for.
-    expires_in: int
-    #: The link of an e-mail that does what the code does, with ``OTP_LINKS``; worth as much as the code.
-    link: str | None = field(default=None, repr=False)
-    #: Names this message, wherever it is tried and however often: a resend is another. Random, so it tells nothing.
-    id: str = ""
-    #: What the code confirms, where its context is an object: names and JSON values.
-    facts: dict[str, Any] | None = field(default=None, repr=False, hash=False)
-    #: Of subject, text and html, as in ``Content-Language``: ``"de"``, ``"zh-Hans"``.
-    language: str = "en"
-
-    @property
-    def written_code(self) -> str:
-        """The code as people should see it: a strong one as ``XXXX-XXXX-XXXXX``."""
-        return display(self.code)
 
 
 class RecipientRefused(Exception):
@@ -96,3 +63,17 @@ class FunctionChannel(Channel):
 
     def deliver(self, message: Message) -> None:
         self._function(message)
+
+
+def channel_from_function(name: str, function: Callable[[Message], None] | Channel, accepts: str | None) -> Channel:
+    """The app's own sender as a channel; what it accepts is told by its name where the app does not say.
+
+    :raises ConfigError: it is neither a plain function nor a channel object, or ``accepts`` is wrong.
+    """
+    if isinstance(function, Channel):
+        return function.under(name)
+    if isinstance(function, type) or not callable(function) or iscoroutinefunction(function):
+        raise ConfigError(f"channel {name!r} must be a plain function of a Message or a Channel object")
+    if accepts not in (None, "email", "phone"):
+        raise ConfigError(f'channel {name!r}: accepts must be "email" or "phone", not {accepts!r}')
+    return FunctionChannel(function, accepts or accepted_under(name))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from .base import Channel, Message
+from ..models import Message
+from .base import Channel
 
 
 class ConsoleChannel(Channel):

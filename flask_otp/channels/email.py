@@ -27,9 +27,10 @@ from flask import Flask, current_app
 from flask_mail import Connection, Mail, sanitize_address
 from flask_mail import Message as MailMessage
 
+from ..config.parsers import ADDRESS
 from ..errors import ConfigError
-from ..parsers import ADDRESS
-from .base import Channel, Message, RecipientRefused
+from ..models import Message
+from .base import Channel, RecipientRefused
 from .deadline import Deadline, cut_when_late, impersonal
 
 #: The submission servers of well-known providers, from their own help pages.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import json
 import re
 import socket
@@ -20,9 +19,12 @@ from urllib.parse import SplitResult, urlsplit
 
 from flask import current_app
 
-from .. import parsers, webhooks
+from .. import webhooks
+from ..config import parsers
 from ..errors import ConfigError
-from .base import Channel, Message, RecipientRefused, accepted_under
+from ..models import Message
+from ..urls import is_loopback
+from .base import Channel, RecipientRefused, accepted_under
 from .deadline import Deadline, cut_when_late, impersonal
 
 _PORTS = {"http": 80, "https": 443}
@@ -60,7 +62,7 @@ class WebhookChannel(Channel):
         self._keys = webhooks.read_secrets(secret)
         parts, self._server = _address("url", url, ("http", "https"))
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        if parts.scheme == "http" and not _is_here(self._server[0]):
+        if parts.scheme == "http" and not is_loopback(self._server[0]):
             raise ConfigError("a webhook: url must be https, or http to this machine: the code would go in the clear")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._proxy = None if proxy is None else _address("proxy", proxy, ("http",))[1]
@@ -167,10 +169,3 @@ def _address(what: str, url: object, schemes: Sequence[str]) -> tuple[SplitResul
     if not host or parts.scheme not in schemes or "@" in parts.netloc or parts.fragment or port == 0:
         raise ConfigError(f"a webhook: {what} must be such as {schemes[-1]}://host.example.com, and hold no password")
     return parts, (host, port or _PORTS[parts.scheme])
-
-
-def _is_here(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

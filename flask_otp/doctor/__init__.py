@@ -8,7 +8,7 @@ from dataclasses import replace
 from flask import Flask
 
 from ..state import State
-from . import guessing, secret_key, sending, storage, web
+from . import risk, secret_key, sending, storage, web
 from .finding import Check, Finding, Level, Site
 
 #: Every check, in the order of the report. A further one is a function of a :class:`Site` that yields findings.
@@ -34,9 +34,9 @@ CHECKS: list[Check] = [
     web.proxies,
     web.base_url,
     web.guards,
-    guessing.limits_off,
-    guessing.risk,
-    guessing.spraying,
+    risk.limits_off,
+    risk.risk,
+    risk.spraying,
 ]
 
 

@@ -9,8 +9,8 @@ from flask.cli import with_appcontext
 from ..state import current_state
 from . import examine, site_of
 from .finding import Level
-from .guessing import odds_of
 from .report import as_json, as_text
+from .risk import odds_of
 
 
 @click.command()

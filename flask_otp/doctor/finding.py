@@ -11,10 +11,10 @@ from typing import Any
 
 from flask import Flask
 
-from ..channels import Ladder
+from ..config.settings import Settings
+from ..delivery.failover import Ladder
 from ..errors import StoreUnavailable
-from ..limits import Limits
-from ..settings import Settings
+from ..limits.counters import Limits
 from ..state import State
 from ..stores import Store
 

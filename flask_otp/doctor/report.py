@@ -11,9 +11,9 @@ from textwrap import wrap
 
 from limits import RateLimitItem
 
-from ..odds import DAY, Odds, lanes, most_events, one_in
-from ..parsers import Breaker, Rate
-from ..settings import Settings
+from ..config.parsers import Breaker, Rate
+from ..config.settings import Settings
+from ..limits.risk import DAY, Odds, lanes, most_events, one_in
 from .finding import Finding, Level
 
 _WIDTH = 100

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from datetime import date, datetime, timezone
 
 from ..channels import Channel, ConsoleChannel, EmailChannel
+from ..urls import is_loopback
 from .finding import Finding, Level, Site
-from .places import is_here
 
 #: Days: an app store reviews each new version, so that a test account may have to last.
 _LONGEST_TEST = 366
@@ -48,7 +48,7 @@ def mail_settings(site: Site) -> Iterator[Finding]:
             "RFC 5322 3.6.2",
         )
     server = str(config.get("MAIL_SERVER") or "127.0.0.1")
-    if not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")) and not is_here(server):
+    if not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")) and not is_loopback(server):
         yield Finding(
             Level.ERROR,
             "The way to the mail server is not encrypted, and it is another machine.",

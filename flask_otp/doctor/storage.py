@@ -10,8 +10,8 @@ from limits.storage import MemoryStorage
 
 from ..stores.memory import MemoryStore
 from ..stores.redis import RedisStore
+from ..urls import hosts, is_loopback, query
 from .finding import Finding, Level, Site
-from .places import hosts, is_here, query
 
 #: Seconds that clocks may differ.
 _SKEW = 5
@@ -135,7 +135,7 @@ def clock(site: Site) -> Iterator[Finding]:
 def store_tls(site: Site) -> Iterator[Finding]:
     uri = site.settings.storage_uri
     scheme = uri.partition("://")[0]
-    away = [host for host in hosts(uri) if not is_here(host)]
+    away = [host for host in hosts(uri) if not is_loopback(host)]
     if not away or scheme.endswith("unix") or scheme == "memory" or scheme.startswith("sqlite"):
         return
     fault = _tls_fault(scheme, {**query(uri), **_flat(site.settings.storage_options)})

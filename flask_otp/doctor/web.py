@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ..errors import ConfigError
-from ..misuse import check_app
-from ..proxies import proxy_fixes
+from ..networks import proxy_fixes
+from ..startup_checks import check_app
+from ..urls import is_loopback
 from .finding import Finding, Level, Site
-from .places import is_here
 
 
 def debug_mode(site: Site) -> Iterator[Finding]:
@@ -87,7 +87,7 @@ def base_url(site: Site) -> Iterator[Finding]:
             'Set OTP_BASE_URL = "https://" and the name of your site.',
             "W3C WICG, Origin-bound one-time codes delivered via SMS; R45",
         )
-    if url is not None and url.startswith("http://") and not is_here(url.partition("://")[2].partition(":")[0]):
+    if url is not None and url.startswith("http://") and not is_loopback(url.partition("://")[2].partition(":")[0]):
         yield Finding(
             Level.WARNING,
             "OTP_BASE_URL is not https.",

@@ -9,9 +9,9 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ..errors import ConfigError
+from ..redis_clients.uri import SCHEMES
 from . import memory, redis
 from .base import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
-from .connections import SCHEMES
 from .record_store import RecordStore
 
 #: Makes a store of ``OTP_STORAGE_URI``, ``OTP_KEY_PREFIX`` and ``OTP_STORAGE_OPTIONS``.

@@ -31,7 +31,8 @@ outbid
     A short code is worth nothing any more while its payer's budget is spent or, if a stranger opened it, in a surge.
 
 Names (subjects, lanes, holders, ids) are any bytes. A lane is over when its cooldown and all its windows are.
-:mod:`flask_otp.stores.record` is all of this in Python; :class:`~flask_otp.stores.RecordStore` makes a store of it.
+:mod:`flask_otp.stores.subject_state` is all of this in Python, and :class:`~flask_otp.stores.RecordStore` makes a
+store of it.
 """
 
 from __future__ import annotations

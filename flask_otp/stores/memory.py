@@ -7,9 +7,9 @@ from threading import Lock
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, StoreUnavailable
-from .packing import expiry_of, pack, unpack
-from .record import Record
+from .codec import expiry_of, pack, unpack
 from .record_store import RecordStore
+from .subject_state import Record
 
 T = TypeVar("T")
 

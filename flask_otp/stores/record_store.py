@@ -6,17 +6,17 @@ from abc import abstractmethod
 from collections.abc import Callable
 from typing import TypeVar
 
-from . import record as verbs
+from . import subject_state as verbs
 from .base import Asking, Attempt, Opened, Policy, Redeemed, Store
-from .record import Record
+from .subject_state import Record
 
 T = TypeVar("T")
 
 
 class RecordStore(Store):
-    """Keeps one :class:`~flask_otp.stores.record.Record` for each subject. A subclass says how, in two methods.
+    """Keeps one :class:`~flask_otp.stores.subject_state.Record` for each subject. A subclass says how, in two methods.
 
-    :mod:`flask_otp.stores.packing` writes a record as bytes.
+    :mod:`flask_otp.stores.codec` writes a record as bytes.
     """
 
     @abstractmethod

@@ -16,12 +16,13 @@ from typing import Any
 from flask import Flask
 from flask.testing import FlaskClient
 
-from .. import browser
-from ..channels import Channel, Message
-from ..parsers import seconds
+from ..channels import Channel
+from ..config.parsers import seconds
+from ..crypto.payloads import Proof
+from ..http import session
+from ..models import Message
 from ..state import State
 from ..stores import Asking, Attempt, Policy
-from ..tokens import Proof
 
 _NO_LIMITS = Policy(60, 1, 0, (), (), ())
 
@@ -140,8 +141,8 @@ class OTPClient(FlaskClient):
         service.store.open(proof.subject, asking, _NO_LIMITS, int(now))
         attempt = Attempt(asking.challenge_id, True, proof.proof_id, proof.expires_at)
         service.store.redeem(proof.subject, attempt, _NO_LIMITS, int(now))
-        with self.session_transaction() as session:
-            browser.remember("proof", purpose, service.tokens.dump_proof(proof), session)
+        with self.session_transaction() as kept:
+            session.set("proof", purpose, service.tokens.dump_proof(proof), kept)
 
 
 def _state(app: Flask) -> State:

@@ -1,0 +1,244 @@
+"""What a setting's value may look like.
+
+Each parser takes the raw value and gives the checked one, or raises ``ValueError`` with the second half of a sentence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from limits import RateLimitItem, parse_many
+
+from .. import identifiers
+from ..languages import LANGUAGES
+from ..urls import is_safe_path
+
+#: One plain address: no comma for a second, no line break for a second header.
+ADDRESS = r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+"
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+class Rate(NamedTuple):
+    """At most ``amount`` events in a window of ``period`` seconds that begins with the first of them."""
+
+    amount: int
+    period: int
+
+
+class Breaker(NamedTuple):
+    """When messages to a range of phone numbers are withheld. The window is in seconds."""
+
+    minimum: int
+    country_minimum: int
+    ratio: float
+    window: int
+
+
+#: ``docs/sms.md`` says why these.
+BREAKER = {"minimum": 30, "country_minimum": 100, "ratio": 0.2, "window": "1h"}
+
+
+def nearest(word: str, known: list[str]) -> str:
+    """A hint for a message: the nearest of the ``known`` words, or all of them."""
+    close = difflib.get_close_matches(word, known, 1, 0.6)
+    return f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
+
+
+def seconds(value: object) -> int:
+    """A duration: ``"30s"``, ``"5m"``, ``"12h"``, ``"30d"``, whole seconds, or a timedelta."""
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+        if value != int(value):
+            raise ValueError("must be whole seconds")
+        value = int(value)
+    if isinstance(value, str) and (match := re.fullmatch(r"\s*([0-9]{1,9})\s*([smhd]?)\s*", value)):
+        return int(match[1]) * _UNITS[match[2] or "s"]
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    raise ValueError('must be a duration such as "30s", "5m", "12h", "30d", whole seconds or a timedelta')
+
+
+def duration(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        parsed = seconds(value)
+        if not least <= parsed <= most:
+            raise ValueError(f"must be between {least} and {most} seconds")
+        return parsed
+
+    return parse
+
+
+def optional(parse: Callable[[object], Any]) -> Callable[[object], Any]:
+    return lambda value: None if value is None else parse(value)
+
+
+def flag(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError("must be True or False")
+    return value
+
+
+def integer(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return value
+
+    return parse
+
+
+def fraction(value: object) -> float:
+    if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value <= 1:
+        raise ValueError("must be a number above 0 and at most 1")
+    return float(value)
+
+
+def limits(value: object) -> tuple[RateLimitItem, ...]:
+    try:
+        # "5/0 hours" would be read as five an hour.
+        items = (
+            tuple(parse_many(value)) if isinstance(value, str) and not re.search(r"[/r]\s*0+\s*[a-z]", value) else ()
+        )
+    except ValueError:
+        items = ()
+    if not items or any(item.amount < 1 for item in items):
+        raise ValueError('must be a limit such as "5/hour;10/day"')
+    return items
+
+
+def rates(value: object) -> tuple[Rate, ...]:
+    return tuple(Rate(item.amount, item.get_expiry()) for item in limits(value))
+
+
+def optional_limits(value: object) -> tuple[RateLimitItem, ...]:
+    return () if value is None else limits(value)
+
+
+def storage_uri(value: object) -> str:
+    return "memory://" if value is None else text(r"[a-z][a-z0-9+.-]*://\S*", "redis://host:6379")(value)
+
+
+def choice(*words: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or value not in words:
+            raise ValueError("must be one of " + ", ".join(map(repr, words)))
+        return value
+
+    return parse
+
+
+def text(pattern: str, example: str) -> Callable[[object], str]:
+    def parse(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(pattern, value):
+            raise ValueError(f"must be text such as {example!r}")
+        return value
+
+    return parse
+
+
+def path(value: object) -> str:
+    if not isinstance(value, str) or not is_safe_path(value):
+        raise ValueError('must be a path on this site such as "/account"')
+    return value
+
+
+def base_url(value: object) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, str) or not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/?", value):
+        raise ValueError('must be an origin such as "https://example.com"')
+    origin = value.rstrip("/").lower()
+    # As a browser writes it: without the port that goes without saying.
+    return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
+
+
+def names(value: object) -> tuple[str, ...]:
+    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
+        raise ValueError("must be a list of names")
+    if not all(isinstance(name, str) and name for name in value):
+        raise ValueError("must be a list of names")
+    return tuple(value)
+
+
+def languages(value: object) -> tuple[str, ...]:
+    if value is None:
+        return LANGUAGES
+    # The order matters, so that no set will do.
+    named = names(value) if isinstance(value, (list, tuple)) else ()
+    chosen = tuple(dict.fromkeys(name.replace("-", "_") for name in named))
+    if not chosen or not set(chosen) <= set(LANGUAGES):
+        raise ValueError(f"must be a list, the default first, out of {', '.join(LANGUAGES)}")
+    return chosen
+
+
+def countries(value: object) -> frozenset[str]:
+    codes = names(value)
+    if not all(re.fullmatch("[A-Z]{2}", code) for code in codes):
+        raise ValueError('must be a list of two-letter country codes such as ("DE", "FR")')
+    for code in codes:
+        if not identifiers.is_country(code):
+            hint = "the United Kingdom is 'GB'" if code == "UK" else "see ISO 3166-1"
+            raise ValueError(f"has {code!r}, which is no country with phone numbers of its own ({hint})")
+    return frozenset(codes)
+
+
+def mapping(value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
+        raise ValueError("must be a dict with names as keys")
+    return dict(value)
+
+
+def budgets(value: object) -> dict[str, tuple[RateLimitItem, ...]]:
+    return {name: limits(limit) for name, limit in mapping(value).items()}
+
+
+def prefix_budgets(value: object) -> dict[str, tuple[RateLimitItem, ...]]:
+    parsed = budgets(value)
+    for prefix in parsed:
+        if not re.fullmatch(r"\+[1-9][0-9]{0,14}", prefix):
+            raise ValueError(f'must have beginnings of phone numbers as keys, such as "+44", and {prefix!r} is none')
+    return parsed
+
+
+def breaker(value: object) -> Breaker | None:
+    """The defaults with what is given in their place; ``None``: off."""
+    if value is None:
+        return None
+    given = BREAKER | mapping(value)
+    for name in given:
+        if name not in BREAKER:
+            raise ValueError(f"has no {name!r}: {nearest(name, list(BREAKER))}")
+    parsed = Breaker(
+        _member(given, "minimum", integer(1, 1_000_000)),
+        _member(given, "country_minimum", integer(1, 1_000_000)),
+        _member(given, "ratio", fraction),
+        _member(given, "window", duration(60, 86400)),
+    )
+    if parsed.country_minimum < parsed.minimum:
+        raise ValueError("must not have a 'country_minimum' below its 'minimum': no range would ever get that far")
+    return parsed
+
+
+def _member(given: Mapping[str, Any], name: str, parse: Callable[[object], Any]) -> Any:
+    try:
+        return parse(given[name])
+    except ValueError as error:
+        raise ValueError(f"[{name!r}] {error}") from None
+
+
+def site_name(value: object) -> str | None:
+    if value is not None and (not isinstance(value, str) or not value.strip() or not value.isprintable()):
+        raise ValueError("must be one line of text")
+    return value
+
+
+def purposes(value: object) -> dict[str, Any]:
+    purposes = mapping(value)
+    if not purposes:
+        raise ValueError("must name a purpose at least")
+    return purposes

@@ -1,0 +1,161 @@
+"""The ``OTP_*`` keys of ``app.config``: read once, checked at once, frozen.
+
+Each field below is one key: ``OTP_`` and its name in capitals. The field carries its default and its parser, so this
+file is the whole list. A key that is not here stops the app, with the nearest right name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+from limits import RateLimitItem
+
+from ..errors import ConfigError
+from ..stores.base import Policy
+from . import parsers
+from .parsers import nearest
+from .test_recipients import Tester, test_recipients
+
+PREFIX = "OTP_"
+
+
+def _key(default: object, parse: Callable[[object], Any], *, secret: bool = False) -> Any:
+    """One key. The value of a ``secret`` one may hold a password, so that no error and no ``repr`` shows it."""
+    return field(repr=not secret, metadata={"default": default, "parse": parse, "secret": secret})
+
+
+@dataclass(frozen=True)
+class Purpose:
+    """What holds for the codes of one purpose: the app's settings, with that purpose's overrides.
+
+    Bounds: NIST SP 800-63B-4 3.1.3.2 (at least six digits, at most ten minutes) and 2.2.3 (proofs within a day).
+    """
+
+    code_length: int = _key(6, parsers.integer(6, 12))
+    expires_in: int = _key("5m", parsers.duration(30, 600))
+    max_attempts: int = _key(5, parsers.integer(1, 10))
+    failure_budget: tuple[parsers.Rate, ...] = _key("20/30 days", parsers.rates)
+    cooldown: int = _key("30s", parsers.duration(0, 600))
+    send_limit: tuple[parsers.Rate, ...] = _key("5/hour;10/day", parsers.rates)
+    recipient_limit: tuple[parsers.Rate, ...] = _key("20/hour;50/day", parsers.rates)
+    verified_for: int = _key("12h", parsers.duration(10, 86400))
+    on_budget: str = _key("escalate", parsers.choice("escalate", "refuse"))
+    #: Only these channels, in this order; empty: any. A purpose's own; it has no ``OTP_*`` key.
+    channels: tuple[str, ...] = ()
+
+    def policy(self) -> Policy:
+        """What the store needs to know of it."""
+        return Policy(
+            expires_in=self.expires_in,
+            max_attempts=self.max_attempts,
+            cooldown=self.cooldown,
+            send_limit=self.send_limit,
+            recipient_limit=self.recipient_limit,
+            failure_budget=self.failure_budget,
+            refuse=self.on_budget == "refuse",
+        )
+
+    def check(self, where: str) -> None:
+        if self.cooldown > self.expires_in:
+            raise ConfigError(
+                f"{where}: OTP_COOLDOWN ({self.cooldown} s) is longer than OTP_EXPIRES_IN ({self.expires_in} s): "
+                "nobody could have a lost message sent again"
+            )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The app's settings. ``purposes`` holds the merged settings of each purpose."""
+
+    storage_uri: str = _key(None, parsers.storage_uri, secret=True)
+    storage_options: dict[str, Any] = _key({}, parsers.mapping, secret=True)
+    key_prefix: str = _key("otp", parsers.text(r"[A-Za-z][A-Za-z0-9_]{0,31}", "otp"))
+    surge_limit: tuple[RateLimitItem, ...] = _key("100/hour", parsers.limits)
+    max_annual_risk: float = _key(0.001, parsers.fraction)
+    ip_send_limit: tuple[RateLimitItem, ...] = _key("20/minute;300/hour", parsers.optional_limits)
+    ip_verify_limit: tuple[RateLimitItem, ...] = _key("60/minute", parsers.optional_limits)
+    channel_budget: dict[str, tuple[RateLimitItem, ...]] = _key({}, parsers.budgets)
+    prefix_budget: dict[str, tuple[RateLimitItem, ...]] = _key({}, parsers.prefix_budgets)
+    pumping_breaker: parsers.Breaker | None = _key(parsers.BREAKER, parsers.breaker)
+    channels: dict[str, Any] | None = _key(None, parsers.optional(parsers.mapping), secret=True)
+    sms_countries: frozenset[str] = _key((), parsers.countries)
+    test_recipients: dict[str, Tester] = _key({}, test_recipients, secret=True)
+    email_service: str | None = _key(None, parsers.optional(parsers.text(r"\S+", "gmail")))
+    channel_timeout: int = _key("10s", parsers.duration(1, 60))
+    email_timeout: int = _key("10s", parsers.duration(1, 60))
+    email_reply_to: str | None = _key(None, parsers.optional(parsers.text(parsers.ADDRESS, "help@example.com")))
+    code_in_subject: bool = _key(False, parsers.flag)
+    delivery: str = _key("auto", parsers.choice("auto", "inline", "background"))
+    purposes: dict[str, Purpose] = _key({"login": {}}, parsers.purposes)
+    revocation_lag: int = _key("0s", parsers.duration(0, 3600))
+    base_url: str | None = _key(None, parsers.base_url)
+    links: bool = _key(False, parsers.flag)
+    url_prefix: str = _key("/otp", parsers.text(r"(/[A-Za-z0-9._~-]+)+", "/otp"))
+    default_next: str = _key("/", parsers.path)
+    site_name: str | None = _key(None, parsers.site_name)
+    languages: tuple[str, ...] = _key(None, parsers.languages)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Settings:
+        """Read and check every key.
+
+        :raises ConfigError: a value is wrong, two contradict each other, or a key is unknown.
+        """
+        _refuse_unknown(config)
+        common = Purpose(**{item.name: _read(config, item) for item in _keys(Purpose)})
+        values = {item.name: _read(config, item) for item in _keys(cls)}
+        if values["links"] and values["base_url"] is None:
+            raise ConfigError(
+                "OTP_LINKS needs OTP_BASE_URL: a link is never built from what a request says of its host"
+            )
+        values["purposes"] = {
+            name: _override(common, name, overrides) for name, overrides in values["purposes"].items()
+        }
+        return cls(**values)
+
+
+def known_keys() -> list[str]:
+    return [PREFIX + item.name.upper() for item in (*_keys(Purpose), *_keys(Settings))]
+
+
+def _keys(cls: type) -> list[Any]:
+    return [item for item in fields(cls) if "parse" in item.metadata]
+
+
+def _read(config: Mapping[str, Any], item: Any) -> Any:
+    key = PREFIX + item.name.upper()
+    try:
+        return item.metadata["parse"](config.get(key, item.metadata["default"]))
+    except ValueError as error:
+        given = "" if item.metadata["secret"] else f", not {config.get(key)!r}"
+        raise ConfigError(f"{key} {error}{given}") from None
+
+
+def _refuse_unknown(config: Mapping[str, Any]) -> None:
+    known = known_keys()
+    for key in config:
+        if isinstance(key, str) and key.startswith(PREFIX) and key not in known:
+            raise ConfigError(f"{key} is not a setting of flask_otp: {nearest(key, known)}")
+
+
+def _override(common: Purpose, name: str, overrides: object) -> Purpose:
+    where = f"OTP_PURPOSES[{name!r}]"
+    if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
+        raise ConfigError(f"{where}: a purpose's name is lower-case letters, digits, _ and -, 32 at most")
+    if not isinstance(overrides, Mapping):
+        raise ConfigError(f"{where} must be a dict of overrides, which may be empty")
+    known = {item.name: item.metadata["parse"] for item in _keys(Purpose)} | {"channels": parsers.names}
+    values: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key not in known:
+            raise ConfigError(f"{where} has no override {key!r}: {nearest(str(key), list(known))}")
+        try:
+            values[key] = known[key](value)
+        except ValueError as error:
+            raise ConfigError(f"{where}[{key!r}] {error}, not {value!r}") from None
+    purpose = replace(common, **values)
+    purpose.check(where)
+    return purpose

@@ -1,0 +1,44 @@
+"""What a code is bound to, as JSON with one spelling for each value."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from ..errors import InvalidRequest
+from ..languages import N_
+
+#: Bytes of a context's JSON. It travels, sealed, in tokens that must fit into a cookie and a request of 4 KiB.
+MAX_CONTEXT = 512
+
+
+def context_digest(context: Any) -> bytes:
+    """The digest of what a code is bound to; ``None``, no context, is empty."""
+    return b"" if context is None else json_digest(context)
+
+
+def json_digest(context: Any) -> bytes:
+    """A JSON value as 32 bytes, the same for equal values only: ``True`` is not ``1``.
+
+    :raises ValueError: it is no JSON value, or a key of an object is no string.
+    :raises InvalidRequest: it is longer than :data:`MAX_CONTEXT`.
+    """
+    _check_json(context)
+    text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    if len(text) > MAX_CONTEXT:
+        raise InvalidRequest(N_("There is too much to confirm with one code."))
+    return hashlib.sha256(text).digest()
+
+
+def _check_json(value: Any) -> None:
+    if isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise ValueError(f"a context's keys must be strings, not {key!r}")
+            _check_json(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_json(item)
+    elif not (value is None or isinstance(value, (str, int, float, bool))):
+        raise ValueError(f"a context must be a JSON value, not {type(value).__name__}")

@@ -1,0 +1,99 @@
+"""All that comes out of ``SECRET_KEY``: one derived key for each use, and what is computed with them.
+
+Nothing here is stored. Whoever has the whole store, but not the secret, has nothing to compute a code from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from base64 import urlsafe_b64encode
+from functools import cached_property
+
+from .codes import encode_strong
+
+NONCE = 12
+_PADDING = 32
+
+
+class Keys:
+    """The keys derived from one secret, for one app (its ``namespace``)."""
+
+    def __init__(self, secret: bytes, namespace: str) -> None:
+        self._secret = secret
+        self._namespace = namespace
+
+    def __repr__(self) -> str:
+        return "<Keys>"
+
+    def derive(self, use: str) -> bytes:
+        """The key for one use. Another use, or another app with the same secret, has another key."""
+        return _mac(self._secret, b"flask_otp/1", self._namespace.encode(), use.encode())
+
+    @cached_property
+    def _subject_key(self) -> bytes:
+        return self.derive("subject")
+
+    @cached_property
+    def _code_key(self) -> bytes:
+        return self.derive("code")
+
+    @cached_property
+    def _seal_key(self) -> bytes:
+        return self.derive("seal")
+
+    def subject(self, purpose: str, identifier: str) -> bytes:
+        """Whom a budget belongs to: 128 bits that tell nothing of the identifier without the key."""
+        return _mac(self._subject_key, purpose.encode(), identifier.encode())[:16]
+
+    def tag(self, *parts: bytes) -> bytes:
+        """A 64-bit pseudonym, for what need only be told apart within one subject."""
+        return _mac(self._subject_key, b"tag", *parts)[:8]
+
+    def code(
+        self, challenge_id: bytes, *, purpose: str, subject: bytes, context: bytes, strong: bool, length: int
+    ) -> str:
+        """The code of a challenge: the same whenever it is asked for, and for no other challenge.
+
+        A digit code is a 256-bit number modulo 10^length, so its bias is below 2^-215; a strong code is 65 bits.
+        Source of the size: NIST SP 800-63B-4 3.1.3.2.
+        """
+        kind = b"strong" if strong else b"%d digits" % length
+        digest = _mac(self._code_key, challenge_id, purpose.encode(), subject, context, kind)
+        number = int.from_bytes(digest, "big")
+        return encode_strong(number) if strong else f"{number % 10**length:0{length}d}"
+
+    def link(self, challenge_id: bytes, *, purpose: str, subject: bytes, context: bytes) -> str:
+        """The secret in the link of a challenge: 144 bits in base64url, derived as its code is, and stored nowhere."""
+        digest = _mac(self._code_key, challenge_id, purpose.encode(), subject, context, b"link")
+        return urlsafe_b64encode(digest[:18]).decode()
+
+    def seal(self, text: str) -> bytes:
+        """Hide ``text`` from the client that carries it.
+
+        A keyed SHAKE-256 stream under a fresh nonce. It gives no integrity: sealed text travels only inside of a
+        signed token. The length is rounded up, so that it does not give an address away.
+        """
+        data = text.encode()
+        data += bytes(-len(data) % _PADDING)
+        nonce = secrets.token_bytes(NONCE)
+        return nonce + _xor(data, self._stream(nonce, len(data)))
+
+    def unseal(self, sealed: bytes) -> str:
+        nonce, data = sealed[:NONCE], sealed[NONCE:]
+        return _xor(data, self._stream(nonce, len(data))).rstrip(b"\0").decode()
+
+    def _stream(self, nonce: bytes, length: int) -> bytes:
+        return hashlib.shake_256(self._seal_key + nonce).digest(length)
+
+
+def _mac(key: bytes, *parts: bytes) -> bytes:
+    # Each part is led by its length, so that no two lists of parts give the same bytes.
+    message = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
+    return hmac.digest(key, message, "sha256")
+
+
+def _xor(left: bytes, right: bytes) -> bytes:
+    number = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
+    return number.to_bytes(len(left), "big")

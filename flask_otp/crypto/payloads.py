@@ -1,0 +1,116 @@
+"""The plain values that tokens carry, and that pass between the parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from .keys import Keys
+
+
+@dataclass(frozen=True)
+class Handle:
+    """What names a challenge, in the hands of the client that began it."""
+
+    challenge_id: bytes
+    purpose: str
+    channel: str
+    context: bytes
+    strong: bool
+    length: int
+    expires_at: int
+    ready_at: int
+    identifier: str
+    #: Nobody has this identifier, or it may not be sent to: nothing was sent, and no code will ever do.
+    pretend: bool
+    #: The context's own values, to be told to the person again.
+    facts: Any
+    keys: Keys
+    #: Who was signed in when the code was asked for, where the app says so: nobody else may redeem it over HTTP.
+    user: str | None = None
+    #: The message would go to a test recipient: nothing was sent, and as long as they are one, their own code is right.
+    tester: bool = False
+    #: The range of phone numbers that the message goes to, as :mod:`flask_otp.limits.sms_pumping` counts it.
+    #: Empty: no phone number. ``None``: this channel sends nothing to phones.
+    numbers: str | None = None
+
+    @cached_property
+    def subject(self) -> bytes:
+        return self.keys.subject(self.purpose, self.identifier)
+
+    @cached_property
+    def code(self) -> str:
+        return self.keys.code(
+            self.challenge_id,
+            purpose=self.purpose,
+            subject=self.subject,
+            context=self.context,
+            strong=self.strong,
+            length=self.length,
+        )
+
+    @cached_property
+    def link(self) -> str:
+        return self.keys.link(self.challenge_id, purpose=self.purpose, subject=self.subject, context=self.context)
+
+    def __repr__(self) -> str:
+        return f"<Handle {self.purpose} {self.channel}>"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What a verification left behind: it holds while the store still knows ``proof_id``."""
+
+    proof_id: bytes
+    purpose: str
+    channel: str
+    context: bytes
+    verified_at: float
+    expires_at: int
+    identifier: str
+    keys: Keys
+
+    @cached_property
+    def subject(self) -> bytes:
+        return self.keys.subject(self.purpose, self.identifier)
+
+    def __repr__(self) -> str:
+        return f"<Proof {self.purpose} {self.channel}>"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """What the guard asks for: carried by the client to ``POST /send``, which obeys it."""
+
+    purpose: str
+    context: bytes
+    facts: Any
+    identifier: str | None
+    channels: tuple[str, ...]
+    expires_at: int
+    #: Who was signed in when the guard refused, where the app says so: it is nobody else's.
+    user: str | None = None
+
+    def __repr__(self) -> str:
+        return f"<Requirement {self.purpose}>"
+
+
+@dataclass(frozen=True)
+class Known:
+    """One subject that a browser has verified before: its lane's name, and since when."""
+
+    subject: bytes
+    lane: bytes
+    since: int
+
+
+@dataclass(frozen=True)
+class Client:
+    """Who asks. Outside a request there is neither a network nor a browser."""
+
+    network: str | None = None
+    #: Secret of the browser session; empty: none.
+    holder: bytes = field(default=b"", repr=False)
+    #: What this browser has verified before.
+    known: tuple[Known, ...] = field(default=(), repr=False)

@@ -1,0 +1,1 @@
+"""How a message gets from a challenge to a person."""

@@ -1,0 +1,146 @@
+"""The channels under one name, tried in order until one takes the message.
+
+A step that fails again and again is passed over. Anybody can make a step fail, by an address that it refuses, and must
+not be able to keep it from everybody else by that. So a failure counts only if it cannot be the recipient's: it came
+before the provider heard of a recipient, or the channel says so, or another step then took the very same message.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import smtplib
+from collections.abc import Callable
+from enum import Enum
+from urllib.parse import quote, urlsplit
+
+from flask import Flask
+
+from .. import identifiers
+from ..channels.base import Channel, ProviderDown, RecipientRefused
+from ..channels.deadline import Deadline
+from ..models import Message
+from .circuit_breaker import FAILURES, Circuit, Entry
+
+logger = logging.getLogger("flask_otp")
+
+Ladder = tuple[Channel, ...]
+
+#: About one message, from a server that is well. The app's own functions may use smtplib, or Flask-Mail.
+_REFUSALS = (RecipientRefused, smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
+
+
+class Result(Enum):
+    """What became of a message at one step, and what that says about the step."""
+
+    TAKEN = "taken"
+    #: As any other message would be.
+    DOWN = "down"
+    #: As no other message need be.
+    REFUSED = "refused"
+    FAILED = "failed"
+
+
+class Ladders:
+    """Climbs the ladders of one app, and remembers how their steps fare in this process.
+
+    :param timeout: seconds that a step may take, where its channel does not say.
+    """
+
+    def __init__(self, app: Flask, timeout: float, clock: Callable[[], float]) -> None:
+        self._app = app
+        self._timeout = timeout
+        self._clock = clock
+        self._steps: dict[int, _Step] = {}
+
+    def climb(self, ladder: Ladder, message: Message) -> bool:
+        """Whether a step took the message. Each is asked once at most, so it takes no longer than their time-outs."""
+        kind = identifiers.kind(message.recipient)
+        visits = [_Visit(self._step(channel)) for channel in ladder if channel.accepts in (None, kind)]
+        try:
+            # Who was passed over is asked last, not never: an open circuit alone must not fail a message.
+            return any(visit.take(message, is_last) for is_last in (False, True) for visit in visits)
+        finally:
+            is_taken = any(visit.result is Result.TAKEN for visit in visits)
+            for visit in visits:
+                visit.end(message, is_taken)
+
+    def _step(self, channel: Channel) -> _Step:
+        # By its id, since a channel need not be hashable. The step holds on to it, so no other gets this id.
+        if id(channel) not in self._steps:
+            self._steps.setdefault(id(channel), _Step(channel, self._app, self._timeout, self._clock))
+        return self._steps[id(channel)]
+
+
+class _Step:
+    """A channel, and how it fares."""
+
+    def __init__(self, channel: Channel, app: Flask, timeout: float, clock: Callable[[], float]) -> None:
+        self.channel = channel
+        self.circuit = Circuit(clock)
+        self._app = app
+        self._timeout = timeout
+        self._left_behind: set[Deadline] = set()
+
+    def attempt(self, message: Message) -> Result:
+        """The exception goes no further than here: it may quote the code."""
+        timeout = self._timeout if self.channel.timeout is None else self.channel.timeout
+        deadline = Deadline(timeout, self._left_behind)
+        try:
+            deadline.run(lambda: self._deliver(message))
+        except Exception as error:
+            reason = redact(f"{type(error).__name__}: {error}", message)
+            logger.error("channel %r (%s) failed: %s", message.channel, type(self.channel).__name__, reason)
+            if isinstance(error, _REFUSALS):
+                return Result.REFUSED
+            return Result.DOWN if deadline.is_impersonal or isinstance(error, ProviderDown) else Result.FAILED
+        return Result.TAKEN
+
+    def _deliver(self, message: Message) -> None:
+        # Not in the app context of the request, which may be torn down, with its database session, before we are done.
+        with self._app.app_context():
+            self.channel.deliver(message)
+
+
+class _Visit:
+    """One message at one step."""
+
+    def __init__(self, step: _Step) -> None:
+        self._step = step
+        self._entry = Entry.REFUSED
+        self.result: Result | None = None
+
+    def take(self, message: Message, is_last_resort: bool) -> bool:
+        """Whether the step takes the message, now that it is its turn."""
+        if self._entry is not Entry.REFUSED:
+            return False  # it had its turn
+        self._entry = self._step.circuit.enter(is_last_resort=is_last_resort)
+        if self._entry is not Entry.REFUSED:
+            self.result = self._step.attempt(message)
+        return self.result is Result.TAKEN
+
+    def end(self, message: Message, is_taken: bool) -> None:
+        """Draw the conclusions for the step, now that it is known whether any step took the message."""
+        if self._entry is Entry.REFUSED:
+            return
+        counts = self.result is Result.DOWN or (self.result is Result.FAILED and is_taken)
+        works = True if self.result is Result.TAKEN else False if counts else None
+        is_open = self._step.circuit.leave(self._entry, works)
+        if is_open is not None:
+            broken = f"failed {FAILURES} times in a row: until it works, it is asked last, and by one message at a time"
+            change = broken if is_open else "works again"
+            logger.warning("channel %r (%s) %s", message.channel, type(self._step.channel).__name__, change)
+
+
+def redact(text: str, message: Message) -> str:
+    """``text`` on one line, without code, link and recipient: libraries like to quote what they could not send."""
+    code = r"[\s-]*".join(map(re.escape, message.code))
+    address = message.recipient.removeprefix("+")
+    words = [code, re.escape(address), re.escape(quote(address))]
+    if message.link is not None:
+        secret = urlsplit(message.link).path.rpartition("/")[2]
+        # Its line is longer than a line of quoted-printable, where each break is led by "=".
+        words.append(r"(?:[\s=]|\\[rn])*".join(map(re.escape, secret)))
+    secrets = "|".join(words)
+    text = re.sub(secrets, "[redacted]", text, flags=re.IGNORECASE)
+    return " ".join(text.split())[:500]

@@ -1,0 +1,172 @@
+"""What ``otp.send`` and its kin do in a request: the service's flows, between the session and the client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import has_request_context
+
+from ..crypto.context import context_digest
+from ..crypto.payloads import Requirement
+from ..errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
+from ..languages import N_
+from ..models import Challenge, Verification
+from ..signals import proof_revoked
+from ..state import State, current_state
+from . import session
+
+
+def send(identifier: str, channel: str | None, purpose: str, context: Any) -> Challenge:
+    return _send(identifier, channel, purpose, context_digest(context), context, ())
+
+
+def send_as_asked(
+    identifier: str | None, channel: str | None, purpose: str | None, requirement: str | None
+) -> Challenge:
+    """A client asks over HTTP: what the guard or the app has fixed, the client cannot change."""
+    state = current_state()
+    if requirement is not None:
+        asked = session.load_requirement(requirement)
+        if asked is None or purpose not in (None, asked.purpose):
+            raise InvalidRequest(N_("The requirement is not valid, or is too old. Repeat the request that gave it."))
+    else:
+        asked = session.requirement("login" if purpose is None else purpose)
+    purpose = asked.purpose if asked else "login" if purpose is None else purpose
+    fixed = fixed_identifier(state, asked)
+    if fixed is not None:
+        if identifier is not None and state.service.testers.parse(identifier).value != fixed:
+            raise InvalidIdentifier(N_("The code can only go to your own address."))
+        identifier = fixed
+    if identifier is None:
+        raise InvalidIdentifier
+    if asked is None:
+        return _send(identifier, channel, purpose, b"", None, ())
+    return _send(identifier, channel, purpose, asked.context, asked.facts, asked.channels)
+
+
+def _send(
+    identifier: str, channel: str | None, purpose: str, context: bytes, facts: Any, channels: tuple[str, ...]
+) -> Challenge:
+    state = current_state()
+    challenge = state.service.send(
+        identifier,
+        channel=channel,
+        purpose=purpose,
+        context=context,
+        facts=facts,
+        channels=channels,
+        client=session.client(state),
+        user=state.own_identifier() if has_request_context() else None,
+    )
+    return _keep(challenge)
+
+
+def resend(handle: str | None, purpose: str | None) -> Challenge:
+    state = current_state()
+    return _keep(state.service.resend(_handle(handle, purpose), session.client(state), purpose))
+
+
+def verify(code: str, handle: str | None, identifier: str | None, purpose: str, context: Any) -> Verification:
+    token, digest = _handle(handle, purpose), context_digest(context)
+    return _verify(current_state(), code, token, purpose, identifier, digest)
+
+
+def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_link: bool) -> Verification:
+    """A client redeems a code or a link over HTTP: the handle says what for, and whose it is."""
+    state, token = current_state(), _handle(handle, purpose)
+    if state.hooks.identifier_loader is not None:
+        opened, own = state.service.tokens.load_handle(token), state.own_identifier()
+        if opened is not None and own not in (opened.user, opened.identifier):
+            raise InvalidCode
+    return _verify(state, code, token, purpose, is_link=is_link)
+
+
+def _verify(
+    state: State,
+    code: str,
+    token: str,
+    purpose: str | None,
+    identifier: str | None = None,
+    context: bytes | None = None,
+    *,
+    is_link: bool = False,
+) -> Verification:
+    if not isinstance(code, str):
+        raise InvalidCode
+    verification, proof, lane = state.service.verify(
+        code,
+        token,
+        purpose=purpose,
+        identifier=identifier,
+        context=context,
+        network=session.network(),
+        is_link=is_link,
+    )
+    if has_request_context():
+        session.store_proof(state, proof, verification.proof, lane)
+    return verification
+
+
+def forget(purpose: str | None = None) -> None:
+    """End this client's proofs, its session's and its bearer's, and drop its outstanding challenges.
+
+    :raises StoreUnavailable: the proofs may still be good, and the session is left as it was.
+    """
+    state = current_state()
+    store, tokens, now = state.service.store, state.service.tokens, int(state.service.clock())
+    proofs = {name: tokens.load_proof(token) for name, token in session.get_all("proof").items()}
+    handles = {name: tokens.load_handle(token) for name, token in session.get_all("challenge").items()}
+    bearer = session.bearer_proof(state)
+    ended = [proof for proof in (*proofs.values(), bearer) if proof and purpose in (None, proof.purpose)]
+    for proof in ended:
+        state.end(proof)
+    for handle in handles.values():
+        if handle and purpose in (None, handle.purpose):
+            store.drop(handle.subject, handle.challenge_id, now)
+    for kind in ("proof", "challenge", "requirement", "next", "repeat"):
+        for name in session.get_all(kind):
+            if purpose in (None, name):
+                session.delete(kind, name)
+    session.checked_proofs(state).clear()
+    for proof in ended:
+        proof_revoked.send(state.service.app, identifier=proof.identifier, purposes=(proof.purpose,))
+
+
+def revoke(identifier: str) -> None:
+    state = current_state()
+    try:
+        state.service.revoke(identifier)
+    finally:
+        state.trust.clear()
+    if has_request_context():
+        session.checked_proofs(state).clear()
+
+
+def fixed_identifier(state: State, asked: Requirement | None) -> str | None:
+    """The identifier that the client cannot choose, in canonical form; ``None`` where it may."""
+    if asked is not None and asked.identifier is not None:
+        return asked.identifier
+    return state.own_identifier()
+
+
+def own_purpose(purpose: str | None) -> str:
+    """What the session's challenge is for, where the client does not say: the only one there is, or else ``login``."""
+    handles = session.get_all("challenge")
+    if purpose is None and len(handles) == 1:
+        return next(iter(handles))
+    return "login" if purpose is None else purpose
+
+
+def _handle(given: str | None, purpose: str | None) -> str:
+    if given is not None:
+        return given
+    handle = session.get("challenge", own_purpose(purpose)) if has_request_context() else None
+    if handle is None:
+        raise ChallengeRequired
+    return handle
+
+
+def _keep(challenge: Challenge) -> Challenge:
+    if has_request_context():
+        session.set("challenge", challenge.purpose, challenge.handle)
+    return challenge

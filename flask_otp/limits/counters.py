@@ -1,0 +1,173 @@
+"""What concerns a network, a channel or the whole site is counted by Flask-Limiter's machinery.
+
+The app's own Limiter lends its storage and strategy where there is one, whichever of the two was initialised first;
+else ``limits``, the library under it, counts at ``OTP_STORAGE_URI``. Nothing is decorated or hooked: an own Limiter on
+the app would count the app's limits twice and slow every route down. What guards a code is counted in the store.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from math import ceil
+from operator import attrgetter
+from threading import Lock, RLock
+from typing import Any
+
+from limits import RateLimitItem
+from limits.errors import StorageError
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import FixedWindowRateLimiter, RateLimiter
+
+from ..config.settings import Settings
+from ..errors import RateLimited, StoreUnavailable
+from ..redis_clients.server import OUTAGES
+from ..redis_clients.uri import SCHEMES, connect
+
+logger = logging.getLogger("flask_otp")
+
+
+class Limits:
+    """Counts on the app's Limiter, or on its own storage.
+
+    :param extensions: ``app.extensions``, looked at for each request, since a Limiter may come later than we do.
+    """
+
+    def __init__(self, settings: Settings, extensions: Mapping[str, Any]) -> None:
+        self._settings = settings
+        self._extensions = extensions
+        self._own: RateLimiter | None = None
+        self._lock = Lock()
+        self._surge_checked = (float("-inf"), False)
+
+    def count_send(self, network: str) -> None:
+        """Count a request to send from this network.
+
+        :raises RateLimited: the network has had its share.
+        """
+        self._count("send", self._settings.ip_send_limit, network)
+
+    def count_verify(self, network: str) -> None:
+        """Count a request to verify from this network.
+
+        :raises RateLimited: the network has had its share.
+        """
+        self._count("verify", self._settings.ip_verify_limit, network)
+
+    def count_channel(self, channel: str) -> None:
+        """Count a message of the channel.
+
+        :raises RateLimited: its budget is spent.
+        """
+        self._count("channel", self._settings.channel_budget.get(channel, ()), channel)
+
+    def count_prefix(self, prefix: str, *, nobody: bool = False) -> bool:
+        """Count a message to the phone numbers that begin so. False: their budget is spent.
+
+        :param nobody: it is pretended only, and no charge to them.
+        """
+        ids = self._ids("nobody" if nobody else "prefix", prefix)
+        return all(self._ask("hit", item, *ids) for item in self._settings.prefix_budget[prefix])
+
+    def tally(self, name: str, amount: int, life: int) -> int:
+        """Add to a counter that is kept for ``life`` seconds, and say what it is at then: one step, one round trip."""
+        count: int = self._ask("storage.incr", "/".join(("LIMITER", *self._ids("tally", name))), life, amount)
+        return count
+
+    def count_failure(self) -> bool:
+        """Count a wrong code, wherever it was. True for the one that passes ``OTP_SURGE_LIMIT``."""
+        counts = [
+            (self._ask("storage.incr", self._surge_key(item), item.get_expiry()), item)
+            for item in self._settings.surge_limit
+        ]
+        # Only that there is a surge: a thread that was held up here may not take back what another has found since.
+        if any(count > item.amount for count, item in counts):
+            with self._lock:
+                self._surge_checked = (time.monotonic(), True)
+        return any(count == item.amount + 1 for count, item in counts)
+
+    def is_surge(self) -> bool:
+        """Whether failures are above ``OTP_SURGE_LIMIT``; asked once a second at most in each process."""
+        known = self._surge_checked
+        if time.monotonic() - known[0] < 1:
+            return known[1]
+        surge = any(
+            self._ask("storage.get", self._surge_key(item)) > item.amount for item in self._settings.surge_limit
+        )
+        with self._lock:
+            if self._surge_checked is known:
+                self._surge_checked = (time.monotonic(), surge)
+            return self._surge_checked[1]
+
+    @property
+    def storage(self) -> Any:
+        """What counts: the app's Limiter's storage, or our own."""
+        return self._limiter().storage
+
+    def _surge_key(self, item: RateLimitItem) -> str:
+        return item.key_for(*self._ids("surge", "site"))
+
+    def _count(self, rule: str, items: Sequence[RateLimitItem], key: str) -> None:
+        ids = self._ids(rule, key)
+        for item in items:
+            if not self._ask("hit", item, *ids):
+                stats = self._ask("get_window_stats", item, *ids)
+                logger.warning("the %s limit of %s is reached", rule, item)
+                raise RateLimited(retry_after=max(1, ceil(stats.reset_time - time.time())))
+
+    def _ids(self, rule: str, key: str) -> tuple[str, ...]:
+        return "flask_otp", self._settings.key_prefix, rule, key
+
+    def _ask(self, question: str, *args: Any) -> Any:
+        limiter = self._limiter()
+        failures: Any = limiter.storage.base_exceptions
+        failures = failures if isinstance(failures, tuple) else (failures,)
+        try:
+            return attrgetter(question)(limiter)(*args)
+        except (*failures, StorageError, *OUTAGES) as error:
+            raise StoreUnavailable from error
+
+    def _limiter(self) -> RateLimiter:
+        for limiter in self._extensions.get("limiter", ()):
+            # Its storage, not its ``limiter``, which may have fallen back to the memory of this one process.
+            strategy: type[RateLimiter] = type(limiter.limiter)
+            return strategy(limiter.storage)
+        with self._lock:
+            if self._own is None:
+                self._own = FixedWindowRateLimiter(_storage(self._settings))
+            return self._own
+
+
+def _storage(settings: Settings) -> Any:
+    uri = settings.storage_uri
+    if uri.partition("://")[0] not in SCHEMES:
+        return _Memory()
+    return _ClientStorage(connect(uri, settings.storage_options), f"{settings.key_prefix}:limits")
+
+
+class _Memory(MemoryStorage):
+    """The counters of ``limits`` in this process, each step whole: its own lose counts while threads begin a window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole = RLock()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        with self._whole:
+            return super().incr(key, expiry, amount)
+
+    def get(self, key: str) -> int:
+        with self._whole:
+            return super().get(key)
+
+
+class _ClientStorage(RedisStorage):
+    """The counters of ``limits`` over the store's kind of client, whose time-outs are short and which never retries."""
+
+    def __init__(self, client: Any, key_prefix: str) -> None:
+        self._client = client
+        super().__init__("redis://", key_prefix=key_prefix)
+
+    def get_connection(self, readonly: bool = False) -> Any:
+        return self._client

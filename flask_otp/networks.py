@@ -1,0 +1,70 @@
+"""The network that a request comes from, and whether a proxy that the app was not told about hides it."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import weakref
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+from flask import Flask, current_app
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+logger = logging.getLogger("flask_otp")
+
+#: Apps whose log has it already.
+_told: weakref.WeakSet[Flask] = weakref.WeakSet()
+
+
+def tell_of_proxy(environ: Mapping[str, Any]) -> None:
+    """Log, once in each process, that a request came through a proxy while no ``ProxyFix`` is there.
+
+    Anybody can send the header. Together with a neighbour's address it is a proxy's, or one that costs a line of log.
+    """
+    if "HTTP_X_FORWARDED_FOR" not in environ or "werkzeug.proxy_fix.orig" in environ:
+        return
+    app: Flask = current_app._get_current_object()  # type: ignore[attr-defined]
+    if app not in _told and is_neighbour(environ.get("REMOTE_ADDR", "")):
+        _told.add(app)
+        logger.warning(
+            "a request came through a proxy (X-Forwarded-For), but the app has no ProxyFix: all visitors count as one "
+            "network; see 'In production' in the README"
+        )
+
+
+def is_neighbour(address: str) -> bool:
+    """Whether an address is on this machine or on a private network, as proxies are. No address: a Unix socket."""
+    try:
+        return ipaddress.ip_address(address.partition("%")[0]).is_private
+    except ValueError:
+        return True
+
+
+def proxy_fixes(app: Flask) -> Iterator[ProxyFix]:
+    """Each ``ProxyFix`` around the app, as far as middleware keeps what it wraps where others do."""
+    layer: Any = app.wsgi_app
+    for _ in range(20):
+        if isinstance(layer, ProxyFix):
+            yield layer
+        layer = getattr(layer, "app", None) or getattr(layer, "wsgi_app", None) or getattr(layer, "application", None)
+        if layer is None or layer is app:
+            return
+
+
+@lru_cache(maxsize=1024)
+def network_of(address: str | None) -> str:
+    """The network that an address stands for: IPv4 as it is, IPv6 by its /64, since one customer has all of that.
+
+    Never empty: an empty key would be no limit at all.
+    """
+    try:
+        ip = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return "unknown"
+    if isinstance(ip, ipaddress.IPv6Address):
+        if ip.ipv4_mapped is not None:
+            return str(ip.ipv4_mapped)
+        return str(ipaddress.ip_network((ip, 64), strict=False))
+    return str(ip)

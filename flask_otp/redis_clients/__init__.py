@@ -1,0 +1,1 @@
+"""Clients for Redis and Valkey, which the store and the limits share."""

@@ -1,0 +1,134 @@
+"""One Redis or Valkey server: one round trip to it, and the scripts that it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from hashlib import sha1
+from typing import Any, Protocol
+
+import redis
+from redis.exceptions import NoScriptError, RedisClusterException
+
+Command = tuple[Any, ...]
+
+#: What redis-py, and the clients that apps make of it, raise when a server is out of reach or will not do something;
+#: ``UnicodeError``: a cluster has named a host that cannot be looked up.
+OUTAGES = (redis.RedisError, RedisClusterException, OSError, UnicodeError)
+
+#: Seconds for a connection to come about, and for a reply to come.
+DEFAULT_TIMEOUT = 0.25
+
+
+class NotSent(redis.ConnectionError):
+    """There is no connection, so no server has seen the commands: they may be sent again, to another one."""
+
+
+class NotReplicated(redis.RedisError):
+    """It is done, but too few replicas have said in time that they know."""
+
+
+class Server(redis.Redis):
+    """A client of one server."""
+
+    @property
+    def timeout(self) -> float:
+        """How long it waits for a reply, in seconds."""
+        return float(self.connection_pool.connection_kwargs.get("socket_timeout") or DEFAULT_TIMEOUT)
+
+    def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
+        """Send the commands in one go, once, and give their replies.
+
+        :param key: what the commands are about. One server has all keys; it is here for the :class:`Client` protocol.
+        :raises NotSent: nothing was sent.
+        :raises redis.RedisError: the first error among the replies; or the connection broke, and the commands may have
+            been carried out.
+        """
+        pool = self.connection_pool
+        try:
+            connection: Any = pool.get_connection()
+        except OUTAGES as error:
+            raise NotSent("no connection to the server") from error
+        try:
+            connection.send_packed_command(connection.pack_commands(commands))
+            replies = [_reply(connection) for _ in commands]
+        except BaseException:
+            # What still comes over it would be taken for the answer to somebody else's question.
+            connection.disconnect()
+            raise
+        finally:
+            pool.release(connection)
+        for reply in replies:
+            if isinstance(reply, redis.ResponseError):
+                raise reply
+        return replies
+
+    def servers(self) -> list[Server]:
+        return [self]
+
+
+def _reply(connection: Any) -> Any:
+    try:
+        return connection.read_response()
+    except redis.ResponseError as error:
+        return error
+
+
+class Client(Protocol):
+    """What the store needs: a :class:`Server`, or a :class:`~flask_otp.redis_clients.cluster.Topology` of them."""
+
+    @property
+    def timeout(self) -> float: ...
+
+    def exchange(self, key: bytes | str, *commands: Command) -> list[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Replicated:
+    """A client whose replies count only when some replicas have acknowledged all that was written before.
+
+    It costs no round trip: ``WAIT`` goes with the commands.
+
+    :param replicas: how many.
+    """
+
+    def __init__(self, client: Client, replicas: int) -> None:
+        self.timeout = client.timeout
+        self._client = client
+        self._replicas = replicas
+        # Its answer must come before the connection is given up; nought would be for ever.
+        self._wait: Command = ("WAIT", replicas, max(1, int(client.timeout * 1000 * 0.8)))
+
+    def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
+        """As :meth:`Server.exchange`.
+
+        :raises NotReplicated: the commands were carried out, but too few replicas know.
+        """
+        *replies, acknowledged = self._client.exchange(key, *commands, self._wait)
+        if acknowledged < self._replicas:
+            raise NotReplicated("too few replicas have acknowledged a change")
+        return replies
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class Script:
+    """A Lua script, called by its digest; in full where a server does not know it.
+
+    redis-py's own loads a script on all masters of a cluster first, so that one that is down stops the others.
+    """
+
+    def __init__(self, client: Client, source: str | bytes) -> None:
+        self._client = client
+        self._source = source.encode() if isinstance(source, str) else source
+        self.sha = sha1(self._source, usedforsecurity=False).hexdigest()
+
+    def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
+        """Run it, once."""
+        rest = (len(keys), *keys, *args)
+        try:
+            return self._client.exchange(keys[0], ("EVALSHA", self.sha, *rest))[0]
+        except NoScriptError:
+            # It was not run, so it may be sent again.
+            return self._client.exchange(keys[0], ("EVAL", self._source, *rest))[0]

@@ -1,0 +1,150 @@
+"""Clients for Redis and Valkey, as every user of a ``OTP_STORAGE_URI`` gets them: the store, and the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from ..errors import ConfigError
+from .cluster import Address, Cluster, Factory, Sentinel, Topology
+from .server import DEFAULT_TIMEOUT, Server
+
+SCHEMES = {
+    "redis": "redis",
+    "rediss": "rediss",
+    "redis+unix": "unix",
+    "unix": "unix",
+    "redis+cluster": "redis",
+    "rediss+cluster": "rediss",
+    "redis+sentinel": "redis",
+    "rediss+sentinel": "rediss",
+    "valkey": "redis",
+    "valkeys": "rediss",
+    "valkey+unix": "unix",
+    "valkey+cluster": "redis",
+    "valkeys+cluster": "rediss",
+    "valkey+sentinel": "redis",
+    "valkeys+sentinel": "rediss",
+}
+
+_DEFAULTS = {
+    "socket_timeout": DEFAULT_TIMEOUT,
+    "socket_connect_timeout": DEFAULT_TIMEOUT,
+    # One for each busy thread: at redis-py's own limit of 100 a healthy server would look unavailable.
+    "max_connections": 10_000,
+}
+
+#: The one option that is ours and not redis-py's: see ``docs/redis.md``.
+WAIT_OPTION = "wait_for_replicas"
+
+
+def connect(uri: str, options: Mapping[str, Any]) -> Server | Topology:
+    """A client with short time-outs and without any retry, since a script whose answer was lost would run twice.
+
+    :raises ConfigError: the URI or the options are wrong.
+    """
+    name, _, rest = uri.partition("://")
+    make = {"cluster": _cluster, "sentinel": _sentinel}.get(name.partition("+")[2], _server)
+    try:
+        return make(SCHEMES[name], rest, {key: value for key, value in options.items() if key != WAIT_OPTION})
+    except (ValueError, TypeError, redis.RedisError):
+        # What redis-py says may quote the URI, and so a password.
+        raise ConfigError("OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not what redis-py takes") from None
+
+
+def replicas_to_wait_for(options: Mapping[str, Any]) -> int:
+    """How many replicas must have acknowledged a change.
+
+    :raises ConfigError: that is no number.
+    """
+    replicas = options.get(WAIT_OPTION, 0)
+    if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
+        raise ConfigError(f"OTP_STORAGE_OPTIONS: {WAIT_OPTION} must be a whole number, 0 or more")
+    return replicas
+
+
+def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
+    client = cast(Server, Server.from_url(f"{scheme}://{rest}", **_DEFAULTS | dict(options)))
+    pool = client.connection_pool
+    # Set last, since in redis-py a query in the URI outranks the options.
+    pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
+    # Made, but not opened: a misspelt option is told now, and not by the first request.
+    pool.connection_class(**pool.connection_kwargs)
+    # Nor is a name that cannot even be looked up an outage.
+    str(pool.connection_kwargs.get("host", "")).encode("idna")
+    return client
+
+
+class _Places(NamedTuple):
+    """A URI of several servers, in parts. All but the addresses are still percent-encoded."""
+
+    user: str
+    addresses: list[Address]
+    path: str
+    query: str
+
+    def factory(self, scheme: str, database: str, options: Mapping[str, Any]) -> Factory:
+        """What makes the client of any one server: the same credentials, database and options for each of them."""
+        rest = f"{self.user}@/{database}?{self.query}"
+        return lambda host, port: _server(scheme, rest, {**options, "host": host, "port": port})
+
+
+def _places(rest: str, default_port: int) -> _Places:
+    where, _, query = rest.partition("?")
+    authority, _, path = where.partition("/")
+    user, _, hosts = authority.rpartition("@")
+    return _Places(user, [_address(host, default_port) for host in hosts.split(",")], path, query)
+
+
+def _address(text: str, default_port: int) -> Address:
+    parts = urlsplit(f"//{text}")
+    host = unquote(parts.hostname or "")
+    if not host or parts.netloc != text or parts.port == 0:
+        raise ValueError("not a host and a port")
+    return host, parts.port or default_port
+
+
+def _cluster(scheme: str, rest: str, options: Mapping[str, Any]) -> Cluster:
+    places = _places(rest, default_port=6379)
+    make = places.factory(scheme, "", options)
+    first, *_ = [make(*address) for address in places.addresses]
+    if places.path not in ("", "0") or first.connection_pool.connection_kwargs.get("db"):
+        raise ValueError("a cluster has database 0 only")
+    halved = _half(first.timeout)
+
+    def make_guide(host: str, port: int) -> Server:
+        server = make(host, port)
+        server.connection_pool.connection_kwargs.update(halved)
+        return server
+
+    return Cluster(places.addresses, make_guide, make, first.timeout)
+
+
+def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
+    places = _places(rest, default_port=26379)
+    service, _, database = places.path.partition("/")
+    if not service or not (database or "0").isdecimal():
+        raise ValueError("not a service and a database")
+    own = {"sentinel_kwargs": {}, **options}
+    sentinel_options = own.pop("sentinel_kwargs")
+    make = places.factory(scheme, database, own)
+    first, *_ = [make(*address) for address in places.addresses]
+    # A Sentinel has accounts of its own; the network between is the same.
+    settings = first.connection_pool.connection_kwargs.items()
+    shared = {key: value for key, value in settings if key.startswith(("socket_", "ssl_"))}
+    asking = {**shared, **_half(first.timeout), **sentinel_options}
+
+    def make_guide(host: str, port: int) -> Server:
+        return _server(scheme, "", {**asking, "host": host, "port": port})
+
+    make_guide(*places.addresses[0])
+    return Sentinel(unquote(service), places.addresses, make_guide, make, first.timeout)
+
+
+def _half(timeout: float) -> dict[str, float]:
+    return {"socket_timeout": timeout / 2, "socket_connect_timeout": timeout / 2}

@@ -1,0 +1,110 @@
+"""A record as bytes: a fraction of the memory of its objects, and the whole content of a database row.
+
+Numbers are written seven bits to a byte, lowest first, the last byte below 128. Times are written as how long they
+lie before the record's own expiry, after which none of them lies: most take three bytes.
+"""
+
+from __future__ import annotations
+
+from .subject_state import Lane, Live, Record, Windows
+
+
+def pack(record: Record) -> bytes:
+    expires_at = record.expires_at()
+    data = bytearray()
+    _put(data, expires_at)
+    _put(data, record.revoked_ms)
+    _put_windows(data, record.failures, expires_at)
+    _put_windows(data, record.sends, expires_at)
+    _put(data, len(record.challenges))
+    for challenge_id, live in record.challenges.items():
+        _put_text(data, challenge_id)
+        _put(data, expires_at - live.expires_at)
+        _put(data, live.attempts << 1 | live.strong)
+        _put_text(data, live.holder)
+        _put_text(data, live.lane)
+    _put(data, len(record.lanes))
+    for lane_id, lane in record.lanes.items():
+        _put_text(data, lane_id)
+        _put(data, expires_at - lane.ready_at)
+        _put(data, lane.known)
+        _put_windows(data, lane.sends, expires_at)
+        _put_windows(data, lane.failures, expires_at)
+    _put(data, len(record.proofs))
+    for proof_id, proof_expires_at in record.proofs.items():
+        _put_text(data, proof_id)
+        _put(data, expires_at - proof_expires_at)
+    return bytes(data)
+
+
+def unpack(data: bytes) -> Record:
+    """
+    :raises IndexError: the bytes were cut off.
+    """
+    reader = _Reader(data)
+    expires_at = reader.number()
+    record = Record(revoked_ms=reader.number())
+    record.failures = reader.windows(expires_at)
+    record.sends = reader.windows(expires_at)
+    for _ in range(reader.number()):
+        challenge_id, ends, state = reader.text(), expires_at - reader.number(), reader.number()
+        holder, lane = reader.text(), reader.text()
+        record.challenges[challenge_id] = Live(ends, bool(state & 1), holder, lane, state >> 1)
+    for _ in range(reader.number()):
+        lane_id, ready_at, known = reader.text(), expires_at - reader.number(), bool(reader.number())
+        sends, failures = reader.windows(expires_at), reader.windows(expires_at)
+        record.lanes[lane_id] = Lane(ready_at, sends, failures, known)
+    for _ in range(reader.number()):
+        proof_id = reader.text()
+        record.proofs[proof_id] = expires_at - reader.number()
+    return record
+
+
+def expiry_of(data: bytes) -> int:
+    """When the record means nothing any more, without unpacking it."""
+    return _Reader(data).number()
+
+
+def _put(data: bytearray, number: int) -> None:
+    while number > 127:
+        data.append(number & 127 | 128)
+        number >>= 7
+    data.append(number)
+
+
+def _put_text(data: bytearray, text: bytes) -> None:
+    _put(data, len(text))
+    data += text
+
+
+def _put_windows(data: bytearray, windows: Windows, expires_at: int) -> None:
+    _put(data, len(windows))
+    for count, end in windows:
+        _put(data, count)
+        _put(data, expires_at - end)
+
+
+class _Reader:
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    def number(self) -> int:
+        data, at = self._data, self._at
+        byte, shift = data[at], 7
+        number = byte & 127
+        while byte > 127:
+            at += 1
+            byte = data[at]
+            number |= (byte & 127) << shift
+            shift += 7
+        self._at = at + 1
+        return number
+
+    def text(self) -> bytes:
+        length = self.number()
+        start, self._at = self._at, self._at + length
+        return self._data[start : self._at]
+
+    def windows(self, expires_at: int) -> Windows:
+        return [[self.number(), expires_at - self.number()] for _ in range(self.number())]

@@ -1,0 +1,178 @@
+"""The store for production: one key for each subject, one script and so one round trip for each verb.
+
+Redis and Valkey: one server, Cluster or Sentinel, as the URI says (:mod:`~flask_otp.redis_clients.uri`).
+"""
+
+from __future__ import annotations
+
+import json
+from base64 import urlsafe_b64encode
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from ...errors import StoreUnavailable
+from ...redis_clients.server import OUTAGES, Client, Replicated, Script, Server
+from ...redis_clients.uri import connect, replicas_to_wait_for
+from ..base import (
+    KNOWN_FOR,
+    KNOWN_LANES,
+    LEEWAY,
+    Asking,
+    Attempt,
+    Opened,
+    Opening,
+    Policy,
+    Rates,
+    Redeemed,
+    Redemption,
+    Store,
+)
+
+_SCRIPTS = ("open", "redeem", "discard", "note", "spend", "revoke")
+
+#: Bytes of a time, as common.lua packs it.
+_TIME = 5
+
+
+class RedisStore(Store):
+    """State in Redis or Valkey. Safe for any number of processes and machines."""
+
+    def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
+        replicas = replicas_to_wait_for(options or {})
+        self.client = connect(uri, options or {})
+        self._changing: Client = Replicated(self.client, replicas) if replicas else self.client
+        self._prefix = prefix
+        common = f"local KNOWN_FOR, KNOWN_LANES, LEEWAY = {KNOWN_FOR}, {KNOWN_LANES}, {LEEWAY}\n" + _source("common")
+        self._scripts = {name: Script(self._changing, common + _source(name)) for name in _SCRIPTS}
+
+    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self._open(subject, asking, policy, now, resend=0)
+
+    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+        return self._open(subject, asking, policy, now, resend=1)
+
+    def _open(self, subject: bytes, asking: Asking, policy: Policy, now: int, resend: int) -> Opened:
+        answer = self._run(
+            "open",
+            subject,
+            now,
+            resend,
+            asking.challenge_id,
+            asking.lane,
+            asking.holder,
+            asking.known_lane,
+            asking.known_since,
+            int(asking.surge),
+            policy.expires_in,
+            policy.max_attempts,
+            policy.cooldown,
+            _packed(policy.send_limit),
+            _packed(policy.recipient_limit),
+            _packed(policy.failure_budget),
+            int(policy.refuse),
+        )
+        outcome = Opening(answer[0])
+        if outcome is Opening.GONE:
+            return Opened(outcome)
+        if outcome is Opening.WAIT:
+            return Opened(outcome, retry_after=answer[1])
+        _, challenge_id, strong, fresh, expires_at, ready_at, known, lane, lane_ends, subject_ends = answer
+        return Opened(
+            outcome,
+            challenge_id,
+            bool(strong),
+            bool(fresh),
+            expires_at,
+            ready_at,
+            known=bool(known),
+            lane=lane,
+            lane_ends=tuple(lane_ends),
+            subject_ends=tuple(subject_ends),
+        )
+
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+        outcome, spent, lane = self._run(
+            "redeem",
+            subject,
+            now,
+            attempt.challenge_id,
+            int(attempt.matches),
+            attempt.proof_id,
+            attempt.proof_expires_at,
+            int(attempt.surge),
+            policy.expires_in,
+            policy.max_attempts,
+            _packed(policy.failure_budget),
+        )
+        return Redeemed(Redemption(outcome), bool(spent), lane)
+
+    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+        ends = json.dumps([opened.lane_ends, opened.subject_ends])
+        self._run("discard", subject, opened.challenge_id, int(opened.fresh), opened.lane, ends)
+
+    def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
+        key = self._key(subject)
+        with _outage():
+            self._changing.exchange(key, ("HDEL", key, b"c" + challenge_id))
+
+    def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
+        return self._end_of(subject, b"c" + challenge_id) > now
+
+    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
+        self._run("note", subject, now, mark, expires_at)
+
+    def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return self._end_of(subject, b"p" + proof_id) > now
+
+    def _end_of(self, subject: bytes, field: bytes) -> int:
+        """When the challenge or proof expires, which is the first that its field says; 0 if it is not there."""
+        key = self._key(subject)
+        with _outage():
+            (packed,) = self.client.exchange(key, ("HGET", key, field))
+        return int.from_bytes((packed or b"")[:_TIME], "little")
+
+    def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
+        return bool(self._run("spend", subject, now, proof_id))
+
+    def revoke(self, subject: bytes, now_ms: int) -> None:
+        self._run("revoke", subject, now_ms)
+
+    def close(self) -> None:
+        self.client.close()
+
+    def servers(self) -> list[Server]:
+        """A client of each server that has our keys, for ``flask otp doctor``."""
+        return self.client.servers()
+
+    def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
+        with _outage():
+            return self._scripts[name]([self._key(subject)], args)
+
+    def _key(self, subject: bytes) -> str:
+        # The braces make the subject the hash slot, so that every key a verb may ever touch lies on one node.
+        return f"{self._prefix}:{{{urlsafe_b64encode(subject).rstrip(b'=').decode()}}}"
+
+
+@contextmanager
+def _outage() -> Iterator[None]:
+    try:
+        yield
+    except OUTAGES as error:
+        raise StoreUnavailable from error
+
+
+@lru_cache(maxsize=256)
+def _packed(rates: Rates) -> bytes:
+    """As ``unpack_pairs`` of common.lua reads them."""
+    return b"".join(amount.to_bytes(4, "little") + period.to_bytes(5, "little") for amount, period in rates)
+
+
+def _source(name: str) -> str:
+    return files(__package__).joinpath(f"{name}.lua").read_text(encoding="utf-8") + "\n"
+
+
+def from_uri(uri: str, prefix: str, options: dict[str, Any]) -> RedisStore:
+    return RedisStore(uri, prefix, options)

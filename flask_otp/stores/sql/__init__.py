@@ -1,0 +1,3 @@
+"""The store for SQL databases."""
+
+from .store import SQLStore as SQLStore

@@ -1,0 +1,187 @@
+"""The store for sites that have a database: one row for each subject, in SQLite, PostgreSQL, MariaDB or MySQL.
+
+A verb reads its row, decides, and writes the row back on condition that it is still as it was read; if not, somebody
+else was faster, and it reads and decides again. Each statement commits itself: no transaction is left open, no lock is
+held while Python thinks, and no two verbs can deadlock.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+
+from ...errors import ConfigError, StoreUnavailable
+from ..codec import pack, unpack
+from ..record_store import RecordStore
+from ..subject_state import Record
+from .engine import make_engine, parse_url
+from .schema import create, create_on_connect, make_table
+
+logger = logging.getLogger("flask_otp")
+
+T = TypeVar("T")
+
+#: Seconds. Whoever has locked an SQLite file will be done soon; a server that is silent for so long may stay so.
+_TIMEOUT = 0.25
+_SQLITE_TIMEOUT = 0.75
+_MAINTENANCE_TIMEOUT = 60
+
+#: Up to so many seconds between losing a race and the next try.
+_PAUSE = 0.002
+
+# By SQLSTATE, by MySQL's number, or by SQLite's words.
+_MISSING_TABLE = ("42P01", 1146)
+#: Serialisation failures, deadlocks, locks: the database says that the statement has left nothing behind.
+_ROLLED_BACK = ("40001", "40P01", "55P03", 1020, 1205, 1213, "database is locked")
+
+
+class SQLStore(RecordStore):
+    """State in a database. Safe for any number of threads, processes and machines.
+
+    :param uri: a SQLAlchemy URL of SQLite, PostgreSQL, MariaDB or MySQL.
+    :param prefix: first part of the table's name.
+    :param options: ``timeout`` in seconds, and what :func:`sqlalchemy.create_engine` takes.
+    """
+
+    def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
+        self._url = parse_url(uri)
+        self._options = dict(options or {})
+        is_file = self._url.get_backend_name() == "sqlite"
+        self._timeout = self._options.pop("timeout", _SQLITE_TIMEOUT if is_file else _TIMEOUT)
+        if not isinstance(self._timeout, (int, float)) or not self._timeout > 0:
+            raise ConfigError("OTP_STORAGE_OPTIONS: timeout must be a number of seconds above 0")
+        self._table = make_table(prefix)
+        columns = self._table.c
+        is_subject = columns.subject == bindparam("key")
+        is_as_read = is_subject & (columns.state == bindparam("old"))
+        self._select = select(columns.state).where(is_subject)
+        self._insert = insert(self._table)
+        self._update = update(self._table).where(is_as_read)
+        self._delete = delete(self._table).where(is_as_read)
+        self.engine = self._make_engine(self._timeout)
+        self._patient_engine = self._make_engine(_MAINTENANCE_TIMEOUT)
+
+    def _make_engine(self, timeout: float) -> Engine:
+        engine = make_engine(self._url, self._options, timeout)
+        if engine.dialect.name == "sqlite":
+            create_on_connect(self._table, engine, timeout)
+        return engine
+
+    def close(self) -> None:
+        """Close the connections. A further verb makes new ones."""
+        self.engine.dispose()
+        self._patient_engine.dispose()
+
+    def load(self, subject: bytes) -> Record:
+        with self._connect(self.engine) as connection:
+            return _unpack(self._read_first(connection, subject))
+
+    def change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
+        deadline = time.monotonic() + self._timeout
+        with self._connect(self.engine) as connection:
+            state = self._read_first(connection, subject)
+            while True:
+                record = _unpack(state)
+                answer = verb(record)
+                if self._write(connection, subject, state, record, now):
+                    return answer
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable
+                time.sleep(random.uniform(0, _PAUSE))  # noqa: S311
+                state = self._read(connection, subject)
+
+    def _read_first(self, connection: Connection, subject: bytes) -> bytes | None:
+        """Read by a connection that the server may have closed since it was last used; then by another.
+
+        Nothing has been charged yet. What fails later is not tried again, unless the database says that it did nothing.
+        """
+        deadline = time.monotonic() + self._timeout
+        try:
+            return self._read(connection, subject)
+        except DBAPIError as error:
+            if not error.connection_invalidated or time.monotonic() > deadline:
+                raise
+            connection.rollback()  # after this, SQLAlchemy takes another one
+            return self._read(connection, subject)
+
+    def _read(self, connection: Connection, subject: bytes) -> bytes | None:
+        state: bytes | None = connection.execute(self._select, {"key": subject}).scalar()
+        return state
+
+    def _write(self, connection: Connection, subject: bytes, old: bytes | None, record: Record, now: int) -> bool:
+        """Save the record, if the row is still as it was read. False: certainly nothing was written."""
+        expires_at = record.expires_at()
+        new = pack(record) if expires_at > now else None
+        if new == old:
+            return True
+        try:
+            if old is None:
+                values = {"subject": subject, "state": new, "expires_at": expires_at}
+                connection.execute(self._insert, values)  # one row, or an error
+                return True
+            if new is None:
+                return connection.execute(self._delete, {"key": subject, "old": old}).rowcount == 1
+            values = {"key": subject, "old": old, "state": new, "expires_at": expires_at}
+            return connection.execute(self._update, values).rowcount == 1
+        except IntegrityError:  # there is a row by now
+            return False
+        except DBAPIError as error:
+            if not _is(error, _ROLLED_BACK):
+                raise
+            return False
+
+    # Maintenance
+
+    def prepare(self) -> bool:
+        with self._connect(self._patient_engine) as connection:
+            create(self._table, connection)
+        return True
+
+    def purge(self, now: int, limit: int) -> int:
+        subject, _, expires_at = self._table.c
+        with self._connect(self._patient_engine) as connection:
+            found = select(subject).where(expires_at <= now).order_by(expires_at).limit(limit)
+            subjects = connection.execute(found).scalars().all()
+            # Asked again, since a row may have come to life in between.
+            gone = delete(self._table).where(subject.in_(subjects), expires_at <= now)
+            return connection.execute(gone).rowcount if subjects else 0
+
+    @contextmanager
+    def _connect(self, engine: Engine) -> Iterator[Connection]:
+        """
+        :raises StoreUnavailable: for whatever SQLAlchemy raises.
+        """
+        try:
+            with engine.connect() as connection:
+                try:
+                    yield connection
+                except DBAPIError:
+                    # It may lead to what is not the database's main server any more.
+                    connection.invalidate()
+                    raise
+        except SQLAlchemyError as error:
+            if isinstance(error, DBAPIError) and _is(error, _MISSING_TABLE):
+                logger.error("the table %s is not there: run 'flask otp init-db'", self._table.name)
+            raise StoreUnavailable from error
+
+
+def _unpack(state: bytes | None) -> Record:
+    try:
+        return Record() if state is None else unpack(state)
+    except IndexError:
+        logger.error("a row of the store holds what flask_otp did not write")
+        raise StoreUnavailable from None
+
+
+def _is(error: DBAPIError, codes: tuple[str | int, ...]) -> bool:
+    """Whether the database gave one of these reasons."""
+    cause = error.orig
+    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
+    return state in codes or (cause is not None and cause.args != () and cause.args[0] in codes)

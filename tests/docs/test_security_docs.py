@@ -1,0 +1,77 @@
+"""What ``docs/security.md`` says is attacked is attacked: by a test that is there, for every requirement."""
+
+from __future__ import annotations
+
+import ast
+import re
+from functools import lru_cache
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+REQUIREMENTS = [f"R{number:02}" for number in range(1, 53)]
+Row = list[str]
+
+
+@lru_cache(maxsize=1)
+def rows() -> list[Row]:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
+
+
+def attacks() -> dict[int, Row]:
+    """By number: what is tried, requirements, tests."""
+    found = [row for row in rows() if row[0].isdigit()]
+    numbered = {int(row[0]): row[1:] for row in found}
+    assert len(numbered) == len(found), "a number is given twice"
+    return numbered
+
+
+def requirements() -> dict[str, Row]:
+    """By id: in short, attacks, further tests."""
+    return {row[0]: row[1:] for row in rows() if re.fullmatch(r"R\d\d", row[0])}
+
+
+def names(cell: str) -> list[str]:
+    return re.findall(r"`(\w+\.py::\w+)`", cell)
+
+
+@lru_cache(maxsize=1)
+def existing() -> set[str]:
+    folders = (ROOT / "tests", ROOT / "flask_otp" / "testing" / "stores")
+    return {
+        f"{path.name}::{node.name}"
+        for folder in folders
+        for path in folder.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+    }
+
+
+def test_there_are_at_least_seventy_and_none_is_left_out() -> None:
+    numbers = sorted(attacks())
+    assert len(numbers) >= 70
+    assert numbers == list(range(1, len(numbers) + 1))
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    assert f"\n{len(numbers)} attacks, " in text
+
+
+def test_no_attack_is_listed_twice() -> None:
+    tried = [row[0] for row in attacks().values()]
+    assert len(tried) == len(set(tried))
+
+
+def test_each_attack_has_requirements_and_tests_that_are_there() -> None:
+    for number, (tried, asked, tests) in attacks().items():
+        assert tried, number
+        assert set(asked.split(", ")) <= set(REQUIREMENTS), number
+        assert names(tests), number
+        assert set(names(tests)) <= existing(), number
+
+
+def test_each_requirement_names_its_attacks_and_has_a_test_or_says_why_not() -> None:
+    assert list(requirements()) == REQUIREMENTS
+    for requirement, (_, listed, further) in requirements().items():
+        own = [number for number, row in sorted(attacks().items()) if requirement in row[1].split(", ")]
+        assert listed == (", ".join(map(str, own)) or "-"), requirement
+        assert set(names(further)) <= existing(), requirement
+        assert own or names(further) or further.startswith("no test: "), requirement

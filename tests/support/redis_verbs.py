@@ -1,0 +1,58 @@
+"""Every verb of a store, warmed up, and how long a store that is out of reach takes to say so."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from flask_otp.errors import StoreUnavailable
+from flask_otp.stores import Opened
+from flask_otp.stores.redis import RedisStore
+from flask_otp.testing import Clock
+from flask_otp.testing.stores import NO_LIMITS, Person
+
+VERBS: dict[str, Callable[[Person, Opened], object]] = {
+    "open": lambda ann, _: ann.open(b"another lane"),
+    "find": lambda ann, opened: ann.find(opened, b"another lane"),
+    "redeem right": lambda ann, opened: ann.right(opened),
+    "redeem wrong": lambda ann, opened: ann.wrong(opened),
+    "is_live": lambda ann, opened: ann.is_live(opened),
+    "note": lambda ann, _: ann.note(b"mark"),
+    "holds": lambda ann, _: ann.holds(b"proof"),
+    "spend": lambda ann, _: ann.spend(b"proof"),
+    "discard": lambda ann, opened: ann.discard(opened),
+    "drop": lambda ann, opened: ann.drop(opened),
+    "revoke": lambda ann, _: ann.revoke(),
+}
+
+
+#: These only ask.
+QUESTIONS = ("holds", "is_live")
+
+
+every_verb = pytest.mark.parametrize("verb", VERBS)
+
+
+def warm(store: RedisStore, clock: Clock) -> tuple[Person, Opened]:
+    """A person with a proof and a live challenge, over a connection that knows every script."""
+    warmer = Person(store, clock, NO_LIMITS, subject=b"warmer")
+    for verb in VERBS.values():
+        verb(warmer, warmer.open())
+    ann = Person(store, clock)
+    ann.prove(b"proof", b"lane1")
+    return ann, ann.open(b"lane2")
+
+
+def seconds_to_fail(call: Callable[[], object], enough: float, tries: int = 5) -> float:
+    """How long until the store is known to be out of reach: the best of some tries, since the machine may be busy."""
+    best = float("inf")
+    for _ in range(tries):
+        start = time.perf_counter()
+        with pytest.raises(StoreUnavailable):
+            call()
+        best = min(best, time.perf_counter() - start)
+        if best < enough:
+            break
+    return best

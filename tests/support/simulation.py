@@ -1,0 +1,277 @@
+"""A year of attack in seconds: attackers against the real stores and the real limits, on a clock that they move.
+
+Nothing of what the package decides is decided here. The site below puts the store and the limits together as
+``Service.send`` and ``Service.verify`` do; in place of codes there are numbers below ``site.codes``, so that a smaller
+code space shows in a few years what six digits would show in a million.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from flask_otp.config.settings import Purpose, Settings
+from flask_otp.limits.counters import Limits
+from flask_otp.limits.risk import DAY, YEAR
+from flask_otp.stores import Asking, Attempt, Opening, Policy, Redemption, Store
+
+HOUR = 3600
+START = 1_790_000_000
+
+VICTIM = b"v" * 16
+
+
+@dataclass
+class Challenge:
+    """A live challenge, and what its holder knows of it: which codes were wrong."""
+
+    subject: bytes
+    challenge_id: bytes
+    strong: bool
+    code: int
+    tried: int = 0
+
+
+@dataclass
+class Site:
+    """One site on a virtual clock.
+
+    :param codes: how many short codes there are.
+    """
+
+    store: Store
+    settings: Settings
+    codes: int = 1000
+    limits: Limits | None = None
+    seed: int = 0
+    now: int = START
+    #: When a wrong guess at a short code was compared, by subject; and the same for strong codes, as a count.
+    wrong: dict[bytes, list[int]] = field(default_factory=dict)
+    strong_wrong: Counter[bytes] = field(default_factory=Counter)
+    lost: Counter[bytes] = field(default_factory=Counter)
+    messages: Counter[bytes] = field(default_factory=Counter)
+    budgets_spent: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = random.Random(self.seed)
+        self.purpose: Purpose = self.settings.purposes["login"]
+        self.policy = Policy(
+            self.purpose.expires_in,
+            self.purpose.max_attempts,
+            self.purpose.cooldown,
+            self.purpose.send_limit,
+            self.purpose.recipient_limit,
+            self.purpose.failure_budget,
+            self.purpose.on_budget == "refuse",
+        )
+
+    def send(
+        self, subject: bytes = VICTIM, network: bytes = b"", *, holder: bytes = b"", cookie: bytes = b""
+    ) -> Challenge | None:
+        """Ask for a code, from a network of one's own unless one is named. ``None``: refused."""
+        asking = Asking(
+            self.random.randbytes(16),
+            network or self.random.randbytes(8),
+            holder,
+            known_lane=cookie,
+            known_since=self.now * 1000,
+            surge=self.limits is not None and self.limits.is_surge(),
+        )
+        opened = self.store.open(subject, asking, self.policy, self.now)
+        if opened.outcome is Opening.WAIT:
+            return None
+        self.messages[subject] += opened.outcome is Opening.SEND
+        return Challenge(subject, opened.challenge_id, opened.strong, self.random.randrange(self.codes))
+
+    def guess(self, challenge: Challenge) -> Redemption:
+        """Try a code that was not tried before. Of a strong one, nobody guesses any."""
+        right = not challenge.strong and challenge.tried == challenge.code
+        challenge.tried += 1
+        outcome = self._redeem(challenge, right)
+        if outcome is Redemption.MATCH:
+            self.lost[challenge.subject] += 1
+        elif outcome is Redemption.WRONG and challenge.strong:
+            self.strong_wrong[challenge.subject] += 1
+        elif outcome is Redemption.WRONG:
+            self.wrong.setdefault(challenge.subject, []).append(self.now)
+        return outcome
+
+    def enter(self, challenge: Challenge) -> Redemption:
+        """The owner types the code."""
+        return self._redeem(challenge, True)
+
+    def _redeem(self, challenge: Challenge, right: bool) -> Redemption:
+        attempt = Attempt(
+            challenge.challenge_id,
+            right,
+            self.random.randbytes(12),
+            self.now + HOUR,
+            self.limits is not None and self.limits.is_surge(),
+        )
+        redeemed = self.store.redeem(challenge.subject, attempt, self.policy, self.now)
+        self.budgets_spent += redeemed.budget_spent
+        if redeemed.outcome is Redemption.WRONG and self.limits is not None:
+            self.limits.count_failure()
+        return redeemed.outcome
+
+    def exhaust(self, challenge: Challenge | None) -> bool:
+        """Guess until it is refused. Whether one guess was right."""
+        while challenge is not None:
+            outcome = self.guess(challenge)
+            if outcome is not Redemption.WRONG:
+                return outcome is Redemption.MATCH
+        return False
+
+    def most_within_a_year(self, subject: bytes = VICTIM) -> int:
+        """The most wrong guesses at short codes within any 365 days."""
+        times = self.wrong.get(subject, [])
+        most = first = 0
+        for last, time in enumerate(times):
+            while times[first] <= time - YEAR:
+                first += 1
+            most = max(most, last - first + 1)
+        return most
+
+    def days(self, count: int = 365, step: int = DAY) -> Iterator[int]:
+        """Let so many days pass, stopping at each step."""
+        end = self.now + count * DAY
+        while self.now < end:
+            yield self.now
+            self.now += step
+
+
+def settings_of(config: Mapping[str, Any] | None = None) -> Settings:
+    return Settings.from_config({"OTP_STORAGE_URI": "memory://", **(config or {})})
+
+
+def virtual_limits(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> tuple[Limits, SimpleNamespace]:
+    """The real limits over the real counters of ``limits``, both on a clock: ``clock.site`` is whose."""
+    clock = SimpleNamespace(site=None)
+
+    def now() -> float:
+        return float(clock.site.now) if clock.site else float(START)
+
+    time = SimpleNamespace(time=now, monotonic=now)
+    monkeypatch.setattr("flask_otp.limits.counters.time", time)
+    monkeypatch.setattr("limits.storage.memory.time", time)
+    # A thread that cleans up in real time, for which a virtual hour is gone in between two of its lines: once in 8,760
+    # windows it threw the next window's count away. What has expired is forgotten without it.
+    monkeypatch.setattr("limits.storage.memory.MemoryStorage._MemoryStorage__schedule_expiry", lambda storage: None)
+    return Limits(settings, {}), clock
+
+
+# Attackers, each against one account unless it says otherwise. True: it got in.
+
+
+def greedy(site: Site, days: int = 365) -> bool:
+    """As many guesses as there are, as early as there are any, and one a month before, so that another window is open.
+
+    It knows when the windows end, since its own first failure began the first one.
+    """
+    period = max(rate.period for rate in site.purpose.failure_budget)
+    first = site.send()
+    assert first is not None
+    first.code = -1  # this guess is before the year: it may not win
+    assert site.guess(first) is Redemption.WRONG
+    site.now += period - 1
+    end = site.now + days * DAY
+    step = 1  # to the first window's last second; from then on, from the beginning of one window to that of the next
+    while site.now < end:
+        while (challenge := site.send()) is not None and not challenge.strong:
+            if site.exhaust(challenge):
+                return True
+        site.now, step = site.now + step, period
+    return False
+
+
+def hammering(site: Site, days: int = 365) -> bool:
+    """Once a day, as many challenges as it can get and as many guesses as they take, strong codes included."""
+    for _ in site.days(days):
+        while (challenge := site.send()) is not None:
+            if site.exhaust(challenge):
+                return True
+    return False
+
+
+def patient(site: Site, days: int = 365) -> bool:
+    """One guess less than the budget in each window, evenly, so that no budget is ever spent and nobody is told."""
+    amount, period = min(site.purpose.failure_budget)
+    for _ in site.days(days, step=period // (amount - 1) + 1):
+        challenge = site.send()
+        assert challenge is not None
+        assert not challenge.strong
+        if site.guess(challenge) is Redemption.MATCH:
+            return True
+    return False
+
+
+def waiting(site: Site, days: int = 365) -> bool:
+    """Guesses right after each of the owner's log-ins, as if that cleared the count; and in the owner's own session.
+
+    It has planted its session in the owner's browser, so that both hold the same challenge. The owner signs in once a
+    day, and always gets in.
+    """
+    for _ in site.days(days):
+        shared = site.send(network=b"owner", holder=b"planted")
+        assert shared is not None
+        if site.guess(shared) is Redemption.MATCH:
+            return True
+        site.now += site.purpose.cooldown
+        again = site.send(network=b"owner", holder=b"planted")
+        assert again is not None
+        assert site.enter(again) is Redemption.MATCH
+        while (challenge := site.send()) is not None and not challenge.strong:
+            if site.exhaust(challenge):
+                return True
+    return False
+
+
+def distributed(site: Site, days: int = 365) -> bool:
+    """A thousand networks: each day, as many challenges as all of them can open, and then guesses at all in turn."""
+    for day in site.days(days):
+        opened = (site.send(network=b"network%d" % number) for number in range(25))
+        live = [challenge for challenge in opened if challenge is not None]
+        while live:
+            outcomes = {id(challenge): site.guess(challenge) for challenge in live}
+            if Redemption.MATCH in outcomes.values():
+                return True
+            live = [challenge for challenge in live if outcomes[id(challenge)] is Redemption.WRONG]
+        assert site.now == day
+    return False
+
+
+def thief(site: Site, cookies: int, days: int = 365) -> bool:
+    """Has stolen so many cookies of known browsers, and guesses from their lanes and as a stranger."""
+    lanes = [b"", *(b"cookie%02d" % number for number in range(cookies))]
+    for _ in site.days(days):
+        for lane in lanes:
+            for _ in range(4):
+                challenge = site.send(cookie=lane)
+                if challenge is None or challenge.strong:
+                    break
+                if site.exhaust(challenge):
+                    return True
+                site.now += site.purpose.cooldown
+    return False
+
+
+def sprayer(site: Site, accounts: int, days: int) -> int:
+    """One challenge after the other, each of another account; how many accounts it won.
+
+    It knows when a surge is over, to the second: an hour after its own first guess.
+    """
+    won = turn = 0
+    for _ in site.days(days, step=HOUR):
+        while True:
+            turn += 1
+            challenge = site.send(b"%016d" % (turn % accounts))
+            if challenge is None or challenge.strong:
+                break
+            won += site.exhaust(challenge)
+    return won

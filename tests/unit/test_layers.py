@@ -1,0 +1,77 @@
+"""The package's structure: no import cycle, nothing hidden in a function, extras not needed."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import flask_otp
+
+PACKAGE = Path(flask_otp.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    parts = ("flask_otp", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in FILES}
+
+
+def own_imports(path: Path) -> set[str]:
+    name = module_name(path)
+    package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = ".".join(package[: len(package) - node.level + 1] + ([node.module] if node.module else []))
+            found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names}
+    return found - {name}
+
+
+def test_no_import_cycle() -> None:
+    TopologicalSorter({name: own_imports(path) & MODULES.keys() for name, path in MODULES.items()}).prepare()
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_import_hides_in_a_function(path: Path) -> None:
+    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]
+    hidden = [n for f in functions for n in ast.walk(f) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    assert not hidden
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_functions_fit_a_screen(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef):
+            assert (node.end_lineno or 0) - node.lineno < 50, node.name
+
+
+def test_it_works_without_the_extras() -> None:
+    program = """
+import sys
+sys.modules["phonenumbers"] = None
+import flask, flask_otp
+app = flask.Flask("site")
+app.config.update(TESTING=True, SECRET_KEY="x" * 16, OTP_STORAGE_URI="memory://")
+app.config.update(OTP_CHANNELS={"console": "console", "sms": [lambda message: None]})
+otp = flask_otp.OTP(app)
+client = app.test_client()
+assert client.post("/otp/send", json={"email": "ann@example.com"}).status_code == 200
+assert client.post("/otp/send", json={"phone": "+4915123456789"}).status_code == 400
+for extra in ("sqlalchemy", "apprise", "requests", "flask_session", "flask_wtf", "pytest"):
+    assert extra not in sys.modules, extra
+"""
+    result = subprocess.run([sys.executable, "-W", "error", "-c", program], capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0, result.stderr
+
+
+def test_everything_the_package_needs_is_shipped() -> None:
+    for name in ("py.typed", "stores/redis/open.lua", "templates/flask_otp/verify.html", "static/otp.css"):
+        assert (PACKAGE / name).is_file()
