@@ -25,7 +25,7 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 from flask_otp import OTP, doctor, otp_required
 from flask_otp.doctor import CHECKS, Finding, Level, examine, storage
 from flask_otp.testing import Clock
-from flask_otp.urls import hosts, is_here
+from flask_otp.urls import hosts, is_loopback
 from tests.support.apps import SECRET, START, ValkeyServer, certified, free_port
 from tests.support.mail import PASSWORD, Inbox, serving
 
@@ -584,7 +584,7 @@ def test_the_way_to_a_store_elsewhere_must_be_encrypted(uri: str, options: dict[
 def test_hosts_are_found_in_any_uri() -> None:
     assert hosts("redis://user:p@ss@a.example:1,b.example:2/0?x=1") == ["a.example", "b.example"]
     assert hosts("memory://") == [""]
-    assert [is_here(host) for host in ("localhost", "127.8.8.8", "::1", "", "a.example", "10.0.0.1")] == (
+    assert [is_loopback(host) for host in ("localhost", "127.8.8.8", "::1", "", "a.example", "10.0.0.1")] == (
         [True] * 4 + [False] * 2
     )
 
