@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from flask_otp.state import State
+from flask_otp.state import AppState
 from flask_otp.stores import Redeemed, Redemption
 from tests.support.proxy import Proxy
 
@@ -64,8 +64,8 @@ def _wrong_at_once(store: str, uri: str, bench: Bench) -> Row:
     """How many of them were compared is the store's to say: over HTTP all get the one answer."""
     traffic = Traffic(Site(Plan(uri, bench.servers.valkey.uri)))
     state = traffic.site.app.extensions["otp"]
-    assert isinstance(state, State)
-    redeem, compared = state.service.store.redeem, []
+    assert isinstance(state, AppState)
+    redeem, compared = state.store.redeem, []
 
     def counting(*arguments: Any) -> Redeemed:
         redeemed = redeem(*arguments)
@@ -73,7 +73,7 @@ def _wrong_at_once(store: str, uri: str, bench: Bench) -> Row:
             compared.append(redeemed)
         return redeemed
 
-    state.service.store.redeem = counting  # type: ignore[assignment, method-assign]
+    state.store.redeem = counting  # type: ignore[assignment, method-assign]
     handle, code = traffic.challenge()
     guesses = bench.scale.guesses
     answers = _at_once([traffic.post_code(handle, wrong_for(code)) for _ in range(guesses)], traffic, _GUESSERS)

@@ -14,7 +14,7 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 from flask_otp import OTP, Message, otp_required
-from flask_otp.state import State
+from flask_otp.state import AppState
 
 from .by_hand import ByHand
 from .servers import keep, patience
@@ -71,8 +71,8 @@ class Site:
             self.app.config.update(OTP_IP_SEND_LIMIT=None, OTP_IP_VERIFY_LIMIT=None)
         otp = OTP(self.app)
         state = self.app.extensions["otp"]
-        assert isinstance(state, State)
-        keep(state.service.store)
+        assert isinstance(state, AppState)
+        keep(state.store)
 
         @self.app.get("/guarded")
         @otp_required

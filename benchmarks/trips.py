@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from flask_otp.state import State
+from flask_otp.state import AppState
 from tests.support.proxy import Proxy
 
 from .bench import Bench
@@ -75,11 +75,11 @@ def _statements(case: Case) -> Spread:
 
 def _trips(site: Site, case: Case, proxy: Proxy) -> Spread:
     state = site.app.extensions["otp"]
-    assert isinstance(state, State)
+    assert isinstance(state, AppState)
     counts = []
     for number, environ in enumerate(case.prepare(_WARM_UP + _REQUESTS)):
         # Asked once a second for all requests: not one request's.
-        state.service.limits.is_surge()
+        state.limits.is_surge()
         proxy.reset()
         case.check(case.call(environ))
         if number >= _WARM_UP:

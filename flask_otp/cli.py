@@ -38,16 +38,16 @@ commands.add_command(doctor)
 @commands.command()
 def init_db() -> None:
     """Make the table that a SQL store needs."""
-    made = current_state().service.store.prepare()
+    made = current_state().store.prepare()
     click.echo("The store is ready." if made else "This store needs no preparation.")
 
 
 @commands.command()
 def purge() -> None:
     """Remove from the store what has expired, in small steps."""
-    service = current_state().service
+    state = current_state()
     total = 0
-    while (removed := service.store.purge(int(service.clock()), _BATCH)) is not None:
+    while (removed := state.store.purge(int(state.clock()), _BATCH)) is not None:
         total += removed
         if removed < _BATCH:
             click.echo(f"{total} expired rows removed.")
@@ -69,7 +69,7 @@ def send(identifier: str, channel: str | None, purpose: str) -> None:
 @click.argument("identifier")
 def revoke(identifier: str) -> None:
     """End every proof, outstanding code and known browser of IDENTIFIER."""
-    if isinstance(current_state().service.store, MemoryStore):
+    if isinstance(current_state().store, MemoryStore):
         raise click.ClickException("memory:// is inside of the serving process, where no command can end anything.")
     actions.revoke(identifier)
     click.echo(f"Ended: all that {identifiers.mask(identifier)} had.")

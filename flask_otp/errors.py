@@ -27,19 +27,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from flask import current_app, has_request_context, json, redirect, request, url_for
+from flask import has_request_context, json, redirect, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wrappers import Response
 
 from .languages import N_, gettext, tell_language
-from .rendering import PAGE_HEADERS, render_page
+from .site import current_site
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: Name of the blueprint, and so the first part of its endpoints.
-BLUEPRINT = "otp"
+#: On every page and every problem document.
+PAGE_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
+        "base-uri 'none'; frame-ancestors 'none'"
+    ),
+    # Not "no-referrer": with that, a browser's own form comes with "Origin: null", as if from anywhere.
+    "Referrer-Policy": "same-origin",
+    "Vary": "Cookie",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
 
 #: Seconds to wait after an error that says nothing itself, by status.
 _RETRY_AFTER = {429: 60, 503: 30}
@@ -115,30 +126,17 @@ class OTPError(HTTPException):
 
     def as_problem(self) -> Response:
         response = Response(json.dumps(self.problem()), self.code, content_type="application/problem+json")
-        return self._with_headers(response)
+        return self.with_headers(response)
 
-    def as_page(self) -> Response:
-        response = Response(
-            render_page(
-                "error.html",
-                error=self,
-                site_name=current_app.extensions["otp"].service.courier.site_name,
-                start_url=url_for(f"{BLUEPRINT}.start"),
-            ),
-            self.code,
-            content_type="text/html; charset=utf-8",
-        )
-        return self._with_headers(response)
-
-    def _with_headers(self, response: Response) -> Response:
+    def with_headers(self, response: Response) -> Response:
+        """``response`` with the headers of a page or problem document, and those of this error."""
         response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
         tell_language(response)
         return response
 
     def get_response(self, environ: WSGIEnvironment | BaseRequest | None = None, scope: Any = None) -> Response:
-        if has_request_context() and accepts_html() and is_mounted():
-            return self.as_page()
-        return self.as_problem()
+        site = current_site() if has_request_context() and accepts_html() else None
+        return site.render_error(self) if site is not None and site.is_mounted else self.as_problem()
 
 
 class InvalidRequest(OTPError):
@@ -283,12 +281,6 @@ class StoreUnavailable(OTPError):
 
     def __init__(self, description: str | None = None, *, retry_after: int = 5) -> None:
         super().__init__(description, retry_after=retry_after)
-
-
-def is_mounted() -> bool:
-    """Whether our pages are there: only then are our templates found, and our addresses built."""
-    state = current_app.extensions.get("otp")
-    return state is not None and current_app.blueprints.get(BLUEPRINT) is state.blueprint
 
 
 def accepts_html() -> bool:

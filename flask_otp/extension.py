@@ -14,23 +14,23 @@ from werkzeug.local import LocalProxy
 
 from . import cli, guard
 from .config.settings import Settings
-from .config.test_recipients import Testers
+from .config.test_recipients import TestRecipients
 from .crypto.keys import Keys
 from .crypto.tokens import Tokens
-from .delivery.routing import Directory
-from .delivery.sender import Courier
 from .errors import ConfigError
 from .hooks import HookDecorators
 from .http import actions
 from .http.views import create_blueprint
+from .identifiers import Parser
 from .limits import risk
 from .limits.counters import Limits
-from .limits.sms_pumping import Pumping
+from .limits.sms_pumping import SmsPumping
 from .models import Challenge, Verification
-from .service import Service
+from .rendering import Templates
+from .site import EXTENSION
 from .startup_checks import check_app
-from .state import State, Trust, current_state
-from .stores import store_from_uri
+from .state import AppState, current_state
+from .stores import Store, store_from_uri
 
 _MIN_SECRET = 16
 
@@ -65,24 +65,38 @@ class OTP(HookDecorators):
 
         :raises ConfigError: the configuration is wrong, or the app has an ``OTP`` already.
         """
-        if "otp" in app.extensions:
+        if EXTENSION in app.extensions:
             raise ConfigError(f"app {app.name!r} has an OTP already: make one, and import it where you need it")
         settings = Settings.from_config(app.config)
         tokens = Tokens([Keys(secret, settings.key_prefix) for secret in _secrets(app)])
         if not (app.debug or app.testing):
             _warn(app, settings)
         store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)
-        limits = Limits(settings, app.extensions)
-        testers = Testers(settings.test_recipients, self._clock)
-        directory = Directory(app, settings, self._hooks, testers)
-        courier = Courier(app, settings, tokens, self._hooks, directory, store, self._clock)
-        pumping = Pumping(app, settings, limits)
-        service = Service(app, settings, tokens, store, limits, pumping, testers, directory, courier, self._clock)
-        app.extensions["otp"] = State(service, self._hooks, Trust(settings.revocation_lag), self.blueprint)
+        app.extensions[EXTENSION] = self._state(app, settings, tokens, store)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
         app.cli.commands.setdefault("otp", cli.commands)
         self._check_before_serving(app)
+
+    def _state(self, app: Flask, settings: Settings, tokens: Tokens, store: Store) -> AppState:
+        limits = Limits(settings, app.extensions)
+        # By the state's clock, which the tests of apps may set.
+        test_recipients = TestRecipients(settings.test_recipients, lambda: state.clock())
+        state = AppState(
+            app=app,
+            settings=settings,
+            hooks=self._hooks,
+            tokens=tokens,
+            store=store,
+            limits=limits,
+            sms_pumping=SmsPumping(app, settings, limits),
+            test_recipients=test_recipients,
+            identifiers=Parser(test_recipients.number),
+            templates=Templates(app),
+            clock=self._clock,
+            blueprint=self.blueprint,
+        )
+        return state
 
     # Codes
 
@@ -176,7 +190,7 @@ class OTP(HookDecorators):
         :raises DeliveryFailed: no channel took the message; try again if you like, while the code lives.
         :raises StoreUnavailable: nobody can say whether it is still wanted, and nothing was sent: try again.
         """
-        current_state().service.courier.deliver_queued(payload)
+        current_state().delivery.deliver_queued(payload)
 
     # Guards
 
@@ -211,7 +225,7 @@ class OTP(HookDecorators):
 
         def check() -> None:
             state = current_state()
-            check_app(app, blueprint, state.service.directory, state.settings)
+            check_app(app, blueprint, state.routing, state.settings)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]

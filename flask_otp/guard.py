@@ -16,12 +16,13 @@ from flask.views import View
 from .config.parsers import seconds
 from .crypto.context import json_digest
 from .crypto.payloads import Proof, Requirement
-from .errors import BLUEPRINT, ConfigError, VerificationRequired, is_mounted
+from .errors import ConfigError, VerificationRequired
 from .http import pending_form, session
 from .http.requests import is_cross_origin, request_path
 from .models import Verification
+from .site import BLUEPRINT
 from .startup_checks import note_guard, note_guarded
-from .state import State, current_state
+from .state import AppState, current_state
 from .stores.base import LEEWAY
 from .urls import is_safe_path
 
@@ -204,18 +205,18 @@ class _Asked(NamedTuple):
     identifier: str | None
 
 
-def _asked(state: State, rule: Rule) -> _Asked:
+def _asked(state: AppState, rule: Rule) -> _Asked:
     facts = rule.context() if rule.context is not None else None
     return _Asked(
         # A context that comes out as None is still one: a proof without context must not do for it.
         context=b"" if rule.context is None else json_digest(facts),
         facts=facts,
-        identifier=None if rule.identifier is None else state.service.testers.parse(rule.identifier()).value,
+        identifier=None if rule.identifier is None else state.identifiers.parse(rule.identifier()).value,
     )
 
 
-def _fits(state: State, proof: Proof, rule: Rule, asked: _Asked) -> bool:
-    now = state.service.clock()
+def _fits(state: AppState, proof: Proof, rule: Rule, asked: _Asked) -> bool:
+    now = state.clock()
     identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
     return (
         proof.purpose == rule.purpose
@@ -228,17 +229,17 @@ def _fits(state: State, proof: Proof, rule: Rule, asked: _Asked) -> bool:
     )
 
 
-def _refusal(state: State, rule: Rule, asked: _Asked) -> VerificationRequired:
+def _refusal(state: AppState, rule: Rule, asked: _Asked) -> VerificationRequired:
     required = Requirement(
         purpose=rule.purpose,
         context=asked.context,
         facts=asked.facts,
         identifier=asked.identifier,
         channels=rule.channels,
-        expires_at=int(state.service.clock()) + _REQUIREMENT_LIFE,
+        expires_at=int(state.clock()) + _REQUIREMENT_LIFE,
         user=state.own_identifier(),
     )
-    token = state.service.tokens.dump_requirement(required)
+    token = state.tokens.dump_requirement(required)
     # Another site's form comes without the session's cookie: what we kept for it would take that session's place.
     if request.method in ("GET", "HEAD") or not is_cross_origin(state.settings.base_url):
         session.set("requirement", rule.purpose, token)
@@ -246,7 +247,7 @@ def _refusal(state: State, rule: Rule, asked: _Asked) -> VerificationRequired:
         "next": None if pending_form.keep(state, required) else _way_back(),
         "purpose": None if rule.purpose == "login" else rule.purpose,
     }
-    location = url_for(f"{BLUEPRINT}.start", **arguments) if is_mounted() else None
+    location = url_for(f"{BLUEPRINT}.start", **arguments) if state.is_mounted else None
     return VerificationRequired(
         purpose=rule.purpose,
         channels=rule.channels,

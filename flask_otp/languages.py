@@ -18,6 +18,8 @@ from typing import Any
 from flask import current_app, has_app_context, has_request_context, request
 from werkzeug.wrappers import Response
 
+from .site import current_site
+
 #: English first, which needs no catalogue: it is what is left where nothing else is asked for.
 LANGUAGES = ("en", "de", "es", "fr", "pt", "ar", "hi", "ja", "zh_Hans")
 _RIGHT_TO_LEFT = ("ar",)
@@ -149,8 +151,8 @@ def _subtags(tag: str) -> list[str]:
 
 
 def _offered() -> Sequence[str]:
-    state = current_app.extensions.get("otp") if has_app_context() else None
-    return LANGUAGES[:1] if state is None else state.settings.languages
+    site = current_site()
+    return LANGUAGES[:1] if site is None else site.languages
 
 
 def _flask_babel() -> Any:

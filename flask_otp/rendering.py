@@ -5,25 +5,12 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any
 
-from flask import Flask, current_app, render_template
+from flask import Flask, render_template
 from jinja2 import ChoiceLoader, Environment, PackageLoader, Template, pass_eval_context
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from . import languages
-
-PAGE_HEADERS = {
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-        "base-uri 'none'; frame-ancestors 'none'"
-    ),
-    # Not "no-referrer": with that, a browser's own form comes with "Origin: null", as if from anywhere.
-    "Referrer-Policy": "same-origin",
-    "Vary": "Cookie",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
 
 
 class Templates:
@@ -55,13 +42,11 @@ class Templates:
             self._parts[purpose, name] = found
         return found
 
-
-def render_page(name: str, **values: Any) -> str:
-    """One of our pages, in the language of the current request."""
-    templates: Templates = current_app.extensions["otp"].templates
-    with languages.speaking():
-        page = templates.environment.get_template(f"flask_otp/{name}")
-        return render_template(page, **values, **languages.page_attributes())
+    def render_page(self, name: str, **values: Any) -> str:
+        """One of our pages, in the language of the current request."""
+        with languages.speaking():
+            page = self.environment.get_template(f"flask_otp/{name}")
+            return render_template(page, **values, **languages.page_attributes())
 
 
 @pass_eval_context

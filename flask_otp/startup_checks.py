@@ -10,8 +10,9 @@ from flask import Blueprint, Flask
 
 from .config.parsers import nearest
 from .config.settings import Settings
-from .delivery.routing import Directory
-from .errors import BLUEPRINT, ConfigError
+from .delivery.routing import Router
+from .errors import ConfigError
+from .site import BLUEPRINT
 
 #: The functions and classes under a guard: none of them may be a view itself.
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -34,13 +35,13 @@ def note_guard(
     _exempt[guard] = exempt
 
 
-def check_app(app: Flask, blueprint: Blueprint, directory: Directory, settings: Settings) -> None:
+def check_app(app: Flask, blueprint: Blueprint, routing: Router, settings: Settings) -> None:
     """Refuse to serve an app that uses us wrongly.
 
     :raises ConfigError: see the functions below.
     """
-    directory.check_names()
-    check_guards(app, {name: directory.channels(purpose) for name, purpose in settings.purposes.items()})
+    routing.check_names()
+    check_guards(app, {name: routing.channels_of(purpose) for name, purpose in settings.purposes.items()})
     check_mount(app, blueprint, links=settings.links)
 
 

@@ -1,18 +1,22 @@
-"""What one app has of us, in ``app.extensions["otp"]``."""
+"""What one app has of us: all components side by side, in ``app.extensions["otp"]``."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
-from flask import Blueprint, current_app
+from flask import Blueprint, current_app, url_for
+from werkzeug.wrappers import Response
 
-from .config.settings import Settings
 from .crypto.payloads import Proof
-from .errors import ConfigError
-from .hooks import Hooks
-from .rendering import Templates
+from .delivery.components import Components
+from .delivery.routing import Router
+from .delivery.sender import Sender
+from .errors import ConfigError, OTPError
 from .service import Service
+from .site import BLUEPRINT, EXTENSION
 
 _TRUSTED = 10_000
 
@@ -24,7 +28,7 @@ class Trust:
         self._lag = lag
         self._lock = Lock()
         self._until: dict[bytes, float] = {}
-        #: How often something was ended: an answer from before the last end is not remembered.
+        #: How often something was ended. An answer that the store gave before the last end is not remembered.
         self.ends = 0
 
     def holds(self, proof: Proof, now: float) -> bool:
@@ -39,39 +43,59 @@ class Trust:
             self._until[proof.proof_id] = now + self._lag
 
     def clear(self) -> None:
-        """Something was ended: ask the store about everything anew."""
+        """Something was ended: ask the store about every proof again."""
         with self._lock:
             self.ends += 1
             self._until.clear()
 
 
-@dataclass(frozen=True)
-class State:
-    service: Service
-    hooks: Hooks
-    trust: Trust
-    #: Ours; the app may have another of the same name.
+@dataclass
+class AppState(Components):
+    """All components of one app. It implements :class:`~flask_otp.site.Site`."""
+
+    #: Our own one. The app may have another of the same name.
     blueprint: Blueprint
+    routing: Router = field(init=False)
+    delivery: Sender = field(init=False)
+    service: Service = field(init=False)
+    trust: Trust = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.routing = Router(self)
+        self.delivery = Sender(self, self.routing)
+        self.service = Service(self, self.routing, self.delivery)
+        self.trust = Trust(self.settings.revocation_lag)
+
+    # The site
 
     @property
-    def settings(self) -> Settings:
-        return self.service.settings
+    def languages(self) -> Sequence[str]:
+        return self.settings.languages
 
     @property
-    def templates(self) -> Templates:
-        return self.service.courier.templates
+    def is_mounted(self) -> bool:
+        return self.app.blueprints.get(BLUEPRINT) is self.blueprint
+
+    def render_page(self, name: str, **values: Any) -> str:
+        return self.templates.render_page(name, site_name=self.site_name, **values)
+
+    def render_error(self, error: OTPError) -> Response:
+        page = self.render_page("error.html", error=error, start_url=url_for(f"{BLUEPRINT}.start"))
+        return error.with_headers(Response(page, error.code, content_type="text/html; charset=utf-8"))
+
+    # Who is verified
 
     def own_identifier(self) -> str | None:
         """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in."""
         own = None if self.hooks.identifier_loader is None else self.hooks.identifier_loader()
-        return None if own is None else self.service.testers.parse(own).value
+        return None if own is None else self.identifiers.parse(own).value
 
     def vouches(self, proof: Proof) -> bool:
-        """Whether the proof is still good, as the store says it, or said it within the lag."""
-        now, ends = self.service.clock(), self.trust.ends
+        """Whether the proof is still good: the store says so, or said so within the lag."""
+        now, ends = self.clock(), self.trust.ends
         if self.trust.holds(proof, now):
             return True
-        if not self.service.store.holds(proof.subject, proof.proof_id, int(now)):
+        if not self.store.holds(proof.subject, proof.proof_id, int(now)):
             return False
         self.trust.remember(proof, now, ends)
         return True
@@ -79,17 +103,17 @@ class State:
     def end(self, proof: Proof) -> bool:
         """End the proof. True for the one caller that ended it."""
         try:
-            return self.service.store.spend(proof.subject, proof.proof_id, int(self.service.clock()))
+            return self.store.spend(proof.subject, proof.proof_id, int(self.clock()))
         finally:
-            # Also when the answer was lost: it may be ended all the same.
+            # Also when the answer was lost: the proof may have been ended all the same.
             self.trust.clear()
 
 
-def current_state() -> State:
+def current_state() -> AppState:
     """
     :raises ConfigError: the current app has no ``OTP``.
     """
-    state = current_app.extensions.get("otp")
-    if not isinstance(state, State):
+    state = current_app.extensions.get(EXTENSION)
+    if not isinstance(state, AppState):
         raise ConfigError(f"flask_otp is not set up on app {current_app.name!r}: call OTP(app) or otp.init_app(app)")
     return state

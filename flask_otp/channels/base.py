@@ -32,6 +32,8 @@ class Channel(ABC):
     accepts: str | None = None
     #: Seconds that one delivery may take; ``None``: ``OTP_CHANNEL_TIMEOUT``.
     timeout: float | None = None
+    #: What holds where ``timeout`` is ``None``: ``OTP_CHANNEL_TIMEOUT``, which the app's routing fills in.
+    default_timeout: float = 10
 
     def under(self, name: str) -> Channel:
         """This channel as it is under ``name`` in ``OTP_CHANNELS``, for one that goes by it."""

@@ -17,8 +17,6 @@ from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from secrets import token_urlsafe
 from urllib.parse import SplitResult, urlsplit
 
-from flask import current_app
-
 from .. import webhooks
 from ..config import parsers
 from ..errors import ConfigError
@@ -104,7 +102,7 @@ class WebhookChannel(Channel):
             pass
 
     def _seconds(self) -> float:
-        return self.timeout or float(current_app.extensions["otp"].settings.channel_timeout)
+        return self.timeout or self.default_timeout
 
     @contextmanager
     def _connected(self) -> Iterator[HTTPConnection]:

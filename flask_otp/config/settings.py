@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..stores.base import Policy
 from . import parsers
 from .parsers import nearest
-from .test_recipients import Tester, test_recipients
+from .test_recipients import TestRecipient, test_recipients
 
 PREFIX = "OTP_"
 
@@ -82,7 +82,7 @@ class Settings:
     pumping_breaker: parsers.Breaker | None = _key(parsers.BREAKER, parsers.breaker)
     channels: dict[str, Any] | None = _key(None, parsers.optional(parsers.mapping), secret=True)
     sms_countries: frozenset[str] = _key((), parsers.countries)
-    test_recipients: dict[str, Tester] = _key({}, test_recipients, secret=True)
+    test_recipients: dict[str, TestRecipient] = _key({}, test_recipients, secret=True)
     email_service: str | None = _key(None, parsers.optional(parsers.text(r"\S+", "gmail")))
     channel_timeout: int = _key("10s", parsers.duration(1, 60))
     email_timeout: int = _key("10s", parsers.duration(1, 60))

@@ -13,44 +13,43 @@ from typing import NamedTuple
 
 from .. import identifiers
 from ..errors import InvalidIdentifier
-from ..identifiers import Identifier
 
 _NUMBER = re.compile(r"\+[0-9]{6,15}")
 _WANTED = 'must be a dict such as {"+15550100": ("000000", "2027-01-31")}: an address, its code, its last day'
 
 
-class Tester(NamedTuple):
+class TestRecipient(NamedTuple):
     code: str
     #: When it is an address like any other, in seconds since 1970: the end of its last day, UTC.
     until: int
 
 
-def test_recipients(value: object) -> dict[str, Tester]:
+def test_recipients(value: object) -> dict[str, TestRecipient]:
     """The value of ``OTP_TEST_RECIPIENTS``, by canonical address."""
     if not isinstance(value, Mapping):
         raise ValueError(_WANTED)
-    return {_address(address): _tester(entry) for address, entry in value.items()}
+    return {_address(address): _entry(entry) for address, entry in value.items()}
 
 
-class Testers:
+class TestRecipients:
     """The test recipients of one app."""
 
-    def __init__(self, entries: Mapping[str, Tester], clock: Callable[[], float]) -> None:
+    #: Not a class of tests, whatever pytest makes of the name.
+    __test__ = False
+
+    def __init__(self, entries: Mapping[str, TestRecipient], clock: Callable[[], float]) -> None:
         self._entries = entries
-        self.clock = clock
+        self._clock = clock
 
-    def find(self, recipient: str | None) -> Tester | None:
+    def find(self, recipient: str | None) -> TestRecipient | None:
         """The entry of this recipient, while it holds."""
-        tester = self._entries.get(recipient) if recipient is not None else None
-        return tester if tester is not None and self.clock() < tester.until else None
+        entry = self._entries.get(recipient) if recipient is not None else None
+        return entry if entry is not None and self._clock() < entry.until else None
 
-    def parse(self, text: object, accepts: str = "both") -> Identifier:
-        """As :func:`identifiers.parse`, and the made-up phone numbers of test recipients too.
-
-        :raises InvalidIdentifier: it is no address.
-        """
-        number = _bare(text) if self._entries and isinstance(text, str) else ""
-        return Identifier(number, "phone") if self.find(number) else identifiers.parse(text, accepts)
+    def number(self, text: str) -> str | None:
+        """The made-up phone number of a test recipient, if that is what a person typed."""
+        number = _bare(text) if self._entries else ""
+        return number if self.find(number) else None
 
 
 def _bare(number: str) -> str:
@@ -67,7 +66,7 @@ def _address(address: object) -> str:
         raise ValueError(_WANTED) from None
 
 
-def _tester(entry: object) -> Tester:
+def _entry(entry: object) -> TestRecipient:
     if not isinstance(entry, (tuple, list)) or len(entry) != 2:
         raise ValueError(_WANTED)
     code, day = entry
@@ -81,4 +80,4 @@ def _tester(entry: object) -> Tester:
     if type(day) is not date:
         raise ValueError(_WANTED)
     end = datetime(day.year, day.month, day.day, tzinfo=timezone.utc) + timedelta(days=1)
-    return Tester(code, int(end.timestamp()))
+    return TestRecipient(code, int(end.timestamp()))

@@ -24,7 +24,8 @@ from .circuit_breaker import FAILURES, Circuit, Entry
 
 logger = logging.getLogger("flask_otp")
 
-Ladder = tuple[Channel, ...]
+#: The channels under one name, in the order in which they are tried.
+Failover = tuple[Channel, ...]
 
 #: About one message, from a server that is well. The app's own functions may use smtplib, or Flask-Mail.
 _REFUSALS = (RecipientRefused, smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
@@ -41,7 +42,7 @@ class Result(Enum):
     FAILED = "failed"
 
 
-class Ladders:
+class Deliverer:
     """Climbs the ladders of one app, and remembers how their steps fare in this process.
 
     :param timeout: seconds that a step may take, where its channel does not say.
@@ -51,28 +52,28 @@ class Ladders:
         self._app = app
         self._timeout = timeout
         self._clock = clock
-        self._steps: dict[int, _Step] = {}
+        self._providers: dict[int, _Provider] = {}
 
-    def climb(self, ladder: Ladder, message: Message) -> bool:
+    def deliver(self, providers: Failover, message: Message) -> bool:
         """Whether a step took the message. Each is asked once at most, so it takes no longer than their time-outs."""
         kind = identifiers.kind(message.recipient)
-        visits = [_Visit(self._step(channel)) for channel in ladder if channel.accepts in (None, kind)]
+        attempts = [_Attempt(self._provider(channel)) for channel in providers if channel.accepts in (None, kind)]
         try:
             # Who was passed over is asked last, not never: an open circuit alone must not fail a message.
-            return any(visit.take(message, is_last) for is_last in (False, True) for visit in visits)
+            return any(attempt.take(message, is_last) for is_last in (False, True) for attempt in attempts)
         finally:
-            is_taken = any(visit.result is Result.TAKEN for visit in visits)
-            for visit in visits:
-                visit.end(message, is_taken)
+            is_taken = any(attempt.result is Result.TAKEN for attempt in attempts)
+            for attempt in attempts:
+                attempt.end(message, is_taken)
 
-    def _step(self, channel: Channel) -> _Step:
+    def _provider(self, channel: Channel) -> _Provider:
         # By its id, since a channel need not be hashable. The step holds on to it, so no other gets this id.
-        if id(channel) not in self._steps:
-            self._steps.setdefault(id(channel), _Step(channel, self._app, self._timeout, self._clock))
-        return self._steps[id(channel)]
+        if id(channel) not in self._providers:
+            self._providers.setdefault(id(channel), _Provider(channel, self._app, self._timeout, self._clock))
+        return self._providers[id(channel)]
 
 
-class _Step:
+class _Provider:
     """A channel, and how it fares."""
 
     def __init__(self, channel: Channel, app: Flask, timeout: float, clock: Callable[[], float]) -> None:
@@ -82,7 +83,7 @@ class _Step:
         self._timeout = timeout
         self._left_behind: set[Deadline] = set()
 
-    def attempt(self, message: Message) -> Result:
+    def try_message(self, message: Message) -> Result:
         """The exception goes no further than here: it may quote the code."""
         timeout = self._timeout if self.channel.timeout is None else self.channel.timeout
         deadline = Deadline(timeout, self._left_behind)
@@ -102,11 +103,11 @@ class _Step:
             self.channel.deliver(message)
 
 
-class _Visit:
+class _Attempt:
     """One message at one step."""
 
-    def __init__(self, step: _Step) -> None:
-        self._step = step
+    def __init__(self, provider: _Provider) -> None:
+        self._provider = provider
         self._entry = Entry.REFUSED
         self.result: Result | None = None
 
@@ -114,9 +115,9 @@ class _Visit:
         """Whether the step takes the message, now that it is its turn."""
         if self._entry is not Entry.REFUSED:
             return False  # it had its turn
-        self._entry = self._step.circuit.enter(is_last_resort=is_last_resort)
+        self._entry = self._provider.circuit.enter(is_last_resort=is_last_resort)
         if self._entry is not Entry.REFUSED:
-            self.result = self._step.attempt(message)
+            self.result = self._provider.try_message(message)
         return self.result is Result.TAKEN
 
     def end(self, message: Message, is_taken: bool) -> None:
@@ -125,11 +126,11 @@ class _Visit:
             return
         counts = self.result is Result.DOWN or (self.result is Result.FAILED and is_taken)
         works = True if self.result is Result.TAKEN else False if counts else None
-        is_open = self._step.circuit.leave(self._entry, works)
+        is_open = self._provider.circuit.leave(self._entry, works)
         if is_open is not None:
             broken = f"failed {FAILURES} times in a row: until it works, it is asked last, and by one message at a time"
             change = broken if is_open else "works again"
-            logger.warning("channel %r (%s) %s", message.channel, type(self._step.channel).__name__, change)
+            logger.warning("channel %r (%s) %s", message.channel, type(self._provider.channel).__name__, change)
 
 
 def redact(text: str, message: Message) -> str:

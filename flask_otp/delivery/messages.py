@@ -17,10 +17,10 @@ from flask import Flask
 
 from .. import languages
 from ..crypto.codes import display
-from ..errors import BLUEPRINT
 from ..identifiers import kind
 from ..models import Message
 from ..rendering import Templates
+from ..site import BLUEPRINT
 
 #: What a message builder may change.
 BUILT = ("subject", "text", "html")

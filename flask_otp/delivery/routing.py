@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from typing import Any
 
@@ -15,46 +16,71 @@ from ..channels import Channel, ConsoleChannel, EmailChannel, channel_from_funct
 from ..channels.email import fill_service
 from ..config.parsers import nearest
 from ..config.settings import Purpose, Settings
-from ..config.test_recipients import Testers
+from ..config.test_recipients import TestRecipient
+from ..crypto.payloads import Handle
 from ..errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
-from ..hooks import Hooks
 from ..identifiers import Identifier
 from ..languages import N_
-from .failover import Ladder
+from .components import Components
+from .failover import Failover
 
 logger = logging.getLogger("flask_otp")
 
 
-class Directory:
+@dataclass(frozen=True)
+class Route:
+    """Where one message goes, found out once. Every part is there for an unknown identifier too."""
+
+    channel: str
+    #: Who gets the message; ``None``: nobody does, so the flow only pretends.
+    recipient: str | None = field(repr=False)
+    #: Whom a message is written to that never goes out, so that it takes as long to make as any other.
+    decoy_recipient: str = field(repr=False)
+    #: The recipient's entry, if it is a test recipient: nothing is sent to those.
+    test_recipient: TestRecipient | None
+    takes_phones: bool
+
+    @property
+    def reached(self) -> str | None:
+        """The recipient, if a message really goes there."""
+        return None if self.test_recipient else self.recipient
+
+    def as_decoy(self) -> Route:
+        return replace(self, recipient=None, test_recipient=None)
+
+
+class Router:
     """The channels of one app, and the people they reach."""
 
-    def __init__(self, app: Flask, settings: Settings, hooks: Hooks, testers: Testers) -> None:
-        self._app = app
-        self._settings = settings
-        self._hooks = hooks
-        self._testers = testers
-        self._configured = channels_from_settings(app, settings)
+    def __init__(self, components: Components) -> None:
+        self._app = components.app
+        self._settings = components.settings
+        self._hooks = components.hooks
+        self._test_recipients = components.test_recipients
+        self._configured = channels_from_settings(self._app, self._settings)
 
-    def ladders(self) -> dict[str, Ladder]:
+    def channels(self) -> dict[str, Failover]:
         """Every channel by name, the app's own functions before those of the settings."""
         own = {name: (channel,) for name, channel in self._hooks.channels.items()}
+        for (channel,) in own.values():
+            channel.default_timeout = self._settings.channel_timeout
         return self._configured | own or last_resort(self._app, self._settings)
 
-    def channels(self, purpose: Purpose) -> dict[str, Ladder]:
+    def channels_of(self, purpose: Purpose) -> dict[str, Failover]:
         """The channels that a code of this purpose may take, the app's own functions included."""
-        ladders = self.ladders()
-        return {name: ladders[name] for name in purpose.channels or ladders if name in ladders}
+        channels = self.channels()
+        return {name: channels[name] for name in purpose.channels or channels if name in channels}
 
     def accepts(self, purpose: Purpose) -> str:
         """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
-        kinds = {step.accepts for ladder in self.channels(purpose).values() for step in ladder}
+        kinds = {provider.accepts for providers in self.channels_of(purpose).values() for provider in providers}
         return (kinds.pop() or "both") if len(kinds) == 1 else "both"
 
     def check_names(self) -> None:
         """
         :raises ConfigError: a channel's budget, or a purpose, names a channel that does not exist.
         """
-        known = list(self.ladders())
+        known = list(self.channels())
         named: dict[str, Iterable[str]] = {"OTP_CHANNEL_BUDGET": self._settings.channel_budget}
         named |= {f"OTP_PURPOSES[{name!r}]": purpose.channels for name, purpose in self._settings.purposes.items()}
         for where, names in named.items():
@@ -75,7 +101,9 @@ class Directory:
         :raises InvalidIdentifier: it takes another kind of address.
         :raises DeliveryFailed: there is no channel at all.
         """
-        channels = {name: ladder for name, ladder in self.channels(purpose).items() if not only or name in only}
+        channels = {
+            name: providers for name, providers in self.channels_of(purpose).items() if not only or name in only
+        }
         if not channels:
             logger.error("no channel can send codes: set OTP_CHANNELS, MAIL_SERVER or OTP_EMAIL_SERVICE")
             raise DeliveryFailed
@@ -85,53 +113,59 @@ class Directory:
         fitting = [name for name in names if _fits(channels[name], address.kind)]
         # A recipient_loader may know the phone number that belongs to an e-mail address.
         if not fitting and self._hooks.recipient_loader is None:
-            kinds = {step.accepts for name in names for step in channels[name]}
+            kinds = {provider.accepts for name in names for provider in channels[name]}
             raise InvalidIdentifier(
                 N_("Please enter an e-mail address.") if "email" in kinds else N_("Please enter a phone number.")
             )
         return (fitting or names)[0]
 
-    def takes_phones(self, channel: str) -> bool:
-        """Whether a message by this channel can go to a phone number."""
-        return _fits(self.ladders().get(channel, ()), "phone")
-
-    def recipient(self, address: str, channel: str) -> str | None:
-        """Where the message goes; ``None`` to pretend: nobody has that identifier, or it may not be sent to."""
+    def resolve(self, address: str, channel: str) -> Route:
+        """Where a message by this channel goes for a canonical identifier. It asks the ``recipient_loader`` once."""
         recipient: str | None = address
         if self._hooks.recipient_loader is not None:
             # An empty address is none: the message must not go to what was typed in its place.
             recipient = self._hooks.recipient_loader(address, channel) or None
-        if self._testers.find(recipient):
-            return recipient
-        # Made and looked at whether there is somebody or not: the time that it takes would tell.
-        stand_in = self.stand_in(address, channel)
-        place = recipient or stand_in
+        decoy_recipient = self._decoy_recipient(address, channel)
+        test_recipient = self._test_recipients.find(recipient)
+        return Route(
+            channel=channel,
+            recipient=recipient if test_recipient else self._admitted(recipient, decoy_recipient, channel),
+            decoy_recipient=decoy_recipient,
+            test_recipient=test_recipient,
+            takes_phones=_fits(self.channels().get(channel, ()), "phone"),
+        )
+
+    def test_recipient_of(self, handle: Handle) -> TestRecipient | None:
+        """The entry of the test recipient that a challenge was opened for, while it is one."""
+        return self.resolve(handle.identifier, handle.channel).test_recipient if handle.tester else None
+
+    def _admitted(self, recipient: str | None, decoy_recipient: str, channel: str) -> str | None:
+        """The recipient in canonical form, if messages may go there."""
+        # Looked at for unknown identifiers too: the time that it takes would tell who has an account.
+        place = recipient or decoy_recipient
         if not (self._kinds(channel) <= {"phone"} or identifiers.kind(place.strip()) == "phone"):
             return recipient
-        # What a recipient_loader knows was typed by somebody, some day.
+        # A person typed this number at some time, even if a recipient_loader knows it now.
         phone = identifiers.phone_in(place, self._settings.sms_countries)
         if phone is None:
-            logger.warning(
-                "a phone number that is none, or outside of OTP_SMS_COUNTRIES, was asked for: nothing is sent"
-            )
+            logger.warning("nothing is sent: the phone number is not valid, or is outside of OTP_SMS_COUNTRIES")
         return phone if recipient else None
 
-    def stand_in(self, address: str, channel: str) -> str:
-        """Whom a message to nobody is made out to: it never goes out, and takes as long to make as any other."""
+    def _decoy_recipient(self, address: str, channel: str) -> str:
         kinds = self._kinds(channel)
         if kinds == {"phone"} and not address.startswith("+"):
             return identifiers.example_phone(self._settings.sms_countries)
         return "nobody@example.com" if kinds == {"email"} and address.startswith("+") else address
 
     def _kinds(self, channel: str) -> set[str | None]:
-        return {step.accepts for step in self.ladders().get(channel, ())}
+        return {provider.accepts for provider in self.channels().get(channel, ())}
 
 
-def _fits(ladder: Ladder, kind: str) -> bool:
-    return any(step.accepts in (None, kind) for step in ladder)
+def _fits(providers: Failover, kind: str) -> bool:
+    return any(provider.accepts in (None, kind) for provider in providers)
 
 
-def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Ladder]:
+def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Failover]:
     """The channels of ``OTP_CHANNELS``; by default e-mail, where it is configured.
 
     :raises ConfigError: a value is no channel, or the console is named outside debug and testing.
@@ -141,17 +175,17 @@ def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Ladder]:
     if wanted is None:
         has_mail = settings.email_service or app.config.get("MAIL_SERVER") or "mail" in app.extensions
         wanted = {"email": "email"} if has_mail else {}
-    return {name: _ladder(name, value, app, settings) for name, value in wanted.items()}
+    return {name: _providers(name, value, app, settings) for name, value in wanted.items()}
 
 
-def last_resort(app: Flask, settings: Settings) -> dict[str, Ladder]:
+def last_resort(app: Flask, settings: Settings) -> dict[str, Failover]:
     """What there is when nothing was configured and no hook added anything: in debug and testing, the console."""
     if settings.channels is None and (app.debug or app.testing):
         return {"console": (ConsoleChannel(),)}
     return {}
 
 
-def _ladder(name: str, value: Any, app: Flask, settings: Settings) -> Ladder:
+def _providers(name: str, value: Any, app: Flask, settings: Settings) -> Failover:
     steps = value if isinstance(value, Sequence) and not isinstance(value, str) else [value]
     if not steps:
         raise ConfigError(f"OTP_CHANNELS[{name!r}] is empty")
@@ -159,6 +193,12 @@ def _ladder(name: str, value: Any, app: Flask, settings: Settings) -> Ladder:
 
 
 def _channel(name: str, value: Any, app: Flask, settings: Settings) -> Channel:
+    channel = _made(name, value, app, settings)
+    channel.default_timeout = settings.channel_timeout
+    return channel
+
+
+def _made(name: str, value: Any, app: Flask, settings: Settings) -> Channel:
     if value == "email":
         if "mail" not in app.extensions:
             Mail(app)

@@ -10,96 +10,69 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, NoReturn, Protocol
+from typing import Any, NoReturn
 
 from blinker import Signal
-from flask import Flask
 
 from .. import languages
 from ..channels import Channel
-from ..config.settings import Settings
 from ..crypto.payloads import Handle
-from ..crypto.tokens import Tokens
 from ..errors import DeliveryFailed, StoreUnavailable
-from ..hooks import Hooks
+from ..limits.reservation import Reservation
 from ..models import Message
-from ..rendering import Templates
 from ..signals import code_sent, delivery_failed
-from ..stores import Store
 from .background import Background
-from .failover import Ladders, redact
+from .components import Components
+from .failover import Deliverer, redact
 from .messages import build_message, link_address, render_message
-from .routing import Directory
+from .routing import Route, Router
 
 logger = logging.getLogger("flask_otp")
 
 
-class Undo(Protocol):
-    """See :meth:`flask_otp.charges.Charge.undo`."""
-
-    def __call__(self, *, discreetly: bool = False) -> None: ...
-
-
-class Courier:
+class Sender:
     """Delivers the messages of one app."""
 
-    def __init__(
-        self,
-        app: Flask,
-        settings: Settings,
-        tokens: Tokens,
-        hooks: Hooks,
-        directory: Directory,
-        store: Store,
-        clock: Callable[[], float],
-    ) -> None:
-        self._app = app
-        self._settings = settings
-        self._tokens = tokens
-        self._hooks = hooks
-        self._directory = directory
-        self._store = store
-        self.clock = clock
-        self.site_name = settings.site_name or app.name
-        self._background = Background(app)
-        self._ladders = Ladders(app, settings.channel_timeout, lambda: self.clock())
-        self.templates = Templates(app)
+    def __init__(self, components: Components, routing: Router) -> None:
+        self._parts = components
+        self._app = components.app
+        self._settings = components.settings
+        self._tokens = components.tokens
+        self._hooks = components.hooks
+        self._routing = routing
+        self._background = Background(self._app)
+        self._deliverer = Deliverer(self._app, self._settings.channel_timeout, lambda: components.clock())
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
 
-    def send(self, handle: Handle, recipient: str | None, undo: Undo) -> None:
-        """Deliver the code of ``handle``, or only pretend to when ``recipient`` is ``None``.
+    def send(self, handle: Handle, route: Route, reservation: Reservation) -> None:
+        """Deliver the code of ``handle``, or only pretend to where the route reaches nobody.
 
-        :param undo: called when the message did not go out.
+        :param reservation: released when the message did not go out.
         :raises DeliveryFailed: it did not, and that is known already.
         """
-        try:
-            # Rendered for those who do not exist too: what it costs would tell.
-            stand_in = self._directory.stand_in(handle.identifier, handle.channel)
-            message = self._compose(handle, recipient or stand_in, secrets.token_urlsafe(16))
-            vetoed = self._hooks.before_send is not None and self._hooks.before_send(message) is False
-        except Exception:
-            undo()
-            raise
-        nobody = recipient is None or vetoed
-        if vetoed:
-            undo(discreetly=True)
+        # Rendered for unknown identifiers too: what it costs would tell.
+        message = self._compose(handle, route.recipient or route.decoy_recipient, secrets.token_urlsafe(16))
+        is_vetoed = self._hooks.before_send is not None and self._hooks.before_send(message) is False
+        if is_vetoed:
+            reservation.release(keep_challenge=True)
+        is_decoy = route.recipient is None or is_vetoed
         if self._hooks.dispatcher is not None:
-            # In the queue too, those who do not exist are there, and a broken queue fails for all.
-            self._dispatch(replace(handle, pretend=nobody), message, undo)
+            # Decoys are in the queue too, and a broken queue fails for everybody.
+            self._dispatch(replace(handle, pretend=is_decoy), message, reservation)
         elif self._is_background():
-            self._send_later(handle, message, undo, nobody)
-        elif not nobody:
-            self._deliver(handle, message, undo)
+            self._send_later(handle, message, reservation, is_decoy)
+        elif not is_decoy:
+            self._deliver(handle, message, reservation.release)
 
-    def _send_later(self, handle: Handle, message: Message, undo: Undo, nobody: bool) -> None:
-        discreet = self._hooks.recipient_loader is not None
-        # Where nobody may learn who exists, a failure must not show in what the next request is told.
-        give_back = partial(undo, discreetly=discreet)
-        job = (lambda: None) if nobody else (lambda: self._deliver(handle, message, give_back))
+    def _send_later(self, handle: Handle, message: Message, reservation: Reservation, is_decoy: bool) -> None:
+        # With a recipient_loader, a failure must not show in what the next request of this client is told.
+        is_discreet = self._hooks.recipient_loader is not None
+        release = partial(reservation.release, keep_challenge=is_discreet)
+        job = (lambda: None) if is_decoy else (lambda: self._deliver(handle, message, release))
         # Nor may it show in the time: when the pool is full, all are refused.
-        if not self._background.run(job, discreet=discreet):
-            self._fail(handle, undo)
+        if not self._background.run(job, discreet=is_discreet):
+            self._fail(handle, reservation.release)
 
     def deliver_queued(self, payload: Any) -> None:
         """In a worker: derive the code of a queued delivery and send it, if it is still wanted and has not gone out.
@@ -116,20 +89,20 @@ class Courier:
 
     def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str | None) -> None:
         """Once, as far as that can be known: who dies between sending and noting it lets it go out again."""
-        now = int(self.clock())
+        now = int(self._parts.clock())
         mark = handle.keys.tag(handle.subject, b"delivered", message_id.encode())
-        if self._store.holds(handle.subject, mark, now):
+        if self._parts.store.holds(handle.subject, mark, now):
             logger.info("a delivery that had gone out already was run again and dropped")
-        elif not self._store.is_live(handle.subject, handle.challenge_id, now):
+        elif not self._parts.store.is_live(handle.subject, handle.challenge_id, now):
             logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
             if not handle.pretend:
                 self._tell(delivery_failed, handle)
         else:
             # Noted for nobody as well: the next request must not find less to read.
             if not handle.pretend:
-                self._deliver(handle, self._compose(handle, recipient, message_id, locale), undo=_nothing)
+                self._deliver(handle, self._compose(handle, recipient, message_id, locale), release=_nothing)
             try:
-                self._store.note(handle.subject, mark, handle.expires_at, now)
+                self._parts.store.note(handle.subject, mark, handle.expires_at, now)
             except StoreUnavailable:
                 # Were it raised, the queue would have it sent again for certain.
                 logger.warning("a delivery went out, but could not be noted: run again, it would go out again")
@@ -139,7 +112,7 @@ class Courier:
         # With a recipient_loader, the time that a delivery takes would tell who has an account.
         return mode == "background" or (mode == "auto" and self._hooks.recipient_loader is not None)
 
-    def _dispatch(self, handle: Handle, message: Message, undo: Undo) -> None:
+    def _dispatch(self, handle: Handle, message: Message, reservation: Reservation) -> None:
         assert self._hooks.dispatcher is not None
         token = self._tokens.dump_handle(handle)
         # The worker has no request that would say in which language.
@@ -150,21 +123,21 @@ class Courier:
             return
         except Exception as error:
             logger.error("the dispatcher failed: %s", type(error).__name__)
-        self._fail(handle, undo)
+        self._fail(handle, reservation.release)
 
-    def _deliver(self, handle: Handle, message: Message, undo: Undo) -> None:
+    def _deliver(self, handle: Handle, message: Message, release: Callable[[], None]) -> None:
         if self.intercept is not None:
             self.intercept.deliver(message)
-        elif not self._ladders.climb(self._directory.ladders().get(handle.channel, ()), message):
-            self._fail(handle, undo)
+        elif not self._deliverer.deliver(self._routing.channels().get(handle.channel, ()), message):
+            self._fail(handle, release)
         self._tell(code_sent, handle)
 
-    def _fail(self, handle: Handle, undo: Undo) -> NoReturn:
+    def _fail(self, handle: Handle, release: Callable[[], None]) -> NoReturn:
         try:
-            undo()
+            release()
         finally:
             self._tell(delivery_failed, handle)
-        raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self.clock())))
+        raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self._parts.clock())))
 
     def _tell(self, signal: Signal, handle: Handle) -> None:
         signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
@@ -182,18 +155,18 @@ class Courier:
                 return build_message(self._hooks.message_builder, message)
             except Exception as error:
                 logger.error("the message_builder failed: %s", redact(f"{type(error).__name__}: {error}", message))
-        return self._fail(handle, undo=_nothing)
+        return self._fail(handle, release=_nothing)
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         message = render_message(
-            self.templates,
+            self._parts.templates,
             code=handle.code,
             channel=handle.channel,
             recipient=recipient,
             purpose=handle.purpose,
             facts=handle.facts,
-            expires_in=max(0, handle.expires_at - int(self.clock())),
-            site_name=self.site_name,
+            expires_in=max(0, handle.expires_at - int(self._parts.clock())),
+            site_name=self._parts.site_name,
             base_url=self._settings.base_url,
             link=self._link(handle),
             code_in_subject=self._settings.code_in_subject,
@@ -205,5 +178,5 @@ class Courier:
         return None if base_url is None else link_address(self._app, base_url, handle.purpose, handle.link)
 
 
-def _nothing(*, discreetly: bool = False) -> None:
-    """Nothing is given back: somebody else does, or a queue may try again."""
+def _nothing() -> None:
+    """Nothing is given back here: the reservation's owner does it, or a queue may try again."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from flask import Flask
 
-from ..state import State
+from ..state import AppState
 from . import risk, secret_key, sending, storage, web
 from .finding import Check, Finding, Level, Site
 
@@ -40,7 +40,7 @@ CHECKS: list[Check] = [
 ]
 
 
-def site_of(app: Flask, state: State, accounts: int) -> Site:
+def site_of(app: Flask, state: AppState, accounts: int) -> Site:
     return Site(app, state, os.environ, accounts)
 
 

@@ -12,10 +12,10 @@ from typing import Any
 from flask import Flask
 
 from ..config.settings import Settings
-from ..delivery.failover import Ladder
+from ..delivery.failover import Failover
 from ..errors import StoreUnavailable
 from ..limits.counters import Limits
-from ..state import State
+from ..state import AppState
 from ..stores import Store
 
 
@@ -50,7 +50,7 @@ class Site:
     """
 
     app: Flask
-    state: State
+    state: AppState
     environ: Mapping[str, str]
     accounts: int
 
@@ -64,27 +64,27 @@ class Site:
 
     @property
     def store(self) -> Store:
-        return self.state.service.store
+        return self.state.store
 
     @property
     def limits(self) -> Limits:
-        return self.state.service.limits
+        return self.state.limits
 
     @property
-    def ladders(self) -> dict[str, Ladder]:
+    def channels(self) -> dict[str, Failover]:
         """Every channel that some purpose may use."""
-        directory = self.state.service.directory
+        routing = self.state.routing
         return {
-            name: ladder
+            name: providers
             for purpose in self.settings.purposes.values()
-            for name, ladder in directory.channels(purpose).items()
+            for name, providers in routing.channels_of(purpose).items()
         }
 
     @cached_property
     def is_store_up(self) -> bool:
         """Whether the store answers: asked once, so that a store that is down is told once."""
         try:
-            self.store.holds(b"doctor".ljust(16), b"doctor".ljust(12), int(self.state.service.clock()))
+            self.store.holds(b"doctor".ljust(16), b"doctor".ljust(12), int(self.state.clock()))
         except StoreUnavailable:
             return False
         return True

@@ -118,7 +118,7 @@ def sms_countries(site: Site) -> Iterator[Finding]:
 
 def channel_budgets(site: Site) -> Iterator[Finding]:
     phones = _phones(site)
-    unbounded = sorted(set(site.ladders) - set(site.settings.channel_budget))
+    unbounded = sorted(set(site.channels) - set(site.settings.channel_budget))
     paid = [name for name in unbounded if name in phones]
     if paid:
         yield Finding(
@@ -131,7 +131,7 @@ def channel_budgets(site: Site) -> Iterator[Finding]:
 
 
 def test_recipients(site: Site) -> Iterator[Finding]:
-    today = _day(site.state.service.clock())
+    today = _day(site.state.clock())
     for address, tester in site.settings.test_recipients.items():
         day = _day(tester.until - 1)
         left = (day - today).days
@@ -182,7 +182,7 @@ def pumping_breaker(site: Site) -> Iterator[Finding]:
 
 
 def _steps(site: Site) -> list[tuple[str, Channel]]:
-    return [(name, step) for name, ladder in site.ladders.items() for step in ladder]
+    return [(name, step) for name, providers in site.channels.items() for step in providers]
 
 
 def _phones(site: Site) -> list[str]:

@@ -114,7 +114,7 @@ def _persistence(server: redis.Redis) -> str:
 
 
 def clock(site: Site) -> Iterator[Finding]:
-    ours = site.state.service.clock
+    ours = site.state.clock
     apart = 0.0
     for server in _servers(site):
         before: Any = ours()

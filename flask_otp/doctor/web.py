@@ -25,7 +25,7 @@ def debug_mode(site: Site) -> Iterator[Finding]:
 def guards(site: Site) -> Iterator[Finding]:
     """What else the first request would find."""
     try:
-        check_app(site.app, site.state.blueprint, site.state.service.directory, site.settings)
+        check_app(site.app, site.state.blueprint, site.state.routing, site.settings)
     except ConfigError as error:
         yield Finding(
             Level.ERROR,
@@ -79,7 +79,7 @@ def proxies(site: Site) -> Iterator[Finding]:
 
 def base_url(site: Site) -> Iterator[Finding]:
     url = site.settings.base_url
-    if url is None and any(step.accepts == "phone" for ladder in site.ladders.values() for step in ladder):
+    if url is None and any(step.accepts == "phone" for providers in site.channels.values() for step in providers):
         yield Finding(
             Level.WARNING,
             "OTP_BASE_URL is not set, and there are text messages.",

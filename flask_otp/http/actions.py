@@ -12,7 +12,7 @@ from ..errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidR
 from ..languages import N_
 from ..models import Challenge, Verification
 from ..signals import proof_revoked
-from ..state import State, current_state
+from ..state import AppState, current_state
 from . import session
 
 
@@ -34,7 +34,7 @@ def send_as_asked(
     purpose = asked.purpose if asked else "login" if purpose is None else purpose
     fixed = fixed_identifier(state, asked)
     if fixed is not None:
-        if identifier is not None and state.service.testers.parse(identifier).value != fixed:
+        if identifier is not None and state.identifiers.parse(identifier).value != fixed:
             raise InvalidIdentifier(N_("The code can only go to your own address."))
         identifier = fixed
     if identifier is None:
@@ -75,14 +75,14 @@ def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_li
     """A client redeems a code or a link over HTTP: the handle says what for, and whose it is."""
     state, token = current_state(), _handle(handle, purpose)
     if state.hooks.identifier_loader is not None:
-        opened, own = state.service.tokens.load_handle(token), state.own_identifier()
+        opened, own = state.tokens.load_handle(token), state.own_identifier()
         if opened is not None and own not in (opened.user, opened.identifier):
             raise InvalidCode
     return _verify(state, code, token, purpose, is_link=is_link)
 
 
 def _verify(
-    state: State,
+    state: AppState,
     code: str,
     token: str,
     purpose: str | None,
@@ -113,7 +113,7 @@ def forget(purpose: str | None = None) -> None:
     :raises StoreUnavailable: the proofs may still be good, and the session is left as it was.
     """
     state = current_state()
-    store, tokens, now = state.service.store, state.service.tokens, int(state.service.clock())
+    store, tokens, now = state.store, state.tokens, int(state.clock())
     proofs = {name: tokens.load_proof(token) for name, token in session.get_all("proof").items()}
     handles = {name: tokens.load_handle(token) for name, token in session.get_all("challenge").items()}
     bearer = session.bearer_proof(state)
@@ -129,7 +129,7 @@ def forget(purpose: str | None = None) -> None:
                 session.delete(kind, name)
     session.checked_proofs(state).clear()
     for proof in ended:
-        proof_revoked.send(state.service.app, identifier=proof.identifier, purposes=(proof.purpose,))
+        proof_revoked.send(state.app, identifier=proof.identifier, purposes=(proof.purpose,))
 
 
 def revoke(identifier: str) -> None:
@@ -142,7 +142,7 @@ def revoke(identifier: str) -> None:
         session.checked_proofs(state).clear()
 
 
-def fixed_identifier(state: State, asked: Requirement | None) -> str | None:
+def fixed_identifier(state: AppState, asked: Requirement | None) -> str | None:
     """The identifier that the client cannot choose, in canonical form; ``None`` where it may."""
     if asked is not None and asked.identifier is not None:
         return asked.identifier

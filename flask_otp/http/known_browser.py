@@ -7,29 +7,29 @@ import secrets
 from flask import Response, after_this_request, request
 
 from ..crypto.payloads import Known, Proof
-from ..state import State
+from ..state import AppState
 from ..stores.base import KNOWN_FOR
 
 _KNOWN_SUBJECTS = 6
 
 
-def _is_secure(state: State) -> bool:
-    app = state.service.app
+def _is_secure(state: AppState) -> bool:
+    app = state.app
     return app.session_interface.get_cookie_secure(app)
 
 
-def _cookie_name(state: State) -> str:
+def _cookie_name(state: AppState) -> str:
     return f"{'__Host-' if _is_secure(state) else ''}{state.settings.key_prefix}_known"
 
 
-def known_browsers(state: State) -> list[Known]:
-    oldest = (state.service.clock() - KNOWN_FOR) * 1000
+def known_browsers(state: AppState) -> list[Known]:
+    oldest = (state.clock() - KNOWN_FOR) * 1000
     cookie = request.cookies.get(_cookie_name(state))
-    return [known for known in state.service.tokens.load_known(cookie) if known.since > oldest]
+    return [known for known in state.tokens.load_known(cookie) if known.since > oldest]
 
 
-def remember(state: State, proof: Proof, lane: bytes) -> None:
-    tokens = state.service.tokens
+def remember(state: AppState, proof: Proof, lane: bytes) -> None:
+    tokens = state.tokens
     subject = tokens.keys.subject(proof.purpose, proof.identifier)
     known = known_browsers(state)
     # The lane stays the same, whatever cookies came along with the code: a new one would have an unspent budget.

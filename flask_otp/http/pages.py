@@ -13,8 +13,7 @@ from werkzeug.exceptions import NotFound
 
 from ..crypto.payloads import Handle
 from ..languages import tell_language
-from ..rendering import render_page
-from ..state import State, current_state
+from ..state import AppState, current_state
 from . import session
 
 
@@ -26,9 +25,8 @@ def show(secret: str) -> Response:
     purpose = request.args.get("purpose", "login")
     handle = _challenge(state, purpose, secret)
     again = purpose if purpose in state.settings.purposes and purpose != "login" else None
-    page = render_page(
+    page = state.render_page(
         "link.html",
-        site_name=state.service.courier.site_name,
         purpose=purpose,
         link=secret,
         challenge=None if handle is None else state.service.describe(handle),
@@ -42,9 +40,9 @@ def show(secret: str) -> Response:
     return response
 
 
-def _challenge(state: State, purpose: str, secret: str) -> Handle | None:
+def _challenge(state: AppState, purpose: str, secret: str) -> Handle | None:
     """This session's challenge, if the link is of it. Nobody guesses 144 bits, so looking is not an attempt."""
-    handle = state.service.tokens.load_handle(session.get("challenge", purpose))
-    if handle is None or handle.expires_at <= state.service.clock():
+    handle = state.tokens.load_handle(session.get("challenge", purpose))
+    if handle is None or handle.expires_at <= state.clock():
         return None
     return handle if hmac.compare_digest(secret.encode(), handle.link.encode()) else None

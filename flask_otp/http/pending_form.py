@@ -14,8 +14,8 @@ from typing import Any
 from flask import request
 
 from ..crypto.payloads import Proof, Requirement
-from ..errors import accepts_html, is_mounted
-from ..state import State
+from ..errors import accepts_html
+from ..state import AppState
 from ..urls import is_safe_path
 from . import session
 from .requests import is_own_page, request_path
@@ -48,13 +48,13 @@ class Repeat:
         return f"<Repeat {self.purpose}>"
 
 
-def keep(state: State, asked: Requirement) -> bool:
+def keep(state: AppState, asked: Requirement) -> bool:
     """Keep the form of the current request, which the guard refuses. ``False``: it cannot be repeated.
 
     Only what a page of this origin has sent: any other site could leave an order of its own here, for the person to
     confirm. It cannot even take away what is kept already.
     """
-    if request.method != "POST" or not (accepts_html() and is_mounted() and is_own_page(state.settings.base_url)):
+    if request.method != "POST" or not (accepts_html() and state.is_mounted and is_own_page(state.settings.base_url)):
         return False
     # What was sent before is not what the person wants now.
     session.delete("repeat", asked.purpose)
@@ -65,7 +65,7 @@ def keep(state: State, asked: Requirement) -> bool:
     return True
 
 
-def find(state: State, purpose: str) -> tuple[Repeat, Proof] | None:
+def find(state: AppState, purpose: str) -> tuple[Repeat, Proof] | None:
     """What this session keeps for the purpose, and its proof for just that, while both are fresh.
 
     The store was not asked whether the proof was ended; nor does it have to be one that the view's guard accepts.
@@ -73,14 +73,14 @@ def find(state: State, purpose: str) -> tuple[Repeat, Proof] | None:
     kept = _load(state, session.get("repeat", purpose))
     if kept is None:
         return None
-    proof = state.service.tokens.load_proof(session.get("proof", purpose))
-    if proof is None or state.service.clock() >= min(kept.expires_at, proof.expires_at):
+    proof = state.tokens.load_proof(session.get("proof", purpose))
+    if proof is None or state.clock() >= min(kept.expires_at, proof.expires_at):
         return None
     bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
     return (kept, proof) if bound and _is_the_same_person(kept, proof, state.own_identifier()) else None
 
 
-def forget_if_this_is_it(state: State, purpose: str) -> None:
+def forget_if_this_is_it(state: AppState, purpose: str) -> None:
     """The guard lets the current request pass: if it is what was kept for the purpose, that is done."""
     token = session.get("repeat", purpose) if request.method == "POST" else None
     if token is None:
@@ -107,14 +107,14 @@ def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
     return own == kept.user or (kept.user is None and own == proof.identifier)
 
 
-def _dump(state: State, kept: Repeat) -> str:
+def _dump(state: AppState, kept: Repeat) -> str:
     data = (kept.purpose, kept.host, kept.path, urlsafe_b64encode(kept.context).decode(), kept.facts, kept.fields)
-    return state.service.tokens.dump_sealed("repeat", (*data, kept.expires_at, kept.user))
+    return state.tokens.dump_sealed("repeat", (*data, kept.expires_at, kept.user))
 
 
-def _load(state: State, token: str | None) -> Repeat | None:
+def _load(state: AppState, token: str | None) -> Repeat | None:
     def build(data: list[Any]) -> Repeat:
         purpose, host, path, context, facts, fields, expires_at, user = data
         return Repeat(purpose, host, path, urlsafe_b64decode(context), facts, tuple(fields), expires_at, user)
 
-    return state.service.tokens.load_sealed("repeat", token, build)
+    return state.tokens.load_sealed("repeat", token, build)

@@ -15,7 +15,7 @@ from flask import has_request_context, request, session
 
 from ..crypto.payloads import Client, Proof, Requirement
 from ..networks import network_of, tell_of_proxy
-from ..state import State, current_state
+from ..state import AppState, current_state
 from .known_browser import known_browsers
 from .known_browser import remember as remember_browser
 
@@ -26,7 +26,7 @@ _ROOM = 1200
 _WAYS_ON = ("next", "repeat")
 
 
-def client(state: State) -> Client:
+def client(state: AppState) -> Client:
     """Who asks, by the current request if there is one."""
     if not has_request_context():
         return Client()
@@ -78,20 +78,20 @@ def requirement(purpose: str) -> Requirement | None:
 
 def load_requirement(token: str | None) -> Requirement | None:
     state = current_state()
-    asked = state.service.tokens.load_requirement(token)
-    if asked is None or asked.expires_at <= state.service.clock() or asked.user != state.own_identifier():
+    asked = state.tokens.load_requirement(token)
+    if asked is None or asked.expires_at <= state.clock() or asked.user != state.own_identifier():
         return None
     return asked
 
 
-def store_proof(state: State, proof: Proof, token: str, lane: bytes) -> None:
+def store_proof(state: AppState, proof: Proof, token: str, lane: bytes) -> None:
     """After a verification: keep the proof, renew the session, and know this browser from now on.
 
     :raises StoreUnavailable: the session's earlier proof could not be ended.
     """
     purpose, kept = proof.purpose, _kept()
     proofs = _table(kept, "proof")
-    earlier = state.service.tokens.load_proof(proofs.get(purpose))
+    earlier = state.tokens.load_proof(proofs.get(purpose))
     if earlier is not None:
         # Nobody could log it out any more, once the session has forgotten it.
         state.end(earlier)
@@ -99,14 +99,14 @@ def store_proof(state: State, proof: Proof, token: str, lane: bytes) -> None:
     # Whoever planted or saw the session from before must not share the one from now on.
     renewed = {"holder": _new_holder(), "proof": proofs | {purpose: token}}
     session[_KEY] = kept | left | renewed
-    regenerate = getattr(state.service.app.session_interface, "regenerate", None)
+    regenerate = getattr(state.app.session_interface, "regenerate", None)
     if regenerate is not None:
         regenerate(session)
     checked_proofs(state).pop(purpose, None)
     remember_browser(state, proof, lane)
 
 
-def checked_proofs(state: State) -> dict[str, Proof | None]:
+def checked_proofs(state: AppState) -> dict[str, Proof | None]:
     """The proofs that were found good in this request, by purpose; ``None`` where none was."""
     # By app too, since one may hand its environ on to another.
     found: dict[str, Proof | None] = request.environ.setdefault(f"flask_otp.passed.{id(state)}", {})
@@ -139,13 +139,13 @@ def _new_holder() -> str:
     return urlsafe_b64encode(secrets.token_bytes(18)).decode()
 
 
-def bearer_proof(state: State) -> Proof | None:
+def bearer_proof(state: AppState) -> Proof | None:
     """The proof in ``Authorization: Bearer``; a bearer token that is not ours is simply none."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    return state.service.tokens.load_proof(token.strip()) if scheme.lower() == "bearer" else None
+    return state.tokens.load_proof(token.strip()) if scheme.lower() == "bearer" else None
 
 
-def proofs(state: State, purpose: str) -> Iterable[Proof]:
-    for proof in (bearer_proof(state), state.service.tokens.load_proof(get("proof", purpose))):
+def proofs(state: AppState, purpose: str) -> Iterable[Proof]:
+    for proof in (bearer_proof(state), state.tokens.load_proof(get("proof", purpose))):
         if proof is not None:
             yield proof

@@ -10,7 +10,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
 from .. import identifiers
 from ..errors import (
-    BLUEPRINT,
+    PAGE_HEADERS,
     ChallengeRequired,
     DeliveryFailed,
     InvalidCode,
@@ -22,8 +22,8 @@ from ..errors import (
 )
 from ..languages import N_, tell_language
 from ..models import Challenge, Verification
-from ..rendering import PAGE_HEADERS, render_page
-from ..state import State, current_state
+from ..site import BLUEPRINT
+from ..state import AppState, current_state
 from ..urls import is_safe_path
 from . import actions, pages, pending_form, session
 from .requests import read_body, refuse_cross_origin, wants_html
@@ -96,7 +96,7 @@ def enter() -> Answer:
     purpose = request.args.get("purpose", "login")
     state = current_state()
     state.service.purpose(purpose)
-    if state.service.tokens.load_handle(session.get("challenge", purpose)) is None:
+    if state.tokens.load_handle(session.get("challenge", purpose)) is None:
         return redirect(_url("start", purpose), 303)
     return _code_page(state, purpose)
 
@@ -149,9 +149,8 @@ def confirm() -> Answer:
     if found is None or not state.vouches(found[1]):
         return redirect(request.script_root + state.settings.default_next, 303)
     kept = found[0]
-    page = render_page(
+    page = state.render_page(
         "repeat.html",
-        site_name=state.service.courier.site_name,
         purpose=purpose,
         path=kept.path,
         fields=list(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
@@ -216,22 +215,21 @@ def _verified_answer(verification: Verification) -> Answer:
 
 
 def _start_page(
-    state: State, purpose: str, *, error: OTPError | None = None, identifier: str = "", channel: str | None = None
+    state: AppState, purpose: str, *, error: OTPError | None = None, identifier: str = "", channel: str | None = None
 ) -> Answer:
     rules = state.service.purpose(purpose)
     asked = session.requirement(purpose)
     fixed = actions.fixed_identifier(state, asked)
-    directory = state.service.directory
-    channels = [name for name in directory.channels(rules) if not (asked and asked.channels) or name in asked.channels]
-    page = render_page(
+    routing = state.routing
+    channels = [name for name in routing.channels_of(rules) if not (asked and asked.channels) or name in asked.channels]
+    page = state.render_page(
         "send.html",
-        site_name=state.service.courier.site_name,
         purpose=purpose,
         send_url=url_for(".send"),
         next=session.get("next", purpose) or "",
         identifier=identifier,
         destination=identifiers.mask(fixed) if fixed is not None else None,
-        accepts=directory.accepts(rules),
+        accepts=routing.accepts(rules),
         channels=channels,
         channel=channel,
         facts=_facts(asked.facts if asked else None),
@@ -240,14 +238,13 @@ def _start_page(
     return _page(page, error)
 
 
-def _code_page(state: State, purpose: str, *, error: OTPError | None = None) -> Answer:
-    handle = state.service.tokens.load_handle(session.get("challenge", purpose))
+def _code_page(state: AppState, purpose: str, *, error: OTPError | None = None) -> Answer:
+    handle = state.tokens.load_handle(session.get("challenge", purpose))
     if handle is None:
         return _start_page(state, purpose if purpose in state.settings.purposes else "login", error=error)
     asked = session.requirement(purpose)
-    page = render_page(
+    page = state.render_page(
         "verify.html",
-        site_name=state.service.courier.site_name,
         purpose=purpose,
         challenge=state.service.describe(handle),
         verify_url=url_for(".verify"),
@@ -294,7 +291,7 @@ def _answer_error(error: HTTPException) -> Answer:
     if error.code is not None and error.code < 400:
         return error.get_response()
     ours = error if isinstance(error, OTPError) else OTPError.from_http(error)
-    response = ours.as_page() if wants_html() else ours.as_problem()
+    response = current_state().render_error(ours) if wants_html() else ours.as_problem()
     if isinstance(error, MethodNotAllowed) and error.valid_methods:
         response.headers["Allow"] = ", ".join(error.valid_methods)
     return response

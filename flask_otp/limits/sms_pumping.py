@@ -59,7 +59,7 @@ class Tally(NamedTuple):
         return cls(sent - _VERIFIED // 2, verified)
 
 
-class Pumping:
+class SmsPumping:
     """Withholds messages to phone numbers that hardly anybody verifies, or whose budget is spent."""
 
     def __init__(self, app: Flask, settings: Settings, limits: Limits) -> None:
@@ -94,7 +94,7 @@ class Pumping:
                 return False
         return True
 
-    def pretend(self, handle: Handle, now: int) -> None:
+    def count_decoy(self, handle: Handle, now: int) -> None:
         """Take as many round trips as a message that goes out, so that their time does not tell who has a phone."""
         if handle.numbers is None:
             return

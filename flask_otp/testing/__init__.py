@@ -21,7 +21,7 @@ from ..config.parsers import seconds
 from ..crypto.payloads import Proof
 from ..http import session
 from ..models import Message
-from ..state import State
+from ..state import AppState
 from ..stores import Asking, Attempt, Policy
 
 _NO_LIMITS = Policy(60, 1, 0, (), (), ())
@@ -66,13 +66,13 @@ def capture_codes(app: Flask) -> Iterator[Outbox]:
 
     :raises RuntimeError: the app is not testing.
     """
-    courier = _state(app).service.courier
+    sender = _state(app).delivery
     outbox = Outbox()
-    before, courier.intercept = courier.intercept, _Recorder(outbox)
+    before, sender.intercept = sender.intercept, _Recorder(outbox)
     try:
         yield outbox
     finally:
-        courier.intercept = before
+        sender.intercept = before
 
 
 class Clock:
@@ -96,9 +96,8 @@ def set_clock(app: Flask, clock: Callable[[], float]) -> Callable[[], float]:
 
     :raises RuntimeError: the app is not testing.
     """
-    service = _state(app).service
-    before = service.clock
-    service.clock = service.courier.clock = service.testers.clock = clock
+    state = _state(app)
+    before, state.clock = state.clock, clock
     return before
 
 
@@ -125,29 +124,29 @@ class OTPClient(FlaskClient):
         super().__init__(*args, **kwargs)
         if verified is None:
             return
-        service = _state(self.application).service
-        now = service.clock()
+        state = _state(self.application)
+        now = state.clock()
         proof = Proof(
             proof_id=secrets.token_bytes(12),
             purpose=purpose,
             channel=channel,
             context=b"",
             verified_at=now,
-            expires_at=int(now) + service.purpose(purpose).verified_for,
-            identifier=service.testers.parse(verified).value,
-            keys=service.tokens.keys,
+            expires_at=int(now) + state.service.purpose(purpose).verified_for,
+            identifier=state.identifiers.parse(verified).value,
+            keys=state.tokens.keys,
         )
         asking = Asking(challenge_id=secrets.token_bytes(16), lane=b"testing")
-        service.store.open(proof.subject, asking, _NO_LIMITS, int(now))
+        state.store.open(proof.subject, asking, _NO_LIMITS, int(now))
         attempt = Attempt(asking.challenge_id, True, proof.proof_id, proof.expires_at)
-        service.store.redeem(proof.subject, attempt, _NO_LIMITS, int(now))
+        state.store.redeem(proof.subject, attempt, _NO_LIMITS, int(now))
         with self.session_transaction() as kept:
-            session.set("proof", purpose, service.tokens.dump_proof(proof), kept)
+            session.set("proof", purpose, state.tokens.dump_proof(proof), kept)
 
 
-def _state(app: Flask) -> State:
+def _state(app: Flask) -> AppState:
     if not app.testing:
         raise RuntimeError("flask_otp.testing works on an app with app.testing only")
     state = app.extensions["otp"]
-    assert isinstance(state, State)
+    assert isinstance(state, AppState)
     return state

@@ -41,7 +41,7 @@ def existing() -> set[str]:
     return {
         f"{path.name}::{node.name}"
         for folder in folders
-        for path in folder.glob("*.py")
+        for path in folder.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
     }

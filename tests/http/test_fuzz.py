@@ -226,7 +226,7 @@ def test_any_body_has_a_clear_answer_and_never_a_500(
 @fuzzed
 @given(st.text(max_size=300) | st.text("._-" + string.ascii_letters + string.digits, max_size=300))
 def test_no_text_is_a_token(site: Flask, text: str) -> None:
-    tokens = site.extensions["otp"].service.tokens
+    tokens = site.extensions["otp"].tokens
     assert [load(text) for load in (tokens.load_handle, tokens.load_proof, tokens.load_delivery)] == [None] * 3
     assert tokens.load_requirement(text) is None
     assert tokens.load_known(text) == []
@@ -238,7 +238,7 @@ def test_a_token_that_was_changed_is_none(site: Flask, handle: str, data: st.Dat
     # The last character of a signature has two bits that mean nothing.
     place = data.draw(st.integers(0, len(handle) - 2))
     letter = data.draw(st.sampled_from([letter for letter in "AZaz09-_." if letter != handle[place]]))
-    tokens = site.extensions["otp"].service.tokens
+    tokens = site.extensions["otp"].tokens
     assert tokens.load_handle(handle) is not None
     assert tokens.load_handle(handle[:place] + letter + handle[place + 1 :]) is None
     assert tokens.load_handle(handle[:place]) is None
@@ -248,7 +248,7 @@ def test_a_token_that_was_changed_is_none(site: Flask, handle: str, data: st.Dat
 @fuzzed
 @given(any_json)
 def test_no_json_value_is_a_token(site: Flask, value: object) -> None:
-    tokens = site.extensions["otp"].service.tokens
+    tokens = site.extensions["otp"].tokens
     if not isinstance(value, str):
         assert tokens.load_handle(value) is None
         assert tokens.load_delivery(value) is None

@@ -58,7 +58,7 @@ def site(make_app: AppFactory, storage_uri: str) -> Iterator[Flask]:
     add_account(app)
     yield app
     if storage_uri != "memory://":
-        app.extensions["otp"].service.store.client.close()
+        app.extensions["otp"].store.client.close()
 
 
 @pytest.fixture
@@ -836,7 +836,7 @@ def test_r23_a_code_for_nobody_gets_the_same_bytes(make_app: AppFactory) -> None
         assert [message.recipient for message in sent] == [ANN]
         real = verify(app.test_client(), wrong(sent.code), challenge=known)
         guesses = [verify(app.test_client(), sent.code, challenge=unknown)]
-        handle = app.extensions["otp"].service.tokens.load_handle(unknown)
+        handle = app.extensions["otp"].tokens.load_handle(unknown)
         guesses.append(verify(app.test_client(), handle.code, challenge=unknown))
     assert [observable(guess) for guess in guesses] == [observable(real)] * 2
 

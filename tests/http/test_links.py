@@ -14,11 +14,11 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
-from tests.support.apps import SECRET, AppFactory
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, ConfigError, Message, current_verification, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.apps import SECRET, AppFactory
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"
@@ -132,7 +132,7 @@ def test_without_the_setting_there_is_no_link_and_no_page(make_app: AppFactory, 
         handle = ask(client)
         assert sent[-1].link is None
         assert "/link/" not in sent[-1].text + sent[-1].html
-        secret = app.extensions["otp"].service.tokens.load_handle(handle).link
+        secret = app.extensions["otp"].tokens.load_handle(handle).link
         assert client.get(f"/otp/link/{secret}").status_code == 404
         assert client.post("/otp/verify", json={"link": secret}).status_code == 400
         assert client.post("/otp/verify", json={"code": secret}).status_code == 400
@@ -177,7 +177,7 @@ def test_a_worker_derives_the_link_as_it_does_the_code(make_app: AppFactory, otp
         handle = ask(client)
         with app.app_context():
             otp.deliver(queue[0])
-    secret = app.extensions["otp"].service.tokens.load_handle(handle).link
+    secret = app.extensions["otp"].tokens.load_handle(handle).link
     assert secret_of(sent.link) == secret
     assert secret not in repr(queue)
 
@@ -410,9 +410,9 @@ def test_r33_ten_openings_by_scanners_cost_nothing(site: Flask, sent: Outbox) ->
 def test_opening_asks_the_store_nothing(site: Flask, sent: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     client = site.test_client()
     ask(client)
-    service = site.extensions["otp"].service
-    monkeypatch.setattr(service, "store", None)
-    monkeypatch.setattr(service, "limits", None)
+    state = site.extensions["otp"]
+    monkeypatch.setattr(state, "store", None)
+    monkeypatch.setattr(state, "limits", None)
     assert "<form" in client.get(path_of(sent.link)).text
     assert FRIENDLY in site.test_client().get(path_of(sent.link)).text
 
@@ -486,7 +486,7 @@ def test_r21_nobodys_link_is_right(make_app: AppFactory, otp: OTP) -> None:
     app = make_app(otp, **CONFIG, OTP_DELIVERY="inline")
     client = app.test_client()
     handle = ask(client)
-    secret = app.extensions["otp"].service.tokens.load_handle(handle).link
+    secret = app.extensions["otp"].tokens.load_handle(handle).link
     assert client.post("/otp/verify", json={"link": secret}).status_code == 400
 
 

@@ -87,7 +87,7 @@ def site(
     with capture_codes(app) as sent:
         yield Site(app, sent, clock)
     if storage_uri != "memory://":
-        app.extensions["otp"].service.store.client.close()
+        app.extensions["otp"].store.client.close()
 
 
 #: For what does not depend on the store.

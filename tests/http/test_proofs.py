@@ -15,12 +15,12 @@ import pytest
 from flask import Flask, request
 from flask.testing import FlaskClient
 from itsdangerous import URLSafeSerializer, URLSafeTimedSerializer
-from tests.support.apps import SECRET, AppFactory, ValkeyServer
 
 from flask_otp import current_verification, otp_required
 from flask_otp.http import actions
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.apps import SECRET, AppFactory, ValkeyServer
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"
@@ -183,7 +183,7 @@ def test_r26_a_proof_from_the_future_is_refused(site: Flask, clock: Clock) -> No
 
 def test_a_proof_that_the_store_never_saw_is_refused_although_it_is_signed(site: Flask) -> None:
     proof = new_proof(site)
-    site.extensions["otp"].service.store = MemoryStore()
+    site.extensions["otp"].store = MemoryStore()
     assert status(site, proof) == 401
 
 
@@ -238,7 +238,7 @@ def test_r26_a_proof_signed_with_the_apps_secret_itself_is_refused(site: Flask, 
 
 def test_r26_a_proof_changed_anywhere_is_refused(site: Flask) -> None:
     proof = new_proof(site)
-    load = site.extensions["otp"].service.tokens.load_proof
+    load = site.extensions["otp"].tokens.load_proof
     assert load(proof) is not None
     for place, letter in enumerate(proof):
         # The top bits of each letter: the last one's lowest two carry nothing in base64.
@@ -249,7 +249,7 @@ def test_r26_a_proof_changed_anywhere_is_refused(site: Flask) -> None:
 
 def test_r26_a_proof_cut_anywhere_is_refused(site: Flask) -> None:
     proof = new_proof(site)
-    load = site.extensions["otp"].service.tokens.load_proof
+    load = site.extensions["otp"].tokens.load_proof
     for length in range(len(proof)):
         assert load(proof[:length]) is None
         assert load(proof[length + 1 :]) is None
@@ -468,7 +468,7 @@ class SlowToAnswer(MemoryStore):
 def test_r25_a_request_under_way_does_not_bring_back_what_was_just_ended(make_app: AppFactory, how: str) -> None:
     """The store said yes before the revocation, and the process must not remember that after it."""
     app = guarded(make_app(OTP_REVOCATION_LAG="1h"))
-    store = app.extensions["otp"].service.store = SlowToAnswer()
+    store = app.extensions["otp"].store = SlowToAnswer()
     proof = new_proof(app)
     revoke(app, BOB)  # so that it is not the process's first
     with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
@@ -485,7 +485,7 @@ def test_r25_a_request_under_way_does_not_bring_back_what_was_just_ended(make_ap
 
 
 def test_a_proof_names_itself_in_96_bits(site: Flask) -> None:
-    proof = site.extensions["otp"].service.tokens.load_proof(new_proof(site))
+    proof = site.extensions["otp"].tokens.load_proof(new_proof(site))
     assert len(proof.proof_id) == 12
 
 

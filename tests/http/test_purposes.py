@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from tests.support.apps import AppFactory
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, InvalidRequest, otp_required
 from flask_otp.testing import Clock, capture_codes
+from tests.support.apps import AppFactory
 
 ANN = "ann@example.com"
 PHONE = "+4915123456789"
@@ -141,7 +141,7 @@ def test_r12_what_belongs_to_a_purpose_that_was_taken_away_is_worth_nothing(
     otp = OTP(clock=clock)
     config: dict[str, Any] = {"OTP_STORAGE_URI": storage_uri, "OTP_COOLDOWN": 0}
     before, after = make_app(otp, OTP_PURPOSES=BOTH, **config), make_app(**config)
-    after.extensions["otp"].service.store = before.extensions["otp"].service.store
+    after.extensions["otp"].store = before.extensions["otp"].store
     before.add_url_rule("/transfer", "transfer", otp_required(purpose="transfer")(lambda: "in"))
     requirement = before.test_client().get("/transfer").get_json(force=True)["requirement"]
     with capture_codes(before) as codes, capture_codes(after) as later:

@@ -21,11 +21,11 @@ from cachelib import FileSystemCache
 from flask import Flask, Response
 from flask.testing import FlaskClient
 from flask_session import Session
-from tests.support.apps import SECRET, AppFactory, ValkeyServer
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, Verification, current_verification, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.apps import SECRET, AppFactory, ValkeyServer
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"
@@ -179,7 +179,7 @@ def test_r49_the_oldest_make_room_in_the_session_for_the_newest(kind: str) -> No
     session: dict[str, Any] = {}
 
     def purposes_after(purpose: str, size: int) -> str:
-        session.remember(kind, purpose, "x" * size, session)
+        kept_session.set(kind, purpose, "x" * size, session)
         return "".join(session["_otp"][kind])
 
     assert [purposes_after(purpose, 400) for purpose in "abcd"] == ["a", "ab", "abc", "bcd"]
@@ -190,7 +190,7 @@ def test_r49_the_oldest_make_room_in_the_session_for_the_newest(kind: str) -> No
 def test_proofs_make_no_room_in_the_session() -> None:
     session: dict[str, Any] = {}
     for purpose in "abcd":
-        session.remember("proof", purpose, "x" * 400, session)
+        kept_session.set("proof", purpose, "x" * 400, session)
     assert list(session["_otp"]["proof"]) == list("abcd")
 
 
@@ -698,7 +698,7 @@ def test_a_changed_cookie_is_ignored_wherever_it_is_changed(crowded: Flask) -> N
     with capture_codes(crowded) as outbox:
         sign_in(client, outbox)
         value = cookie_of(client, KNOWN)
-        tokens = crowded.extensions["otp"].service.tokens
+        tokens = crowded.extensions["otp"].tokens
         alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
         for place, letter in enumerate(value):
             other = alphabet[alphabet.index(letter) ^ 32] if letter in alphabet else "A"
@@ -721,7 +721,7 @@ def test_a_cookie_signed_by_another_app_or_as_another_token_is_ignored(crowded: 
 
 
 def lanes(app: Flask, client: FlaskClient) -> list[bytes]:
-    return [entry.lane for entry in app.extensions["otp"].service.tokens.load_known(cookie_of(client, KNOWN))]
+    return [entry.lane for entry in app.extensions["otp"].tokens.load_known(cookie_of(client, KNOWN))]
 
 
 def test_the_lane_stays_the_same_over_successes(site: Flask, codes: Outbox) -> None:

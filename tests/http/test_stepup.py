@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from flask import Flask, Response, abort, jsonify, redirect, request, session
 from flask.testing import FlaskClient
-from tests.support.apps import START, AppFactory
 from werkzeug.test import TestResponse
 
 from flask_otp import (
@@ -30,6 +29,7 @@ from flask_otp import (
 )
 from flask_otp.stores import Asking
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes
+from tests.support.apps import START, AppFactory
 
 ANN = "ann@example.com"
 AMY = "amy@example.com"  # her masked address is ann's
@@ -256,7 +256,7 @@ def test_r12_a_client_cannot_alter_a_requirement(bank: Flask, outbox: Outbox) ->
     client = api(bank)
     asked = requirement_of(client.post(order()))
     alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
-    load = bank.extensions["otp"].service.tokens.load_requirement
+    load = bank.extensions["otp"].tokens.load_requirement
     assert load(asked) is not None
     for place, letter in enumerate(asked):
         other = alphabet[alphabet.index(letter) ^ 32] if letter in alphabet else "A"
@@ -296,7 +296,7 @@ def test_a_requirement_for_another_purpose_than_the_one_named_is_refused(bank: F
 
 def test_a_requirement_does_not_show_what_it_is_about(bank: Flask) -> None:
     asked = requirement_of(api(bank).post(order()))
-    tokens = bank.extensions["otp"].service.tokens
+    tokens = bank.extensions["otp"].tokens
     assert tokens.load_requirement(asked).facts == {"payee": "ACME Ltd", "amount": "1250.00"}
     payload = asked.split(".")[0]
     shown = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
@@ -590,7 +590,7 @@ def blur(answer: TestResponse) -> tuple[int, list[tuple[str, str]], str]:
 
 def right_code(app: Flask, handle: str) -> str:
     """What the code of a handle would be: with the server's keys anyone can tell."""
-    loaded = app.extensions["otp"].service.tokens.load_handle(handle)
+    loaded = app.extensions["otp"].tokens.load_handle(handle)
     assert loaded is not None
     return str(loaded.code)
 
@@ -958,7 +958,7 @@ def asked(bank: Flask, otp: OTP, monkeypatch: pytest.MonkeyPatch) -> list[Asking
     """What the store is asked for, in order."""
     for name in ("email", "letter"):
         otp.channel(name)(lambda message: None)
-    store, asked = bank.extensions["otp"].service.store, []
+    store, asked = bank.extensions["otp"].store, []
     opening = store.open
 
     def note(subject: bytes, asking: Asking, *rest: Any) -> Any:

@@ -50,7 +50,8 @@ class Town:
         self.app = app
         self.outbox = outbox
         self.clock = clock
-        self.service = app.extensions["otp"].service
+        self.state = app.extensions["otp"]
+        self.service = self.state.service
         self._networks = iter(range(1, 1 << 24))
 
     def ask(self, phone: str, channel: str | None = None, **client: Any) -> Challenge:
@@ -69,7 +70,7 @@ class Town:
         return len(self.outbox) > before
 
     def handle(self, challenge: Challenge) -> Handle:
-        handle: Handle = self.service.tokens.load_handle(challenge.handle)
+        handle: Handle = self.state.tokens.load_handle(challenge.handle)
         return handle
 
     def type(self, challenge: Challenge) -> Known:
@@ -159,7 +160,7 @@ class Crowd:
     """
 
     def __init__(self, town: Town, start: int) -> None:
-        self._pumping = town.service.pumping
+        self._pumping = town.state.sms_pumping
         self._handle = town.handle(town.ask(german(0, block=9999)))
         self._start = start
         self._codes: list[tuple[float, str]] = []
@@ -335,7 +336,7 @@ def test_r16_threads_send_no_message_more(town_of: TownFactory, storage_uri: str
 
 
 def test_memory_loses_no_count_while_threads_begin_a_window(town: Town) -> None:
-    barrier, storage = threading.Barrier(8), town.service.limits.storage
+    barrier, storage = threading.Barrier(8), town.state.limits.storage
 
     def count(thread: int) -> None:
         for number in range(400):
@@ -440,7 +441,7 @@ def test_r16_a_message_that_did_not_go_out_is_none_that_nobody_verified(
         for number in range(3 * MINIMUM):
             with contextlib.suppress(DeliveryFailed, RateLimited):
                 town.ask(german(number))
-        app.extensions["otp"].service.courier._background._pool.shutdown()
+        app.extensions["otp"].delivery._background._pool.shutdown()
         sent, verified = counted(town)
         assert (sent, verified) == (1 if budget else 0, 0)
 
@@ -460,17 +461,17 @@ def test_r21_a_failure_that_nobody_may_see_takes_nothing_of_the_subject_back(tow
     otp.recipient_loader(lambda identifier, channel: identifier)
     town = town_of()
     challenge = town.ask(german(0))
-    town.service.courier._background._pool.shutdown()
+    town.state.delivery._background._pool.shutdown()
     assert counted(town) == (0, 0)
     handle = town.handle(challenge)
-    assert town.service.store.is_live(handle.subject, handle.challenge_id, int(town.clock()))
+    assert town.state.store.is_live(handle.subject, handle.challenge_id, int(town.clock()))
 
 
 def counted(town: Town) -> Tally:
     """What the range's counter says now."""
-    pumping = town.service.pumping
+    pumping = town.state.sms_pumping
     block, _ = pumping._ranges("sms", f"{BLOCK}DE", int(town.clock()))
-    return Tally.of(town.service.limits.tally(block.key, 0, HOUR))
+    return Tally.of(town.state.limits.tally(block.key, 0, HOUR))
 
 
 @pytest.mark.parametrize("count", [-1, -2, 0, 1, 29, (1 << 26) - 1, 1 << 26, (1 << 26) + 30, (5 << 26) - 1])
@@ -631,7 +632,7 @@ def test_the_round_trips_of_a_message_and_none_for_an_email(
         town.clock.now = start_of_window(BLOCK)
 
         def trips(step: Callable[[], Any]) -> int:
-            town.service.limits._surge_checked = (time.monotonic() + 60, False)
+            town.state.limits._surge_checked = (time.monotonic() + 60, False)
             proxy.reset()
             step()
             return proxy.round_trips
@@ -663,7 +664,7 @@ def test_r22_who_does_not_exist_costs_as_many(town_of: TownFactory, otp: OTP, va
         Limiter(get_remote_address, app=town.app, storage_uri=f"redis://127.0.0.1:{proxy.port}")
 
         def trips(identifier: str, channel: str) -> int:
-            town.service.limits._surge_checked = (time.monotonic() + 60, False)
+            town.state.limits._surge_checked = (time.monotonic() + 60, False)
             proxy.reset()
             town.ask(identifier, channel, network=None)
             return proxy.round_trips
@@ -694,7 +695,7 @@ def test_r37_what_cannot_be_counted_is_not_sent(town_of: TownFactory, tmp_path: 
         # The challenge that was opened for it is gone, and its count with it.
         assert town.is_sent(german(1), network=None)
         server.stop()
-        town.service.limits._surge_checked = (time.monotonic() + 60, False)
+        town.state.limits._surge_checked = (time.monotonic() + 60, False)
         town.type(challenge)
     finally:
         server.stop()
@@ -711,7 +712,7 @@ def test_the_breaker_can_be_switched_off(town_of: TownFactory) -> None:
 
 def test_what_is_not_set_has_its_default(town_of: TownFactory) -> None:
     town = town_of(OTP_PUMPING_BREAKER={"minimum": 3, "window": "10m"})
-    assert town.service.settings.pumping_breaker == (3, 100, 0.2, 600)
+    assert town.settings.pumping_breaker == (3, 100, 0.2, 600)
     town.clock.now = START - (START + crc32(f"sms/{BLOCK}".encode())) % 600
     town.fill(10)
     assert len(town.outbox) == 3

@@ -142,7 +142,7 @@ def test_r22_a_full_background_pool_refuses_everybody_alike(
 ) -> None:
     release = threading.Event()
     app = with_accounts(make_app, clock, lambda message: None)
-    courier = app.extensions["otp"].service.courier
+    courier = app.extensions["otp"].delivery
     monkeypatch.setattr(courier, "_background", Background(app, workers=1, waiting=0))
     courier._background.run(lambda: release.wait(10) and None, discreet=True)
     try:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
-from tests.support.apps import AppFactory
 
 from flask_otp import OTP, ConfigError, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.apps import AppFactory
 from tests.support.attack_site import OWNER, Caller, Stage, refused
 
 MALLORY = "mallory@example.com"
@@ -85,7 +85,7 @@ def test_r17_whoever_reads_the_queue_gets_five_guesses_and_no_code(make_app: App
     Caller(app).send()
     inside = queue[0]["delivery"].partition(".")[0]
     handle = json.loads(base64.urlsafe_b64decode(inside + "=" * (-len(inside) % 4)))[0]
-    loaded = app.extensions["otp"].service.tokens.load_handle(handle)
+    loaded = app.extensions["otp"].tokens.load_handle(handle)
     assert loaded.code not in str(queue) + str(base64.urlsafe_b64decode(inside + "=="))
     mallory = Caller(app)
     mallory.handle = handle
@@ -183,7 +183,7 @@ def test_r16_no_message_goes_where_it_earns_somebody_money(make_app: AppFactory,
     if answer.status_code == 200:
         listed = Caller(app)
         assert listed.send("+4915112345642").get_json().keys() == answer.get_json().keys()
-        right = app.extensions["otp"].service.tokens.load_handle(caller.handle).code
+        right = app.extensions["otp"].tokens.load_handle(caller.handle).code
         assert refused(caller.verify(right))
         assert [message.recipient for message in sent] == ["+4915112345642"]
 

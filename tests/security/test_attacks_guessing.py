@@ -173,7 +173,7 @@ def test_r25_a_revocation_ends_the_stolen_proof_the_open_challenge_and_the_known
     code = stage.sent.code
     with app.app_context():
         otp.revoke(OWNER)
-        assert app.extensions["otp"].service.tokens.load_proof(proof) is not None  # it is signed still
+        assert app.extensions["otp"].tokens.load_proof(proof) is not None  # it is signed still
     assert refused(thief.verify(code))
     with app.test_request_context(headers={"Authorization": f"Bearer {proof}"}):
         assert otp.verification() is None

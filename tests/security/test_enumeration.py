@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from flask_otp.delivery.background import Background
-from flask_otp.delivery.routing import Directory
+from flask_otp.delivery.routing import Router
 from flask_otp.errors import DeliveryFailed
 from flask_otp.testing import Clock
 from tests.support.attack_site import WIDE, Stage
@@ -212,7 +212,7 @@ def when_nothing_goes_out_any_more(breaks: Callable[[Side], object], side: Side)
 
 
 def fill_the_pool(side: Side) -> None:
-    room = side.app.extensions["otp"].service.courier._background._room
+    room = side.app.extensions["otp"].delivery._background._room
     while room.acquire(blocking=False):
         pass
 
@@ -315,7 +315,7 @@ def test_r21_nor_does_any_store_tell(stage: Stage, clock: Clock, monkeypatch: py
     visit = Visit(to_all_limits, WIDE | SMALL_BUDGET | storage | {"OTP_COOLDOWN": "30s"})
     sides = [visit.paid(is_known, clock) for is_known in (True, False)]
     for side in sides:
-        side.app.extensions["otp"].service.store.close()
+        side.app.extensions["otp"].store.close()
     assert_alike(*sides)
 
 
@@ -355,7 +355,7 @@ def differences(visit: Visit, clock: Clock) -> Counter[str]:
 
 def test_what_is_done_for_members_only_is_found_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """As it once was: what was typed decided which message nobody was to get."""
-    monkeypatch.setattr(Directory, "stand_in", lambda self, address, channel: address)
+    monkeypatch.setattr(Router, "_decoy_recipient", lambda self, address, channel: address)
     assert any("email.html" in step for step in differences(WAYS["phone on file"], clock))
 
 
@@ -363,7 +363,7 @@ def test_r22_a_delivery_leaves_its_request_the_time_to_end(clock: Clock, monkeyp
     slept: list[float] = []
     monkeypatch.setattr(time, "sleep", slept.append)
     side = Side(clock, is_known=True)
-    side.app.extensions["otp"].service.courier._background = Background(side.app, workers=1, pause=60)
+    side.app.extensions["otp"].delivery._background = Background(side.app, workers=1, pause=60)
     side.send()
     assert 30 < max(slept) <= 60  # beside what threads of earlier tests sleep
     assert Background.PAUSE >= 0.1

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
-from tests.support.apps import SECRET, AppFactory, ValkeyServer
 
 from flask_otp import OTP, otp_required
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, capture_codes
+from tests.support.apps import SECRET, AppFactory, ValkeyServer
 
 ANN = "ann@example.com"
 PURPOSES: dict[str, Any] = {"login": {}, "transfer": {}}
@@ -48,9 +48,9 @@ def make_site(make_app: AppFactory, clock: Clock) -> Iterator[Callable[..., Flas
         return machines[-1]
 
     yield make
-    for service in (machine.extensions["otp"].service for machine in machines):
-        if isinstance(service.store, RedisStore):
-            for client in (service.store.client, service.limits._limiter().storage.storage):
+    for state in (machine.extensions["otp"] for machine in machines):
+        if isinstance(state.store, RedisStore):
+            for client in (state.store.client, state.limits._limiter().storage.storage):
                 client.connection_pool.disconnect()
 
 

@@ -18,7 +18,7 @@ from flask import Flask
 
 from flask_otp import OTP
 from flask_otp.delivery.background import Background
-from flask_otp.delivery.sender import Courier
+from flask_otp.delivery.sender import Sender
 from tests.support.apps import AppFactory
 from tests.support.mannwhitney import shuffled_blocks, u_statistic, z_score
 
@@ -114,7 +114,7 @@ def make_site(
     otp.recipient_loader(load)
     otp.channel("email")(deliver)
     app = make_app(otp, **OPEN | config)
-    app.extensions["otp"].service.courier._background = Background(app, workers=1, pause=pause)
+    app.extensions["otp"].delivery._background = Background(app, workers=1, pause=pause)
     return app
 
 
@@ -126,7 +126,7 @@ def burn(seconds: float) -> None:
 
 def stopwatch(app: Flask, verb: str, clock: Clock) -> Callable[[bool], float]:
     """What one request takes for somebody new, known or not. Nothing else is under way meanwhile."""
-    pool = app.extensions["otp"].service.courier._background._pool
+    pool = app.extensions["otp"].delivery._background._pool
     bodies: dict[str, Callable[[str], dict[str, str]]] = {
         "send": lambda who: {"email": who},
         "resend": lambda who: {},
@@ -192,16 +192,16 @@ def test_a_delivery_within_the_request_is_found_out(make_app: AppFactory) -> Non
 def test_a_message_that_is_made_for_members_only_is_found_out(
     make_app: AppFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    render = Courier._render
+    render = Sender._render
     kept = {}
 
-    def render_for_members(self: Courier, handle: Any, recipient: str, message_id: str) -> Any:
+    def render_for_members(self: Sender, handle: Any, recipient: str, message_id: str) -> Any:
         if recipient.startswith("u") and kept:
             return kept[0]
         kept[0] = render(self, handle, recipient, message_id)
         return kept[0]
 
-    monkeypatch.setattr(Courier, "_render", render_for_members)
+    monkeypatch.setattr(Sender, "_render", render_for_members)
     found = score(make_site(make_app), clock=time.thread_time)
     print(f"\nleaky, send, no message made for nobody: z = {found:.2f}")
     assert found > FAR

@@ -104,7 +104,7 @@ def test_r37_a_verification_whose_earlier_one_could_not_be_ended_is_none(site: S
     # The log-out is for the server to know the script.
     assert statuses(ann.send, ann.right, lambda: ann.post("logout")) == [200, 200, 204]
     assert statuses(ann.send, ann.right, ann.send) == [200, 200, 200]
-    spend = site.app.extensions["otp"].service.store._scripts["spend"]
+    spend = site.app.extensions["otp"].store._scripts["spend"]
     site.backend.proxy.lose_replies(re.compile(spend.sha.encode()))
     assert ann.right().status == 503
     site.backend.proxy.keep_replies()
@@ -138,15 +138,15 @@ def test_a_browser_that_is_known_stays_so_when_the_clock_is_set_back(site: Site,
 
 def spend_the_budget(site: Site, visitor: Visitor) -> None:
     """Strangers guess until there are no short codes for them any more."""
-    service = site.app.extensions["otp"].service
-    subject = service.tokens.load_handle(visitor.handle).subject
-    policy: Policy = service._policies["login"]
+    state = site.app.extensions["otp"]
+    subject = state.tokens.load_handle(visitor.handle).subject
+    policy: Policy = state.service._policies["login"]
     now = int(site.clock())
     for number in range(4):
         challenge_id = b"%016d" % number
-        service.store.open(subject, Asking(challenge_id, b"lane%d" % number), policy, now)
+        state.store.open(subject, Asking(challenge_id, b"lane%d" % number), policy, now)
         for _ in range(ATTEMPTS):
-            service.store.redeem(subject, Attempt(challenge_id, False, b"", 0), policy, now)
+            state.store.redeem(subject, Attempt(challenge_id, False, b"", 0), policy, now)
 
 
 # What a server keeps

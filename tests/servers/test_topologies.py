@@ -154,7 +154,7 @@ def test_r50_the_doctor_asks_every_server(topology: Topology, make_app: AppFacto
     state = app.extensions["otp"]
     site = doctor.Site(app, state, {}, 1)
     assert list(storage.eviction(site)) == []
-    one = state.service.store.servers()[-1]
+    one = state.store.servers()[-1]
     try:
         one.config_set("maxmemory-policy", policy)
         found = list(storage.eviction(site))
@@ -164,7 +164,7 @@ def test_r50_the_doctor_asks_every_server(topology: Topology, make_app: AppFacto
     assert [bool(re.match(f"{others} may evict keys", finding.what)) for finding in found] == (
         [] if policy == "noeviction" else [True]
     )
-    state.service.store.close()
+    state.store.close()
 
 
 def test_subjects_lie_on_all_masters_of_a_cluster(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:
@@ -792,7 +792,7 @@ def under_way(traffic: Traffic, threads: int = 4) -> Iterator[None]:
 
 def limits_key(app: Flask) -> str:
     """A key of the app's network limits: its server is what each of its requests needs."""
-    limits = app.extensions["otp"].service.limits
+    limits = app.extensions["otp"].limits
     (item,) = limits._settings.ip_verify_limit
     return limits._own.storage.prefixed_key(item.key_for(*limits._ids("verify", "127.0.0.1")))
 

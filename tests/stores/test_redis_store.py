@@ -467,7 +467,7 @@ def closing_store(app: Flask) -> Iterator[None]:
     try:
         yield
     finally:
-        app.extensions["otp"].service.store.client.close()
+        app.extensions["otp"].store.client.close()
 
 
 # URIs and options
@@ -608,8 +608,8 @@ def test_r17_the_whole_store_without_the_key_gives_no_code_away(valkey: ValkeySe
     with closing_store(on_redis):
         issued = {"ann@example.com": issue(on_redis, "ann@example.com")}
     issued["bob@example.com"] = issue(in_memory, "bob@example.com")
-    service = in_memory.extensions["otp"].service
-    in_process = dump_of(vars(service.store)) + dump_of(vars(service.limits._own.storage))
+    state = in_memory.extensions["otp"]
+    in_process = dump_of(vars(state.store)) + dump_of(vars(state.limits._own.storage))
     dump = Dump(dump_of_server(valkey) + in_process)
 
     salts = [b""]
@@ -624,7 +624,7 @@ def test_r17_the_whole_store_without_the_key_gives_no_code_away(valkey: ValkeySe
     assert dump.finds(salts) == []
 
     # With the key, each code follows from what the dump holds.
-    keys = service.tokens.keys
+    keys = state.tokens.keys
     for identifier, (challenge_id, code) in issued.items():
         subject = keys.subject("login", identifier)
         assert keys.code(challenge_id, purpose="login", subject=subject, context=b"", strong=False, length=6) == code

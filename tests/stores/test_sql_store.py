@@ -914,7 +914,7 @@ def closing_store(app: Flask) -> Iterator[None]:
     try:
         yield
     finally:
-        app.extensions["otp"].service.store.close()
+        app.extensions["otp"].store.close()
 
 
 # URIs and options

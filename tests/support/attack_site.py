@@ -55,10 +55,10 @@ class Stage:
         app.config.update(TESTING=True, SECRET_KEY="a secret that crooks do not know", OTP_STORAGE_URI=self.uri)
         app.config.update(WIDE | {"OTP_STORAGE_OPTIONS": self.options} | config)
         (otp or OTP(clock=self.clock)).init_app(app)
-        store = app.extensions["otp"].service.store
+        store = app.extensions["otp"].store
         store.prepare()
         self._stack.callback(store.close)
-        app.extensions["otp"].service.courier.intercept = self._post
+        app.extensions["otp"].delivery.intercept = self._post
         return app
 
     def another(self, app: Flask, **config: Any) -> Flask:

@@ -10,13 +10,13 @@ from functools import partial
 from typing import Any
 
 from flask import Flask
-from tests.support.apps import SECRET, START
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, otp_required
 from flask_otp.errors import OTPError
 from flask_otp.stores import Attempt, Policy, Redemption
 from flask_otp.testing import Clock, Outbox
+from tests.support.apps import SECRET, START
 from tests.support.backends import TIMEOUT, Backend
 from tests.support.faults import USUAL, Fault, Site
 
@@ -133,15 +133,15 @@ class Visitor:
 
     def attempts_left(self) -> int:
         """How many more wrong codes would be compared. Takes them."""
-        service = self.site.app.extensions["otp"].service
-        handle = service.tokens.load_handle(self.handle)
-        policy: Policy = service._policies["login"]
+        state = self.site.app.extensions["otp"]
+        handle = state.tokens.load_handle(self.handle)
+        policy: Policy = state.service._policies["login"]
         attempt = Attempt(handle.challenge_id, False, b"", 0)
         now = int(self.site.clock())
         outcomes: list[Redemption] = []
 
         def guess(otp: OTP) -> None:
-            outcomes.append(service.store.redeem(handle.subject, attempt, policy, now).outcome)
+            outcomes.append(state.store.redeem(handle.subject, attempt, policy, now).outcome)
 
         assert [self.call(guess, 200).status for _ in range(ATTEMPTS + 1)] == [200] * (ATTEMPTS + 1)
         return outcomes.count(Redemption.WRONG)

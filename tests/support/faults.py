@@ -49,7 +49,7 @@ class Site:
     clock: Clock
 
     def close(self) -> None:
-        self.app.extensions["otp"].service.store.close()
+        self.app.extensions["otp"].store.close()
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Dump:
 
 def issue(app: Flask, identifier: str) -> tuple[bytes, str]:
     """Send a code and try a wrong one, after somebody else has passed: the challenge's id and the code."""
-    tokens = app.extensions["otp"].service.tokens
+    tokens = app.extensions["otp"].tokens
     with capture_codes(app) as codes:
         client = app.test_client()
         handle = client.post("/otp/send", json={"identifier": "carol@example.com"}).json["challenge"]

@@ -19,12 +19,12 @@ from types import FrameType
 from typing import Any
 
 from flask import Flask
-from tests.support.apps import SECRET, START
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, otp_required
 from flask_otp.delivery.background import Background
 from flask_otp.testing import Clock, Outbox
+from tests.support.apps import SECRET, START
 
 #: Of one shape: the masked forms are the same, so that nothing need be blotted out for them.
 EMAILS = {True: "ann@example.com", False: "amy@example.com"}
@@ -156,7 +156,7 @@ class Side:
         if "OTP_PURPOSES" in config:
             app.add_url_rule("/transfer", "transfer", guard(lambda: "done"))
         # One worker, so that there is an end to wait for, and no pause, so that it is soon.
-        app.extensions["otp"].service.courier._background = Background(app, workers=1, pause=0)
+        app.extensions["otp"].delivery._background = Background(app, workers=1, pause=0)
         return app
 
     def ask(self, path: str, **body: str) -> TestResponse:
@@ -170,7 +170,7 @@ class Side:
     def _note(self, request: Callable[[dict[str, str]], TestResponse]) -> TestResponse:
         with Work() if self.counting else nullcontext(Counter[str]()) as work:
             answer = request({"Accept": "text/html"} if self.as_form else {})
-        self.app.extensions["otp"].service.courier._background._pool.submit(lambda: None).result(10)
+        self.app.extensions["otp"].delivery._background._pool.submit(lambda: None).result(10)
         self.seen.append(show(answer, self.who))
         self.work.append(work)
         return answer
@@ -183,7 +183,7 @@ class Side:
         """What would be right for the session's challenge: with the server's key anyone can tell."""
         with self.client.session_transaction() as session:
             (token,) = session["_otp"]["challenge"].values()
-        handle = self.app.extensions["otp"].service.tokens.load_handle(token)
+        handle = self.app.extensions["otp"].tokens.load_handle(token)
         assert handle is not None
         return str(handle.code)
 

@@ -40,7 +40,7 @@ def production(**config: Any) -> Flask:
 
 
 def settings(**config: Any) -> Settings:
-    found = start(**config).extensions["otp"].service.settings
+    found = start(**config).extensions["otp"].settings
     assert isinstance(found, Settings)
     return found
 
@@ -526,8 +526,8 @@ def test_r35_the_console_is_refused_outside_of_debug_and_testing(value: Any) -> 
 
 
 def channel_names(app: Flask) -> list[str]:
-    service = app.extensions["otp"].service
-    return list(service.directory.channels(service.purpose("login")))
+    state = app.extensions["otp"]
+    return list(state.routing.channels_of(state.service.purpose("login")))
 
 
 def test_the_default_channel_is_email_where_mail_is_configured_else_the_console_in_testing_only() -> None:

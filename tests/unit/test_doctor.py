@@ -418,9 +418,9 @@ def configured(valkey: ValkeyServer) -> Iterator[Callable[..., None]]:
 def over(valkey: ValkeyServer, clock: Callable[[], float] | None = None, **config: Any) -> Iterator[Flask]:
     app = build(clock=clock, OTP_STORAGE_URI=valkey.uri, **config)
     yield app
-    service = app.extensions["otp"].service
-    service.store.close()
-    service.limits.storage.storage.close()
+    state = app.extensions["otp"]
+    state.store.close()
+    state.limits.storage.storage.close()
 
 
 def test_a_good_redis_gives_no_finding(valkey: ValkeyServer, configured: Callable[..., None]) -> None:
@@ -480,7 +480,7 @@ def test_a_redis_whose_config_may_not_be_read_is_asked_otherwise(
         assert "hunter2" not in output
         assert "127.0.0.1" not in output
     finally:
-        app.extensions["otp"].service.store.close()
+        app.extensions["otp"].store.close()
         client.acl_deluser("tenant")
         client.close()
 
@@ -494,7 +494,7 @@ def test_of_several_servers_each_is_asked(
     try:
         clients[1].config_set("maxmemory-policy", "volatile-ttl")
         with over(valkey) as app:
-            monkeypatch.setattr(app.extensions["otp"].service.store, "servers", lambda: clients)
+            monkeypatch.setattr(app.extensions["otp"].store, "servers", lambda: clients)
             assert "1 of the store's 2 servers may evict keys" in look(app)["eviction"][0].what
     finally:
         for client in clients:
@@ -536,14 +536,14 @@ def test_r38_limits_in_the_memory_of_each_worker_are_told(valkey: ValkeyServer) 
 
     app = build(limited, OTP_STORAGE_URI=valkey.uri)
     assert levels(app, "limits_in_memory") == ["warning"]
-    app.extensions["otp"].service.store.close()
+    app.extensions["otp"].store.close()
     assert levels(build(limited), "limits_in_memory") == []
 
 
 def test_r40_a_database_keeps_the_codes_but_not_the_limits(tmp_path: Path) -> None:
     app = build(OTP_STORAGE_URI=f"sqlite:///{tmp_path / 'otp.db'}")
     found = look(app, WEB_CONCURRENCY="4")
-    app.extensions["otp"].service.store.close()
+    app.extensions["otp"].store.close()
     assert {check for check, findings in found.items() if findings[0].level is not Level.NOTE} == {"limits_in_memory"}
     assert str(tmp_path) not in str(found)
 
@@ -575,8 +575,8 @@ def test_r40_a_database_keeps_the_codes_but_not_the_limits(tmp_path: Path) -> No
 def test_the_way_to_a_store_elsewhere_must_be_encrypted(uri: str, options: dict[str, Any], fault: str | None) -> None:
     app = build()
     state = app.extensions["otp"]
-    service = state.service
-    service.settings = replace(service.settings, storage_uri=uri, storage_options=options)
+    state = state
+    state.settings = replace(state.settings, storage_uri=uri, storage_options=options)
     found = list(storage.store_tls(doctor.Site(app, state, {}, 1)))
     assert [fault in finding.what for finding in found] == ([True] if fault else [])  # type: ignore[operator]
 

@@ -222,7 +222,7 @@ def flow(app: Flask, sent: Outbox) -> dict[str, Any]:
 def test_r34_no_repr_gives_a_secret_away(app: Flask) -> None:
     with capture_codes(app) as sent:
         found = flow(app, sent)
-        tokens = app.extensions["otp"].service.tokens
+        tokens = app.extensions["otp"].tokens
         handle = tokens.load_handle(found["challenge"].handle)
         proof = tokens.load_proof(found["verification"].proof)
         things = [found["challenge"], found["verification"], sent[0], handle, proof, tokens.keys, app.extensions["otp"]]

@@ -12,8 +12,6 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from tests.support.apps import SECRET as SECRET_TEXT
-from tests.support.apps import AppFactory
 
 from flask_otp import InvalidIdentifier, InvalidRequest, identifiers
 from flask_otp.config.settings import Settings
@@ -22,6 +20,8 @@ from flask_otp.crypto.context import context_digest
 from flask_otp.crypto.keys import Keys
 from flask_otp.crypto.payloads import Handle, Known, Proof, Requirement
 from flask_otp.crypto.tokens import Tokens
+from tests.support.apps import SECRET as SECRET_TEXT
+from tests.support.apps import AppFactory
 
 SAMPLE = 20_000
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -261,7 +261,7 @@ def test_what_another_version_has_derived_is_derived_again() -> None:
 
 def test_the_secret_of_an_app_may_be_text_or_bytes(make_app: AppFactory) -> None:
     apps = [make_app(SECRET_KEY=secret) for secret in (SECRET_TEXT, SECRET)]
-    derived = {app.extensions["otp"].service.tokens.keys.derive("code") for app in apps}
+    derived = {app.extensions["otp"].tokens.keys.derive("code") for app in apps}
     assert derived == {KEYS.derive("code")}
 
 

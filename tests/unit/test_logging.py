@@ -250,7 +250,7 @@ def sample(clock: Clock) -> dict[str, Any]:
     """One of each, of one real login."""
     visit, otp = build(clock)
     app = visit.app
-    tokens = app.extensions["otp"].service.tokens
+    tokens = app.extensions["otp"].tokens
     with app.test_request_context():
         challenge = otp.send(ANN, context={"payee": BOB})
         verification = otp.verify(visit.messages[0].code, context={"payee": BOB})

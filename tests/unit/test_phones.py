@@ -183,7 +183,7 @@ def test_r16_without_countries_nothing_goes_to_any_phone(make_app: AppFactory, o
 def test_r16_no_code_verifies_that_was_never_sent(make_app: AppFactory, otp: OTP) -> None:
     app = make_app(otp, OTP_SMS_COUNTRIES=["DE"])
     challenge = post(app, FRENCH).json["challenge"]
-    code = app.extensions["otp"].service.tokens.load_handle(challenge).code
+    code = app.extensions["otp"].tokens.load_handle(challenge).code
     assert app.test_client().post("/otp/verify", json={"code": code, "challenge": challenge}).status_code == 400
 
 

@@ -93,11 +93,11 @@ def test_they_refuse_to_work_in_production(use: Any) -> None:
 @pytest.fixture
 def app(site: Flask) -> Iterator[Flask]:
     """Checks that the fixtures, which come after it and so end before it, leave nothing behind."""
-    service = site.extensions["otp"].service
-    before = service.clock
+    state = site.extensions["otp"]
+    before = state.clock
     yield site
-    assert service.clock is service.courier.clock is before
-    assert service.courier.intercept is None
+    assert state.clock is before
+    assert state.delivery.intercept is None
 
 
 def test_fixtures_capture_codes_and_set_the_clock(app: Flask, otp_codes: Outbox, otp_clock: Clock) -> None:
