@@ -21,7 +21,7 @@ from redis import Redis
 
 _MAX_BODY = 4096
 _MAX_ATTEMPTS = 5
-_CODE_LIFE, _PROOF_LIFE, _KNOWN_FOR = 300, 12 * 3600, 180 * 86400
+_CODE_LIFE, _PROOF_LIFE, _KNOWN_BROWSER_FOR = 300, 12 * 3600, 180 * 86400
 
 #: One hash for each subject, as in our store: the challenges with their attempts, the proofs with their expiry.
 #: ARGV: challenge, whether the code matches, most attempts, now, proof, the proof's expiry. Answers whether it counts.
@@ -113,7 +113,7 @@ class ByHand:
         )
         # This browser is known from now on, and nobody keeps the answer.
         known = self._known.sign(json.dumps([[key, secrets.token_urlsafe(8), now]])).decode()
-        response.set_cookie("known", known, max_age=_KNOWN_FOR, secure=True, httponly=True, samesite="Lax")
+        response.set_cookie("known", known, max_age=_KNOWN_BROWSER_FOR, secure=True, httponly=True, samesite="Lax")
         response.headers["Cache-Control"] = "no-store"
         return response
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from flask_otp.state import AppState
-from flask_otp.stores import Redeemed, Redemption
+from flask_otp.stores import RedeemOutcome, RedeemResult
 from tests.support.proxy import Proxy
 
 from .bench import Bench
@@ -67,9 +67,9 @@ def _wrong_at_once(store: str, uri: str, bench: Bench) -> Row:
     assert isinstance(state, AppState)
     redeem, compared = state.store.redeem, []
 
-    def counting(*arguments: Any) -> Redeemed:
+    def counting(*arguments: Any) -> RedeemResult:
         redeemed = redeem(*arguments)
-        if redeemed.outcome is Redemption.WRONG:
+        if redeemed.outcome is RedeemOutcome.WRONG:
             compared.append(redeemed)
         return redeemed
 

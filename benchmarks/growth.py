@@ -8,7 +8,7 @@ from base64 import urlsafe_b64encode
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from flask_otp.stores import Asking, Attempt, Redemption, Store
+from flask_otp.stores import Attempt, ChallengeRequest, RedeemOutcome, Store
 from flask_otp.stores.memory import MemoryStore
 
 from .bench import Bench
@@ -60,8 +60,8 @@ def _case(store: Store, count: int) -> Case:
     attempt = Attempt(_ID, False, b"", 0)
     now = int(time.time())
 
-    def check(answer: Redemption) -> None:
-        if answer is not Redemption.WRONG:
+    def check(answer: RedeemOutcome) -> None:
+        if answer is not RedeemOutcome.WRONG:
             raise RuntimeError(f"the live code was not there: {answer}")
 
     return Case(
@@ -118,4 +118,4 @@ _FILLS: dict[str, Callable[[Bench, str, int], Store]] = {
 
 
 def _open(store: Store, number: int) -> None:
-    store.open(subject_of(number), Asking(_ID, b"a lane 8"), POLICY, int(time.time()))
+    store.open(subject_of(number), ChallengeRequest(_ID, b"a bucket 8"), POLICY, int(time.time()))

@@ -9,7 +9,7 @@ from dataclasses import fields
 from hashlib import blake2b
 
 from flask_otp.config.settings import Settings
-from flask_otp.stores import Asking, Attempt, Policy, Redeemed, Store
+from flask_otp.stores import Attempt, ChallengeRequest, Policy, RedeemResult, Store
 
 _RULES = Settings.from_config({}).purposes["login"]
 #: The default one.
@@ -21,7 +21,7 @@ def subject_of(number: int) -> bytes:
     return blake2b(number.to_bytes(8, "big"), digest_size=16).digest()
 
 
-class Person:
+class SubjectDriver:
     """One subject of a store, and its newest challenge."""
 
     def __init__(self, store: Store, subject: bytes) -> None:
@@ -30,14 +30,16 @@ class Person:
         self.challenge_id = b""
         self.proof_id = b""
 
-    def ask(self, *, known_lane: bytes = b"") -> None:
+    def ask(self, *, known_bucket: bytes = b"") -> None:
         """A new browser, on a network of its own, asks for a code."""
         now = int(time.time())
         self.challenge_id = secrets.token_bytes(16)
-        asking = Asking(self.challenge_id, secrets.token_bytes(8), secrets.token_bytes(8), known_lane, now * 1000)
+        asking = ChallengeRequest(
+            self.challenge_id, secrets.token_bytes(8), secrets.token_bytes(8), known_bucket, now * 1000
+        )
         self._store.open(self._subject, asking, POLICY, now)
 
-    def type(self, *, right: bool) -> Redeemed:
+    def type(self, *, right: bool) -> RedeemResult:
         now = int(time.time())
         self.proof_id = secrets.token_bytes(12)
         attempt = Attempt(self.challenge_id, right, self.proof_id, now + _RULES.verified_for)
@@ -54,51 +56,51 @@ class Person:
         self._store.revoke(self._subject, int(time.time() * 1000))
 
 
-def _asked(person: Person) -> None:
+def _asked(person: SubjectDriver) -> None:
     person.ask()
 
 
-def _verified(person: Person) -> None:
+def _verified(person: SubjectDriver) -> None:
     person.ask()
     person.type(right=True)
 
 
-def _one_failure(person: Person) -> None:
+def _one_failure(person: SubjectDriver) -> None:
     _failed(person, 1)
 
 
-def _five_failures(person: Person) -> None:
+def _five_failures(person: SubjectDriver) -> None:
     _failed(person, 5)
 
 
-def _failed(person: Person, times: int) -> None:
+def _failed(person: SubjectDriver, times: int) -> None:
     person.ask()
     for _ in range(times):
         person.type(right=False)
 
 
-def _twice(person: Person) -> None:
+def _twice(person: SubjectDriver) -> None:
     person.ask()
     person.ask()
 
 
-def _twenty_networks(person: Person) -> None:
+def _twenty_networks(person: SubjectDriver) -> None:
     for _ in range(20):
         person.ask()
 
 
-def _known(person: Person) -> None:
+def _known(person: SubjectDriver) -> None:
     _verified(person)
-    person.ask(known_lane=secrets.token_bytes(8))
+    person.ask(known_bucket=secrets.token_bytes(8))
 
 
-def _revoked(person: Person) -> None:
+def _revoked(person: SubjectDriver) -> None:
     _verified(person)
     person.revoke()
 
 
 #: What a subject may have behind it, the plain case first.
-HISTORIES: dict[str, Callable[[Person], None]] = {
+HISTORIES: dict[str, Callable[[SubjectDriver], None]] = {
     "a live code": _asked,
     "a code verified, its proof": _verified,
     "a live code, one failure": _one_failure,

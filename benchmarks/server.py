@@ -10,19 +10,19 @@ from flask_otp.stores import Store
 
 from .bench import Bench
 from .measure import exactly
-from .people import Person, subject_of
+from .people import SubjectDriver, subject_of
 from .report import Row
 from .servers import open_store
 
-Verb = Callable[[Person], Any]
+Verb = Callable[[SubjectDriver], Any]
 
 #: What comes before, for everybody, and what is measured.
 _VERBS: dict[str, tuple[tuple[Verb, ...], Verb]] = {
-    "open": ((), Person.ask),
-    "redeem, right": ((Person.ask,), lambda person: person.type(right=True)),
-    "redeem, wrong": ((Person.ask,), lambda person: person.type(right=False)),
-    "holds (the guard)": ((Person.ask, lambda person: person.type(right=True)), Person.visit),
-    "spend (log out, once)": ((Person.ask, lambda person: person.type(right=True)), Person.log_out),
+    "open": ((), SubjectDriver.ask),
+    "redeem, right": ((SubjectDriver.ask,), lambda person: person.type(right=True)),
+    "redeem, wrong": ((SubjectDriver.ask,), lambda person: person.type(right=False)),
+    "holds (the guard)": ((SubjectDriver.ask, lambda person: person.type(right=True)), SubjectDriver.visit),
+    "spend (log out, once)": ((SubjectDriver.ask, lambda person: person.type(right=True)), SubjectDriver.log_out),
 }
 
 
@@ -58,10 +58,10 @@ def loads(bench: Bench) -> dict[str, Load]:
 
 def _load(client: Any, store: Store, verb: Verb, before: tuple[Verb, ...], count: int) -> Load:
     client.flushall()
-    people = [Person(store, subject_of(number)) for number in range(count)]
+    people = [SubjectDriver(store, subject_of(number)) for number in range(count)]
     for step in before:
         _each(step, people)
-    verb(Person(store, b"the script is loaded"))
+    verb(SubjectDriver(store, b"the script is loaded"))
     client.config_resetstat()
     began = server_seconds(client)
     _each(verb, people)
@@ -78,7 +78,7 @@ def _in_commands(client: Any) -> float:
     return float(usec.get("cmdstat_evalsha") or sum(usec.values()))
 
 
-def _each(step: Verb, people: list[Person]) -> None:
+def _each(step: Verb, people: list[SubjectDriver]) -> None:
     for person in people:
         step(person)
 

@@ -8,13 +8,12 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from tests.support.apps import ValkeyServer
-
 from flask_otp.stores.memory import MemoryStore
+from tests.support.apps import ValkeyServer
 
 from .bench import Bench
 from .measure import exactly
-from .people import HISTORIES, Person, subject_of
+from .people import HISTORIES, SubjectDriver, subject_of
 from .report import Row, at_most
 from .servers import SQL, databases, open_store
 from .sites import Plan, Site
@@ -39,11 +38,11 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from bench.missing("a live code")
 
 
-def in_redis(bench: Bench, count: int, history: Callable[[Person], None]) -> float:
+def in_redis(bench: Bench, count: int, history: Callable[[SubjectDriver], None]) -> float:
     """Bytes of a subject with this history, of ``used_memory``."""
     server = bench.servers.new_valkey()
     store = open_store(server.uri)
-    return _growth(server, count, lambda number: history(Person(store, subject_of(number))))
+    return _growth(server, count, lambda number: history(SubjectDriver(store, subject_of(number))))
 
 
 def of_networks(bench: Bench, count: int) -> float:
@@ -94,7 +93,7 @@ def _memory(bench: Bench) -> Iterator[Row]:
 def _filled(count: int) -> MemoryStore:
     store = MemoryStore(max_subjects=2 * count)
     for number in range(count):
-        Person(store, subject_of(number)).ask()
+        SubjectDriver(store, subject_of(number)).ask()
     return store
 
 
@@ -116,8 +115,8 @@ def _longest(store: MemoryStore) -> float:
 
 def _in_sql(uri: str, count: int) -> float:
     store = open_store(uri, "sized")
-    Person(store, subject_of(count)).ask()
+    SubjectDriver(store, subject_of(count)).ask()
     before = databases().size(uri)
     for number in range(count):
-        Person(store, subject_of(number)).ask()
+        SubjectDriver(store, subject_of(number)).ask()
     return float(databases().size(uri) - before) / count

@@ -24,7 +24,7 @@ from redis.retry import Retry
 from flask_otp.redis_clients.uri import connect
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock
-from flask_otp.testing.stores import NO_LIMITS, Person
+from flask_otp.testing.stores import NO_LIMITS, SubjectDriver
 from tests.support.servers import Cluster, SentinelTrio, Topology
 
 TIMEOUT = 0.25
@@ -89,7 +89,7 @@ def wait(topology: Topology) -> None:
     numbers = count()
 
     def redeem(store: RedisStore) -> float:
-        person = Person(store, Clock(), NO_LIMITS, subject=b"%016d" % next(numbers))
+        person = SubjectDriver(store, Clock(), NO_LIMITS, subject=b"%016d" % next(numbers))
         opened = person.open()
         start = time.perf_counter()
         person.right(opened)

@@ -201,16 +201,16 @@ class _Asked(NamedTuple):
     """What a rule comes to at the current request."""
 
     context: bytes
-    facts: Any
+    context_values: Any
     identifier: str | None
 
 
 def _asked(state: AppState, rule: Rule) -> _Asked:
-    facts = rule.context() if rule.context is not None else None
+    context_values = rule.context() if rule.context is not None else None
     return _Asked(
         # A context that comes out as None is still one: a proof without context must not do for it.
-        context=b"" if rule.context is None else json_digest(facts),
-        facts=facts,
+        context=b"" if rule.context is None else json_digest(context_values),
+        context_values=context_values,
         identifier=None if rule.identifier is None else state.identifiers.parse(rule.identifier()).value,
     )
 
@@ -233,7 +233,7 @@ def _refusal(state: AppState, rule: Rule, asked: _Asked) -> VerificationRequired
     required = Requirement(
         purpose=rule.purpose,
         context=asked.context,
-        facts=asked.facts,
+        context_values=asked.context_values,
         identifier=asked.identifier,
         channels=rule.channels,
         expires_at=int(state.clock()) + _REQUIREMENT_LIFE,

@@ -67,7 +67,7 @@ class Message:
     #: Names this message, wherever it is tried and however often: a resend is another. Random, so it tells nothing.
     id: str = ""
     #: What the code confirms, where its context is an object: names and JSON values.
-    facts: dict[str, Any] | None = field(default=None, repr=False, hash=False)
+    context_values: dict[str, Any] | None = field(default=None, repr=False, hash=False)
     #: Of subject, text and html, as in ``Content-Language``: ``"de"``, ``"zh-Hans"``.
     language: str = "en"
 

@@ -24,7 +24,7 @@ from .languages import N_
 from .limits.reservation import Reservation
 from .models import Challenge, Verification
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
-from .stores import Asking, Attempt, Opened, Opening, Redeemed, Redemption
+from .stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, RedeemOutcome, RedeemResult
 
 logger = logging.getLogger("flask_otp")
 
@@ -58,7 +58,7 @@ class Service:
         channel: str | None,
         purpose: str,
         context: bytes,
-        facts: Any,
+        context_values: Any,
         client: Client,
         channels: Collection[str] = (),
         user: str | None = None,
@@ -75,8 +75,8 @@ class Service:
         route = self._routing.resolve(address.value, channel)
         keys = self._tokens.keys
         subject = keys.subject(purpose, address.value)
-        asking = self._asking(keys, subject, client, channel, context)
-        opened = self._parts.store.open(subject, asking, self._policies[purpose], self._now())
+        request = self._asking(keys, subject, client, channel, context)
+        opened = self._parts.store.open(subject, request, self._policies[purpose], self._now())
         handle = Handle(
             challenge_id=opened.challenge_id,
             purpose=purpose,
@@ -87,11 +87,11 @@ class Service:
             expires_at=opened.expires_at,
             ready_at=opened.ready_at,
             identifier=address.value,
-            pretend=route.recipient is None,
-            facts=facts,
+            is_decoy=route.recipient is None,
+            context_values=context_values,
             keys=keys,
             user=user,
-            tester=route.test_recipient is not None,
+            is_test=route.test_recipient is not None,
             numbers=self._numbers(route),
         )
         return self._send(handle, opened, route)
@@ -110,27 +110,27 @@ class Service:
         if policy is None:
             raise ChallengeRequired
         route = self._routing.resolve(handle.identifier, handle.channel)
-        asking = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
-        opened = self._parts.store.find(
-            handle.subject, replace(asking, challenge_id=handle.challenge_id), policy, self._now()
+        request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
+        opened = self._parts.store.reopen(
+            handle.subject, replace(request, challenge_id=handle.challenge_id), policy, self._now()
         )
         handle = replace(handle, ready_at=opened.ready_at)
         # The same steps for every identifier: what is asked first must not tell who has an account.
-        is_test = route.test_recipient is not None or handle.tester
+        is_test = route.test_recipient is not None or handle.is_test
         # A decoy because of what others did may have the message now.
-        is_unknown = handle.pretend and not handle.numbers
+        is_unknown = handle.is_decoy and not handle.numbers
         return self._send(handle, opened, route.as_decoy() if is_test or is_unknown else route)
 
-    def _send(self, handle: Handle, opened: Opened, route: Route) -> Challenge:
-        if opened.outcome is Opening.GONE:
+    def _send(self, handle: Handle, opened: OpenResult, route: Route) -> Challenge:
+        if opened.outcome is OpenOutcome.GONE:
             raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
-        if opened.outcome is Opening.WAIT:
+        if opened.outcome is OpenOutcome.WAIT:
             raise RateLimited(retry_after=opened.retry_after)
-        if opened.outcome is Opening.SEND:
+        if opened.outcome is OpenOutcome.SEND:
             handle = self._reserve_and_send(handle, opened, route)
         return self.describe(handle)
 
-    def _reserve_and_send(self, handle: Handle, opened: Opened, route: Route) -> Handle:
+    def _reserve_and_send(self, handle: Handle, opened: OpenResult, route: Route) -> Handle:
         components = self._parts
 
         def discard() -> None:
@@ -139,8 +139,8 @@ class Service:
         with Reservation(components.limits, components.sms_pumping, handle, discard, self._now()) as reservation:
             is_admitted = reservation.acquire(route.reached, known=opened.known)
             # A code that went out before, to the same browser, is good all the same.
-            is_withheld = not is_admitted and (opened.fresh or handle.pretend)
-            handle = replace(handle, pretend=handle.pretend if route.reached is None else is_withheld)
+            is_withheld = not is_admitted and (opened.fresh or handle.is_decoy)
+            handle = replace(handle, is_decoy=handle.is_decoy if route.reached is None else is_withheld)
             self._delivery.send(handle, route if is_admitted else route.as_decoy(), reservation)
         return handle
 
@@ -164,15 +164,19 @@ class Service:
             resend_in=max(0, handle.ready_at - now),
         )
 
-    def _asking(self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes) -> Asking:
-        # The holder's tag covers channel and context: with another of either it is another challenge.
-        holder = keys.tag(subject, b"holder", client.holder, channel.encode(), context) if client.holder else b""
+    def _asking(self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes) -> ChallengeRequest:
+        # The session's tag covers channel and context: with another of either it is another challenge.
+        session_tag = (
+            keys.tag(subject, b"session", client.session_secret, channel.encode(), context)
+            if client.session_secret
+            else b""
+        )
         known = next((known for known in client.known if known.subject == subject), None)
-        return Asking(
+        return ChallengeRequest(
             challenge_id=secrets.token_bytes(16),
-            lane=keys.tag(subject, b"network", (client.network or "").encode()),
-            holder=holder,
-            known_lane=known.lane if known else b"",
+            bucket=keys.tag(subject, b"network", (client.network or "").encode()),
+            session_tag=session_tag,
+            known_bucket=known.bucket if known else b"",
             known_since=known.since if known else 0,
             surge=self._parts.limits.is_surge(),
         )
@@ -190,7 +194,7 @@ class Service:
     ) -> tuple[Verification, Proof, bytes]:
         """Redeem a code, or the secret of a link. What is ``None`` is not compared: over HTTP the handle says it.
 
-        Answers with the known browser's lane too, if the challenge was opened from one.
+        Answers with the known browser's bucket too, if the challenge was opened from one.
 
         :raises OTPError: see :meth:`flask_otp.OTP.verify`.
         """
@@ -216,27 +220,27 @@ class Service:
         proof = _proof(handle, self._parts.clock(), rules.verified_for)
         # Nobody learns how this comparison went until the store has charged for it.
         right = handle.link if is_link else self._code(handle)
-        matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.pretend
+        matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, self._parts.limits.is_surge())
         redeemed = self._parts.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
-        if redeemed.outcome is not Redemption.MATCH:
+        if redeemed.outcome is not RedeemOutcome.MATCH:
             self._note_failure(handle, redeemed)
             raise self._rejected(handle)
         self._parts.sms_pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
         code_verified.send(self._app, verification=verification)
-        return verification, proof, redeemed.lane
+        return verification, proof, redeemed.bucket
 
     def _code(self, handle: Handle) -> str:
         # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
         test_recipient = self._routing.test_recipient_of(handle)
         return test_recipient.code if test_recipient else handle.code
 
-    def _note_failure(self, handle: Handle, redeemed: Redeemed) -> None:
+    def _note_failure(self, handle: Handle, redeemed: RedeemResult) -> None:
         if redeemed.budget_spent:
             logger.warning("the failure budget of %s is spent", identifiers.mask(handle.identifier))
             budget_spent.send(self._app, identifier=handle.identifier, purpose=handle.purpose)
-        if redeemed.outcome is Redemption.WRONG and self._parts.limits.count_failure():
+        if redeemed.outcome is RedeemOutcome.WRONG and self._parts.limits.count_failure():
             logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
             surge.send(self._app)
 

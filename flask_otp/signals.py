@@ -32,7 +32,7 @@ surge = _signals.signal("otp-surge")
 #: Messages to a range of phone numbers are withheld from now on, since hardly anybody verifies what is sent there:
 #: told once in a window of ``OTP_PUMPING_BREAKER``. Arguments: ``prefix`` (a number without its last four digits, or a
 #: country's two letters), ``channel``, ``sent``, ``verified``.
-pumping = _signals.signal("otp-pumping")
+sms_pumping = _signals.signal("otp-sms-pumping")
 
 #: Proofs were ended. Arguments: ``identifier``, ``purposes``.
 proof_revoked = _signals.signal("otp-proof-revoked")

@@ -20,8 +20,8 @@ from apprise.plugins import N_MGR, url_to_dict
 from ..crypto.codes import display
 from ..errors import ConfigError
 from ..models import Message
-from .apprise_logging import hush
-from .apprise_responses import overhearing
+from .apprise_logging import mute_loggers
+from .apprise_responses import capture_responses
 from .base import Channel, ProviderDown, RecipientRefused
 
 with warnings.catch_warnings():
@@ -99,7 +99,7 @@ class AppriseChannel(Channel):
         if not self._addresses.fullmatch(message.recipient):
             raise RecipientRefused("it is not one address of this service")
         failure: Exception | None = None
-        with hush() as heard, overhearing(self._service) as was_taken:
+        with mute_loggers() as heard, capture_responses(self._service) as was_taken:
             try:
                 plugin = self.make(message.recipient)
                 if plugin is None or not writes_to(plugin, message.recipient):
@@ -128,7 +128,7 @@ class AppriseChannel(Channel):
         return Apprise.instantiate(deepcopy(self._fields) | {"targets": [recipient]}, asset=self._asset)
 
     def _check_samples(self, where: str) -> None:
-        with hush():
+        with mute_loggers():
             made = {sample: plugin for sample in _SAMPLES[self.accepts] if (plugin := self.make(sample)) is not None}
             alone = [sample for sample, plugin in made.items() if writes_to(plugin, sample)]
         if any(_ROOM.search(str(getattr(plugin, "mode", ""))) for plugin in made.values()):
@@ -138,7 +138,7 @@ class AppriseChannel(Channel):
 
 
 def _parse(url: str) -> dict[str, Any] | None:
-    with hush():
+    with mute_loggers():
         try:
             fields: dict[str, Any] | None = url_to_dict(url)  # type: ignore[no-untyped-call]
         except Exception:  # it may quote the URL

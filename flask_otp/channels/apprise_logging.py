@@ -19,7 +19,7 @@ _heard: ContextVar[list[str] | None] = ContextVar("flask_otp_heard", default=Non
 
 
 @contextmanager
-def hush() -> Iterator[list[str]]:
+def mute_loggers() -> Iterator[list[str]]:
     """Within the ``with``, this thread's records of those libraries go nowhere; what it gives fills with the warnings.
 
     Other threads, and the app's own use of the same libraries, log as ever.

@@ -57,7 +57,7 @@ def _ask(function: Callable[..., requests.Response], *args: Any, **kwargs: Any) 
 
 
 @contextmanager
-def overhearing(service: type) -> Iterator[Callable[[], bool]]:
+def capture_responses(service: type) -> Iterator[Callable[[], bool]]:
     """Within the ``with``, keep what the provider answers; what it gives tells whether the message was taken.
 
     :param service: Apprise's class.

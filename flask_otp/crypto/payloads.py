@@ -23,14 +23,14 @@ class Handle:
     ready_at: int
     identifier: str
     #: Nobody has this identifier, or it may not be sent to: nothing was sent, and no code will ever do.
-    pretend: bool
+    is_decoy: bool
     #: The context's own values, to be told to the person again.
-    facts: Any
+    context_values: Any
     keys: Keys
     #: Who was signed in when the code was asked for, where the app says so: nobody else may redeem it over HTTP.
     user: str | None = None
     #: The message would go to a test recipient: nothing was sent, and as long as they are one, their own code is right.
-    tester: bool = False
+    is_test: bool = False
     #: The range of phone numbers that the message goes to, as :mod:`flask_otp.limits.sms_pumping` counts it.
     #: Empty: no phone number. ``None``: this channel sends nothing to phones.
     numbers: str | None = None
@@ -85,7 +85,7 @@ class Requirement:
 
     purpose: str
     context: bytes
-    facts: Any
+    context_values: Any
     identifier: str | None
     channels: tuple[str, ...]
     expires_at: int
@@ -97,11 +97,11 @@ class Requirement:
 
 
 @dataclass(frozen=True)
-class Known:
-    """One subject that a browser has verified before: its lane's name, and since when."""
+class KnownBrowser:
+    """One subject that a browser has verified before: its bucket's name, and since when."""
 
     subject: bytes
-    lane: bytes
+    bucket: bytes
     since: int
 
 
@@ -111,6 +111,6 @@ class Client:
 
     network: str | None = None
     #: Secret of the browser session; empty: none.
-    holder: bytes = field(default=b"", repr=False)
+    session_secret: bytes = field(default=b"", repr=False)
     #: What this browser has verified before.
-    known: tuple[Known, ...] = field(default=(), repr=False)
+    known: tuple[KnownBrowser, ...] = field(default=(), repr=False)

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from itsdangerous import BadSignature, Signer
 
 from .keys import Keys
-from .payloads import Handle, Known, Proof, Requirement
+from .payloads import Handle, KnownBrowser, Proof, Requirement
 
 MAX_TOKEN = 4096
 _PROOFS = 1000
@@ -44,7 +44,7 @@ class Tokens:
 
     def dump_handle(self, handle: Handle) -> str:
         # Two bits in one digit: a longer handle would tell who is a test recipient.
-        nobody = int(handle.pretend) | int(handle.tester) << 1
+        nobody = int(handle.is_decoy) | int(handle.is_test) << 1
         # Nor must it tell who has a phone.
         numbers = [] if handle.numbers is None else [handle.numbers.ljust(_NUMBERS)]
         data = [
@@ -56,7 +56,7 @@ class Tokens:
             handle.length,
             handle.expires_at,
             handle.ready_at,
-            _seal(handle.keys, [handle.identifier, nobody, handle.facts, handle.user, *numbers]),
+            _seal(handle.keys, [handle.identifier, nobody, handle.context_values, handle.user, *numbers]),
         ]
         # A handle keeps the key that its code was derived with: a resend after a rotation sends the same code.
         return self._dump("handle", data, handle.keys)
@@ -64,7 +64,7 @@ class Tokens:
     def load_handle(self, token: object) -> Handle | None:
         def build(keys: Keys, data: list[Any]) -> Handle:
             challenge_id, purpose, channel, context, strong, length, expires_at, ready_at, sealed = data
-            identifier, nobody, facts, user, *numbers = _unseal(keys, sealed)
+            identifier, nobody, context_values, user, *numbers = _unseal(keys, sealed)
             return Handle(
                 _bytes(challenge_id),
                 purpose,
@@ -76,7 +76,7 @@ class Tokens:
                 ready_at,
                 identifier,
                 bool(nobody & 1),
-                facts,
+                context_values,
                 keys,
                 user,
                 bool(nobody & 2),
@@ -113,15 +113,15 @@ class Tokens:
         return proof
 
     def dump_requirement(self, asked: Requirement) -> str:
-        sealed = _seal(self.keys, [asked.identifier, asked.facts, asked.user])
+        sealed = _seal(self.keys, [asked.identifier, asked.context_values, asked.user])
         data = [asked.purpose, _text(asked.context), list(asked.channels), asked.expires_at, sealed]
         return self._dump("requirement", data, self.keys)
 
     def load_requirement(self, token: object) -> Requirement | None:
         def build(keys: Keys, data: list[Any]) -> Requirement:
             purpose, context, channels, expires_at, sealed = data
-            identifier, facts, user = _unseal(keys, sealed)
-            return Requirement(purpose, _bytes(context), facts, identifier, tuple(channels), expires_at, user)
+            identifier, context_values, user = _unseal(keys, sealed)
+            return Requirement(purpose, _bytes(context), context_values, identifier, tuple(channels), expires_at, user)
 
         return self._load("requirement", token, build)
 
@@ -145,12 +145,12 @@ class Tokens:
 
         return self._load("delivery", token, build)
 
-    def dump_known(self, known: Sequence[Known]) -> str:
-        return self._dump("known", [[_text(k.subject), _text(k.lane), k.since] for k in known], self.keys)
+    def dump_known(self, known: Sequence[KnownBrowser]) -> str:
+        return self._dump("known", [[_text(k.subject), _text(k.bucket), k.since] for k in known], self.keys)
 
-    def load_known(self, token: object) -> list[Known]:
-        def build(keys: Keys, data: list[Any]) -> list[Known]:
-            return [Known(_bytes(subject), _bytes(lane), since) for subject, lane, since in data]
+    def load_known(self, token: object) -> list[KnownBrowser]:
+        def build(keys: Keys, data: list[Any]) -> list[KnownBrowser]:
+            return [KnownBrowser(_bytes(subject), _bytes(bucket), since) for subject, bucket, since in data]
 
         return self._load("known", token, build) or []
 

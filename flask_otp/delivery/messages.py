@@ -43,7 +43,7 @@ def render_message(
     channel: str,
     recipient: str,
     purpose: str,
-    facts: Any,
+    context_values: Any,
     expires_in: int,
     site_name: str,
     base_url: str | None,
@@ -51,13 +51,13 @@ def render_message(
     code_in_subject: bool = False,
 ) -> Message:
     """Render the message from ``templates``, in the current language. Needs no request."""
-    facts = deepcopy(facts) if isinstance(facts, dict) else None
+    context_values = deepcopy(context_values) if isinstance(context_values, dict) else None
     words: dict[str, Any] = {
         "code": display(code),
         "site_name": site_name,
         "purpose": purpose,
         "minutes": expires_in // 60,
-        "facts": facts,
+        "context_values": context_values,
         "origin_host": urlsplit(base_url).hostname if base_url else None,
         "link": link,
         **languages.page_attributes(),
@@ -81,7 +81,7 @@ def render_message(
         expires_in=expires_in,
         # A text message has no room for it, and a chat's preview would open it.
         link=link if is_email else None,
-        facts=facts,
+        context_values=context_values,
         language=words["lang"],
     )
 

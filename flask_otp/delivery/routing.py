@@ -137,7 +137,7 @@ class Router:
 
     def test_recipient_of(self, handle: Handle) -> TestRecipient | None:
         """The entry of the test recipient that a challenge was opened for, while it is one."""
-        return self.resolve(handle.identifier, handle.channel).test_recipient if handle.tester else None
+        return self.resolve(handle.identifier, handle.channel).test_recipient if handle.is_test else None
 
     def _admitted(self, recipient: str | None, decoy_recipient: str, channel: str) -> str | None:
         """The recipient in canonical form, if messages may go there."""

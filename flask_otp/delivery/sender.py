@@ -59,7 +59,7 @@ class Sender:
         is_decoy = route.recipient is None or is_vetoed
         if self._hooks.dispatcher is not None:
             # Decoys are in the queue too, and a broken queue fails for everybody.
-            self._dispatch(replace(handle, pretend=is_decoy), message, reservation)
+            self._dispatch(replace(handle, is_decoy=is_decoy), message, reservation)
         elif self._is_background():
             self._send_later(handle, message, reservation, is_decoy)
         elif not is_decoy:
@@ -95,11 +95,11 @@ class Sender:
             logger.info("a delivery that had gone out already was run again and dropped")
         elif not self._parts.store.is_live(handle.subject, handle.challenge_id, now):
             logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
-            if not handle.pretend:
+            if not handle.is_decoy:
                 self._tell(delivery_failed, handle)
         else:
             # Noted for nobody as well: the next request must not find less to read.
-            if not handle.pretend:
+            if not handle.is_decoy:
                 self._deliver(handle, self._compose(handle, recipient, message_id, locale), release=_nothing)
             try:
                 self._parts.store.note(handle.subject, mark, handle.expires_at, now)
@@ -164,7 +164,7 @@ class Sender:
             channel=handle.channel,
             recipient=recipient,
             purpose=handle.purpose,
-            facts=handle.facts,
+            context_values=handle.context_values,
             expires_in=max(0, handle.expires_at - int(self._parts.clock())),
             site_name=self._parts.site_name,
             base_url=self._settings.base_url,

@@ -13,7 +13,7 @@ from limits import RateLimitItem
 
 from ..config.parsers import Breaker, Rate
 from ..config.settings import Settings
-from ..limits.risk import DAY, Odds, lanes, most_events, one_in
+from ..limits.risk import DAY, Odds, buckets, most_events, one_in
 from .finding import Finding, Level
 
 _WIDTH = 100
@@ -49,7 +49,7 @@ def as_json(findings: Sequence[Finding], odds: Odds, settings: Settings, passed:
 
 def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
     """Each of the odds as a label and a sentence."""
-    most_lanes = max(lanes(purpose) for purpose in settings.purposes.values())
+    most_buckets = max(buckets(purpose) for purpose in settings.purposes.values())
     rows = [
         (
             "account",
@@ -59,7 +59,7 @@ def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
         (
             "cookies",
             f"With the stolen cookie of a browser that its owner uses: {one_in(odds.one_cookie_stolen)}; "
-            f"with {most_lanes} of them: {one_in(odds.all_cookies_stolen)}.",
+            f"with {most_buckets} of them: {one_in(odds.all_cookies_stolen)}.",
         ),
         (
             "spraying",

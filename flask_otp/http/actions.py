@@ -41,11 +41,11 @@ def send_as_asked(
         raise InvalidIdentifier
     if asked is None:
         return _send(identifier, channel, purpose, b"", None, ())
-    return _send(identifier, channel, purpose, asked.context, asked.facts, asked.channels)
+    return _send(identifier, channel, purpose, asked.context, asked.context_values, asked.channels)
 
 
 def _send(
-    identifier: str, channel: str | None, purpose: str, context: bytes, facts: Any, channels: tuple[str, ...]
+    identifier: str, channel: str | None, purpose: str, context: bytes, context_values: Any, channels: tuple[str, ...]
 ) -> Challenge:
     state = current_state()
     challenge = state.service.send(
@@ -53,7 +53,7 @@ def _send(
         channel=channel,
         purpose=purpose,
         context=context,
-        facts=facts,
+        context_values=context_values,
         channels=channels,
         client=session.client(state),
         user=state.own_identifier() if has_request_context() else None,
@@ -93,7 +93,7 @@ def _verify(
 ) -> Verification:
     if not isinstance(code, str):
         raise InvalidCode
-    verification, proof, lane = state.service.verify(
+    verification, proof, bucket = state.service.verify(
         code,
         token,
         purpose=purpose,
@@ -103,7 +103,7 @@ def _verify(
         is_link=is_link,
     )
     if has_request_context():
-        session.store_proof(state, proof, verification.proof, lane)
+        session.store_proof(state, proof, verification.proof, bucket)
     return verification
 
 

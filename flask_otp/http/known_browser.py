@@ -6,9 +6,9 @@ import secrets
 
 from flask import Response, after_this_request, request
 
-from ..crypto.payloads import Known, Proof
+from ..crypto.payloads import KnownBrowser, Proof
 from ..state import AppState
-from ..stores.base import KNOWN_FOR
+from ..stores.base import KNOWN_BROWSER_FOR
 
 _KNOWN_SUBJECTS = 6
 
@@ -22,19 +22,21 @@ def _cookie_name(state: AppState) -> str:
     return f"{'__Host-' if _is_secure(state) else ''}{state.settings.key_prefix}_known"
 
 
-def known_browsers(state: AppState) -> list[Known]:
-    oldest = (state.clock() - KNOWN_FOR) * 1000
+def known_browsers(state: AppState) -> list[KnownBrowser]:
+    oldest = (state.clock() - KNOWN_BROWSER_FOR) * 1000
     cookie = request.cookies.get(_cookie_name(state))
     return [known for known in state.tokens.load_known(cookie) if known.since > oldest]
 
 
-def remember(state: AppState, proof: Proof, lane: bytes) -> None:
+def remember(state: AppState, proof: Proof, bucket: bytes) -> None:
     tokens = state.tokens
     subject = tokens.keys.subject(proof.purpose, proof.identifier)
     known = known_browsers(state)
-    # The lane stays the same, whatever cookies came along with the code: a new one would have an unspent budget.
-    lane = lane or next((entry.lane for entry in known if entry.subject == subject), None) or secrets.token_bytes(8)
-    newest = Known(subject, lane, int(proof.verified_at * 1000))
+    # The bucket stays the same, whatever cookies came along with the code: a new one would have an unspent budget.
+    bucket = (
+        bucket or next((entry.bucket for entry in known if entry.subject == subject), None) or secrets.token_bytes(8)
+    )
+    newest = KnownBrowser(subject, bucket, int(proof.verified_at * 1000))
     others = [entry for entry in known if entry.subject != subject]
     cookie = tokens.dump_known([newest, *others][:_KNOWN_SUBJECTS])
 
@@ -43,7 +45,7 @@ def remember(state: AppState, proof: Proof, lane: bytes) -> None:
         response.set_cookie(
             _cookie_name(state),
             cookie,
-            max_age=KNOWN_FOR,
+            max_age=KNOWN_BROWSER_FOR,
             path="/",
             secure=_is_secure(state),
             httponly=True,

@@ -30,7 +30,9 @@ def show(secret: str) -> Response:
         purpose=purpose,
         link=secret,
         challenge=None if handle is None else state.service.describe(handle),
-        facts=handle.facts if handle is not None and isinstance(handle.facts, dict) else None,
+        context_values=handle.context_values
+        if handle is not None and isinstance(handle.context_values, dict)
+        else None,
         verify_url=url_for(".verify"),
         start_url=url_for(".start", purpose=again),
     )

@@ -37,7 +37,7 @@ class Repeat:
     path: str
     context: bytes
     #: The context's own values, to be shown to the person.
-    facts: Any
+    context_values: Any
     #: Names and values in turn.
     fields: tuple[str, ...]
     expires_at: int
@@ -99,7 +99,9 @@ def _from_request(asked: Requirement) -> Repeat | None:
     fields = tuple(text for pair in request.form.items(multi=True) for text in pair)
     if not is_safe_path(path) or "" in fields[::2] or any(map(_CHANGED_BY_HTML.search, fields)):
         return None
-    return Repeat(asked.purpose, request.host, path, asked.context, asked.facts, fields, asked.expires_at, asked.user)
+    return Repeat(
+        asked.purpose, request.host, path, asked.context, asked.context_values, fields, asked.expires_at, asked.user
+    )
 
 
 def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
@@ -108,13 +110,20 @@ def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
 
 
 def _dump(state: AppState, kept: Repeat) -> str:
-    data = (kept.purpose, kept.host, kept.path, urlsafe_b64encode(kept.context).decode(), kept.facts, kept.fields)
+    data = (
+        kept.purpose,
+        kept.host,
+        kept.path,
+        urlsafe_b64encode(kept.context).decode(),
+        kept.context_values,
+        kept.fields,
+    )
     return state.tokens.dump_sealed("repeat", (*data, kept.expires_at, kept.user))
 
 
 def _load(state: AppState, token: str | None) -> Repeat | None:
     def build(data: list[Any]) -> Repeat:
-        purpose, host, path, context, facts, fields, expires_at, user = data
-        return Repeat(purpose, host, path, urlsafe_b64decode(context), facts, tuple(fields), expires_at, user)
+        purpose, host, path, context, context_values, fields, expires_at, user = data
+        return Repeat(purpose, host, path, urlsafe_b64decode(context), context_values, tuple(fields), expires_at, user)
 
     return state.tokens.load_sealed("repeat", token, build)

@@ -30,7 +30,7 @@ def client(state: AppState) -> Client:
     """Who asks, by the current request if there is one."""
     if not has_request_context():
         return Client()
-    return Client(network(), _holder(), tuple(known_browsers(state)))
+    return Client(network(), _session_secret(), tuple(known_browsers(state)))
 
 
 def network() -> str | None:
@@ -84,7 +84,7 @@ def load_requirement(token: str | None) -> Requirement | None:
     return asked
 
 
-def store_proof(state: AppState, proof: Proof, token: str, lane: bytes) -> None:
+def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> None:
     """After a verification: keep the proof, renew the session, and know this browser from now on.
 
     :raises StoreUnavailable: the session's earlier proof could not be ended.
@@ -97,13 +97,13 @@ def store_proof(state: AppState, proof: Proof, token: str, lane: bytes) -> None:
         state.end(earlier)
     left = {kind: _without(_table(kept, kind), purpose) for kind in ("challenge", "requirement") if kind in kept}
     # Whoever planted or saw the session from before must not share the one from now on.
-    renewed = {"holder": _new_holder(), "proof": proofs | {purpose: token}}
+    renewed = {"secret": _new_secret(), "proof": proofs | {purpose: token}}
     session[_KEY] = kept | left | renewed
     regenerate = getattr(state.app.session_interface, "regenerate", None)
     if regenerate is not None:
         regenerate(session)
     checked_proofs(state).pop(purpose, None)
-    remember_browser(state, proof, lane)
+    remember_browser(state, proof, bucket)
 
 
 def checked_proofs(state: AppState) -> dict[str, Proof | None]:
@@ -127,15 +127,15 @@ def _without(table: dict[str, str], purpose: str) -> dict[str, str]:
     return {name: value for name, value in table.items() if name != purpose}
 
 
-def _holder() -> bytes:
-    holder = _kept().get("holder")
-    if not isinstance(holder, str):
-        holder = _new_holder()
-        session[_KEY] = _kept() | {"holder": holder}
-    return urlsafe_b64decode(holder)
+def _session_secret() -> bytes:
+    secret = _kept().get("secret")
+    if not isinstance(secret, str):
+        secret = _new_secret()
+        session[_KEY] = _kept() | {"secret": secret}
+    return urlsafe_b64decode(secret)
 
 
-def _new_holder() -> str:
+def _new_secret() -> str:
     return urlsafe_b64encode(secrets.token_bytes(18)).decode()
 
 

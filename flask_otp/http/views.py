@@ -154,7 +154,7 @@ def confirm() -> Answer:
         purpose=purpose,
         path=kept.path,
         fields=list(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
-        facts=_facts(kept.facts),
+        context_values=_context_values(kept.context_values),
     )
     return _page(page, None)
 
@@ -232,7 +232,7 @@ def _start_page(
         accepts=routing.accepts(rules),
         channels=channels,
         channel=channel,
-        facts=_facts(asked.facts if asked else None),
+        context_values=_context_values(asked.context_values if asked else None),
         error=error,
     )
     return _page(page, error)
@@ -250,7 +250,7 @@ def _code_page(state: AppState, purpose: str, *, error: OTPError | None = None) 
         verify_url=url_for(".verify"),
         resend_url=url_for(".resend"),
         start_url=None if actions.fixed_identifier(state, asked) is not None else _url("start", purpose),
-        facts=_facts(handle.facts),
+        context_values=_context_values(handle.context_values),
         error=error,
     )
     return _page(page, error)
@@ -264,8 +264,8 @@ def _page(page: str, error: OTPError | None) -> Answer:
     return response
 
 
-def _facts(facts: Any) -> dict[str, Any] | None:
-    return facts if isinstance(facts, dict) else None
+def _context_values(context_values: Any) -> dict[str, Any] | None:
+    return context_values if isinstance(context_values, dict) else None
 
 
 def _url(endpoint: str, purpose: str) -> str:

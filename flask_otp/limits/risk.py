@@ -16,7 +16,7 @@ from limits import RateLimitItem
 from ..config.parsers import Rate
 from ..config.settings import Purpose, Settings
 from ..crypto.codes import STRONG_LENGTH
-from ..stores.base import KNOWN_LANES
+from ..stores.base import KNOWN_BROWSERS
 
 #: In seconds.
 YEAR = 365 * 86400
@@ -64,7 +64,7 @@ def compute(settings: Settings, *, accounts: int = 1_000_000, counters: int = 1)
         by_purpose=chances,
         one_account=any_of(chances.values()),
         one_cookie_stolen=any_of(account_chance(purpose, counters, 1) for purpose in purposes.values()),
-        all_cookies_stolen=any_of(account_chance(purpose, counters, lanes(purpose)) for purpose in purposes.values()),
+        all_cookies_stolen=any_of(account_chance(purpose, counters, buckets(purpose)) for purpose in purposes.values()),
         guesses=sum(guesses(purpose) for purpose in purposes.values()) * counters,
         messages=sum(ceil(guesses(purpose) / purpose.max_attempts) for purpose in purposes.values()) * counters,
         accounts=accounts,
@@ -110,14 +110,14 @@ def codes(purpose: Purpose) -> int:
     return int(10**purpose.code_length)
 
 
-def lanes(purpose: Purpose) -> int:
-    """Lanes of known browsers that one subject can have at one time, each with a failure budget of its own.
+def buckets(purpose: Purpose) -> int:
+    """Buckets of known browsers that one subject can have at one time, each with a failure budget of its own.
 
-    They are counted when a challenge is opened, and a lane without failures is forgotten when its sends no longer
-    matter. Were that sooner than the challenge is over, more lanes could be opened meanwhile.
+    They are counted when a challenge is opened, and a bucket without failures is forgotten when its sends no longer
+    matter. Were that sooner than the challenge is over, more buckets could be opened meanwhile.
     """
     remembered = max(purpose.cooldown, *(rate.period for rate in purpose.send_limit))
-    return KNOWN_LANES * ceil(purpose.expires_in / remembered)
+    return KNOWN_BROWSERS * ceil(purpose.expires_in / remembered)
 
 
 def account_chance(purpose: Purpose, counters: int = 1, stolen: int = 0) -> float:

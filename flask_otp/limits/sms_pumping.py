@@ -142,7 +142,7 @@ class SmsPumping:
             tally.sent,
             tally.verified,
         )
-        signals.pumping.send(self._app, prefix=tripped.name, channel=handle.channel, **tally._asdict())
+        signals.sms_pumping.send(self._app, prefix=tripped.name, channel=handle.channel, **tally._asdict())
 
     def _note(self, ranges: tuple[Range, ...], amount: int) -> None:
         """Count what has happened already. Where that fails, ranges look worse than they are, and never better."""

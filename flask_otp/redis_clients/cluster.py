@@ -3,7 +3,7 @@
 redis-py has clients for both. Its one for clusters connects when it is made, so that an app could not start without the
 cluster; and in a failing command it asks every node for the way, one thread after the other: with all six nodes
 hanging and time-outs of 0.25 seconds, the last of twenty threads had its answer after 31. Here a request waits for one
-hanging guide at most, for half the time-out, and nothing is locked: nobody waits for others, nor inherits by a fork.
+hanging seed at most, for half the time-out, and nothing is locked: nobody waits for others, nor inherits by a fork.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Factory = Callable[[str, int], Server]
 _REDIRECTIONS = 5
 
 
-class Chart(NamedTuple):
+class SlotMap(NamedTuple):
     """Who has which slots: ranges in order, and all servers that were named."""
 
     starts: list[int]
@@ -42,36 +42,36 @@ class Topology(ABC):
     The way is asked for before the first command, and when there is a sign that it has changed. A command goes to a
     second server only where the first has refused it, or was never reached; where that is not known, it has failed.
 
-    :param guides: who knows the way.
-    :param make_guide: gives the client of a guide, whose time-out is half of the others', without connecting.
+    :param seeds: who knows the way.
+    :param make_seed: gives the client of a seed, whose time-out is half of the others', without connecting.
     :param make: gives the client of any other server.
     :param timeout: how long those wait for a reply, in seconds.
     """
 
-    def __init__(self, guides: Sequence[Address], make_guide: Factory, make: Factory, timeout: float) -> None:
+    def __init__(self, seeds: Sequence[Address], make_seed: Factory, make: Factory, timeout: float) -> None:
         self.timeout = timeout
-        self._addresses = guides
-        self._make_guide = make_guide
+        self._addresses = seeds
+        self._make_seed = make_seed
         self._make = make
-        self._guides: dict[Address, Server] = {}
+        self._seeds: dict[Address, Server] = {}
         self._servers: dict[Address, Server] = {}
-        self._chart: Chart | None = None
+        self._slots: SlotMap | None = None
         self._failure: Exception | None = None
-        self._doubtful = True
+        self._is_stale = True
         self._turns = count()
 
     @abstractmethod
-    def _read_chart(self, guide: Server) -> Chart:
-        """Ask a guide."""
+    def _read_slots(self, seed: Server) -> SlotMap:
+        """Ask a seed."""
 
-    def _whom_to_ask(self) -> Sequence[Address]:
+    def _seeds_to_ask(self) -> Sequence[Address]:
         return self._addresses
 
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
         """As :meth:`Server.exchange`, with the server that has the key."""
-        doubtful = self._doubtful
-        if doubtful:
-            self._find_the_way()
+        is_stale = self._is_stale
+        if is_stale:
+            self._refresh_slots()
         owner = None
         try:
             owner = self._owner(key)
@@ -79,7 +79,7 @@ class Topology(ABC):
         except (NotSent, ReadOnlyError):
             # Nothing was done. Without another try, each process would fail once after a failover it slept through; but
             # to try the same server again would be to wait for it twice.
-            if doubtful or not self._find_the_way() or self._owner(key) is owner:
+            if is_stale or not self._refresh_slots() or self._owner(key) is owner:
                 raise
         return self._ask(self._owner(key), commands)
 
@@ -99,14 +99,14 @@ class Topology(ABC):
 
         :raises NotSent: nobody has told it.
         """
-        if self._doubtful:
-            self._find_the_way()
-        if self._chart is None:
+        if self._is_stale:
+            self._refresh_slots()
+        if self._slots is None:
             raise NotSent("no server tells who the others are") from self._failure
-        return [self._server(address) for address in self._chart.known]
+        return [self._server(address) for address in self._slots.known]
 
     def close(self) -> None:
-        for server in (*self._servers.values(), *self._guides.values()):
+        for server in (*self._servers.values(), *self._seeds.values()):
             server.close()
 
     def _ask(self, server: Server, commands: Sequence[Command]) -> list[Any]:
@@ -117,64 +117,64 @@ class Topology(ABC):
             except AskError as error:
                 first = (("ASKING",),)
                 if isinstance(error, MovedError):
-                    self._doubtful, first = True, ()
+                    self._is_stale, first = True, ()
                 server = self._server((error.host or _host(server), error.port))
             except OUTAGES:
-                self._doubtful = True
+                self._is_stale = True
                 raise
         raise ClusterDownError("redirected too often")
 
     def _owner(self, key: bytes | str) -> Server:
-        chart = self._chart
-        if chart is None:
+        slots = self._slots
+        if slots is None:
             raise NotSent("no server tells who has the key") from self._failure
         slot = key_slot(key.encode() if isinstance(key, str) else key)
-        place = bisect_right(chart.starts, slot) - 1
-        if place < 0 or slot > chart.ranges[place][0]:
-            self._doubtful = True
+        place = bisect_right(slots.starts, slot) - 1
+        if place < 0 or slot > slots.ranges[place][0]:
+            self._is_stale = True
             raise NotSent("no server has the key's slot")
-        return self._server(chart.ranges[place][1])
+        return self._server(slots.ranges[place][1])
 
     # Two threads may make a client each: neither is connected yet, and both are given the same.
 
     def _server(self, address: Address) -> Server:
         return self._servers.get(address) or self._servers.setdefault(address, self._make(*address))
 
-    def _guide(self, address: Address) -> Server:
-        return self._guides.get(address) or self._guides.setdefault(address, self._make_guide(*address))
+    def _seed(self, address: Address) -> Server:
+        return self._seeds.get(address) or self._seeds.setdefault(address, self._make_seed(*address))
 
-    def _find_the_way(self) -> bool:
-        """Ask one guide after the other, each time beginning with another one; if none answers, keep what there is."""
-        self._doubtful = False
-        addresses, turn, start = self._whom_to_ask(), next(self._turns), time.monotonic()
+    def _refresh_slots(self) -> bool:
+        """Ask one seed after the other, each time beginning with another one; if none answers, keep what there is."""
+        self._is_stale = False
+        addresses, turn, start = self._seeds_to_ask(), next(self._turns), time.monotonic()
         for step in range(len(addresses)):
             try:
-                chart = self._read_chart(self._guide(addresses[(turn + step) % len(addresses)]))
+                slots = self._read_slots(self._seed(addresses[(turn + step) % len(addresses)]))
             except OUTAGES as error:
                 self._failure = error
                 if time.monotonic() - start >= self.timeout / 2:
                     break
             else:
-                self._chart = chart
+                self._slots = slots
                 # Those that are gone are forgotten, with their connections.
-                self._servers = {address: self._server(address) for address in chart.known}
-                self._guides = {address: self._guide(address) for address in self._whom_to_ask()}
+                self._servers = {address: self._server(address) for address in slots.known}
+                self._seeds = {address: self._seed(address) for address in self._seeds_to_ask()}
                 return True
-        self._doubtful = True
+        self._is_stale = True
         return False
 
 
 class Cluster(Topology):
     """Redis Cluster. Any node knows the way: those of the URI, and those that they named."""
 
-    def _whom_to_ask(self) -> Sequence[Address]:
-        known = self._chart.known if self._chart else ()
+    def _seeds_to_ask(self) -> Sequence[Address]:
+        known = self._slots.known if self._slots else ()
         return list(dict.fromkeys((*self._addresses, *known)))
 
-    def _read_chart(self, guide: Server) -> Chart:
-        (rows,) = guide.exchange(b"", ("CLUSTER", "SLOTS"))
-        named = sorted((row[0], row[1], [_address(node, guide) for node in row[2:]]) for row in rows)
-        return Chart(
+    def _read_slots(self, seed: Server) -> SlotMap:
+        (rows,) = seed.exchange(b"", ("CLUSTER", "SLOTS"))
+        named = sorted((row[0], row[1], [_address(node, seed) for node in row[2:]]) for row in rows)
+        return SlotMap(
             starts=[start for start, _, _ in named],
             ranges=[(end, nodes[0]) for _, end, nodes in named],
             known=list(dict.fromkeys(node for _, _, nodes in named for node in nodes)),
@@ -185,22 +185,22 @@ class Sentinel(Topology):
     """The master of a service, as its Sentinels name it."""
 
     def __init__(
-        self, service: str, guides: Sequence[Address], make_guide: Factory, make: Factory, timeout: float
+        self, service: str, seeds: Sequence[Address], make_seed: Factory, make: Factory, timeout: float
     ) -> None:
-        super().__init__(guides, make_guide, make, timeout)
+        super().__init__(seeds, make_seed, make, timeout)
         self._service = service
 
-    def _read_chart(self, guide: Server) -> Chart:
-        (answer,) = guide.exchange(b"", ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
+    def _read_slots(self, seed: Server) -> SlotMap:
+        (answer,) = seed.exchange(b"", ("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self._service))
         if answer is None:
             raise redis.ResponseError("the Sentinel knows no such service")
         master = answer[0].decode(), int(answer[1])
-        return Chart(starts=[0], ranges=[(REDIS_CLUSTER_HASH_SLOTS - 1, master)], known=[master])
+        return SlotMap(starts=[0], ranges=[(REDIS_CLUSTER_HASH_SLOTS - 1, master)], known=[master])
 
 
-def _address(node: Sequence[Any], guide: Server) -> Address:
+def _address(node: Sequence[Any], seed: Server) -> Address:
     """A node that has no name of its own yet is where we have asked."""
-    return (node[0] or b"").decode() or _host(guide), node[1]
+    return (node[0] or b"").decode() or _host(seed), node[1]
 
 
 def _host(server: Server) -> str:

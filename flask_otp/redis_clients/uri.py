@@ -117,12 +117,12 @@ def _cluster(scheme: str, rest: str, options: Mapping[str, Any]) -> Cluster:
         raise ValueError("a cluster has database 0 only")
     halved = _half(first.timeout)
 
-    def make_guide(host: str, port: int) -> Server:
+    def make_seed(host: str, port: int) -> Server:
         server = make(host, port)
         server.connection_pool.connection_kwargs.update(halved)
         return server
 
-    return Cluster(places.addresses, make_guide, make, first.timeout)
+    return Cluster(places.addresses, make_seed, make, first.timeout)
 
 
 def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
@@ -139,11 +139,11 @@ def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
     shared = {key: value for key, value in settings if key.startswith(("socket_", "ssl_"))}
     asking = {**shared, **_half(first.timeout), **sentinel_options}
 
-    def make_guide(host: str, port: int) -> Server:
+    def make_seed(host: str, port: int) -> Server:
         return _server(scheme, "", {**asking, "host": host, "port": port})
 
-    make_guide(*places.addresses[0])
-    return Sentinel(unquote(service), places.addresses, make_guide, make, first.timeout)
+    make_seed(*places.addresses[0])
+    return Sentinel(unquote(service), places.addresses, make_seed, make, first.timeout)
 
 
 def _half(timeout: float) -> dict[str, float]:

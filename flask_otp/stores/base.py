@@ -12,25 +12,25 @@ live
     A challenge is live until its ``expires_at``; but not while that is further ahead than ``policy.expires_in`` and
     :data:`LEEWAY`, since the clock was set back then, and the code would live too long.
 cooling down
-    A lane is cooling down until its ``ready_at``; but not while that is further ahead than ``policy.cooldown`` and
+    A bucket is cooling down until its ``ready_at``; but not while that is further ahead than ``policy.cooldown`` and
     :data:`LEEWAY`, since everybody would wait too long. Windows hold until they end.
 window
     For each rate ``(amount, period)`` of a limit there is one: it begins with the first event that is counted, ends
     ``period`` seconds later, and is full with ``amount`` events. A limit is reached while any of its windows is full.
     An event is counted in all windows of a limit.
-lane
+bucket
     What a subject is asked for from: a network, or a known browser. It has a cooldown, windows of its sends, and, if it
     is a known browser's, windows of its failures.
 known
-    A browser is known if it has a ``known_lane``, its ``known_since`` is after the last revocation of the subject, and
-    fewer than :data:`KNOWN_LANES` others have lanes that still count something. Else it is a stranger, and its lane is
-    ``asking.lane``.
+    A browser is known if it has a ``known_bucket``, its ``known_since`` is after the last revocation of the subject,
+    and fewer than :data:`KNOWN_BROWSERS` others have buckets that still count something. Else it is a stranger, and its
+    bucket is ``request.bucket``.
 payer
-    Whose failure budget pays for a challenge: the lane's, if a known browser opened it; else the subject's.
-outbid
+    Whose failure budget pays for a challenge: the bucket's, if a known browser opened it; else the subject's.
+superseded
     A short code is worth nothing any more while its payer's budget is spent or, if a stranger opened it, in a surge.
 
-Names (subjects, lanes, holders, ids) are any bytes. A lane is over when its cooldown and all its windows are.
+Names (subjects, buckets, session_tags, ids) are any bytes. A bucket is over when its cooldown and all its windows are.
 :mod:`flask_otp.stores.subject_state` is all of this in Python, and :class:`~flask_otp.stores.RecordStore` makes a
 store of it.
 """
@@ -41,11 +41,11 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from enum import Enum
 
-#: Known browsers of one subject that count on lanes of their own at one time; further ones count as strangers.
-KNOWN_LANES = 8
+#: Known browsers of one subject that count on buckets of their own at one time; further ones count as strangers.
+KNOWN_BROWSERS = 8
 
 #: Seconds that a browser stays known after it last verified; also how long a revocation must be remembered for it.
-KNOWN_FOR = 180 * 86400
+KNOWN_BROWSER_FOR = 180 * 86400
 
 #: Seconds that another machine's clock may be ahead of ours.
 LEEWAY = 60
@@ -68,21 +68,21 @@ class Policy:
 
 
 @dataclass(frozen=True)
-class Asking:
+class ChallengeRequest:
     """Who asks for a message, and for which challenge.
 
-    :param challenge_id: the id for a new challenge; for :meth:`Store.find`, of the one to send again.
-    :param lane: name of the lane of the client's network.
-    :param holder: tag of the browser session; a live challenge with the same tag is sent again. Empty: no session.
-    :param known_lane: the own lane of a browser that verified this subject before, if it is one.
+    :param challenge_id: the id for a new challenge; for :meth:`Store.reopen`, of the one to send again.
+    :param bucket: name of the bucket of the client's network.
+    :param session_tag: tag of the browser session; a live challenge with the same tag is sent again. Empty: no session.
+    :param known_bucket: the own bucket of a browser that verified this subject before, if it is one.
     :param known_since: when that was, in milliseconds; a later revocation makes the browser a stranger again.
     :param surge: failures over the whole site are above their limit.
     """
 
     challenge_id: bytes
-    lane: bytes
-    holder: bytes = b""
-    known_lane: bytes = b""
+    bucket: bytes
+    session_tag: bytes = b""
+    known_bucket: bytes = b""
     known_since: int = 0
     surge: bool = False
 
@@ -103,50 +103,50 @@ class Attempt:
     surge: bool = False
 
 
-class Opening(Enum):
+class OpenOutcome(Enum):
     SEND = 1  #: counted: send the message
-    QUIET = 2  #: the holder's own challenge is still cooling down: same answer, no message
+    QUIET = 2  #: the session's own challenge is still cooling down: same answer, no message
     WAIT = 3  #: a limit is reached, nothing was counted: come back after ``retry_after`` seconds
-    GONE = 4  #: there is no such challenge (:meth:`Store.find` only)
+    GONE = 4  #: there is no such challenge (:meth:`Store.reopen` only)
 
 
 @dataclass(frozen=True)
-class Opened:
-    """The answer of :meth:`Store.open` and :meth:`Store.find`."""
+class OpenResult:
+    """The answer of :meth:`Store.open` and :meth:`Store.reopen`."""
 
-    outcome: Opening
+    outcome: OpenOutcome
     challenge_id: bytes = b""
     #: Whether its code is a strong one.
     strong: bool = False
     #: Whether the challenge was made by this very call.
     fresh: bool = False
     expires_at: int = 0
-    #: When the lane's cooldown is over.
+    #: When the bucket's cooldown is over.
     ready_at: int = 0
     #: Seconds to wait, with ``WAIT``.
     retry_after: int = 0
-    #: Whether the client is a known browser, and so on its own lane.
+    #: Whether the client is a known browser, and so on its own bucket.
     known: bool = False
-    #: For :meth:`Store.discard`: the lane that the message was counted on, and when the windows end, the lane's and the
-    #: subject's, in which it was, in the order of the rates. With ``QUIET`` the ends are empty.
-    lane: bytes = b""
-    lane_ends: tuple[int, ...] = ()
+    #: For :meth:`Store.discard`: the bucket that the message was counted on, and when the windows end in which it was
+    #: counted, the bucket's and the subject's, in the order of the rates. With ``QUIET`` the ends are empty.
+    bucket: bytes = b""
+    bucket_ends: tuple[int, ...] = ()
     subject_ends: tuple[int, ...] = ()
 
 
-class Redemption(Enum):
+class RedeemOutcome(Enum):
     MATCH = 1  #: consumed: this caller, and no other, has passed
     WRONG = 2  #: charged: the code was compared, and was wrong
     REFUSED = 3  #: unknown, expired, used, spent or revoked: nothing was compared
 
 
 @dataclass(frozen=True)
-class Redeemed:
-    outcome: Redemption
+class RedeemResult:
+    outcome: RedeemOutcome
     #: This very failure spent the failure budget.
     budget_spent: bool = False
-    #: The lane of the known browser that the challenge was opened from; empty: it was a stranger.
-    lane: bytes = b""
+    #: The bucket of the known browser that the challenge was opened from; empty: it was a stranger.
+    bucket: bytes = b""
 
 
 class Store(ABC):
@@ -159,36 +159,37 @@ class Store(ABC):
     """
 
     @abstractmethod
-    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        """Count a message, and open a challenge for it or find the one that the holder has.
+    def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
+        """Count a message, and open a challenge for it or find the one that the session has.
 
-        1. The holder's challenge is the one of the same non-empty ``holder`` that is live, has attempts left under
-           ``policy.max_attempts`` and is not outbid; of several, the one that expires last, then the greatest id.
-        2. The wait is the longest of: what is left of the lane's cooldown; the lane's windows under ``send_limit``;
+        1. The session's challenge is the one of the same non-empty ``session_tag`` that is live, has attempts left
+           under ``policy.max_attempts`` and is not superseded; of several, the one that expires last, then the
+           greatest id.
+        2. The wait is the longest of: what is left of the bucket's cooldown; the bucket's windows under ``send_limit``;
            the subject's under ``recipient_limit``, unless the browser is known; and with ``policy.refuse``, where the
-           holder has no challenge, the windows of the budget that would pay for a new one.
-        3. If there is a wait, nothing is counted. Where the lane is cooling down and the holder has a challenge, the
+           session has no challenge, the windows of the budget that would pay for a new one.
+        3. If there is a wait, nothing is counted. Where the bucket is cooling down and the session has a challenge, the
            answer is that challenge, ``QUIET``; else ``WAIT``, with ``retry_after`` alone.
-        4. The lane's cooldown begins; the message is counted on the lane, and on the subject unless the browser is
-           known. Where the holder has no challenge, ``asking.challenge_id`` becomes one, of no attempts, live for
+        4. The bucket's cooldown begins; the message is counted on the bucket, and on the subject unless the browser is
+           known. Where the session has no challenge, ``request.challenge_id`` becomes one, of no attempts, live for
            ``expires_in``: strong if its payer's budget is spent, or if there is a surge and the browser is a stranger.
-           One that the holder had keeps its attempts, its expiry and its strength. The answer is ``SEND``.
+           One that the session had keeps its attempts, its expiry and its strength. The answer is ``SEND``.
         """
 
     @abstractmethod
-    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        """Count another message of the challenge named ``asking.challenge_id``, whoever opened it; never open one.
+    def reopen(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
+        """Count another message of the challenge named ``request.challenge_id``, whoever opened it; never open one.
 
-        As :meth:`open`, with this one in place of the holder's. When it is not live, has no attempts left or is outbid:
-        ``GONE`` and nothing else, before anything is waited for or counted. During the cooldown: ``WAIT``.
+        As :meth:`open`, with this one in place of the session's. When it is not live, has no attempts left or is
+        superseded: ``GONE`` and nothing else, before anything is waited for or counted. During the cooldown: ``WAIT``.
         """
 
     @abstractmethod
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         """Charge an attempt; if it is within the limits and matches, consume the challenge and record the proof.
 
-        1. Of a challenge that is unknown, not live, outbid, or has had ``policy.max_attempts``: ``REFUSED``, whether it
-           matches or not, and nothing is counted.
+        1. Of a challenge that is unknown, not live, superseded, or has had ``policy.max_attempts``: ``REFUSED``,
+           whether it matches or not, and nothing is counted.
         2. The attempt is counted on the challenge.
         3. If it matches, the challenge is gone, and ``attempt.proof_id`` holds until ``proof_expires_at``: ``MATCH``.
            The failure budget is neither charged nor cleared.
@@ -197,12 +198,12 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+    def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         """The message of ``opened`` did not go out: give its count back, but not the cooldown.
 
-        If ``opened.fresh``, the challenge is gone. In each window of the lane ``opened.lane`` and of the subject that
-        ends when ``lane_ends`` and ``subject_ends`` say, one less is counted, and none less than nothing. A window that
-        counts nothing any more is over.
+        If ``opened.fresh``, the challenge is gone. In each window of the bucket ``opened.bucket`` and of the subject
+        that ends when ``bucket_ends`` and ``subject_ends`` say, one less is counted, and never less than zero. A window
+        that counts nothing any more is over.
         """
 
     @abstractmethod
@@ -240,7 +241,7 @@ class Store(ABC):
         """End every proof, challenge and known browser of the subject. Counts stay.
 
         :param now_ms: the caller's clock in milliseconds. The latest that was ever given is remembered for
-            :data:`KNOWN_FOR` seconds.
+            :data:`KNOWN_BROWSER_FOR` seconds.
         """
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close

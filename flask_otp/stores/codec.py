@@ -6,7 +6,7 @@ lie before the record's own expiry, after which none of them lies: most take thr
 
 from __future__ import annotations
 
-from .subject_state import Lane, Live, Record, Windows
+from .subject_state import Bucket, Live, Record, Windows
 
 
 def pack(record: Record) -> bytes:
@@ -21,15 +21,15 @@ def pack(record: Record) -> bytes:
         _put_text(data, challenge_id)
         _put(data, expires_at - live.expires_at)
         _put(data, live.attempts << 1 | live.strong)
-        _put_text(data, live.holder)
-        _put_text(data, live.lane)
-    _put(data, len(record.lanes))
-    for lane_id, lane in record.lanes.items():
-        _put_text(data, lane_id)
-        _put(data, expires_at - lane.ready_at)
-        _put(data, lane.known)
-        _put_windows(data, lane.sends, expires_at)
-        _put_windows(data, lane.failures, expires_at)
+        _put_text(data, live.session_tag)
+        _put_text(data, live.bucket)
+    _put(data, len(record.buckets))
+    for bucket_id, bucket in record.buckets.items():
+        _put_text(data, bucket_id)
+        _put(data, expires_at - bucket.ready_at)
+        _put(data, bucket.known)
+        _put_windows(data, bucket.sends, expires_at)
+        _put_windows(data, bucket.failures, expires_at)
     _put(data, len(record.proofs))
     for proof_id, proof_expires_at in record.proofs.items():
         _put_text(data, proof_id)
@@ -48,12 +48,12 @@ def unpack(data: bytes) -> Record:
     record.sends = reader.windows(expires_at)
     for _ in range(reader.number()):
         challenge_id, ends, state = reader.text(), expires_at - reader.number(), reader.number()
-        holder, lane = reader.text(), reader.text()
-        record.challenges[challenge_id] = Live(ends, bool(state & 1), holder, lane, state >> 1)
+        session_tag, bucket = reader.text(), reader.text()
+        record.challenges[challenge_id] = Live(ends, bool(state & 1), session_tag, bucket, state >> 1)
     for _ in range(reader.number()):
-        lane_id, ready_at, known = reader.text(), expires_at - reader.number(), bool(reader.number())
+        bucket_id, ready_at, known = reader.text(), expires_at - reader.number(), bool(reader.number())
         sends, failures = reader.windows(expires_at), reader.windows(expires_at)
-        record.lanes[lane_id] = Lane(ready_at, sends, failures, known)
+        record.buckets[bucket_id] = Bucket(ready_at, sends, failures, known)
     for _ in range(reader.number()):
         proof_id = reader.text()
         record.proofs[proof_id] = expires_at - reader.number()

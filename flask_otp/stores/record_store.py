@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import subject_state as verbs
-from .base import Asking, Attempt, Opened, Policy, Redeemed, Store
+from .base import Attempt, ChallengeRequest, OpenResult, Policy, RedeemResult, Store
 from .subject_state import Record
 
 T = TypeVar("T")
@@ -39,16 +39,18 @@ class RecordStore(Store):
         :raises StoreUnavailable: the changed record was not kept, or may not have been.
         """
 
-    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        return self.change(subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=False))
+    def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
+        return self.change(
+            subject, now, lambda record: verbs.open_challenge(record, request, policy, now, resend=False)
+        )
 
-    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        return self.change(subject, now, lambda record: verbs.open_challenge(record, asking, policy, now, resend=True))
+    def reopen(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
+        return self.change(subject, now, lambda record: verbs.open_challenge(record, request, policy, now, resend=True))
 
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         return self.change(subject, now, lambda record: verbs.redeem(record, attempt, policy, now))
 
-    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+    def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         self.change(subject, now, lambda record: verbs.discard(record, opened))
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:

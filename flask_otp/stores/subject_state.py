@@ -9,14 +9,26 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from .base import KNOWN_FOR, KNOWN_LANES, LEEWAY, Asking, Attempt, Opened, Opening, Policy, Rates, Redeemed, Redemption
+from .base import (
+    KNOWN_BROWSER_FOR,
+    KNOWN_BROWSERS,
+    LEEWAY,
+    Attempt,
+    ChallengeRequest,
+    OpenOutcome,
+    OpenResult,
+    Policy,
+    Rates,
+    RedeemOutcome,
+    RedeemResult,
+)
 
 #: One ``[count, end]`` for each rate: how many since the window's first event, and when the window is over.
 Windows = list[list[int]]
 
 
 @dataclass(slots=True)
-class Lane:
+class Bucket:
     ready_at: int = 0
     sends: Windows = field(default_factory=list)
     failures: Windows = field(default_factory=list)
@@ -25,12 +37,12 @@ class Lane:
 
 @dataclass(slots=True)
 class Live:
-    """An outstanding challenge. ``lane`` is set where a known browser's own budget pays for its failures."""
+    """An outstanding challenge. ``bucket`` is set where a known browser's own budget pays for its failures."""
 
     expires_at: int
     strong: bool
-    holder: bytes
-    lane: bytes
+    session_tag: bytes
+    bucket: bytes
     attempts: int = 0
 
 
@@ -39,17 +51,17 @@ class Record:
     failures: Windows = field(default_factory=list)
     sends: Windows = field(default_factory=list)
     challenges: dict[bytes, Live] = field(default_factory=dict)
-    lanes: dict[bytes, Lane] = field(default_factory=dict)
+    buckets: dict[bytes, Bucket] = field(default_factory=dict)
     proofs: dict[bytes, int] = field(default_factory=dict)
     revoked_ms: int = 0
 
     def prune(self, now: int) -> None:
         """Drop what no longer means anything."""
         self.challenges = {key: live for key, live in self.challenges.items() if live.expires_at > now}
-        self.lanes = {
-            key: lane
-            for key, lane in self.lanes.items()
-            if max(lane.ready_at, _end(lane.sends), _end(lane.failures)) > now
+        self.buckets = {
+            key: bucket
+            for key, bucket in self.buckets.items()
+            if max(bucket.ready_at, _end(bucket.sends), _end(bucket.failures)) > now
         }
         self.proofs = {key: expires_at for key, expires_at in self.proofs.items() if expires_at > now}
 
@@ -58,117 +70,123 @@ class Record:
         return max(
             _end(self.failures),
             _end(self.sends),
-            self.revoked_ms // 1000 + KNOWN_FOR,
+            self.revoked_ms // 1000 + KNOWN_BROWSER_FOR,
             *(live.expires_at for live in self.challenges.values()),
-            *(max(lane.ready_at, _end(lane.sends), _end(lane.failures)) for lane in self.lanes.values()),
+            *(max(bucket.ready_at, _end(bucket.sends), _end(bucket.failures)) for bucket in self.buckets.values()),
             *self.proofs.values(),
         )
 
 
-def open_challenge(record: Record, asking: Asking, policy: Policy, now: int, *, resend: bool) -> Opened:
-    """:meth:`Store.open`, and with ``resend`` :meth:`Store.find`."""
+def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, now: int, *, resend: bool) -> OpenResult:
+    """:meth:`Store.open`, and with ``resend`` :meth:`Store.reopen`."""
     record.prune(now)
-    known = _is_known(record, asking)
-    lane_id = asking.known_lane if known else asking.lane
-    lane = record.lanes.get(lane_id) or Lane()
-    budget_wait = _wait((lane if known else record).failures, policy.failure_budget, now)
-    found = _find(record, asking, policy, now, resend)
+    known = _is_known(record, request)
+    bucket_id = request.known_bucket if known else request.bucket
+    bucket = record.buckets.get(bucket_id) or Bucket()
+    budget_wait = _wait((bucket if known else record).failures, policy.failure_budget, now)
+    found = _find(record, request, policy, now, resend)
     if resend and found is None:
-        return Opened(Opening.GONE)
-    cooling = lane.ready_at - now if now < lane.ready_at <= now + policy.cooldown + LEEWAY else 0
+        return OpenResult(OpenOutcome.GONE)
+    cooling = bucket.ready_at - now if now < bucket.ready_at <= now + policy.cooldown + LEEWAY else 0
     wait = max(
         cooling,
-        _wait(lane.sends, policy.send_limit, now),
+        _wait(bucket.sends, policy.send_limit, now),
         0 if known else _wait(record.sends, policy.recipient_limit, now),
         budget_wait if policy.refuse and found is None else 0,
     )
     if wait and not (found and cooling and not resend):
-        return Opened(Opening.WAIT, retry_after=wait)
-    lane_ends: tuple[int, ...] = ()
+        return OpenResult(OpenOutcome.WAIT, retry_after=wait)
+    bucket_ends: tuple[int, ...] = ()
     subject_ends: tuple[int, ...] = ()
     if not wait:
-        lane.ready_at, lane.known = now + policy.cooldown, known
-        lane_ends = _count(lane.sends, policy.send_limit, now)
+        bucket.ready_at, bucket.known = now + policy.cooldown, known
+        bucket_ends = _count(bucket.sends, policy.send_limit, now)
         subject_ends = () if known else _count(record.sends, policy.recipient_limit, now)
-        record.lanes[lane_id] = lane
-    challenge_id = found or asking.challenge_id
+        record.buckets[bucket_id] = bucket
+    challenge_id = found or request.challenge_id
     if not found:
-        strong = budget_wait > 0 or (asking.surge and not known)
+        strong = budget_wait > 0 or (request.surge and not known)
         record.challenges[challenge_id] = Live(
-            now + policy.expires_in, strong, asking.holder, lane_id if known else b""
+            now + policy.expires_in, strong, request.session_tag, bucket_id if known else b""
         )
     live = record.challenges[challenge_id]
-    return Opened(
-        Opening.QUIET if wait else Opening.SEND,
+    return OpenResult(
+        OpenOutcome.QUIET if wait else OpenOutcome.SEND,
         challenge_id,
         live.strong,
         not found,
         live.expires_at,
-        lane.ready_at,
+        bucket.ready_at,
         known=known,
-        lane=lane_id,
-        lane_ends=lane_ends,
+        bucket=bucket_id,
+        bucket_ends=bucket_ends,
         subject_ends=subject_ends,
     )
 
 
-def _find(record: Record, asking: Asking, policy: Policy, now: int, resend: bool) -> bytes | None:
-    """The challenge to send again: the one that was named, or the holder's newest."""
+def _find(record: Record, request: ChallengeRequest, policy: Policy, now: int, resend: bool) -> bytes | None:
+    """The challenge to send again: the one that was named, or the session's newest."""
     found = [
         (live.expires_at, challenge_id)
         for challenge_id, live in record.challenges.items()
-        if (challenge_id == asking.challenge_id if resend else live.holder and live.holder == asking.holder)
-        and _is_open(record, live, policy, now, asking.surge)
+        if (
+            challenge_id == request.challenge_id
+            if resend
+            else live.session_tag and live.session_tag == request.session_tag
+        )
+        and _is_open(record, live, policy, now, request.surge)
     ]
     return max(found)[1] if found else None
 
 
-def _is_known(record: Record, asking: Asking) -> bool:
-    """Whether the browser is on its own lane. Each lane has limits of its own, so a subject may have a few only."""
-    others = [lane_id for lane_id, lane in record.lanes.items() if lane.known and lane_id != asking.known_lane]
-    return bool(asking.known_lane) and asking.known_since > record.revoked_ms and len(others) < KNOWN_LANES
+def _is_known(record: Record, request: ChallengeRequest) -> bool:
+    """Whether the browser is on its own bucket. Each bucket has limits of its own, so a subject may have a few only."""
+    others = [
+        bucket_id for bucket_id, bucket in record.buckets.items() if bucket.known and bucket_id != request.known_bucket
+    ]
+    return bool(request.known_bucket) and request.known_since > record.revoked_ms and len(others) < KNOWN_BROWSERS
 
 
 def _is_open(record: Record, live: Live, policy: Policy, now: int, surge: bool) -> bool:
     """Whether a code for the challenge may still be compared."""
     in_time = now < live.expires_at <= now + policy.expires_in + LEEWAY
-    return in_time and live.attempts < policy.max_attempts and not _outbid(record, live, policy, now, surge)
+    return in_time and live.attempts < policy.max_attempts and not _is_superseded(record, live, policy, now, surge)
 
 
-def _outbid(record: Record, live: Live, policy: Policy, now: int, surge: bool) -> bool:
+def _is_superseded(record: Record, live: Live, policy: Policy, now: int, surge: bool) -> bool:
     """A short code is worth nothing any more when its budget is spent, or a stranger's in a surge."""
     spent = _wait(_payer(record, live).failures, policy.failure_budget, now) > 0
-    return not live.strong and (spent or (surge and not live.lane))
+    return not live.strong and (spent or (surge and not live.bucket))
 
 
-def _payer(record: Record, live: Live) -> Record | Lane:
-    return record.lanes.setdefault(live.lane, Lane(known=True)) if live.lane else record
+def _payer(record: Record, live: Live) -> Record | Bucket:
+    return record.buckets.setdefault(live.bucket, Bucket(known=True)) if live.bucket else record
 
 
-def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
     """:meth:`Store.redeem`."""
     live = record.challenges.get(attempt.challenge_id)
     if live is None or not _is_open(record, live, policy, now, attempt.surge):
-        return Redeemed(Redemption.REFUSED)
+        return RedeemResult(RedeemOutcome.REFUSED)
     live.attempts += 1
     if attempt.matches:
         del record.challenges[attempt.challenge_id]
         record.proofs[attempt.proof_id] = attempt.proof_expires_at
-        return Redeemed(Redemption.MATCH, lane=live.lane)
+        return RedeemResult(RedeemOutcome.MATCH, bucket=live.bucket)
     payer = _payer(record, live)
     before = _wait(payer.failures, policy.failure_budget, now)
     _count(payer.failures, policy.failure_budget, now)
     after = _wait(payer.failures, policy.failure_budget, now)
-    return Redeemed(Redemption.WRONG, bool(after and not before), live.lane)
+    return RedeemResult(RedeemOutcome.WRONG, bool(after and not before), live.bucket)
 
 
-def discard(record: Record, opened: Opened) -> None:
+def discard(record: Record, opened: OpenResult) -> None:
     """:meth:`Store.discard`."""
     if opened.fresh:
         record.challenges.pop(opened.challenge_id, None)
-    lane = record.lanes.get(opened.lane)
-    if lane is not None:
-        _give_back(lane.sends, opened.lane_ends)
+    bucket = record.buckets.get(opened.bucket)
+    if bucket is not None:
+        _give_back(bucket.sends, opened.bucket_ends)
     _give_back(record.sends, opened.subject_ends)
 
 

@@ -22,7 +22,7 @@ from ..crypto.payloads import Proof
 from ..http import session
 from ..models import Message
 from ..state import AppState
-from ..stores import Asking, Attempt, Policy
+from ..stores import Attempt, ChallengeRequest, Policy
 
 _NO_LIMITS = Policy(60, 1, 0, (), (), ())
 
@@ -136,9 +136,9 @@ class OTPClient(FlaskClient):
             identifier=state.identifiers.parse(verified).value,
             keys=state.tokens.keys,
         )
-        asking = Asking(challenge_id=secrets.token_bytes(16), lane=b"testing")
-        state.store.open(proof.subject, asking, _NO_LIMITS, int(now))
-        attempt = Attempt(asking.challenge_id, True, proof.proof_id, proof.expires_at)
+        request = ChallengeRequest(challenge_id=secrets.token_bytes(16), bucket=b"testing")
+        state.store.open(proof.subject, request, _NO_LIMITS, int(now))
+        attempt = Attempt(request.challenge_id, True, proof.proof_id, proof.expires_at)
         state.store.redeem(proof.subject, attempt, _NO_LIMITS, int(now))
         with self.session_transaction() as kept:
             session.set("proof", purpose, state.tokens.dump_proof(proof), kept)

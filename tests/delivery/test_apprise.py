@@ -19,7 +19,7 @@ from apprise.plugins import N_MGR
 
 from flask_otp import ConfigError, Message, ProviderDown, RecipientRefused
 from flask_otp.channels.apprise import AppriseChannel, kind_of, writes_to
-from flask_otp.channels.apprise_logging import hush
+from flask_otp.channels.apprise_logging import mute_loggers
 from tests.support.apps import AppFactory
 from tests.support.providers import ACCOUNT, KEY, SENDER, SERVICES, Asked, Provider, serving
 
@@ -477,7 +477,7 @@ def test_it_cannot_be_tried_without_sending() -> None:
 
 @pytest.fixture
 def everything(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """All that is logged from here on, by any logger, however chatty: :func:`hush` must not live by their levels."""
+    """All that is logged from here on, by any logger and at any level: :func:`mute_loggers` must not depend on levels."""
     caplog.set_level(1)
     for name in ("apprise", "urllib3", "urllib3.connectionpool", "requests"):
         caplog.set_level(1, logger=name)
@@ -531,7 +531,7 @@ def test_the_app_may_log_what_it_sends_by_apprise_itself(twilio: Provider, every
 
 def test_hush_ends(everything: Callable[[], str]) -> None:
     logger = logging.getLogger("urllib3.connectionpool")
-    with contextlib.suppress(KeyError), hush() as heard:
+    with contextlib.suppress(KeyError), mute_loggers() as heard:
         logger.debug("a secret")
         logger.warning("a %s", "warning")
         raise KeyError

@@ -51,7 +51,10 @@ def test_it_may_word_subject_text_and_html_anew(otp: OTP, app: Flask) -> None:
         otp,
         app,
         lambda message: replace(
-            message, subject="Hello", text=f"{message.written_code}\n{message.facts}", html=message.html.upper()
+            message,
+            subject="Hello",
+            text=f"{message.written_code}\n{message.context_values}",
+            html=message.html.upper(),
         ),
         context=FACTS,
     )
@@ -76,7 +79,7 @@ def test_what_it_gets_says_all_that_there_is_to_word(otp: OTP, make_app: AppFact
     sent_with(otp, app, lambda message: got.append(message) or message, context=FACTS)
     [message] = got
     assert (message.channel, message.purpose, message.site_name) == ("console", "login", "Shop")
-    assert (message.recipient, message.expires_in, message.facts) == (ANN, 300, FACTS)
+    assert (message.recipient, message.expires_in, message.context_values) == (ANN, 300, FACTS)
     assert message.code in message.text
     assert message.link in message.html
     assert {message: 1}[replace(message)] == 1  # it can be looked up, as it always could
@@ -96,7 +99,7 @@ CHANGES: dict[str, Any] = {
     "site_name": "Evil",
     "expires_in": 600,
     "link": "https://evil.example/",
-    "facts": {"amount": "1 EUR"},
+    "context_values": {"amount": "1 EUR"},
 }
 
 
@@ -147,18 +150,18 @@ def test_the_log_names_what_it_should_not_have_changed(otp: OTP, app: Flask, cap
     assert "it may change subject, text, html, but changed recipient, code" in caplog.text
 
 
-def test_changing_the_facts_in_place_changes_nothing_but_its_own_copy(otp: OTP, app: Flask) -> None:
-    facts = {"amount": "100 EUR", "to": ["Bob"]}
+def test_changing_the_context_values_in_place_changes_nothing_but_its_own_copy(otp: OTP, app: Flask) -> None:
+    context_values = {"amount": "100 EUR", "to": ["Bob"]}
 
     def meddle(message: Message) -> Message:
-        assert message.facts is not None
-        message.facts["to"].append("Eve")
-        message.facts["amount"] = "1 EUR"
+        assert message.context_values is not None
+        message.context_values["to"].append("Eve")
+        message.context_values["amount"] = "1 EUR"
         return message
 
     with app.test_request_context():
-        sent_with(otp, app, meddle, context=facts)
-    assert facts == {"amount": "100 EUR", "to": ["Bob"]}
+        sent_with(otp, app, meddle, context=context_values)
+    assert context_values == {"amount": "100 EUR", "to": ["Bob"]}
 
 
 def test_r21_it_is_called_for_those_who_do_not_exist_too(otp: OTP, app: Flask) -> None:

@@ -1,4 +1,4 @@
-"""What people read: the site, the purpose, the life of the code, the facts, and the warning."""
+"""What people read: the site, the purpose, the life of the code, the context_values, and the warning."""
 
 from __future__ import annotations
 
@@ -88,8 +88,11 @@ def test_r44_a_message_names_site_purpose_life_and_warns(
 
 def test_a_text_message_is_this(make_app: AppFactory) -> None:
     site = Site(make_app, OTP_BASE_URL=BASE)
-    for facts, told in ((None, ""), ({"amount": "100 EUR", "to_account": "DE89"}, " Amount 100 EUR; To account DE89.")):
-        message = site.message(PHONE, context=facts, purpose="money_transfer")
+    for context_values, told in (
+        (None, ""),
+        ({"amount": "100 EUR", "to_account": "DE89"}, " Amount 100 EUR; To account DE89."),
+    ):
+        message = site.message(PHONE, context=context_values, purpose="money_transfer")
         assert message.text == (
             f'{message.code} is your code for "money transfer" at Shop.{told} Good for 5 minutes.'
             f" Not you? Ignore it. Never pass it on.\n@shop.example #{message.code}"
@@ -234,9 +237,9 @@ def test_a_strong_code_is_shown_in_three_groups(make_app: AppFactory, identifier
 
 @pytest.mark.parametrize("name", ["Shop", "The Cooperative of Booksellers & Stationers of Upper Northumberland " * 2])
 def test_a_plain_mail_has_short_lines_and_says_what_the_other_says(make_app: AppFactory, name: str) -> None:
-    facts = {"amount": "100 EUR", "payee": "Bob"}
+    context_values = {"amount": "100 EUR", "payee": "Bob"}
     site = Site(make_app, OTP_BASE_URL=BASE, OTP_SITE_NAME=name.strip(), OTP_LINKS=True)
-    message = site.message(context=facts, purpose="money_transfer")
+    message = site.message(context=context_values, purpose="money_transfer")
     lines = [line for line in message.text.splitlines() if "https:" not in line]
     assert max(map(len, lines)) < 78
     assert lines.count(f"    {message.code}") == 1
@@ -308,21 +311,21 @@ def test_a_message_needs_no_request_and_no_context_processor_of_the_app(make_app
     assert message.code in message.text
 
 
-# The facts of a context
+# The context_values of a context
 
 NASTY = "<script>alert(1)</script> & \"quotes\" 'too' {{ 7*7 }} {% raw %}"
 
 
-def test_facts_are_shown_in_order_in_every_form(make_app: AppFactory) -> None:
-    facts = {"amount": "100 EUR", "to_account": "DE89 3704"}
+def test_context_values_are_shown_in_order_in_every_form(make_app: AppFactory) -> None:
+    context_values = {"amount": "100 EUR", "to_account": "DE89 3704"}
     site = Site(make_app)
-    mail = site.message(context=facts)
-    text = site.message(PHONE, context=facts).text
+    mail = site.message(context=context_values)
+    text = site.message(PHONE, context=context_values).text
     for shape in (flat(mail.text), shown(mail.html), text):
         assert re.search(r"Amount:? 100 EUR.*To account:? DE89 3704", shape)
 
 
-def test_r31_facts_are_escaped_in_html_and_plain_in_text(make_app: AppFactory) -> None:
+def test_r31_context_values_are_escaped_in_html_and_plain_in_text(make_app: AppFactory) -> None:
     message = Site(make_app).message(context={"payee": NASTY, "<b>name</b>": "x"})
     assert "<script" not in message.html
     assert "&lt;script&gt;alert(1)&lt;/script&gt; &amp;" in message.html
@@ -365,7 +368,9 @@ def test_a_fact_cannot_reverse_or_hide_what_follows(make_app: AppFactory, letter
     assert "Bobecila" in message.text
 
 
-def test_long_facts_are_cut_in_a_text_message_but_the_code_and_the_origin_are_not(make_app: AppFactory) -> None:
+def test_long_context_values_are_cut_in_a_text_message_but_the_code_and_the_origin_are_not(
+    make_app: AppFactory,
+) -> None:
     message = Site(make_app, OTP_BASE_URL=BASE).message(PHONE, context={"n" * 100: "v" * 300})
     assert len(message.text) < 400
     assert message.text.startswith(message.code)
@@ -374,11 +379,11 @@ def test_long_facts_are_cut_in_a_text_message_but_the_code_and_the_origin_are_no
 
 
 @pytest.mark.parametrize("context", [None, "text", 7, ["a", "b"], {}, True])
-def test_a_context_that_is_no_object_shows_no_facts(make_app: AppFactory, context: Any) -> None:
+def test_a_context_that_is_no_object_shows_no_context_values(make_app: AppFactory, context: Any) -> None:
     assert "confirming" not in Site(make_app).message(context=context).text
 
 
-def test_facts_of_any_json_type_are_shown(make_app: AppFactory) -> None:
+def test_context_values_of_any_json_type_are_shown(make_app: AppFactory) -> None:
     text = Site(make_app).message(context={"amount": 12.5, "express": True, "nothing": None, "items": ["a", "b"]}).text
     assert re.search(r"Amount: 12\.5\n", text)
     assert "Items: " in text
@@ -430,8 +435,8 @@ def test_the_apps_own_templates_of_the_same_path_come_first(tmp_path: Path) -> N
         tmp_path,
         {
             "subject.txt": "Ihr Code\nfür {{ site_name }}\n",
-            "email.txt": "Text {{ code }} {{ minutes }} {{ purpose }} {{ facts.a }}",
-            "email.html": "<p>{{ code }} {{ facts.a }}</p>",
+            "email.txt": "Text {{ code }} {{ minutes }} {{ purpose }} {{ context_values.a }}",
+            "email.html": "<p>{{ code }} {{ context_values.a }}</p>",
             "sms.txt": "Kurz {{ code }}",
         },
     )

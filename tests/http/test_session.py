@@ -24,6 +24,7 @@ from flask_session import Session
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, Verification, current_verification, otp_required
+from flask_otp.http import session as kept_session
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, AppFactory, ValkeyServer
 
@@ -160,7 +161,7 @@ def test_after_a_verification_the_session_holds_the_proof_only(site: Flask, code
     client.get("/account")
     sign_in(client, codes)
     with client.session_transaction() as session:
-        assert {kind for kind, value in session["_otp"].items() if value} == {"proof", "holder"}
+        assert {kind for kind, value in session["_otp"].items() if value} == {"proof", "secret"}
 
 
 def test_the_app_keeps_what_it_has_in_the_session(site: Flask, codes: Outbox) -> None:
@@ -720,37 +721,39 @@ def test_a_cookie_signed_by_another_app_or_as_another_token_is_ignored(crowded: 
             assert ask(with_known_cookie(crowded, value)).status_code == 429
 
 
-def lanes(app: Flask, client: FlaskClient) -> list[bytes]:
-    return [entry.lane for entry in app.extensions["otp"].tokens.load_known(cookie_of(client, KNOWN))]
+def buckets(app: Flask, client: FlaskClient) -> list[bytes]:
+    return [entry.bucket for entry in app.extensions["otp"].tokens.load_known(cookie_of(client, KNOWN))]
 
 
-def test_the_lane_stays_the_same_over_successes(site: Flask, codes: Outbox) -> None:
-    """A new lane each time would have an unspent budget, for whoever owns the mailbox of one account."""
+def test_the_bucket_stays_the_same_over_successes(site: Flask, codes: Outbox) -> None:
+    """A new bucket each time would have an unspent budget, for whoever owns the mailbox of one account."""
     client = site.test_client()
     sign_in(client, codes)
-    first = lanes(site, client)
+    first = buckets(site, client)
     sign_in(client, codes)
-    assert lanes(site, client) == first
+    assert buckets(site, client) == first
     sign_in(client, codes, BOB)
     sign_in(client, codes, ANN)
-    assert first[0] in lanes(site, client)
-    assert len(lanes(site, client)) == 2
+    assert first[0] in buckets(site, client)
+    assert len(buckets(site, client)) == 2
 
 
-def test_r08_the_lane_stays_the_same_when_the_code_was_asked_for_without_the_cookie(site: Flask, codes: Outbox) -> None:
+def test_r08_the_bucket_stays_the_same_when_the_code_was_asked_for_without_the_cookie(
+    site: Flask, codes: Outbox
+) -> None:
     client = site.test_client()
     sign_in(client, codes, BOB)
     sign_in(client, codes, ANN)
-    before = lanes(site, client)
-    assert [len(lane) for lane in before] == [8, 8]
+    before = buckets(site, client)
+    assert [len(bucket) for bucket in before] == [8, 8]
     assert before[0] != before[1]
     asked = ask(site.test_client(), ANN, environ_base={"REMOTE_ADDR": "198.51.100.7"}).get_json()
     answer = client.post("/otp/verify", json={"challenge": asked["challenge"], "code": codes.code})
     assert answer.status_code == 200
-    assert lanes(site, client) == before
+    assert buckets(site, client) == before
 
 
-def test_the_lane_of_a_known_browser_has_limits_of_its_own(make_app: AppFactory, storage_uri: str) -> None:
+def test_the_bucket_of_a_known_browser_has_limits_of_its_own(make_app: AppFactory, storage_uri: str) -> None:
     app = make_app(OTP_STORAGE_URI=storage_uri, OTP_SEND_LIMIT="3/hour", OTP_COOLDOWN=0)
     client = app.test_client()
     with capture_codes(app) as outbox:
@@ -766,7 +769,7 @@ def test_the_cookie_does_not_grow_without_end(site: Flask, codes: Outbox) -> Non
     client = site.test_client()
     for number in range(12):
         sign_in(client, codes, f"user{number}@example.com")
-    assert len(lanes(site, client)) == 6
+    assert len(buckets(site, client)) == 6
     assert len(cookie_of(client, KNOWN)) < 1000
 
 

@@ -27,7 +27,7 @@ from flask_otp import (
     current_verification,
     otp_required,
 )
-from flask_otp.stores import Asking
+from flask_otp.stores import ChallengeRequest
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes
 from tests.support.apps import START, AppFactory
 
@@ -240,11 +240,11 @@ def test_r12_a_code_for_the_purpose_alone_confirms_no_order(bank: Flask, outbox:
     assert client.post(order(), headers=bearer(done)).status_code == 401
 
 
-@pytest.mark.parametrize("name", ["context", "facts", "amount", "channels", "identifiers"])
+@pytest.mark.parametrize("name", ["context", "context_values", "amount", "channels", "identifiers"])
 def test_r12_a_client_cannot_supply_a_context(bank: Flask, outbox: Outbox, name: str) -> None:
     client = api(bank)
-    facts = {"payee": "ACME Ltd", "amount": "1250.00"}
-    sent = client.post("/otp/send", json={"identifier": ANN, "purpose": "transfer", name: facts})
+    context_values = {"payee": "ACME Ltd", "amount": "1250.00"}
+    sent = client.post("/otp/send", json={"identifier": ANN, "purpose": "transfer", name: context_values})
     assert sent.status_code in (200, 400)
     if sent.status_code == 200:
         done = verify(client, outbox.code, challenge=sent.get_json()["challenge"])
@@ -297,7 +297,7 @@ def test_a_requirement_for_another_purpose_than_the_one_named_is_refused(bank: F
 def test_a_requirement_does_not_show_what_it_is_about(bank: Flask) -> None:
     asked = requirement_of(api(bank).post(order()))
     tokens = bank.extensions["otp"].tokens
-    assert tokens.load_requirement(asked).facts == {"payee": "ACME Ltd", "amount": "1250.00"}
+    assert tokens.load_requirement(asked).context_values == {"payee": "ACME Ltd", "amount": "1250.00"}
     payload = asked.split(".")[0]
     shown = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
     assert json.loads(shown)[0] == "transfer"
@@ -816,15 +816,15 @@ def test_the_views_of_an_app_may_send_and_verify_themselves(bank: Flask, otp: OT
     assert client.post("/ask", data={"who": "nobody"}).get_json(force=True)["reason"] == "invalid_identifier"
 
 
-def test_an_app_binds_a_code_to_its_own_facts(bank: Flask, otp: OTP, outbox: Outbox) -> None:
+def test_an_app_binds_a_code_to_its_own_context_values(bank: Flask, otp: OTP, outbox: Outbox) -> None:
     with bank.app_context():
-        facts = {"payee": "ACME Ltd", "amount": "1250.00"}
-        challenge = otp.send(ANN, purpose="transfer", context=facts)
+        context_values = {"payee": "ACME Ltd", "amount": "1250.00"}
+        challenge = otp.send(ANN, purpose="transfer", context=context_values)
         assert "ACME Ltd" in outbox[0].text
-        for other in (None, {}, {"payee": "ACME Ltd"}, facts | {"amount": 1250.0}):
+        for other in (None, {}, {"payee": "ACME Ltd"}, context_values | {"amount": 1250.0}):
             with pytest.raises(InvalidCode):
                 otp.verify(outbox.code, challenge=challenge.handle, purpose="transfer", context=other)
-        same = dict(reversed(facts.items()))
+        same = dict(reversed(context_values.items()))
         proof = otp.verify(outbox.code, challenge=challenge.handle, purpose="transfer", context=same).proof
     assert api(bank).post(order(), headers={"Authorization": f"Bearer {proof}"}).status_code == 200
 
@@ -954,43 +954,43 @@ def test_without_a_cooldown_there_is_nothing_to_wait_for(make_app: AppFactory, o
 
 
 @pytest.fixture
-def asked(bank: Flask, otp: OTP, monkeypatch: pytest.MonkeyPatch) -> list[Asking]:
+def asked(bank: Flask, otp: OTP, monkeypatch: pytest.MonkeyPatch) -> list[ChallengeRequest]:
     """What the store is asked for, in order."""
     for name in ("email", "letter"):
         otp.channel(name)(lambda message: None)
     store, asked = bank.extensions["otp"].store, []
     opening = store.open
 
-    def note(subject: bytes, asking: Asking, *rest: Any) -> Any:
-        asked.append(asking)
-        return opening(subject, asking, *rest)
+    def note(subject: bytes, request: ChallengeRequest, *rest: Any) -> Any:
+        asked.append(request)
+        return opening(subject, request, *rest)
 
     monkeypatch.setattr(store, "open", note)
     return asked
 
 
 def test_r34_the_store_does_not_learn_that_two_people_share_a_browser_or_a_network(
-    bank: Flask, otp: OTP, asked: list[Asking]
+    bank: Flask, otp: OTP, asked: list[ChallengeRequest]
 ) -> None:
     with bank.test_request_context():
         for identifier in (ANN, BOB):
             otp.send(identifier)
-    assert all(asking.lane and asking.holder for asking in asked)
-    assert len({asking.lane for asking in asked}) == len({asking.holder for asking in asked}) == 2
+    assert all(request.bucket and request.session_tag for asking in asked)
+    assert len({request.bucket for asking in asked}) == len({request.session_tag for asking in asked}) == 2
 
 
 def test_r12_a_browser_has_another_challenge_for_each_channel_and_order(
-    bank: Flask, otp: OTP, asked: list[Asking]
+    bank: Flask, otp: OTP, asked: list[ChallengeRequest]
 ) -> None:
     with bank.test_request_context():
         orders: list[dict[str, Any]] = [{}, {}, {"channel": "letter"}, {"context": {"amount": 5}}]
         for order in orders:
             otp.send(ANN, **order)
-    assert len({asking.holder for asking in asked}) == 3
-    assert len({asking.lane for asking in asked}) == 1
+    assert len({request.session_tag for asking in asked}) == 3
+    assert len({request.bucket for asking in asked}) == 1
 
 
-def test_each_network_has_a_lane_of_its_own(bank: Flask, asked: list[Asking]) -> None:
+def test_each_network_has_a_bucket_of_its_own(bank: Flask, asked: list[ChallengeRequest]) -> None:
     for address in ("192.0.2.1", "198.51.100.1"):
         bank.test_client().post("/otp/send", json={"identifier": ANN}, environ_base={"REMOTE_ADDR": address})
-    assert len({asking.lane for asking in asked}) == 2
+    assert len({request.bucket for asking in asked}) == 2

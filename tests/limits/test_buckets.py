@@ -9,7 +9,7 @@ from collections import Counter
 
 import pytest
 
-from flask_otp.stores import Redemption, Store
+from flask_otp.stores import RedeemOutcome, Store
 from tests.support.simulation import HOUR, Site, settings_of
 
 UNHITTABLE = 10**30
@@ -31,7 +31,7 @@ def besieged(store: Store, networks: int, cookie: bytes, every: int = 3 * HOUR) 
         if (turn + 1) * TURN % every == 0:
             challenge = site.send(network=b"home", cookie=cookie)
             if challenge is not None:
-                assert site.enter(challenge) is Redemption.MATCH
+                assert site.enter(challenge) is RedeemOutcome.MATCH
             outcomes["refused" if challenge is None else "strong" if challenge.strong else "short"] += 1
     return outcomes
 

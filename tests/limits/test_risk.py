@@ -20,7 +20,7 @@ from flask_otp.limits import risk
 from flask_otp.limits.counters import Limits
 from flask_otp.limits.risk import DAY, YEAR, Odds, compute, most_events
 from flask_otp.stores import Store
-from flask_otp.stores.base import KNOWN_LANES
+from flask_otp.stores.base import KNOWN_BROWSERS
 from flask_otp.stores.memory import MemoryStore
 from tests.support.apps import ValkeyServer
 from tests.support.simulation import (
@@ -105,16 +105,16 @@ def test_purposes_add_up() -> None:
 def test_stolen_cookies_and_workers_multiply_budgets() -> None:
     found = odds_of()
     assert found.one_cookie_stolen == pytest.approx(2 * found.one_account, rel=1e-3)
-    assert found.all_cookies_stolen == pytest.approx((1 + KNOWN_LANES) * found.one_account, rel=2e-3)
+    assert found.all_cookies_stolen == pytest.approx((1 + KNOWN_BROWSERS) * found.one_account, rel=2e-3)
     workers = compute(settings_of(), counters=4)
     assert workers.one_account == pytest.approx(4 * found.one_account, rel=1e-3)
     assert workers.spraying == pytest.approx(4 * found.spraying, rel=1e-9)
 
 
-def test_lanes_that_are_forgotten_before_their_challenges_make_room_for_more() -> None:
-    assert risk.lanes(settings_of().purposes["login"]) == KNOWN_LANES
+def test_buckets_that_are_forgotten_before_their_challenges_make_room_for_more() -> None:
+    assert risk.buckets(settings_of().purposes["login"]) == KNOWN_BROWSERS
     brief = settings_of({"OTP_SEND_LIMIT": "5/minute", "OTP_EXPIRES_IN": "10m"})
-    assert risk.lanes(brief.purposes["login"]) == 10 * KNOWN_LANES
+    assert risk.buckets(brief.purposes["login"]) == 10 * KNOWN_BROWSERS
 
 
 def test_spraying_is_bounded_by_the_surge_limit_whatever_the_number_of_accounts() -> None:

@@ -23,7 +23,7 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 from flask_otp import OTP, Challenge, Message, signals
-from flask_otp.crypto.payloads import Client, Handle, Known
+from flask_otp.crypto.payloads import Client, Handle, KnownBrowser
 from flask_otp.errors import DeliveryFailed, InvalidCode, RateLimited, StoreUnavailable
 from flask_otp.limits.sms_pumping import Tally
 from flask_otp.testing import Clock, Outbox
@@ -59,7 +59,7 @@ class Town:
         network = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         client = {"network": network} | client
         challenge: Challenge = self.service.send(
-            phone, channel=channel, purpose="login", context=b"", facts=None, client=Client(**client)
+            phone, channel=channel, purpose="login", context=b"", context_values=None, client=Client(**client)
         )
         return challenge
 
@@ -73,11 +73,11 @@ class Town:
         handle: Handle = self.state.tokens.load_handle(challenge.handle)
         return handle
 
-    def type(self, challenge: Challenge) -> Known:
+    def type(self, challenge: Challenge) -> KnownBrowser:
         """Type the code that came, and be a known browser from then on."""
         code = self.outbox.code_for(self.handle(challenge).identifier)
         _, proof, _ = self.service.verify(code, challenge.handle, purpose=None, network=None)
-        return Known(proof.subject, b"lane", int(self.clock() * 1000))
+        return KnownBrowser(proof.subject, b"bucket", int(self.clock() * 1000))
 
     def fill(self, count: int, block: int = 1234) -> list[Challenge]:
         """So many ask for messages to one range."""
@@ -508,7 +508,7 @@ def test_a_message_that_was_withheld_is_sent_again_when_the_range_is_open(town: 
     challenges = town.fill(MINIMUM)
     withheld = town.ask(german(100))
     again = town.service.resend(withheld.handle, Client(network="10.9.9.9"))
-    assert town.handle(again).pretend
+    assert town.handle(again).is_decoy
     for challenge in challenges[:6]:
         town.type(challenge)
     again = town.service.resend(again.handle, Client(network="10.9.9.9"))
@@ -523,15 +523,15 @@ def test_r21_who_has_an_account_since_they_asked_gets_nothing_by_asking_again(to
     challenge = town.ask(german(0))
     accounts[german(0)] = german(0)
     again = town.service.resend(challenge.handle, Client(network="10.9.9.9"))
-    assert (town.handle(again).pretend, town.outbox) == (True, [])
+    assert (town.handle(again).is_decoy, town.outbox) == (True, [])
 
 
 def test_a_code_that_arrived_is_good_although_it_cannot_be_sent_again(town: Town) -> None:
     town.clock.now = start_of_window(BLOCK)
-    first = town.ask(german(100), holder=b"browser")
+    first = town.ask(german(100), session_secret=b"browser")
     town.fill(MINIMUM)
     assert len(town.outbox) == MINIMUM
-    second = town.ask(german(100), holder=b"browser")
+    second = town.ask(german(100), session_secret=b"browser")
     third = town.service.resend(second.handle, Client(network="10.9.9.9"))
     assert len(town.outbox) == MINIMUM
     assert {town.handle(challenge).challenge_id for challenge in (first, second, third)} == {
@@ -544,9 +544,9 @@ def test_r34_a_trip_is_told_once_in_a_window_and_names_nobody(town: Town, caplog
     told: list[dict[str, Any]] = []
     town.clock.now = start_of_window(BLOCK)
 
-    @signals.pumping.connect_via(town.app)
-    def tell(app: Flask, **facts: Any) -> None:
-        told.append(facts)
+    @signals.sms_pumping.connect_via(town.app)
+    def tell(app: Flask, **context_values: Any) -> None:
+        told.append(context_values)
 
     town.fill(3 * MINIMUM)
     assert told == [{"prefix": BLOCK, "channel": "sms", "sent": MINIMUM, "verified": 0}]
@@ -562,7 +562,7 @@ def test_r34_a_trip_is_told_once_in_a_window_and_names_nobody(town: Town, caplog
 def test_r16_a_country_that_trips_is_told_by_its_letters(town: Town) -> None:
     told: list[dict[str, Any]] = []
     town.clock.now = start_of_window("DE")
-    signals.pumping.connect(lambda app, **facts: told.append(facts), town.app, weak=False)
+    signals.sms_pumping.connect(lambda app, **context_values: told.append(context_values), town.app, weak=False)
     for block in range(2 * COUNTRY_MINIMUM):
         town.ask(german(0, block))
     assert told == [{"prefix": "DE", "channel": "sms", "sent": COUNTRY_MINIMUM, "verified": 0}]
@@ -712,7 +712,7 @@ def test_the_breaker_can_be_switched_off(town_of: TownFactory) -> None:
 
 def test_what_is_not_set_has_its_default(town_of: TownFactory) -> None:
     town = town_of(OTP_PUMPING_BREAKER={"minimum": 3, "window": "10m"})
-    assert town.settings.pumping_breaker == (3, 100, 0.2, 600)
+    assert town.state.settings.pumping_breaker == (3, 100, 0.2, 600)
     town.clock.now = START - (START + crc32(f"sms/{BLOCK}".encode())) % 600
     town.fill(10)
     assert len(town.outbox) == 3

@@ -70,8 +70,8 @@ def test_the_second_factor_itself_works(make_app: MakeApp, clock: Clock) -> None
     assert client.get("/account").text == "secret"
 
 
-def test_r08_known_lanes_do_not_multiply(make_app: MakeApp, clock: Clock, storage_uri: str) -> None:
-    """Verifying without the cookie that was sent with must not give a lane with a budget of its own."""
+def test_r08_known_buckets_do_not_multiply(make_app: MakeApp, clock: Clock, storage_uri: str) -> None:
+    """Verifying without the cookie that was sent with must not give a bucket with a budget of its own."""
     options = {} if storage_uri == "memory://" else {"socket_timeout": 10}
     app = make_app(OTP_STORAGE_URI=storage_uri, OTP_STORAGE_OPTIONS=options, OTP_COOLDOWN=0, **OPEN)
     cookies, sent = [""], 0
@@ -87,7 +87,7 @@ def test_r08_known_lanes_do_not_multiply(make_app: MakeApp, clock: Clock, storag
                     )
                     found = [line for line in answer.headers.getlist("Set-Cookie") if line.startswith("otp_known")]
                     cookies.append(found[0].partition(";")[0])
-    # A stranger's lane has 5 an hour, and each of these five codes made one known lane of 5 an hour.
+    # A stranger's bucket has 5 an hour, and each of these five codes made one known bucket of 5 an hour.
     assert sent <= 5 + 5 * 5
 
 

@@ -178,7 +178,7 @@ def test_r25_a_revocation_ends_the_stolen_proof_the_open_challenge_and_the_known
     with app.test_request_context(headers={"Authorization": f"Bearer {proof}"}):
         assert otp.verification() is None
     assert [Caller(app).send().status_code for _ in range(3)][-1] == 429
-    # Before the revocation, the browser had a lane of its own beside the subject's three.
+    # Before the revocation, the browser had a bucket of its own beside the subject's three.
     assert thief.send().status_code == 429
 
 
@@ -207,7 +207,7 @@ def test_r15_a_hundred_networks_get_no_more_messages_than_the_recipient_may_have
         stage.clock.advance(3600)
     assert len(stage.sent) <= 8 + 1
     before = len(stage.sent)
-    assert owner.send().status_code == 200  # a known browser has a lane of its own
+    assert owner.send().status_code == 200  # a known browser has a bucket of its own
     assert owner.verify(stage.sent.code).status_code == 200
     assert len(stage.sent) == before + 1
 

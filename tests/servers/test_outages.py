@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from flask_otp.stores import Asking, Attempt, Policy
+from flask_otp.stores import Attempt, ChallengeRequest, Policy
 from flask_otp.testing import Outbox, capture_codes
 from tests.support.backends import TIMEOUT, RedisBackend
 from tests.support.fault_probes import ATTEMPTS, MESSAGES, Visitor, make_site
@@ -144,7 +144,7 @@ def spend_the_budget(site: Site, visitor: Visitor) -> None:
     now = int(site.clock())
     for number in range(4):
         challenge_id = b"%016d" % number
-        state.store.open(subject, Asking(challenge_id, b"lane%d" % number), policy, now)
+        state.store.open(subject, ChallengeRequest(challenge_id, b"bucket%d" % number), policy, now)
         for _ in range(ATTEMPTS):
             state.store.redeem(subject, Attempt(challenge_id, False, b"", 0), policy, now)
 

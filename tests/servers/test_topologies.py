@@ -29,15 +29,15 @@ from redis.retry import Retry
 from flask_otp import doctor
 from flask_otp.doctor import storage
 from flask_otp.errors import ConfigError, StoreUnavailable
-from flask_otp.redis_clients.cluster import Chart
 from flask_otp.redis_clients.cluster import Sentinel as SentinelClient
+from flask_otp.redis_clients.cluster import SlotMap
 from flask_otp.redis_clients.cluster import Topology as TopologyClient
 from flask_otp.redis_clients.server import Script
 from flask_otp.redis_clients.uri import connect
-from flask_otp.stores import Opened, Store, store_from_uri
+from flask_otp.stores import OpenResult, Store, store_from_uri
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, Outbox, capture_codes
-from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WAIT, WRONG, Person, StoreSuite
+from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WAIT, WRONG, StoreSuite, SubjectDriver
 from flask_otp.testing.stores.races import RaceTests
 from flask_otp.testing.stores.redeeming import RedeemingTests
 from tests.support.apps import AppFactory, ValkeyServer, free_port
@@ -128,7 +128,7 @@ def store(topology: Topology, connect_to: Stores) -> RedisStore:
     return connect_to(topology, **PATIENT)
 
 
-def key_of(person: Person) -> str:
+def key_of(person: SubjectDriver) -> str:
     tag = base64.urlsafe_b64encode(person.subject).rstrip(b"=").decode()
     return f"{person.store._prefix}:{{{tag}}}"  # type: ignore[attr-defined]
 
@@ -169,7 +169,7 @@ def test_r50_the_doctor_asks_every_server(topology: Topology, make_app: AppFacto
 
 def test_subjects_lie_on_all_masters_of_a_cluster(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:
     store = connect_to(shapes.cluster, **PATIENT)
-    people = [Person(store, clock, subject=b"%016d" % number) for number in range(20)]
+    people = [SubjectDriver(store, clock, subject=b"%016d" % number) for number in range(20)]
     assert {person.right(person.open()) for person in people} == {MATCH}
     assert {shapes.cluster.owner(key_of(person)).port for person in people} == {
         master.port for master in shapes.cluster.masters
@@ -188,7 +188,7 @@ def test_a_server_that_lost_its_scripts_is_given_them_again(
 def test_r07_a_wrong_code_by_a_script_that_was_lost_is_charged_once(
     topology: Topology, store: RedisStore, clock: Clock
 ) -> None:
-    ann = Person(store, clock)
+    ann = SubjectDriver(store, clock)
     opened = ann.open()
     for _ in range(5):
         topology.owner(key_of(ann)).ask("SCRIPT", "FLUSH")
@@ -198,8 +198,8 @@ def test_r07_a_wrong_code_by_a_script_that_was_lost_is_charged_once(
 
 def test_a_slot_that_is_moving_is_followed_and_charged_once(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:
     cluster = shapes.cluster
-    ann = Person(connect_to(cluster, **PATIENT), clock, subject=b"one that moves..")
-    first, second = ann.open(b"lane1"), ann.open(b"lane2")
+    ann = SubjectDriver(connect_to(cluster, **PATIENT), clock, subject=b"one that moves..")
+    first, second = ann.open(b"bucket1"), ann.open(b"bucket2")
     key = key_of(ann)
     source = cluster.owner(key)
     target = next(master for master in cluster.masters if master is not source)
@@ -228,8 +228,8 @@ class Fixed(TopologyClient):
         self.owner = ("127.0.0.1", port)
         super().__init__([self.owner], make, make, TIMEOUT)
 
-    def _read_chart(self, guide: Any) -> Chart:
-        return Chart([0], [(16383, self.owner)], [self.owner])
+    def _read_chart(self, guide: Any) -> SlotMap:
+        return SlotMap([0], [(16383, self.owner)], [self.owner])
 
 
 @pytest.mark.parametrize("how", ["cut", "silence"])
@@ -260,7 +260,7 @@ def test_the_first_request_asks_the_next_guide_where_one_is_gone(topology: Topol
     uri = topology.uri.replace("127.0.0.1", f"127.0.0.1:{free_port()},127.0.0.1", 1)
     store = RedisStore(uri, f"t{next(_numbers)}", topology.options | PATIENT)
     with contextlib.closing(store.client):
-        assert Person(store, clock).open().outcome is SEND
+        assert SubjectDriver(store, clock).open().outcome is SEND
 
 
 def test_a_reply_that_nobody_waited_for_is_not_taken_for_the_next_one(
@@ -348,8 +348,8 @@ def test_r37_with_wait_for_replicas_a_replica_that_has_stopped_lets_nothing_pass
 def test_r07_an_attempt_that_too_few_replicas_know_of_stays_charged(
     topology: Topology, connect_to: Stores, clock: Clock
 ) -> None:
-    ann = Person(connect_to(topology, "charged", **PATIENT), clock)
-    strict = Person(connect_to(topology, "charged", wait_for_replicas=2, socket_timeout=0.1), clock)
+    ann = SubjectDriver(connect_to(topology, "charged", **PATIENT), clock)
+    strict = SubjectDriver(connect_to(topology, "charged", wait_for_replicas=2, socket_timeout=0.1), clock)
     opened = ann.open()
     for _ in range(5):
         with pytest.raises(StoreUnavailable):
@@ -405,11 +405,11 @@ def test_a_master_told_to_write_to_its_replicas_only_is_out_of_reach_without_the
 class Crash:
     """A master has died whose replica had not heard of its last seconds. Who did what in them, on the new master."""
 
-    redeemed: tuple[Person, Opened]
-    redeemed_strictly: tuple[Person, Opened]
-    guessed: tuple[Person, Opened]
-    revoked: tuple[Person, Opened]
-    asked: Person
+    redeemed: tuple[SubjectDriver, OpenResult]
+    redeemed_strictly: tuple[SubjectDriver, OpenResult]
+    guessed: tuple[SubjectDriver, OpenResult]
+    revoked: tuple[SubjectDriver, OpenResult]
+    asked: SubjectDriver
 
 
 @pytest.fixture(scope="module")
@@ -417,7 +417,7 @@ def crash(shapes: Shapes) -> Iterator[Crash]:
     trio, clock = shapes.lagging, Clock(1_790_000_000)
     store = RedisStore(trio.uri, "otp", PATIENT)
     strict = RedisStore(trio.uri, "otp", PATIENT | {"socket_timeout": 0.5, "wait_for_replicas": 1})
-    people = [Person(store, clock, subject=b"%016d" % number) for number in range(5)]
+    people = [SubjectDriver(store, clock, subject=b"%016d" % number) for number in range(5)]
     people[1].store = strict
     with contextlib.closing(store.client), contextlib.closing(strict.client), Proxy(trio.master.port) as between:
         trio.replica.ask("REPLICAOF", "127.0.0.1", between.port)
@@ -486,7 +486,7 @@ def test_a_crash_can_forget_a_message(crash: Crash) -> None:
 def test_the_addresses_of_a_uri_are_read_with_their_default_ports(uri: str, addresses: list[Any]) -> None:
     client = connect(uri, {})
     assert client._addresses == addresses  # type: ignore[union-attr]
-    settings = settings_of(client._guide(addresses[-1]))  # type: ignore[union-attr]
+    settings = settings_of(client._seed(addresses[-1]))  # type: ignore[union-attr]
     assert (settings["host"], settings["port"]) == addresses[-1]
 
 
@@ -497,7 +497,7 @@ def settings_of(server: redis.Redis) -> dict[str, Any]:
 def test_every_server_gets_the_credentials_the_options_and_the_query() -> None:
     client = connect("redis+cluster://us%40er:p%2Fw@a,b?client_name=shop", {"protocol": 2, "socket_timeout": 3})
     found = ("found", 7)
-    for server, timeout in ((client._guide(found), 1.5), (client._server(found), 3)):  # type: ignore[union-attr]
+    for server, timeout in ((client._seed(found), 1.5), (client._server(found), 3)):  # type: ignore[union-attr]
         settings = settings_of(server)
         assert (settings["host"], settings["port"]) == found
         assert (settings["username"], settings["password"]) == ("us@er", "p/w")
@@ -509,19 +509,19 @@ def test_a_sentinel_gets_its_own_credentials_and_the_same_network() -> None:
     client = connect("redis+sentinel://user:pw@a/my%2Fcodes/4", options)
     assert isinstance(client, SentinelClient)
     assert client._service == "my/codes"
-    sentinel, master = settings_of(client._guide(("a", 1))), settings_of(client._server(("m", 1)))
+    sentinel, master = settings_of(client._seed(("a", 1))), settings_of(client._server(("m", 1)))
     assert (sentinel["username"], sentinel["password"], sentinel["socket_timeout"]) == ("watch", "x", 1.5)
     assert (master["username"], master["password"], master["socket_timeout"]) == ("user", "pw", 3)
     assert (sentinel.get("db") or 0, master["db"]) == (0, 4)
     bare = connect("redis+sentinel://user:pw@a/codes", {})
-    assert settings_of(bare._guide(("a", 1))).get("password") is None  # type: ignore[union-attr]
+    assert settings_of(bare._seed(("a", 1))).get("password") is None  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("scheme", ["rediss+cluster", "valkeys+cluster", "rediss+sentinel", "valkeys+sentinel"])
 def test_the_schemes_of_tls_use_tls_with_every_server(scheme: str) -> None:
     client = connect(f"{scheme}://a/{SERVICE if 'sentinel' in scheme else ''}", {"ssl_check_hostname": False})
     found = ("found", 7)
-    for server in (client._guide(found), client._server(found)):  # type: ignore[union-attr]
+    for server in (client._seed(found), client._server(found)):  # type: ignore[union-attr]
         assert server.connection_pool.connection_class is redis.SSLConnection
         assert server.connection_pool.connection_kwargs["ssl_check_hostname"] is False
 
@@ -595,7 +595,7 @@ def slowest_of_twenty(store: Store, clock: Clock, tries: int = 3) -> float:
 def _wait_in_vain(store: Store, clock: Clock, waits: list[float]) -> None:
     start = time.perf_counter()
     with pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
     waits.append(time.perf_counter() - start)
 
 
@@ -611,7 +611,7 @@ def test_r37_servers_that_all_hang_keep_no_thread_for_twice_the_time_out(clock: 
 
 
 def test_r37_nor_does_a_cluster_that_hangs_once_it_is_known(shapes: Shapes, connect_to: Stores, clock: Clock) -> None:
-    ann = Person(connect_to(shapes.alone, socket_timeout=TIMEOUT), clock)
+    ann = SubjectDriver(connect_to(shapes.alone, socket_timeout=TIMEOUT), clock)
     opened = ann.open()
     (server,) = shapes.alone.servers
     server.pause()
@@ -626,14 +626,14 @@ def test_r37_nor_does_a_cluster_that_hangs_once_it_is_known(shapes: Shapes, conn
 def test_r37_a_service_that_the_sentinels_do_not_know_is_an_outage(shapes: Shapes, clock: Clock) -> None:
     store = RedisStore(shapes.sentinel.uri + "x", "otp", shapes.sentinel.options)
     with contextlib.closing(store.client), pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
 
 
 def test_r37_a_wrong_password_is_an_outage_on_each(topology: Topology, clock: Clock) -> None:
     uri = topology.uri.replace("p%40ss", "hunter2")
     store = RedisStore(uri, "otp", topology.options)
     with contextlib.closing(store.client), pytest.raises(StoreUnavailable) as caught:
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
     assert "hunter2" not in str(caught.value)
 
 
@@ -693,7 +693,7 @@ def test_tls_works_with_servers_whose_authority_is_trusted(
 ) -> None:
     store = RedisStore(tls_uri, f"t{next(_numbers)}", trusting)
     with contextlib.closing(store.client):
-        ann = Person(store, clock)
+        ann = SubjectDriver(store, clock)
         opened = ann.open()
         assert (ann.right(opened), ann.right(opened)) == (MATCH, REFUSED)
 
@@ -701,7 +701,7 @@ def test_tls_works_with_servers_whose_authority_is_trusted(
 def test_r37_a_server_whose_authority_is_not_trusted_is_out_of_reach(tls_uri: str, clock: Clock) -> None:
     store = RedisStore(tls_uri, "otp", PATIENT)
     with contextlib.closing(store.client), pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
 
 
 # A master dies
@@ -746,7 +746,7 @@ class Traffic:
             self.passed[name] += answer.status_code == 200
 
     def _in_the_store(self, name: str) -> None:
-        ann = Person(self.store, self.clock, NO_LIMITS, subject=name.encode().rjust(16))
+        ann = SubjectDriver(self.store, self.clock, NO_LIMITS, subject=name.encode().rjust(16))
         with contextlib.suppress(StoreUnavailable):
             opened = self._timed(ann.open)
             for matches in (False, True, True, True):

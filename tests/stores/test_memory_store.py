@@ -10,19 +10,19 @@ from typing import Any
 import pytest
 
 from flask_otp.errors import ConfigError, StoreUnavailable
-from flask_otp.stores import Opened, store_from_uri
-from flask_otp.stores.base import KNOWN_FOR
+from flask_otp.stores import OpenResult, store_from_uri
+from flask_otp.stores.base import KNOWN_BROWSER_FOR
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.subject_state import Record
 from flask_otp.testing import Clock
-from flask_otp.testing.stores import BROWSER, DAY, GONE, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, Person
+from flask_otp.testing.stores import BROWSER, DAY, GONE, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, SubjectDriver
 
 #: What is opened under it means something for five minutes, and no longer.
 BRIEF = replace(POLICY, send_limit=(), recipient_limit=(), failure_budget=())
 
 
-def person(store: MemoryStore, clock: Clock, number: int) -> Person:
-    return Person(store, clock, BRIEF, subject=b"%016d" % number)
+def person(store: MemoryStore, clock: Clock, number: int) -> SubjectDriver:
+    return SubjectDriver(store, clock, BRIEF, subject=b"%016d" % number)
 
 
 def fill(store: MemoryStore, clock: Clock, number: int) -> None:
@@ -86,10 +86,10 @@ def test_r40_what_is_kept_in_a_full_store_is_found_again(clock: Clock) -> None:
     """Subjects of one first byte share a table, which goes when it is empty: not from under a newcomer."""
     store = MemoryStore(max_subjects=20)
     for turn in range(50):
-        newcomer = Person(store, clock, BRIEF, subject=b"%c" % turn * 16)
-        assert newcomer.find(Opened(SEND, b"unknown")).outcome is GONE
+        newcomer = SubjectDriver(store, clock, BRIEF, subject=b"%c" % turn * 16)
+        assert newcomer.reopen(OpenResult(SEND, b"unknown")).outcome is GONE
         for index in range(20 - size(store)):
-            Person(store, clock, BRIEF, subject=b"%c%015d" % (100 + index % 3, turn * 100 + index)).open()
+            SubjectDriver(store, clock, BRIEF, subject=b"%c%015d" % (100 + index % 3, turn * 100 + index)).open()
         clock.advance(300)
         assert newcomer.wrong(newcomer.open()) == [WRONG]
 
@@ -128,8 +128,8 @@ def test_expired_records_vanish_while_others_are_used(clock: Clock) -> None:
 
 def test_what_still_counts_is_never_swept(clock: Clock) -> None:
     store = MemoryStore()
-    ann = Person(store, clock)
-    revoked = Person(store, clock, subject=b"revoked")
+    ann = SubjectDriver(store, clock)
+    revoked = SubjectDriver(store, clock, subject=b"revoked")
     proven = person(store, clock, 1)
     ann.wrong(ann.open(), 5)
     since = int(clock.now * 1000)
@@ -147,9 +147,9 @@ def test_what_still_counts_is_never_swept(clock: Clock) -> None:
     clock.advance(MONTH - 12 * HOUR - DAY)
     others_do_something()
     for number in range(3):
-        ann.wrong(ann.open(b"lane%d" % number), 5)
+        ann.wrong(ann.open(b"bucket%d" % number), 5)
     assert ann.open(b"last").strong
-    clock.now = since // 1000 + KNOWN_FOR - 1
+    clock.now = since // 1000 + KNOWN_BROWSER_FOR - 1
     others_do_something()
     assert not revoked.open(known=BROWSER, since=since).known
 
@@ -160,7 +160,7 @@ def test_a_question_about_nobody_leaves_nothing(clock: Clock) -> None:
         nobody = person(store, clock, index)
         assert not nobody.holds(b"proof")
         assert not nobody.spend(b"proof")
-        nobody.find(person(store, clock, 1000).open())
+        nobody.reopen(person(store, clock, 1000).open())
     assert size(store) == 1
 
 
@@ -172,9 +172,9 @@ def test_each_verb_that_changes_something_goes_by_the_callers_clock(clock: Clock
             seen.append(now)
             return super().change(subject, now, verb)
 
-    ann = Person(Noting(), clock)
+    ann = SubjectDriver(Noting(), clock)
     opened = ann.open()
-    ann.find(opened)
+    ann.reopen(opened)
     ann.right(opened, b"proof")
     ann.discard(opened)
     ann.drop(opened)
@@ -193,7 +193,7 @@ def test_there_is_no_timer_thread(clock: Clock) -> None:
 
 
 def test_two_stores_share_nothing(clock: Clock) -> None:
-    first, second = Person(MemoryStore(), clock), Person(MemoryStore(), clock)
+    first, second = SubjectDriver(MemoryStore(), clock), SubjectDriver(MemoryStore(), clock)
     first.prove(b"proof")
     assert not second.holds(b"proof")
     assert second.open().outcome is SEND
@@ -201,9 +201,9 @@ def test_two_stores_share_nothing(clock: Clock) -> None:
 
 def test_the_bound_comes_from_the_options(clock: Clock) -> None:
     store = store_from_uri("memory://", "otp", {"max_subjects": 1})
-    Person(store, clock).open()
+    SubjectDriver(store, clock).open()
     with pytest.raises(StoreUnavailable):
-        Person(store, clock, subject=b"another").open()
+        SubjectDriver(store, clock, subject=b"another").open()
 
 
 @pytest.mark.parametrize(

@@ -22,11 +22,11 @@ from redis.retry import Retry
 
 from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.redis_clients.server import Command, NotReplicated, NotSent, Replicated
-from flask_otp.stores import Opened, store_from_uri
-from flask_otp.stores.base import KNOWN_FOR
+from flask_otp.stores import OpenResult, store_from_uri
+from flask_otp.stores.base import KNOWN_BROWSER_FOR
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, capture_codes
-from flask_otp.testing.stores import BROWSER, DAY, HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, Person
+from flask_otp.testing.stores import BROWSER, DAY, HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, SubjectDriver
 from tests.support.apps import AppFactory, ValkeyServer, free_port
 from tests.support.leaks import Dump, issue
 from tests.support.proxy import Proxy
@@ -98,15 +98,15 @@ def test_every_verb_is_one_round_trip(
 def test_every_answer_of_every_verb_is_one_round_trip(proxy: Proxy, connect: StoreFactory, clock: Clock) -> None:
     ann, opened = warm(connect(proxy.port, **PATIENT), clock)
     steps: list[Callable[[], object]] = [
-        lambda: ann.open(b"lane2"),
-        lambda: ann.find(opened, b"lane2"),
-        lambda: ann.find(Opened(SEND, b"unknown")),
+        lambda: ann.open(b"bucket2"),
+        lambda: ann.reopen(opened, b"bucket2"),
+        lambda: ann.reopen(OpenResult(SEND, b"unknown")),
         lambda: ann.holds(b"unknown"),
         lambda: ann.is_live(opened),
-        lambda: ann.is_live(Opened(SEND, b"unknown")),
+        lambda: ann.is_live(OpenResult(SEND, b"unknown")),
         lambda: ann.note(b"mark"),
         lambda: ann.spend(b"unknown"),
-        lambda: ann.drop(Opened(SEND, b"unknown")),
+        lambda: ann.drop(OpenResult(SEND, b"unknown")),
         *[lambda: ann.wrong(opened)] * 6,
         lambda: ann.right(opened),
     ]
@@ -196,7 +196,7 @@ def test_no_replica_is_asked_unless_the_options_say_so(
 ) -> None:
     with contextlib.closing(valkey.client()) as client:
         client.config_resetstat()
-        Person(connect(valkey.uri, **PATIENT), clock).open()
+        SubjectDriver(connect(valkey.uri, **PATIENT), clock).open()
         assert {"cmdstat_evalsha", "cmdstat_wait"} & set(client.info("commandstats")) == {"cmdstat_evalsha"}
 
 
@@ -237,8 +237,8 @@ def test_the_first_verb_after_a_restart_works_on_an_old_connection(
 
 @every_verb
 def test_r37_a_refused_connection_is_known_at_once(connect: StoreFactory, clock: Clock, verb: str) -> None:
-    ann = Person(connect(free_port()), clock)
-    assert seconds_to_fail(lambda: VERBS[verb](ann, Opened(SEND, b"id", lane=b"lane")), enough=0.05) < 0.05
+    ann = SubjectDriver(connect(free_port()), clock)
+    assert seconds_to_fail(lambda: VERBS[verb](ann, OpenResult(SEND, b"id", bucket=b"bucket")), enough=0.05) < 0.05
 
 
 RETRYING = [
@@ -315,7 +315,7 @@ def test_r37_a_key_that_somebody_else_has_written_is_an_outage_and_no_crash(
 def test_r37_a_wrong_password_is_an_outage(server: ValkeyServer, connect: StoreFactory, clock: Clock) -> None:
     store = connect(f"redis://somebody:secret@127.0.0.1:{server.port}", **PATIENT)
     with pytest.raises(StoreUnavailable) as caught:
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
     assert "secret" not in str(caught.value)
 
 
@@ -331,7 +331,7 @@ def test_r50_every_key_ends_by_itself_and_not_before_its_state_does(
     with contextlib.closing(valkey.client()) as client:
         lives = {key: client.ttl(key) for key in client.scan_iter()}
     assert len(lives) == 2
-    assert all(DAY - 60 < life <= KNOWN_FOR for life in lives.values())
+    assert all(DAY - 60 < life <= KNOWN_BROWSER_FOR for life in lives.values())
 
 
 @pytest.mark.parametrize("used_again", [False, True], ids=["", "and used again"])
@@ -344,25 +344,25 @@ def test_r50_every_key_ends_by_itself_and_not_before_its_state_does(
         ({"recipient_limit": ((9, 40 * DAY),)}, lambda ann: ann.open(), 40 * DAY),
         ({"failure_budget": ((9, 90 * DAY),)}, lambda ann: ann.wrong(ann.open()), 90 * DAY),
         ({"failure_budget": ((9, 90 * DAY),)}, lambda ann: ann.wrong(ann.open(known=BROWSER)), 90 * DAY),
-        ({}, lambda ann: ann.revoke(), KNOWN_FOR),
+        ({}, lambda ann: ann.revoke(), KNOWN_BROWSER_FOR),
         ({}, lambda ann: ann.note(b"mark"), HOUR),
     ],
-    ids=["challenge", "proof", "lane", "recipient", "failure", "known browser's failure", "revocation", "note"],
+    ids=["challenge", "proof", "bucket", "recipient", "failure", "known browser's failure", "revocation", "note"],
 )
 def test_r50_a_key_lives_as_long_as_the_longest_of_what_it_holds(
     valkey: ValkeyServer,
     connect: StoreFactory,
     clock: Clock,
     limits: dict[str, Any],
-    act: Callable[[Person], object],
+    act: Callable[[SubjectDriver], object],
     life: int,
     used_again: bool,
 ) -> None:
     """Else a spent budget or a revocation would be forgotten with it."""
     store = connect(valkey.uri, **PATIENT)
-    act(Person(store, clock, replace(NO_LIMITS, **limits)))
+    act(SubjectDriver(store, clock, replace(NO_LIMITS, **limits)))
     if used_again:
-        Person(store, clock, NO_LIMITS).open(b"another lane")
+        SubjectDriver(store, clock, NO_LIMITS).open(b"another bucket")
     with contextlib.closing(valkey.client()) as client:
         (key,) = client.keys()
         assert life - 30 < client.ttl(key) <= life
@@ -371,14 +371,14 @@ def test_r50_a_key_lives_as_long_as_the_longest_of_what_it_holds(
 def test_a_subject_that_means_nothing_any_more_leaves_no_key(
     valkey: ValkeyServer, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(valkey.uri, **PATIENT), clock, NO_LIMITS)
+    ann = SubjectDriver(connect(valkey.uri, **PATIENT), clock, NO_LIMITS)
     ann.drop(ann.open())
     ann.prove(b"proof")
     ann.spend(b"proof")
     ann.holds(b"proof")
     ann.note(b"over", -10)
-    ann.is_live(Opened(SEND, b"unknown"))
-    ann.wrong(Opened(SEND, b"unknown"))
+    ann.is_live(OpenResult(SEND, b"unknown"))
+    ann.wrong(OpenResult(SEND, b"unknown"))
     with contextlib.closing(valkey.client()) as client:
         assert client.keys() == []
 
@@ -386,7 +386,7 @@ def test_a_subject_that_means_nothing_any_more_leaves_no_key(
 def test_a_note_that_is_over_already_leaves_no_key_and_no_field(
     valkey: ValkeyServer, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(valkey.uri, **PATIENT), clock, NO_LIMITS)
+    ann = SubjectDriver(connect(valkey.uri, **PATIENT), clock, NO_LIMITS)
     ann.open()
     with contextlib.closing(valkey.client()) as client:
         before = client.hgetall(*client.keys())
@@ -399,11 +399,11 @@ def test_every_key_starts_with_the_prefix_and_lies_in_its_subjects_slot(
 ) -> None:
     store = connect(valkey.uri, "shop", **PATIENT)
     for subject in (bytes(16), b"\xff" * 16, b"{}" * 8, b"s" * 16):
-        ann = Person(store, clock, subject=subject)
+        ann = SubjectDriver(store, clock, subject=subject)
         before = all_keys(valkey)
-        ann.prove(b"proof", b"lane1")
+        ann.prove(b"proof", b"bucket1")
         for number in range(3):
-            ann.wrong(ann.open(b"lane%d" % number, holder=b"h", known=b"known"), 2)
+            ann.wrong(ann.open(b"bucket%d" % number, session_tag=b"h", known=b"known"), 2)
         ann.revoke()
         new = all_keys(valkey) - before
         tags = {re.fullmatch(rb"shop:\{([A-Za-z0-9_-]+)\}.*", key)[1] for key in new}  # type: ignore[index]
@@ -419,13 +419,13 @@ def all_keys(server: ValkeyServer) -> set[bytes]:
 def test_a_store_whose_prefix_is_not_named_has_the_usual_one(valkey: ValkeyServer, clock: Clock) -> None:
     store = RedisStore(valkey.uri, options=PATIENT)
     with contextlib.closing(store):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
     assert [key.partition(b":")[0] for key in all_keys(valkey)] == [b"otp"]
 
 
 def test_a_strong_code_is_live_for_as_long_as_any(valkey: ValkeyServer, connect: StoreFactory, clock: Clock) -> None:
     """Only the first bytes of a challenge are its end."""
-    ann = Person(connect(valkey.uri, **PATIENT), clock)
+    ann = SubjectDriver(connect(valkey.uri, **PATIENT), clock)
     opened = ann.open(surge=True)
     assert (opened.strong, ann.is_live(opened)) == (True, True)
     clock.advance(300)
@@ -435,7 +435,7 @@ def test_a_strong_code_is_live_for_as_long_as_any(valkey: ValkeyServer, connect:
 def test_apps_with_prefixes_of_their_own_share_nothing(
     valkey: ValkeyServer, connect: StoreFactory, clock: Clock
 ) -> None:
-    shop, bank = (Person(connect(valkey.uri, name, **PATIENT), clock) for name in ("shop", "bank"))
+    shop, bank = (SubjectDriver(connect(valkey.uri, name, **PATIENT), clock) for name in ("shop", "bank"))
     shop.prove(b"proof")
     assert not bank.holds(b"proof")
     assert bank.open().outcome is SEND
@@ -491,7 +491,7 @@ def socket_path(own_server: ValkeyServer, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.mark.parametrize("scheme", ["redis+unix", "unix", "valkey+unix"])
 def test_a_unix_socket_works(socket_path: Path, connect: StoreFactory, clock: Clock, scheme: str) -> None:
-    ann = Person(connect(f"{scheme}://{socket_path}?db=2", **PATIENT), clock, subject=scheme.encode())
+    ann = SubjectDriver(connect(f"{scheme}://{socket_path}?db=2", **PATIENT), clock, subject=scheme.encode())
     assert ann.right(ann.open()) is MATCH
     with contextlib.closing(redis.Redis(unix_socket_path=str(socket_path), db=2)) as client:
         assert client.dbsize() >= 1
@@ -502,7 +502,7 @@ def test_the_schemes_of_one_server_work_with_a_database_number(valkey: ValkeySer
     store = store_from_uri(f"{scheme}://localhost:{valkey.port}/3", "otp", dict(PATIENT))
     assert isinstance(store, RedisStore)
     with contextlib.closing(store.client):
-        ann = Person(store, clock)
+        ann = SubjectDriver(store, clock)
         assert ann.right(ann.open()) is MATCH
         assert store.client.dbsize() == 1
     assert all_keys(valkey) == set()
@@ -516,7 +516,7 @@ def test_the_schemes_of_tls_use_tls(connect: StoreFactory, scheme: str) -> None:
 
 def test_options_reach_the_client(valkey: ValkeyServer, connect: StoreFactory, clock: Clock) -> None:
     store = connect(valkey.uri, client_name="the-shop", db=5, **PATIENT)
-    Person(store, clock).open()
+    SubjectDriver(store, clock).open()
     with contextlib.closing(valkey.client()) as client:
         assert "the-shop" in {row["name"] for row in client.client_list()}
     assert store.client.dbsize() == 1
@@ -538,9 +538,9 @@ def test_decoded_responses_are_not_a_way_to_break_the_store(
         store = connect(valkey.uri + "?decode_responses=True", **PATIENT)
     else:
         store = connect(valkey.uri, decode_responses=True, **PATIENT)
-    ann = Person(store, clock)
-    opened = ann.open(b"\xff" * 8, holder=b"h")
-    assert opened.lane == b"\xff" * 8
+    ann = SubjectDriver(store, clock)
+    opened = ann.open(b"\xff" * 8, session_tag=b"h")
+    assert opened.bucket == b"\xff" * 8
     assert ann.right(opened) is MATCH
 
 

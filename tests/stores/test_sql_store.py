@@ -24,11 +24,11 @@ from sqlalchemy.pool import NullPool, QueuePool
 
 from flask_otp import OTP
 from flask_otp.errors import ConfigError, StoreUnavailable
-from flask_otp.stores import Opened, store_from_uri
+from flask_otp.stores import OpenResult, store_from_uri
 from flask_otp.stores.sql import SQLStore
 from flask_otp.stores.sql.deadline import Deadlines, connect_within
 from flask_otp.testing import Clock, capture_codes
-from flask_otp.testing.stores import HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, Person
+from flask_otp.testing.stores import HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, SubjectDriver
 from tests.support.apps import START, AppFactory
 from tests.support.databases import DatabaseServer, MariaDBServer, PostgreSQLServer, free_port, need_mariadb
 from tests.support.leaks import Dump, issue
@@ -113,7 +113,7 @@ def test_a_verb_that_changes_something_is_two_round_trips_and_one_that_asks_is_o
     ann, opened = warm(connect(server.uri_at(proxy.port), **PATIENT), clock)  # type: ignore[arg-type]
     # psycopg has the server prepare a statement at its fifth use, which is a round trip more, once.
     for _ in range(6):
-        other = Person(ann.store, clock, NO_LIMITS, subject=os.urandom(16))
+        other = SubjectDriver(ann.store, clock, NO_LIMITS, subject=os.urandom(16))
         VERBS[verb](other, other.open())
     proxy.reset()
     VERBS[verb](ann, opened)
@@ -124,7 +124,7 @@ def test_a_verb_that_changes_something_is_two_round_trips_and_one_that_asks_is_o
 def test_what_is_refused_is_one_round_trip(
     server: DatabaseServer, proxy: Proxy, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(server.uri_at(proxy.port), **PATIENT), clock)
+    ann = SubjectDriver(connect(server.uri_at(proxy.port), **PATIENT), clock)
     opened = ann.open()
     assert ann.wrong(opened, 5) == [WRONG] * 5
     for refused in (lambda: ann.wrong(opened), lambda: ann.right(opened), lambda: ann.spend(b"none")):
@@ -138,7 +138,7 @@ def test_a_row_changed_by_somebody_else_in_between_is_read_and_judged_again(
     uri: str, connect: StoreFactory, clock: Clock
 ) -> None:
     store, elsewhere = connect(uri, **PATIENT), connect(uri, **PATIENT)
-    ann, other = Person(store, clock, NO_LIMITS), Person(elsewhere, clock, NO_LIMITS)
+    ann, other = SubjectDriver(store, clock, NO_LIMITS), SubjectDriver(elsewhere, clock, NO_LIMITS)
     opened = ann.open()
     seen = []
 
@@ -160,7 +160,7 @@ def test_a_row_that_comes_or_goes_in_between_is_no_error(
     uri: str, connect: StoreFactory, clock: Clock, end: str
 ) -> None:
     store, elsewhere = connect(uri, **PATIENT), connect(uri, **PATIENT)
-    ann, other = Person(store, clock, NO_LIMITS), Person(elsewhere, clock, NO_LIMITS)
+    ann, other = SubjectDriver(store, clock, NO_LIMITS), SubjectDriver(elsewhere, clock, NO_LIMITS)
     first = ann.open() if end == "gone" else None
     known = []
 
@@ -178,7 +178,7 @@ def test_a_row_that_comes_or_goes_in_between_is_no_error(
 @each_database
 def test_what_never_comes_to_rest_is_given_up_in_time(uri: str, connect: StoreFactory, clock: Clock) -> None:
     store, elsewhere = connect(uri, timeout=0.3), connect(uri, **PATIENT)
-    ann, other = Person(store, clock, NO_LIMITS), Person(elsewhere, clock, NO_LIMITS)
+    ann, other = SubjectDriver(store, clock, NO_LIMITS), SubjectDriver(elsewhere, clock, NO_LIMITS)
     opened = ann.open()
 
     def verb(record: Any) -> None:
@@ -196,7 +196,7 @@ def test_serialisation_failures_are_tried_again_and_charge_once(
     postgresql: DatabaseServer, connect: StoreFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = connect(postgresql.uri + "?options=-c%20default_transaction_isolation%3Dserializable", **PATIENT)
-    ann = Person(store, clock, replace(NO_LIMITS, max_attempts=10))
+    ann = SubjectDriver(store, clock, replace(NO_LIMITS, max_attempts=10))
     opened = ann.open()
     failures = []
     write = store._write
@@ -230,7 +230,7 @@ def test_a_row_that_somebody_holds_locked_is_tried_again_until_it_is_free(
     mariadb: DatabaseServer, connect: StoreFactory, clock: Clock
 ) -> None:
     no_waiting = {"init_command": "SET innodb_lock_wait_timeout = 0"}
-    ann = Person(connect(mariadb.uri, connect_args=no_waiting, **PATIENT), clock, NO_LIMITS)
+    ann = SubjectDriver(connect(mariadb.uri, connect_args=no_waiting, **PATIENT), clock, NO_LIMITS)
     opened = ann.open()
     with contextlib.closing(mariadb.connect()) as locker:
         cursor = locker.cursor()
@@ -291,7 +291,7 @@ def test_what_the_database_has_rolled_back_is_tried_again_and_charged_once(
     sqlite_uri: str, connect: StoreFactory, clock: Clock, said: Said
 ) -> None:
     store = connect(sqlite_uri, **PATIENT)
-    ann = Person(store, clock, NO_LIMITS)
+    ann = SubjectDriver(store, clock, NO_LIMITS)
     opened = ann.open()
     tried = say(store.engine, "UPDATE", said, said)
     assert ann.wrong(opened, 6) == [WRONG] * 5 + [REFUSED]
@@ -303,7 +303,7 @@ def test_r07_a_write_that_fails_for_another_reason_is_not_tried_again(
     sqlite_uri: str, connect: StoreFactory, clock: Clock, caplog: pytest.LogCaptureFixture, said: Said
 ) -> None:
     store = connect(sqlite_uri, **PATIENT)
-    ann = Person(store, clock)
+    ann = SubjectDriver(store, clock)
     opened = ann.open()
     tried = say(store.engine, "UPDATE", said)
     with pytest.raises(StoreUnavailable):
@@ -314,7 +314,7 @@ def test_r07_a_write_that_fails_for_another_reason_is_not_tried_again(
 
 def test_a_closed_connection_is_replaced_once_to_read(sqlite_uri: str, connect: StoreFactory, clock: Clock) -> None:
     store = connect(sqlite_uri, **PATIENT)
-    ann = Person(store, clock)
+    ann = SubjectDriver(store, clock)
     tried = say(store.engine, "SELECT", CLOSED, CLOSED, CLOSED)
     with pytest.raises(StoreUnavailable):
         ann.open()
@@ -330,7 +330,7 @@ def test_a_read_that_fails_for_another_reason_is_not_tried_again(
     store = connect(sqlite_uri, **PATIENT)
     tried = say(store.engine, "SELECT", said)
     with pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
     assert len(tried) == 1
 
 
@@ -340,7 +340,7 @@ def test_a_connection_that_is_found_closed_too_late_is_not_replaced(
     store = connect(sqlite_uri, timeout=1e-9)
     tried = say(store.engine, "SELECT", CLOSED)
     with pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
     assert len(tried) == 1
 
 
@@ -351,7 +351,7 @@ def test_a_missing_table_is_named_in_the_log(
     store = connect(sqlite_uri, "shop")
     say(store.engine, "SELECT", said)
     with pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
     message = "the table shop_subject is not there: run 'flask otp init-db'"
     assert caplog.record_tuples == [("flask_otp", logging.ERROR, message)]
 
@@ -371,7 +371,7 @@ def test_what_is_tried_again_waits_for_two_milliseconds_at_most(
             sleep(seconds)
 
     monkeypatch.setattr(time, "sleep", pause)
-    assert Person(store, clock).open().outcome is SEND
+    assert SubjectDriver(store, clock).open().outcome is SEND
     assert len(set(pauses)) == 10
     assert all(0 <= pause <= 0.002 for pause in pauses)
 
@@ -401,7 +401,7 @@ def test_r07_a_write_whose_reply_was_lost_is_not_tried_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = connect(server.uri_at(proxy.port), timeout=0.5)
-    ann = Person(store, clock, NO_LIMITS)
+    ann = SubjectDriver(store, clock, NO_LIMITS)
     opened = ann.open()
     ann.wrong(opened)
     proxy.reset()
@@ -423,7 +423,7 @@ def test_r37_a_right_code_whose_reply_was_lost_is_consumed_and_passes_nobody(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     store = connect(server.uri_at(proxy.port), timeout=0.5)
-    ann = Person(store, clock, NO_LIMITS)
+    ann = SubjectDriver(store, clock, NO_LIMITS)
     opened = ann.open()
     lose_the_reply_to_the_write(store, proxy, how, monkeypatch)
     with pytest.raises(StoreUnavailable):
@@ -435,7 +435,7 @@ def test_r37_a_right_code_whose_reply_was_lost_is_consumed_and_passes_nobody(
 def test_a_connection_that_was_cut_while_idle_is_replaced_before_anything_is_charged(
     server: DatabaseServer, proxy: Proxy, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(server.uri_at(proxy.port), **PATIENT), clock, NO_LIMITS)
+    ann = SubjectDriver(connect(server.uri_at(proxy.port), **PATIENT), clock, NO_LIMITS)
     opened = ann.open()
     for _ in range(5):
         proxy.cut()
@@ -466,11 +466,11 @@ def test_r37_a_refused_connection_is_known_at_once(connect: StoreFactory, clock:
     plain = (
         {"ssl_disabled": True} if "pymysql" in scheme else {}
     )  # it would read certificates first, which is no waiting
-    ann = Person(connect(f"{scheme}://127.0.0.1:{free_port()}/x", prepared=False, connect_args=plain), clock)
-    assert seconds_to_fail(lambda: VERBS[verb](ann, Opened(SEND, b"id", lane=b"lane")), enough=0.05) < 0.05
+    ann = SubjectDriver(connect(f"{scheme}://127.0.0.1:{free_port()}/x", prepared=False, connect_args=plain), clock)
+    assert seconds_to_fail(lambda: VERBS[verb](ann, OpenResult(SEND, b"id", bucket=b"bucket")), enough=0.05) < 0.05
 
 
-def patiently(call: Callable[[], Opened]) -> Opened:
+def patiently(call: Callable[[], OpenResult]) -> OpenResult:
     """What it gives, by whichever try: on a busy machine, to connect may take longer than a test's short time-out."""
     for _ in range(20):
         with contextlib.suppress(StoreUnavailable):
@@ -486,7 +486,7 @@ def test_r37_a_hung_server_is_given_up_within_twice_the_time_out(
 ) -> None:
     connect(server.uri)
     store = connect(server.uri_at(proxy.port), prepared=False, timeout=HUNG)
-    ann, opened = Person(store, clock), Opened(SEND, b"id", lane=b"lane")
+    ann, opened = SubjectDriver(store, clock), OpenResult(SEND, b"id", bucket=b"bucket")
     if connected:
         opened = patiently(ann.open)
     proxy.hang()
@@ -498,7 +498,7 @@ def test_r37_a_hung_server_is_given_up_within_twice_the_time_out(
 def test_r37_a_server_that_stopped_and_came_back_serves_again(
     server: DatabaseServer, proxy: Proxy, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(server.uri_at(proxy.port), timeout=1), clock)
+    ann = SubjectDriver(connect(server.uri_at(proxy.port), timeout=1), clock)
     ann.prove(b"proof")
     proxy.hang()
     for _ in range(2):
@@ -518,7 +518,7 @@ def test_r37_a_hung_server_costs_no_thread_and_no_connection_for_good(
         proxy.hang()
         for _ in range(5):
             with pytest.raises(StoreUnavailable):
-                Person(store, clock).holds(b"proof")
+                SubjectDriver(store, clock).holds(b"proof")
         store.close()
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
@@ -574,9 +574,9 @@ def test_r37_more_threads_than_connections_wait_their_turn_and_no_longer(
     with store.engine.connect():
         start = time.monotonic()
         with pytest.raises(StoreUnavailable):
-            Person(store, clock).holds(b"proof")
+            SubjectDriver(store, clock).holds(b"proof")
         assert 0.25 < time.monotonic() - start < 2
-    assert not Person(store, clock).holds(b"proof")
+    assert not SubjectDriver(store, clock).holds(b"proof")
 
 
 @networked
@@ -585,13 +585,13 @@ def test_a_driver_that_cannot_take_the_options_is_an_outage_and_no_crash(
 ) -> None:
     store = connect(server.uri, prepared=False, connect_args={"colour": "red"})
     with pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
 
 
 def test_r37_a_database_that_refuses_to_write_passes_nobody_and_is_left_for_another(
     postgresql: DatabaseServer, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(postgresql.uri, **PATIENT), clock, NO_LIMITS)
+    ann = SubjectDriver(connect(postgresql.uri, **PATIENT), clock, NO_LIMITS)
     opened = ann.open()
     postgresql.run("ALTER ROLE postgres SET default_transaction_read_only = on")
     ann.store.close()  # type: ignore[attr-defined]
@@ -619,7 +619,7 @@ def test_an_sqlite_file_that_stays_locked_is_given_up_within_two_seconds(
     sqlite_uri: str, tmp_path: Path, connect: StoreFactory, clock: Clock, verb: str, lock: str, journal: str
 ) -> None:
     store = connect(sqlite_uri)
-    ann = Person(store, clock)
+    ann = SubjectDriver(store, clock)
     opened = ann.open()
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "otp.db", isolation_level=None)) as locker:
@@ -636,7 +636,7 @@ def test_an_sqlite_file_that_stays_locked_is_given_up_within_two_seconds(
 def test_an_sqlite_file_that_is_locked_for_a_moment_is_waited_for(
     sqlite_uri: str, tmp_path: Path, connect: StoreFactory, clock: Clock
 ) -> None:
-    ann = Person(connect(sqlite_uri, **PATIENT), clock)
+    ann = SubjectDriver(connect(sqlite_uri, **PATIENT), clock)
     opened = ann.open()
     with contextlib.closing(
         sqlite3.connect(tmp_path / "otp.db", isolation_level=None, check_same_thread=False)
@@ -651,7 +651,7 @@ def test_an_sqlite_file_that_is_locked_for_a_moment_is_waited_for(
 def test_sqlite_makes_its_own_table_on_first_use(sqlite_uri: str, tmp_path: Path, clock: Clock) -> None:
     store = SQLStore(sqlite_uri)
     assert not (tmp_path / "otp.db").exists()
-    ann = Person(store, clock)
+    ann = SubjectDriver(store, clock)
     assert ann.right(ann.open()) is MATCH
     assert store.prepare()
     store.close()
@@ -671,7 +671,7 @@ def test_a_new_sqlite_file_that_somebody_else_is_just_making_is_waited_for(
         other.execute("BEGIN IMMEDIATE")
         release = threading.Timer(0.1, other.rollback)
         release.start()
-        assert not Person(connect(sqlite_uri, **PATIENT), clock).holds(b"proof")
+        assert not SubjectDriver(connect(sqlite_uri, **PATIENT), clock).holds(b"proof")
         release.join()
 
 
@@ -682,14 +682,14 @@ def test_the_journal_mode_of_a_file_that_has_the_table_is_left_alone(
     store.close()
     with contextlib.closing(sqlite3.connect(tmp_path / "otp.db")) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
 
 
 def test_an_sqlite_file_that_cannot_be_made_is_an_outage(tmp_path: Path, clock: Clock) -> None:
     store = SQLStore(f"sqlite:///{tmp_path / 'nowhere' / 'otp.db'}")
     with pytest.raises(StoreUnavailable):
-        Person(store, clock).open()
+        SubjectDriver(store, clock).open()
 
 
 # Processes
@@ -697,10 +697,11 @@ def test_an_sqlite_file_that_cannot_be_made_is_an_outage(tmp_path: Path, clock: 
 FORKING = """
 import os, sys, threading
 from flask_otp.stores.sql import SQLStore
-from flask_otp.stores import Asking, Policy
+from flask_otp.stores import ChallengeRequest, Policy
 store = SQLStore(sys.argv[1], "otp", {"timeout": 10})
 policy = Policy(300, 5, 0, (), (), ())
-opened = lambda: store.open(os.urandom(16), Asking(os.urandom(16), b"lane"), policy, 1790000000).outcome.name
+request = lambda: ChallengeRequest(os.urandom(16), b"bucket")
+opened = lambda: store.open(os.urandom(16), request(), policy, 1790000000).outcome.name
 store.prepare()
 assert opened() == "SEND"
 children = []
@@ -737,7 +738,7 @@ def test_times_are_whole_seconds_and_a_row_ends_with_what_it_holds(
     uri: str, connect: StoreFactory, clock: Clock
 ) -> None:
     store = connect(uri, **PATIENT)
-    ann = Person(store, clock, replace(NO_LIMITS, failure_budget=((20, 90 * 86400),)))
+    ann = SubjectDriver(store, clock, replace(NO_LIMITS, failure_budget=((20, 90 * 86400),)))
     opened = ann.open()
     assert [(row.subject, row.expires_at) for row in rows(store)] == [(ann.subject, START + 300)]
     ann.right(opened, b"proof")
@@ -749,18 +750,18 @@ def test_times_are_whole_seconds_and_a_row_ends_with_what_it_holds(
 @each_database
 def test_a_subject_that_means_nothing_any_more_leaves_no_row(uri: str, connect: StoreFactory, clock: Clock) -> None:
     store = connect(uri, **PATIENT)
-    ann = Person(store, clock, NO_LIMITS)
+    ann = SubjectDriver(store, clock, NO_LIMITS)
     ann.drop(ann.open())
     ann.prove(b"proof")
     assert ann.spend(b"proof")
     assert not ann.holds(b"proof")
-    ann.wrong(Opened(SEND, b"unknown"))
+    ann.wrong(OpenResult(SEND, b"unknown"))
     assert rows(store) == []
 
 
 @each_database
 def test_apps_with_prefixes_of_their_own_share_nothing(uri: str, connect: StoreFactory, clock: Clock) -> None:
-    shop, bank = (Person(connect(uri, name, **PATIENT), clock) for name in ("shop", "Bank"))
+    shop, bank = (SubjectDriver(connect(uri, name, **PATIENT), clock) for name in ("shop", "Bank"))
     shop.prove(b"proof")
     assert not bank.holds(b"proof")
     assert bank.open().outcome is SEND
@@ -800,7 +801,7 @@ def test_a_row_that_somebody_else_has_written_is_an_outage_and_no_crash(
     uri: str, connect: StoreFactory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = connect(uri, **PATIENT)
-    ann = Person(store, clock)
+    ann = SubjectDriver(store, clock)
     opened = ann.open()
     for junk in (b"", b"\xff", b"what is this?"):
         with store.engine.connect() as connection:
@@ -820,7 +821,7 @@ def test_purging_removes_what_has_expired_in_batches_and_nothing_else(
     uri: str, connect: StoreFactory, clock: Clock
 ) -> None:
     store = connect(uri, **PATIENT)
-    people = [Person(store, clock, NO_LIMITS, b"%016d" % number) for number in range(25)]
+    people = [SubjectDriver(store, clock, NO_LIMITS, b"%016d" % number) for number in range(25)]
     for person in people[:20]:
         person.open()
     clock.advance(100)
@@ -843,7 +844,7 @@ def test_purging_an_sqlite_table_where_nothing_has_expired_removes_nothing(
 @each_database
 def test_a_row_that_comes_to_life_while_it_is_being_purged_stays(uri: str, connect: StoreFactory, clock: Clock) -> None:
     store, elsewhere = connect(uri, **PATIENT), connect(uri, **PATIENT)
-    ann, other = (Person(one, clock, NO_LIMITS) for one in (store, elsewhere))
+    ann, other = (SubjectDriver(one, clock, NO_LIMITS) for one in (store, elsewhere))
     ann.open()
     clock.advance(300)
     opened = []
@@ -862,7 +863,7 @@ def test_purging_beside_live_writers_loses_nothing_of_theirs(uri: str, connect: 
     store, cleaner = connect(uri, **PATIENT), connect(uri, **PATIENT)
     now, stop = int(clock()), threading.Event()
     for number in range(20):
-        Person(store, Clock(now - 1000), NO_LIMITS, b"expired%d" % number).open()
+        SubjectDriver(store, Clock(now - 1000), NO_LIMITS, b"expired%d" % number).open()
     removed: list[int] = []
     results: list[Any] = []
 
@@ -873,7 +874,7 @@ def test_purging_beside_live_writers_loses_nothing_of_theirs(uri: str, connect: 
     def write(number: int) -> None:
         for turn in range(15):
             # The row has expired when it is used again, and is purged at any moment of that.
-            ann = Person(store, Clock(now - 1000), NO_LIMITS, b"%08d%08d" % (number, turn))
+            ann = SubjectDriver(store, Clock(now - 1000), NO_LIMITS, b"%08d%08d" % (number, turn))
             ann.open()
             ann.clock.advance(1000)
             opened = ann.open()
@@ -1007,7 +1008,7 @@ def test_options_reach_the_engine_and_the_driver_but_cannot_open_a_transaction(
         connect_args={"application_name": "the-shop", "connect_timeout": 5},
         **PATIENT,
     )
-    Person(store, clock).open()
+    SubjectDriver(store, clock).open()
     with store.engine.connect() as connection:
         assert connection.exec_driver_sql("SHOW application_name").scalar() == "the-shop"
         assert connection.connection.driver_connection.autocommit  # type: ignore[union-attr]

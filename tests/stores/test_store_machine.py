@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule, run_state_machine_as_test
 
-from flask_otp.stores import Asking, Attempt, Opened, Opening, Policy, Redemption, Store
+from flask_otp.stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, Policy, RedeemOutcome, Store
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.sql import SQLStore
 from tests.support import broken_stores
@@ -26,8 +26,8 @@ _FRESH = itertools.count()
 POLICIES = (LENIENT, STRICT)
 subjects = st.sampled_from((0, 0, 1))
 steps = st.sampled_from((0, 1, 29, 30, 30, 30, 31, 60, 60, 60, 119, 120, 299, 300, HOUR - 1, HOUR, DAY, 3 * DAY))
-lanes = st.sampled_from((b"net1", b"net2"))
-holders = st.sampled_from((b"", b"h1", b"h2"))
+buckets = st.sampled_from((b"net1", b"net2"))
+session_tags = st.sampled_from((b"", b"h1", b"h2"))
 # Ten cookies, of which eight count at one time.
 cookies = st.sampled_from([b""] * 6 + [b"cookie%d" % number for number in range(10)])
 
@@ -60,8 +60,12 @@ class Machine(RuleBasedStateMachine):
     def now(self) -> int:
         return self.now_ms // 1000
 
-    def asking(self, challenge_id: bytes, lane: bytes, holder: bytes, cookie: bytes, since: int, surge: bool) -> Asking:
-        return Asking(challenge_id, lane, holder, cookie, self.revoked_ms + since if cookie else 0, surge)
+    def asking(
+        self, challenge_id: bytes, bucket: bytes, session_tag: bytes, cookie: bytes, since: int, surge: bool
+    ) -> ChallengeRequest:
+        return ChallengeRequest(
+            challenge_id, bucket, session_tag, cookie, self.revoked_ms + since if cookie else 0, surge
+        )
 
     @rule(step=steps, milliseconds=st.sampled_from((0, 1, 999)))
     def time_passes(self, step: int, milliseconds: int) -> None:
@@ -70,66 +74,68 @@ class Machine(RuleBasedStateMachine):
     @rule(
         target=challenges,
         number=subjects,
-        lane=lanes,
-        holder=holders,
+        bucket=buckets,
+        session_tag=session_tags,
         cookie=cookies,
         since=st.sampled_from((0, 1, HOUR)),
         surge=st.sampled_from((False, False, False, True)),
     )
-    def open(self, number: int, lane: bytes, holder: bytes, cookie: bytes, since: int, surge: bool) -> Any:
-        asking = self.asking(b"%016d" % next(self.ids), lane, holder, cookie, since, surge)
-        opened = self.ask("open", self.subject(number), asking, POLICIES[number], self.now)
-        return (number, opened) if opened.outcome is not Opening.WAIT else multiple()
+    def open(self, number: int, bucket: bytes, session_tag: bytes, cookie: bytes, since: int, surge: bool) -> Any:
+        request = self.asking(b"%016d" % next(self.ids), bucket, session_tag, cookie, since, surge)
+        opened = self.ask("open", self.subject(number), request, POLICIES[number], self.now)
+        return (number, opened) if opened.outcome is not OpenOutcome.WAIT else multiple()
 
     @rule(
         target=messages,
         challenge=challenges,
-        lane=lanes,
-        holder=holders,
+        bucket=buckets,
+        session_tag=session_tags,
         cookie=cookies,
         surge=st.booleans(),
     )
-    def find(self, challenge: Any, lane: bytes, holder: bytes, cookie: bytes, surge: bool) -> Any:
+    def reopen(self, challenge: Any, bucket: bytes, session_tag: bytes, cookie: bytes, surge: bool) -> Any:
         number, opened = challenge
-        asking = self.asking(opened.challenge_id, lane, holder, cookie, 1, surge)
-        found = self.ask("find", self.subject(number), asking, POLICIES[number], self.now)
-        return (number, found) if found.outcome is Opening.SEND else multiple()
+        request = self.asking(opened.challenge_id, bucket, session_tag, cookie, 1, surge)
+        found = self.ask("reopen", self.subject(number), request, POLICIES[number], self.now)
+        return (number, found) if found.outcome is OpenOutcome.SEND else multiple()
 
     @rule(target=proofs, number=subjects)
     def sign_in(self, number: int) -> Any:
         """From a network where nobody has been, so that only the subject's own limits can be in the way."""
-        asking = Asking(b"%016d" % next(self.ids), b"%016d" % next(self.ids))
-        opened = self.ask("open", self.subject(number), asking, POLICIES[number], self.now)
+        request = ChallengeRequest(b"%016d" % next(self.ids), b"%016d" % next(self.ids))
+        opened = self.ask("open", self.subject(number), request, POLICIES[number], self.now)
         proof_id, outcome = self._redeem(number, opened, True, HOUR, False)
-        return (number, proof_id) if outcome is Redemption.MATCH else multiple()
+        return (number, proof_id) if outcome is RedeemOutcome.MATCH else multiple()
 
     @rule(challenge=challenges, times=st.integers(1, 4), surge=st.sampled_from((False, False, True)))
-    def guess(self, challenge: tuple[int, Opened], times: int, surge: bool) -> None:
+    def guess(self, challenge: tuple[int, OpenResult], times: int, surge: bool) -> None:
         for _ in range(times):
             self._redeem(*challenge, False, HOUR, surge)
 
     @rule(target=proofs, challenge=challenges, life=st.sampled_from((10, HOUR)), surge=st.sampled_from((False, True)))
-    def enter(self, challenge: tuple[int, Opened], life: int, surge: bool) -> Any:
+    def enter(self, challenge: tuple[int, OpenResult], life: int, surge: bool) -> Any:
         proof_id, outcome = self._redeem(*challenge, True, life, surge)
-        return (challenge[0], proof_id) if outcome is Redemption.MATCH else multiple()
+        return (challenge[0], proof_id) if outcome is RedeemOutcome.MATCH else multiple()
 
-    def _redeem(self, number: int, opened: Opened, matches: bool, life: int, surge: bool) -> tuple[bytes, Redemption]:
+    def _redeem(
+        self, number: int, opened: OpenResult, matches: bool, life: int, surge: bool
+    ) -> tuple[bytes, RedeemOutcome]:
         proof_id = b"%012d" % next(self.ids)
         attempt = Attempt(opened.challenge_id, matches, proof_id, self.now + life, surge)
         return proof_id, self.ask("redeem", self.subject(number), attempt, POLICIES[number], self.now).outcome
 
     @rule(challenge=challenges)
-    def discard_what_was_opened(self, challenge: tuple[int, Opened]) -> None:
+    def discard_what_was_opened(self, challenge: tuple[int, OpenResult]) -> None:
         number, opened = challenge
         self.ask("discard", self.subject(number), opened, self.now)
 
     @rule(message=consumes(messages))
-    def discard_what_was_found(self, message: tuple[int, Opened]) -> None:
+    def discard_what_was_found(self, message: tuple[int, OpenResult]) -> None:
         number, opened = message
         self.ask("discard", self.subject(number), opened, self.now)
 
     @rule(challenge=challenges)
-    def drop(self, challenge: tuple[int, Opened]) -> None:
+    def drop(self, challenge: tuple[int, OpenResult]) -> None:
         number, opened = challenge
         self.ask("drop", self.subject(number), opened.challenge_id, self.now)
 

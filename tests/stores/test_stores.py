@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import select
-from tests.support.apps import ValkeyServer
 
 from flask_otp.stores import Policy, Store
 from flask_otp.testing.stores import REFUSE, StoreSuite
-from flask_otp.testing.stores.walk import TIGHT
+from flask_otp.testing.stores.random_walk import TIGHT
+from tests.support.apps import ValkeyServer
 from tests.support.databases import DatabaseServer
 
 

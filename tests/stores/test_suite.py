@@ -70,7 +70,7 @@ def test_a_sound_store_passes(verdicts: dict[tuple[str, str], list[str]]) -> Non
 def test_a_failure_says_what_was_compared(verdicts: dict[tuple[str, str], list[str]]) -> None:
     """The asserts of the suite are rewritten, though it is no test module of the one who runs it."""
     [failure] = verdicts["TestMatchesTwice", "test_r05_a_code_passes_once"]
-    assert "assert <Redemption.MATCH: 1> is <Redemption.REFUSED: 3>" in " ".join(failure.split())
+    assert "assert <RedeemOutcome.MATCH: 1> is <RedeemOutcome.REFUSED: 3>" in " ".join(failure.split())
 
 
 def test_a_store_that_one_process_cannot_open_is_told_at_once_and_spoils_no_later_race() -> None:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from flask_otp.stores import Asking, Attempt, Opened, Policy, Redeemed
+from flask_otp.stores import Attempt, ChallengeRequest, OpenResult, Policy, RedeemResult
 from flask_otp.stores.memory import MemoryStore
-from flask_otp.stores.subject_state import Lane, Record
+from flask_otp.stores.subject_state import Bucket, Record
 from flask_otp.testing.stores import MATCH, WAIT, StoreSuite
 
 
@@ -34,14 +34,14 @@ class Spoilt(MemoryStore):
 
 
 def matched(answer: Any) -> bool:
-    return isinstance(answer, Redeemed) and answer.outcome is MATCH
+    return isinstance(answer, RedeemResult) and answer.outcome is MATCH
 
 
 # Guessing
 
 
 class ComparesBeforeCounting(MemoryStore):
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         if attempt.matches:
             policy = replace(policy, max_attempts=10**6, failure_budget=())
         return super().redeem(subject, attempt, policy, now)
@@ -78,24 +78,24 @@ class ClearsTheBudgetByRevoking(MemoryStore):
 
 class GivesAttemptsBackByResending(Spoilt):
     def spoil(self, before: Record, record: Record, answer: Any) -> None:
-        if isinstance(answer, Opened) and answer.challenge_id in record.challenges:
+        if isinstance(answer, OpenResult) and answer.challenge_id in record.challenges:
             record.challenges[answer.challenge_id].attempts = 0
 
 
 class LeavesOpenCodesShortWhenTheBudgetIsSpent(MemoryStore):
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         budget = tuple((amount * 10, period) for amount, period in policy.failure_budget)
         return super().redeem(subject, attempt, replace(policy, failure_budget=budget), now)
 
 
 class LetsKnownBrowsersGuessForNothing(Spoilt):
     def spoil(self, before: Record, record: Record, answer: Any) -> None:
-        for lane in record.lanes.values():
-            lane.failures = []
+        for bucket in record.buckets.values():
+            bucket.failures = []
 
 
 class IgnoresSurges(MemoryStore):
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         return super().redeem(subject, replace(attempt, surge=False), policy, now)
 
 
@@ -103,13 +103,13 @@ class IgnoresSurges(MemoryStore):
 
 
 class LivesASecondTooLong(MemoryStore):
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         return super().redeem(subject, attempt, policy, now - 1)
 
 
 class ProlongsByResending(Spoilt):
     def spoil(self, before: Record, record: Record, answer: Any) -> None:
-        if isinstance(answer, Opened) and answer.ready_at and not answer.fresh:
+        if isinstance(answer, OpenResult) and answer.ready_at and not answer.fresh:
             record.challenges[answer.challenge_id].expires_at = answer.ready_at + 270
 
 
@@ -118,11 +118,11 @@ class GoesByTheLatestTime(MemoryStore):
 
     latest = 0
 
-    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+    def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
         self.latest = max(self.latest, now)
-        return super().open(subject, asking, policy, self.latest)
+        return super().open(subject, request, policy, self.latest)
 
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         return super().redeem(subject, attempt, policy, max(self.latest, now))
 
 
@@ -130,26 +130,26 @@ class GoesByTheLatestTime(MemoryStore):
 
 
 class KeepsNoLanesApart(MemoryStore):
-    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        return super().open(subject, replace(asking, lane=b"lane"), policy, now)
+    def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
+        return super().open(subject, replace(request, bucket=b"bucket"), policy, now)
 
 
 class ProlongsTheWaitByAsking(Spoilt):
     def spoil(self, before: Record, record: Record, answer: Any) -> None:
-        if isinstance(answer, Opened) and answer.outcome is WAIT:
-            for lane in record.lanes.values():
-                lane.ready_at += 1
+        if isinstance(answer, OpenResult) and answer.outcome is WAIT:
+            for bucket in record.buckets.values():
+                bucket.ready_at += 1
 
 
 class ForgetsTheCooldownByDiscarding(MemoryStore):
-    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+    def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         super().discard(subject, opened, now)
-        self.change(subject, now, lambda record: record.lanes.get(opened.lane, Lane()).__setattr__("ready_at", 0))
+        self.change(subject, now, lambda record: record.buckets.get(opened.bucket, Bucket()).__setattr__("ready_at", 0))
 
 
 class GivesNoCountBackByDiscarding(MemoryStore):
-    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
-        super().discard(subject, replace(opened, lane_ends=(), subject_ends=()), now)
+    def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
+        super().discard(subject, replace(opened, bucket_ends=(), subject_ends=()), now)
 
 
 # Proofs and revoking

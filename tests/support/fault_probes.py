@@ -14,7 +14,7 @@ from werkzeug.test import TestResponse
 
 from flask_otp import OTP, otp_required
 from flask_otp.errors import OTPError
-from flask_otp.stores import Attempt, Policy, Redemption
+from flask_otp.stores import Attempt, Policy, RedeemOutcome
 from flask_otp.testing import Clock, Outbox
 from tests.support.apps import SECRET, START
 from tests.support.backends import TIMEOUT, Backend
@@ -138,13 +138,13 @@ class Visitor:
         policy: Policy = state.service._policies["login"]
         attempt = Attempt(handle.challenge_id, False, b"", 0)
         now = int(self.site.clock())
-        outcomes: list[Redemption] = []
+        outcomes: list[RedeemOutcome] = []
 
         def guess(otp: OTP) -> None:
             outcomes.append(state.store.redeem(handle.subject, attempt, policy, now).outcome)
 
         assert [self.call(guess, 200).status for _ in range(ATTEMPTS + 1)] == [200] * (ATTEMPTS + 1)
-        return outcomes.count(Redemption.WRONG)
+        return outcomes.count(RedeemOutcome.WRONG)
 
 
 VERBS: dict[str, Callable[[Visitor], Answer]] = {

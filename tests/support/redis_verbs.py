@@ -8,14 +8,14 @@ from collections.abc import Callable
 import pytest
 
 from flask_otp.errors import StoreUnavailable
-from flask_otp.stores import Opened
+from flask_otp.stores import OpenResult
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock
-from flask_otp.testing.stores import NO_LIMITS, Person
+from flask_otp.testing.stores import NO_LIMITS, SubjectDriver
 
-VERBS: dict[str, Callable[[Person, Opened], object]] = {
-    "open": lambda ann, _: ann.open(b"another lane"),
-    "find": lambda ann, opened: ann.find(opened, b"another lane"),
+VERBS: dict[str, Callable[[SubjectDriver, OpenResult], object]] = {
+    "open": lambda ann, _: ann.open(b"another bucket"),
+    "reopen": lambda ann, opened: ann.reopen(opened, b"another bucket"),
     "redeem right": lambda ann, opened: ann.right(opened),
     "redeem wrong": lambda ann, opened: ann.wrong(opened),
     "is_live": lambda ann, opened: ann.is_live(opened),
@@ -35,14 +35,14 @@ QUESTIONS = ("holds", "is_live")
 every_verb = pytest.mark.parametrize("verb", VERBS)
 
 
-def warm(store: RedisStore, clock: Clock) -> tuple[Person, Opened]:
+def warm(store: RedisStore, clock: Clock) -> tuple[SubjectDriver, OpenResult]:
     """A person with a proof and a live challenge, over a connection that knows every script."""
-    warmer = Person(store, clock, NO_LIMITS, subject=b"warmer")
+    warmer = SubjectDriver(store, clock, NO_LIMITS, subject=b"warmer")
     for verb in VERBS.values():
         verb(warmer, warmer.open())
-    ann = Person(store, clock)
-    ann.prove(b"proof", b"lane1")
-    return ann, ann.open(b"lane2")
+    ann = SubjectDriver(store, clock)
+    ann.prove(b"proof", b"bucket1")
+    return ann, ann.open(b"bucket2")
 
 
 def seconds_to_fail(call: Callable[[], object], enough: float, tries: int = 5) -> float:

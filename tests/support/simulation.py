@@ -19,7 +19,7 @@ import pytest
 from flask_otp.config.settings import Purpose, Settings
 from flask_otp.limits.counters import Limits
 from flask_otp.limits.risk import DAY, YEAR
-from flask_otp.stores import Asking, Attempt, Opening, Policy, Redemption, Store
+from flask_otp.stores import Attempt, ChallengeRequest, OpenOutcome, Policy, RedeemOutcome, Store
 
 HOUR = 3600
 START = 1_790_000_000
@@ -72,41 +72,41 @@ class Site:
         )
 
     def send(
-        self, subject: bytes = VICTIM, network: bytes = b"", *, holder: bytes = b"", cookie: bytes = b""
+        self, subject: bytes = VICTIM, network: bytes = b"", *, session_tag: bytes = b"", cookie: bytes = b""
     ) -> Challenge | None:
         """Ask for a code, from a network of one's own unless one is named. ``None``: refused."""
-        asking = Asking(
+        request = ChallengeRequest(
             self.random.randbytes(16),
             network or self.random.randbytes(8),
-            holder,
-            known_lane=cookie,
+            session_tag,
+            known_bucket=cookie,
             known_since=self.now * 1000,
             surge=self.limits is not None and self.limits.is_surge(),
         )
-        opened = self.store.open(subject, asking, self.policy, self.now)
-        if opened.outcome is Opening.WAIT:
+        opened = self.store.open(subject, request, self.policy, self.now)
+        if opened.outcome is OpenOutcome.WAIT:
             return None
-        self.messages[subject] += opened.outcome is Opening.SEND
+        self.messages[subject] += opened.outcome is OpenOutcome.SEND
         return Challenge(subject, opened.challenge_id, opened.strong, self.random.randrange(self.codes))
 
-    def guess(self, challenge: Challenge) -> Redemption:
+    def guess(self, challenge: Challenge) -> RedeemOutcome:
         """Try a code that was not tried before. Of a strong one, nobody guesses any."""
         right = not challenge.strong and challenge.tried == challenge.code
         challenge.tried += 1
         outcome = self._redeem(challenge, right)
-        if outcome is Redemption.MATCH:
+        if outcome is RedeemOutcome.MATCH:
             self.lost[challenge.subject] += 1
-        elif outcome is Redemption.WRONG and challenge.strong:
+        elif outcome is RedeemOutcome.WRONG and challenge.strong:
             self.strong_wrong[challenge.subject] += 1
-        elif outcome is Redemption.WRONG:
+        elif outcome is RedeemOutcome.WRONG:
             self.wrong.setdefault(challenge.subject, []).append(self.now)
         return outcome
 
-    def enter(self, challenge: Challenge) -> Redemption:
+    def enter(self, challenge: Challenge) -> RedeemOutcome:
         """The owner types the code."""
         return self._redeem(challenge, True)
 
-    def _redeem(self, challenge: Challenge, right: bool) -> Redemption:
+    def _redeem(self, challenge: Challenge, right: bool) -> RedeemOutcome:
         attempt = Attempt(
             challenge.challenge_id,
             right,
@@ -116,7 +116,7 @@ class Site:
         )
         redeemed = self.store.redeem(challenge.subject, attempt, self.policy, self.now)
         self.budgets_spent += redeemed.budget_spent
-        if redeemed.outcome is Redemption.WRONG and self.limits is not None:
+        if redeemed.outcome is RedeemOutcome.WRONG and self.limits is not None:
             self.limits.count_failure()
         return redeemed.outcome
 
@@ -124,8 +124,8 @@ class Site:
         """Guess until it is refused. Whether one guess was right."""
         while challenge is not None:
             outcome = self.guess(challenge)
-            if outcome is not Redemption.WRONG:
-                return outcome is Redemption.MATCH
+            if outcome is not RedeemOutcome.WRONG:
+                return outcome is RedeemOutcome.MATCH
         return False
 
     def most_within_a_year(self, subject: bytes = VICTIM) -> int:
@@ -178,7 +178,7 @@ def greedy(site: Site, days: int = 365) -> bool:
     first = site.send()
     assert first is not None
     first.code = -1  # this guess is before the year: it may not win
-    assert site.guess(first) is Redemption.WRONG
+    assert site.guess(first) is RedeemOutcome.WRONG
     site.now += period - 1
     end = site.now + days * DAY
     step = 1  # to the first window's last second; from then on, from the beginning of one window to that of the next
@@ -206,7 +206,7 @@ def patient(site: Site, days: int = 365) -> bool:
         challenge = site.send()
         assert challenge is not None
         assert not challenge.strong
-        if site.guess(challenge) is Redemption.MATCH:
+        if site.guess(challenge) is RedeemOutcome.MATCH:
             return True
     return False
 
@@ -218,14 +218,14 @@ def waiting(site: Site, days: int = 365) -> bool:
     day, and always gets in.
     """
     for _ in site.days(days):
-        shared = site.send(network=b"owner", holder=b"planted")
+        shared = site.send(network=b"owner", session_tag=b"planted")
         assert shared is not None
-        if site.guess(shared) is Redemption.MATCH:
+        if site.guess(shared) is RedeemOutcome.MATCH:
             return True
         site.now += site.purpose.cooldown
-        again = site.send(network=b"owner", holder=b"planted")
+        again = site.send(network=b"owner", session_tag=b"planted")
         assert again is not None
-        assert site.enter(again) is Redemption.MATCH
+        assert site.enter(again) is RedeemOutcome.MATCH
         while (challenge := site.send()) is not None and not challenge.strong:
             if site.exhaust(challenge):
                 return True
@@ -239,20 +239,20 @@ def distributed(site: Site, days: int = 365) -> bool:
         live = [challenge for challenge in opened if challenge is not None]
         while live:
             outcomes = {id(challenge): site.guess(challenge) for challenge in live}
-            if Redemption.MATCH in outcomes.values():
+            if RedeemOutcome.MATCH in outcomes.values():
                 return True
-            live = [challenge for challenge in live if outcomes[id(challenge)] is Redemption.WRONG]
+            live = [challenge for challenge in live if outcomes[id(challenge)] is RedeemOutcome.WRONG]
         assert site.now == day
     return False
 
 
 def thief(site: Site, cookies: int, days: int = 365) -> bool:
-    """Has stolen so many cookies of known browsers, and guesses from their lanes and as a stranger."""
-    lanes = [b"", *(b"cookie%02d" % number for number in range(cookies))]
+    """Has stolen so many cookies of known browsers, and guesses from their buckets and as a stranger."""
+    buckets = [b"", *(b"cookie%02d" % number for number in range(cookies))]
     for _ in site.days(days):
-        for lane in lanes:
+        for bucket in buckets:
             for _ in range(4):
-                challenge = site.send(cookie=lane)
+                challenge = site.send(cookie=bucket)
                 if challenge is None or challenge.strong:
                     break
                 if site.exhaust(challenge):

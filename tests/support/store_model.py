@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from flask_otp.stores import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption
-from flask_otp.stores.base import KNOWN_LANES, LEEWAY, Rates
+from flask_otp.stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult
+from flask_otp.stores.base import KNOWN_BROWSERS, LEEWAY, Rates
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Log:
 
 
 @dataclass
-class LaneLog:
+class BucketLog:
     ready_at: int = 0
     known: bool = False
     sends: Log = field(default_factory=Log)
@@ -69,18 +69,18 @@ class LaneLog:
 class Outstanding:
     expires_at: int
     strong: bool
-    holder: bytes
+    session_tag: bytes
     #: The known browser that pays for failures; ``None``: the subject does.
     payer: bytes | None
     attempts: int = 0
 
 
 @dataclass
-class Person:
+class SubjectDriver:
     """All there is of one subject."""
 
     challenges: dict[bytes, Outstanding] = field(default_factory=dict)
-    lanes: dict[bytes, LaneLog] = field(default_factory=dict)
+    buckets: dict[bytes, BucketLog] = field(default_factory=dict)
     proofs: dict[bytes, int] = field(default_factory=dict)
     sends: Log = field(default_factory=Log)
     failures: Log = field(default_factory=Log)
@@ -89,90 +89,99 @@ class Person:
 
 class Model:
     def __init__(self) -> None:
-        self.people: dict[bytes, Person] = {}
+        self.people: dict[bytes, SubjectDriver] = {}
 
-    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+    def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
         person = self._person(subject)
         mine = [
             (live.expires_at, challenge_id)
             for challenge_id, live in person.challenges.items()
-            if asking.holder and live.holder == asking.holder and self._may_be_tried(person, live, policy, now, asking)
+            if request.session_tag
+            and live.session_tag == request.session_tag
+            and self._may_be_tried(person, live, policy, now, request)
         ]
-        return self._open(person, asking, policy, now, max(mine)[1] if mine else None, resend=False)
+        return self._open(person, request, policy, now, max(mine)[1] if mine else None, resend=False)
 
-    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
+    def reopen(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
         person = self._person(subject)
-        live = person.challenges.get(asking.challenge_id)
-        if live is None or not self._may_be_tried(person, live, policy, now, asking):
-            return Opened(Opening.GONE)
-        return self._open(person, asking, policy, now, asking.challenge_id, resend=True)
+        live = person.challenges.get(request.challenge_id)
+        if live is None or not self._may_be_tried(person, live, policy, now, request):
+            return OpenResult(OpenOutcome.GONE)
+        return self._open(person, request, policy, now, request.challenge_id, resend=True)
 
     def _open(
-        self, person: Person, asking: Asking, policy: Policy, now: int, found: bytes | None, *, resend: bool
-    ) -> Opened:
-        known = self._is_known(person, asking, now)
-        name = asking.known_lane if known else asking.lane
-        lane = person.lanes.get(name, LaneLog())
-        if not lane.counts(now):
-            lane = LaneLog()
-        cooling = max(0, lane.ready_at - now)
+        self,
+        person: SubjectDriver,
+        request: ChallengeRequest,
+        policy: Policy,
+        now: int,
+        found: bytes | None,
+        *,
+        resend: bool,
+    ) -> OpenResult:
+        known = self._is_known(person, request, now)
+        name = request.known_bucket if known else request.bucket
+        bucket = person.buckets.get(name, BucketLog())
+        if not bucket.counts(now):
+            bucket = BucketLog()
+        cooling = max(0, bucket.ready_at - now)
         cooling = cooling if cooling <= policy.cooldown + LEEWAY else 0
-        budget = (lane if known else person).failures.wait(policy.failure_budget, now)
-        waits = [cooling, lane.sends.wait(policy.send_limit, now)]
+        budget = (bucket if known else person).failures.wait(policy.failure_budget, now)
+        waits = [cooling, bucket.sends.wait(policy.send_limit, now)]
         waits += [] if known else [person.sends.wait(policy.recipient_limit, now)]
         waits += [budget] if policy.refuse and found is None else []
         if max(waits) and not (cooling and found is not None and not resend):
-            return Opened(Opening.WAIT, retry_after=max(waits))
-        lane_ends: tuple[int, ...] = ()
+            return OpenResult(OpenOutcome.WAIT, retry_after=max(waits))
+        bucket_ends: tuple[int, ...] = ()
         subject_ends: tuple[int, ...] = ()
         quiet = max(waits) > 0
         if not quiet:
-            lane.ready_at, lane.known = now + policy.cooldown, known
-            person.lanes[name] = lane
-            lane_ends = lane.sends.count(policy.send_limit, now)
+            bucket.ready_at, bucket.known = now + policy.cooldown, known
+            person.buckets[name] = bucket
+            bucket_ends = bucket.sends.count(policy.send_limit, now)
             subject_ends = () if known else person.sends.count(policy.recipient_limit, now)
         if found is None:
-            strong = budget > 0 or (asking.surge and not known)
-            person.challenges[asking.challenge_id] = Outstanding(
-                now + policy.expires_in, strong, asking.holder, name if known else None
+            strong = budget > 0 or (request.surge and not known)
+            person.challenges[request.challenge_id] = Outstanding(
+                now + policy.expires_in, strong, request.session_tag, name if known else None
             )
-        challenge_id = asking.challenge_id if found is None else found
+        challenge_id = request.challenge_id if found is None else found
         live = person.challenges[challenge_id]
-        return Opened(
-            Opening.QUIET if quiet else Opening.SEND,
+        return OpenResult(
+            OpenOutcome.QUIET if quiet else OpenOutcome.SEND,
             challenge_id,
             live.strong,
             found is None,
             live.expires_at,
-            lane.ready_at,
+            bucket.ready_at,
             known=known,
-            lane=name,
-            lane_ends=lane_ends,
+            bucket=name,
+            bucket_ends=bucket_ends,
             subject_ends=subject_ends,
         )
 
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         person = self._person(subject)
         live = person.challenges.get(attempt.challenge_id)
         if live is None or not self._may_be_tried(person, live, policy, now, attempt):
-            return Redeemed(Redemption.REFUSED)
+            return RedeemResult(RedeemOutcome.REFUSED)
         live.attempts += 1
-        lane = live.payer or b""
+        bucket = live.payer or b""
         if attempt.matches:
             del person.challenges[attempt.challenge_id]
             person.proofs[attempt.proof_id] = attempt.proof_expires_at
-            return Redeemed(Redemption.MATCH, lane=lane)
+            return RedeemResult(RedeemOutcome.MATCH, bucket=bucket)
         log = self._payers_log(person, live)
         spent = log.wait(policy.failure_budget, now) > 0
         log.count(policy.failure_budget, now)
-        return Redeemed(Redemption.WRONG, not spent and log.wait(policy.failure_budget, now) > 0, lane)
+        return RedeemResult(RedeemOutcome.WRONG, not spent and log.wait(policy.failure_budget, now) > 0, bucket)
 
-    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
+    def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         person = self._person(subject)
         if opened.fresh:
             person.challenges.pop(opened.challenge_id, None)
-        if opened.lane in person.lanes:
-            person.lanes[opened.lane].sends.give_back(opened.lane_ends)
+        if opened.bucket in person.buckets:
+            person.buckets[opened.bucket].sends.give_back(opened.bucket_ends)
         person.sends.give_back(opened.subject_ends)
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
@@ -188,23 +197,23 @@ class Model:
         person = self._person(subject)
         self.people[subject] = replace(person, challenges={}, proofs={}, revoked_ms=max(person.revoked_ms, now_ms))
 
-    def _person(self, subject: bytes) -> Person:
-        return self.people.setdefault(subject, Person())
+    def _person(self, subject: bytes) -> SubjectDriver:
+        return self.people.setdefault(subject, SubjectDriver())
 
-    def _is_known(self, person: Person, asking: Asking, now: int) -> bool:
-        if not asking.known_lane or asking.known_since <= person.revoked_ms:
+    def _is_known(self, person: SubjectDriver, request: ChallengeRequest, now: int) -> bool:
+        if not request.known_bucket or request.known_since <= person.revoked_ms:
             return False
-        others = [name for name, lane in person.lanes.items() if lane.known and lane.counts(now)]
-        return len(set(others) - {asking.known_lane}) < KNOWN_LANES
+        others = [name for name, bucket in person.buckets.items() if bucket.known and bucket.counts(now)]
+        return len(set(others) - {request.known_bucket}) < KNOWN_BROWSERS
 
-    def _payers_log(self, person: Person, live: Outstanding) -> Log:
+    def _payers_log(self, person: SubjectDriver, live: Outstanding) -> Log:
         if live.payer is None:
             return person.failures
-        lane = person.lanes.setdefault(live.payer, LaneLog(known=True))
-        return lane.failures
+        bucket = person.buckets.setdefault(live.payer, BucketLog(known=True))
+        return bucket.failures
 
     def _may_be_tried(
-        self, person: Person, live: Outstanding, policy: Policy, now: int, client: Asking | Attempt
+        self, person: SubjectDriver, live: Outstanding, policy: Policy, now: int, client: ChallengeRequest | Attempt
     ) -> bool:
         if not now < live.expires_at <= now + policy.expires_in + LEEWAY or live.attempts >= policy.max_attempts:
             return False

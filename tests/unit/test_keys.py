@@ -18,7 +18,7 @@ from flask_otp.config.settings import Settings
 from flask_otp.crypto import codes
 from flask_otp.crypto.context import context_digest
 from flask_otp.crypto.keys import Keys
-from flask_otp.crypto.payloads import Handle, Known, Proof, Requirement
+from flask_otp.crypto.payloads import Handle, KnownBrowser, Proof, Requirement
 from flask_otp.crypto.tokens import Tokens
 from tests.support.apps import SECRET as SECRET_TEXT
 from tests.support.apps import AppFactory
@@ -32,8 +32,14 @@ KEYS = Keys(SECRET, "otp")
 
 
 def make_code(number: int, keys: Keys = KEYS, **changed: Any) -> str:
-    facts: dict[str, Any] = {"purpose": "login", "subject": b"s" * 16, "context": b"", "strong": False, "length": 6}
-    return keys.code(number.to_bytes(16, "big"), **(facts | changed))
+    context_values: dict[str, Any] = {
+        "purpose": "login",
+        "subject": b"s" * 16,
+        "context": b"",
+        "strong": False,
+        "length": 6,
+    }
+    return keys.code(number.to_bytes(16, "big"), **(context_values | changed))
 
 
 @pytest.fixture(scope="module", params=[6, 8, 12, "strong"])
@@ -120,7 +126,7 @@ def test_r12_a_link_is_bound_to_everything_its_code_is_for() -> None:
     assert all(codes.read_link(link) == link for link in links)
 
 
-def test_a_boundary_between_two_bound_facts_cannot_be_moved() -> None:
+def test_a_boundary_between_two_bound_context_values_cannot_be_moved() -> None:
     """``purpose + subject`` joined without lengths would give one code for two."""
     pairs = [("ab", b"c"), ("a", b"bc"), ("abc", b"")]
     made = {
@@ -400,7 +406,7 @@ def test_a_context_that_is_no_json_is_refused(context: Any) -> None:
 
 
 def handle(keys: Keys = KEYS, **changed: Any) -> Handle:
-    facts: dict[str, Any] = {
+    context_values: dict[str, Any] = {
         "challenge_id": b"i" * 16,
         "purpose": "login",
         "channel": "email",
@@ -410,11 +416,11 @@ def handle(keys: Keys = KEYS, **changed: Any) -> Handle:
         "expires_at": 1_790_000_300,
         "ready_at": 1_790_000_030,
         "identifier": "ann@example.com",
-        "pretend": False,
-        "facts": None,
+        "is_decoy": False,
+        "context_values": None,
         "keys": keys,
     }
-    return Handle(**(facts | changed))
+    return Handle(**(context_values | changed))
 
 
 def one_of_each(tokens: Tokens) -> dict[str, str]:
@@ -424,7 +430,7 @@ def one_of_each(tokens: Tokens) -> dict[str, str]:
         "proof": tokens.dump_proof(proof),
         "requirement": tokens.dump_requirement(Requirement("login", b"", None, None, (), 1_790_000_900)),
         "delivery": tokens.dump_delivery("handle", "ann@example.com", "message", "en"),
-        "known": tokens.dump_known([Known(b"s" * 16, b"l" * 8, 1)]),
+        "known": tokens.dump_known([KnownBrowser(b"s" * 16, b"l" * 8, 1)]),
     }
 
 
@@ -474,12 +480,12 @@ def test_r26_a_token_of_one_kind_is_nothing_to_the_others() -> None:
     "changed",
     [
         {},
-        {"facts": {"amount": "5 €"}, "context": b"c" * 32},
-        {"pretend": True},
+        {"context_values": {"amount": "5 €"}, "context": b"c" * 32},
+        {"is_decoy": True},
         {"strong": True},
         {"length": 8},
-        {"user": "bob@example.com", "tester": True},
-        {"pretend": True, "tester": True, "numbers": "+4915"},
+        {"user": "bob@example.com", "is_test": True},
+        {"is_decoy": True, "is_test": True, "numbers": "+4915"},
         {"numbers": ""},
     ],
     ids=repr,
@@ -489,19 +495,24 @@ def test_a_handle_comes_back_as_it_was(changed: dict[str, Any]) -> None:
     assert tokens.load_handle(tokens.dump_handle(made)) == made
 
 
-@pytest.mark.parametrize("facts", [None, {"amount": "5 €"}], ids=repr)
-def test_what_else_is_signed_comes_back_as_it_was(facts: Any) -> None:
+@pytest.mark.parametrize("context_values", [None, {"amount": "5 €"}], ids=repr)
+def test_what_else_is_signed_comes_back_as_it_was(context_values: Any) -> None:
     tokens = Tokens([Keys(SECRET, "new"), KEYS])
-    asked = Requirement("transfer", b"c" * 32, facts, "ann@example.com", ("sms", "email"), 1_790_000_900, "bob")
+    asked = Requirement(
+        "transfer", b"c" * 32, context_values, "ann@example.com", ("sms", "email"), 1_790_000_900, "bob"
+    )
     assert tokens.load_requirement(tokens.dump_requirement(asked)) == asked
     proof = Proof(b"p" * 12, "transfer", "sms", b"c" * 32, 1_790_000_000.5, 1_790_000_900, "ann@example.com", KEYS)
     assert [tokens.load_proof(tokens.dump_proof(proof)) for _ in range(2)] == [proof] * 2
     delivery = ("handle", "ann@example.com", "message", "en")
     assert tokens.load_delivery(tokens.dump_delivery(*delivery)) == delivery
-    known = [Known(b"s" * 16, b"l" * 8, 1), Known(b"t" * 16, b"m" * 8, 2)]
+    known = [KnownBrowser(b"s" * 16, b"l" * 8, 1), KnownBrowser(b"t" * 16, b"m" * 8, 2)]
     assert tokens.load_known(tokens.dump_known(known)) == known
-    assert tokens.load_sealed("repeat", tokens.dump_sealed("repeat", ("a", facts)), list) == ["a", facts]
-    assert tokens.load_sealed("handle", tokens.dump_sealed("repeat", ("a", facts)), list) is None
+    assert tokens.load_sealed("repeat", tokens.dump_sealed("repeat", ("a", context_values)), list) == [
+        "a",
+        context_values,
+    ]
+    assert tokens.load_sealed("handle", tokens.dump_sealed("repeat", ("a", context_values)), list) is None
 
 
 def test_r26_a_token_is_opened_by_the_keys_it_was_signed_with_and_by_no_others() -> None:
@@ -547,7 +558,7 @@ def test_whether_a_handle_only_pretends_does_not_show_in_its_length() -> None:
 
     def usual_length(pretend: bool) -> int:
         # Compression makes a token a byte longer or shorter by chance.
-        return Counter(len(tokens.dump_handle(handle(pretend=pretend))) for _ in range(300)).most_common(1)[0][0]
+        return Counter(len(tokens.dump_handle(handle(is_decoy=pretend))) for _ in range(300)).most_common(1)[0][0]
 
     assert usual_length(True) == usual_length(False)
 

@@ -667,9 +667,9 @@ def test_no_page_of_an_error_has_a_text_that_cannot_be_translated(numbered: Flas
 @pytest.mark.usefixtures("brackets")
 @pytest.mark.parametrize("purpose", ["login", "p1"])
 @pytest.mark.parametrize("life", ["5m", "30s"])
-@pytest.mark.parametrize("facts", [None, FACTS])
+@pytest.mark.parametrize("context_values", [None, FACTS])
 def test_no_message_has_a_text_that_cannot_be_translated(
-    make_app: AppFactory, purpose: str, life: str, facts: dict[str, str] | None
+    make_app: AppFactory, purpose: str, life: str, context_values: dict[str, str] | None
 ) -> None:
     otp = OTP()
     app = make_app(
@@ -684,7 +684,7 @@ def test_no_message_has_a_text_that_cannot_be_translated(
     )
     with app.app_context(), capture_codes(app) as sent:
         for identifier in (ANN, PHONE):
-            otp.send(identifier, purpose=purpose, context=facts)
+            otp.send(identifier, purpose=purpose, context=context_values)
     for message in sent:
         check_html(message.html) if message.html else None
         for text in (message.subject, message.text):

@@ -28,11 +28,57 @@ def own_imports(path: Path) -> set[str]:
     name = module_name(path)
     package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.level:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    # What only a type checker sees is imported by nobody.
+    blocks = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    unseen = {id(node) for block in blocks for node in ast.walk(block)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level and id(node) not in unseen:
             base = ".".join(package[: len(package) - node.level + 1] + ([node.module] if node.module else []))
             found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names}
     return found - {name}
+
+
+#: From the ground up. A module imports from its own layer and those below it.
+LAYERS = (
+    "errors languages rendering signals urls networks site",
+    "crypto identifiers redis_clients",
+    "models stores",
+    "config",
+    "channels limits webhooks",
+    "hooks",
+    "delivery",
+    "service startup_checks",
+    "state",
+    "http",
+    "guard doctor",
+    "testing cli extension",
+)
+FLOOR = {name: floor for floor, names in enumerate(LAYERS) for name in names.split()}
+
+
+def test_no_module_imports_from_a_layer_above_it() -> None:
+    rooms = {name: name.split(".")[1] for name in MODULES if name != "flask_otp"}
+    assert set(rooms.values()) == FLOOR.keys()
+    for name, room in rooms.items():
+        for imported in own_imports(MODULES[name]) & rooms.keys():
+            assert FLOOR[rooms[imported]] <= FLOOR[room], f"{name} imports {imported}"
+
+
+def test_nothing_below_the_state_looks_into_the_apps_extensions() -> None:
+    """Only ``site.current_site`` may: a look-up at run time is an import in disguise."""
+    for name, path in MODULES.items():
+        if name == "flask_otp" or FLOOR[name.split(".")[1]] >= FLOOR["state"] or name == "flask_otp.site":
+            continue
+        keys = {
+            ast.unparse(key)
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for key in (
+                *((node.slice,) if isinstance(node, ast.Subscript) and "extensions" in ast.unparse(node.value) else ()),
+                *(node.args[:1] if isinstance(node, ast.Call) and "extensions.get" in ast.unparse(node.func) else ()),
+            )
+        }
+        assert not keys & {"'otp'", "EXTENSION"}, name
 
 
 def test_no_import_cycle() -> None:

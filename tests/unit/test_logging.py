@@ -21,7 +21,7 @@ import flask_otp
 from flask_otp import OTP, Message, OTPError, VerificationRequired, otp_required
 from flask_otp.crypto.codes import display
 from flask_otp.crypto.keys import Keys
-from flask_otp.crypto.payloads import Client, Handle, Known, Proof, Requirement
+from flask_otp.crypto.payloads import Client, Handle, KnownBrowser, Proof, Requirement
 from flask_otp.identifiers import parse
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, AppFactory, ValkeyServer, free_port
@@ -292,7 +292,7 @@ def test_r34_a_repr_gives_nothing_away(sample: dict[str, Any], kind: str) -> Non
 
 
 def test_r34_who_asks_shows_nothing_that_the_browser_keeps() -> None:
-    client = Client("192.0.2.1", b"the session's secret", (Known(b"s" * 16, b"the lane", 1),))
+    client = Client("192.0.2.1", b"the session's secret", (KnownBrowser(b"s" * 16, b"the bucket", 1),))
     assert repr(client) == "Client(network='192.0.2.1')"
     assert Client() == Client(None, b"", ())
 

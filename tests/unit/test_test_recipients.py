@@ -171,7 +171,7 @@ def test_r08_a_spent_budget_ends_the_fixed_code_as_it_does_any_short_one(
     assert verify(thief, CODE).status_code == 400
 
 
-def test_sends_are_counted_on_lane_subject_and_channel(site: Callable[..., Flask], otp: OTP, clock: Clock) -> None:
+def test_sends_are_counted_on_bucket_subject_and_channel(site: Callable[..., Flask], otp: OTP, clock: Clock) -> None:
     app = site(OTP_SEND_LIMIT="2/hour", OTP_CHANNEL_BUDGET={"email": "3/day"})
     with app.app_context():
         for _ in range(2):

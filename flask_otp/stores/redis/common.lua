@@ -1,13 +1,13 @@
 -- Set before each of the scripts, after the constants of base.py. The state of one subject is one hash, so that a verb
 -- reads the fields it needs and no others (record.py has the same in Python):
---   c<id>    a challenge: expiry, strong, attempts, holder, known lane that pays
+--   c<id>    a challenge: expiry, strong, attempts, session_tag, known bucket that pays
 --   p<id>    a proof, or what was noted: its expiry
---   l<lane>  a lane: ready at, whether it is a known browser's, then windows of its sends
---   f<lane>  windows of the lane's failures; f alone: of the subject's
+--   l<bucket>  a bucket: ready at, whether it is a known browser's, then windows of its sends
+--   f<bucket>  windows of the bucket's failures; f alone: of the subject's
 --   s        windows of the subject's sends
 --   r        when it was revoked, in milliseconds
 -- Windows are pairs of a count and an end, one for each rate; rates come as pairs of an amount and a period.
-local TIME, TIME_MS, LIVE, LANE, PAIR, PAIR_SIZE = '<I5', '<I6', '<I5BBBc0Bc0', '<I5B', '<I4I5', 9
+local TIME, TIME_MS, LIVE, BUCKET, PAIR, PAIR_SIZE = '<I5', '<I6', '<I5BBBc0Bc0', '<I5B', '<I4I5', 9
 local key, call = KEYS[1], redis.call
 
 local function unpack_pairs(raw, from)
@@ -27,21 +27,21 @@ end
 
 local function unpack_live(raw)
   local live = {}
-  live.expires_at, live.strong, live.attempts, live.holder, live.lane = struct.unpack(LIVE, raw)
+  live.expires_at, live.strong, live.attempts, live.session_tag, live.bucket = struct.unpack(LIVE, raw)
   return live
 end
 
 local function pack_live(live)
-  return struct.pack(LIVE, live.expires_at, live.strong, live.attempts, #live.holder, live.holder, #live.lane, live.lane)
+  return struct.pack(LIVE, live.expires_at, live.strong, live.attempts, #live.session_tag, live.session_tag, #live.bucket, live.bucket)
 end
 
-local function unpack_lane(raw)
-  local ready_at, known, from = struct.unpack(LANE, raw)
+local function unpack_bucket(raw)
+  local ready_at, known, from = struct.unpack(BUCKET, raw)
   return {ready_at = ready_at, known = known, sends = unpack_pairs(raw, from)}
 end
 
-local function pack_lane(lane)
-  return struct.pack(LANE, lane.ready_at, lane.known) .. pack_pairs(lane.sends)
+local function pack_bucket(bucket)
+  return struct.pack(BUCKET, bucket.ready_at, bucket.known) .. pack_pairs(bucket.sends)
 end
 
 local function latest(windows)
@@ -78,7 +78,7 @@ end
 -- Whether a code for the challenge may still be compared. A short one is worth nothing any more when the budget that
 -- pays for it is spent, or a stranger's in a surge.
 local function is_open(live, longest, max_attempts, failures, budget, now, surge)
-  local outbid = live.strong == 0 and (wait_for(failures, budget, now) > 0 or (surge and live.lane == ''))
+  local superseded = live.strong == 0 and (wait_for(failures, budget, now) > 0 or (surge and live.bucket == ''))
   local in_time = live.expires_at > now and live.expires_at <= now + longest + LEEWAY
-  return in_time and live.attempts < max_attempts and not outbid
+  return in_time and live.attempts < max_attempts and not superseded
 end

@@ -1,4 +1,4 @@
--- ARGV: challenge id, whether it is fresh, lane, ends of the windows that the message was counted on: the lane's and
+-- ARGV: challenge id, whether it is fresh, bucket, ends of the windows that the message was counted on: the bucket's and
 -- the subject's (JSON)
 local ends = cjson.decode(ARGV[4])
 if ARGV[2] == '1' then call('HDEL', key, 'c' .. ARGV[1]) end
@@ -12,10 +12,10 @@ local function give_back(windows, counted)
   return windows
 end
 
-local lane, sends = call('HGET', key, 'l' .. ARGV[3]), call('HGET', key, 's')
-if lane then
-  lane = unpack_lane(lane)
-  give_back(lane.sends, ends[1])
-  call('HSET', key, 'l' .. ARGV[3], pack_lane(lane))
+local bucket, sends = call('HGET', key, 'l' .. ARGV[3]), call('HGET', key, 's')
+if bucket then
+  bucket = unpack_bucket(bucket)
+  give_back(bucket.sends, ends[1])
+  call('HSET', key, 'l' .. ARGV[3], pack_bucket(bucket))
 end
 if sends then call('HSET', key, 's', pack_pairs(give_back(unpack_pairs(sends), ends[2]))) end

@@ -1,15 +1,15 @@
--- ARGV: now, resend, challenge id, lane, holder, known lane, known since (ms), surge, then the policy: seconds until the
+-- ARGV: now, resend, challenge id, bucket, session_tag, known bucket, known since (ms), surge, then the policy: seconds until the
 -- challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
--- Answers {GONE}, {WAIT, for so many seconds}, or {SEND or QUIET, id, strong, fresh, expires at, ready at, known, lane,
--- ends of the lane's windows that the message was counted on, ends of the subject's}
+-- Answers {GONE}, {WAIT, for so many seconds}, or {SEND or QUIET, id, strong, fresh, expires at, ready at, known, bucket,
+-- ends of the bucket's windows that the message was counted on, ends of the subject's}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
-local now, resend, asked, network, holder = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
-local known_lane, surge, expires_in, max_attempts = ARGV[6], ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
+local now, resend, asked, network, session_tag = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[4], ARGV[5]
+local known_bucket, surge, expires_in, max_attempts = ARGV[6], ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10])
 local cooldown = tonumber(ARGV[11])
 local send_limit, recipient_limit = unpack_pairs(ARGV[12]), unpack_pairs(ARGV[13])
 local budget = unpack_pairs(ARGV[14])
 
-local lives, lanes, failures, sends, revoked = {}, {}, {}, {}, 0
+local lives, buckets, failures, sends, revoked = {}, {}, {}, {}, 0
 local dead, last = {}, 0
 local function keep(field, expires_at)
   if expires_at > now then last = math.max(last, expires_at) else dead[#dead + 1] = field end
@@ -24,34 +24,34 @@ for i = 1, #all, 2 do
     local live = unpack_live(raw)
     if keep(field, live.expires_at) then lives[id] = live end
   elseif kind == 'p' then keep(field, (struct.unpack(TIME, raw)))
-  elseif kind == 'l' then lanes[id] = unpack_lane(raw)
+  elseif kind == 'l' then buckets[id] = unpack_bucket(raw)
   elseif kind == 'f' then failures[id] = unpack_pairs(raw)
   elseif kind == 's' then sends = unpack_pairs(raw)
   elseif kind == 'r' then revoked = struct.unpack(TIME_MS, raw)
   end
 end
-last = math.max(last, latest(sends), math.floor(revoked / 1000) + KNOWN_FOR)
+last = math.max(last, latest(sends), math.floor(revoked / 1000) + KNOWN_BROWSER_FOR)
 for id, windows in pairs(failures) do
   if not keep('f' .. id, latest(windows)) then failures[id] = nil end
 end
-for id, lane in pairs(lanes) do
-  if not keep('l' .. id, math.max(lane.ready_at, latest(lane.sends), latest(failures[id] or {}))) then lanes[id] = nil end
+for id, bucket in pairs(buckets) do
+  if not keep('l' .. id, math.max(bucket.ready_at, latest(bucket.sends), latest(failures[id] or {}))) then buckets[id] = nil end
 end
 
--- Each lane of a known browser has limits of its own, so a subject may have a few only.
+-- Each bucket of a known browser has limits of its own, so a subject may have a few only.
 local others = 0
-for id, lane in pairs(lanes) do if lane.known == 1 and id ~= known_lane then others = others + 1 end end
-local known = known_lane ~= '' and tonumber(ARGV[7]) > revoked and others < KNOWN_LANES
-local lane_id = known and known_lane or network
-local lane = lanes[lane_id] or {ready_at = 0, sends = {}}
-local budget_wait = wait_for(failures[known and lane_id or ''] or {}, budget, now)
+for id, bucket in pairs(buckets) do if bucket.known == 1 and id ~= known_bucket then others = others + 1 end end
+local known = known_bucket ~= '' and tonumber(ARGV[7]) > revoked and others < KNOWN_BROWSERS
+local bucket_id = known and known_bucket or network
+local bucket = buckets[bucket_id] or {ready_at = 0, sends = {}}
+local budget_wait = wait_for(failures[known and bucket_id or ''] or {}, budget, now)
 
--- The newest, if a holder has several.
+-- The newest, if a session has several.
 local found = nil
 for id, live in pairs(lives) do
-  local mine = live.holder ~= '' and live.holder == holder
+  local mine = live.session_tag ~= '' and live.session_tag == session_tag
   if resend then mine = id == asked end
-  if mine and is_open(live, expires_in, max_attempts, failures[live.lane] or {}, budget, now, surge) then
+  if mine and is_open(live, expires_in, max_attempts, failures[live.bucket] or {}, budget, now, surge) then
     local best = lives[found]
     if not best or live.expires_at > best.expires_at or (live.expires_at == best.expires_at and id > found) then
       found = id
@@ -60,34 +60,34 @@ for id, live in pairs(lives) do
 end
 if resend and not found then return {GONE} end
 
-local cooling = lane.ready_at - now
+local cooling = bucket.ready_at - now
 if cooling < 0 or cooling > cooldown + LEEWAY then cooling = 0 end
-local wait = math.max(cooling, wait_for(lane.sends, send_limit, now))
+local wait = math.max(cooling, wait_for(bucket.sends, send_limit, now))
 if not known then wait = math.max(wait, wait_for(sends, recipient_limit, now)) end
 if ARGV[15] == '1' and not found then wait = math.max(wait, budget_wait) end
 if wait > 0 and not (found and cooling > 0 and not resend) then return {WAIT, wait} end
 
-local lane_ends, subject_ends, changed = {}, {}, {}
+local bucket_ends, subject_ends, changed = {}, {}, {}
 local function change(field, raw, expires_at)
   if keep(field, expires_at) then changed[#changed + 1], changed[#changed + 2] = field, raw end
 end
 if wait == 0 then
-  lane.ready_at, lane.known = now + cooldown, known and 1 or 0
-  lane_ends = count(lane.sends, send_limit, now)
+  bucket.ready_at, bucket.known = now + cooldown, known and 1 or 0
+  bucket_ends = count(bucket.sends, send_limit, now)
   if not known then subject_ends = count(sends, recipient_limit, now) end
-  change('l' .. lane_id, pack_lane(lane), math.max(lane.ready_at, latest(lane.sends)))
+  change('l' .. bucket_id, pack_bucket(bucket), math.max(bucket.ready_at, latest(bucket.sends)))
   change('s', pack_pairs(sends), latest(sends))
 end
 local live = lives[found]
 if not found then
   local strong = (budget_wait > 0 or (surge and not known)) and 1 or 0
-  live = {expires_at = now + expires_in, strong = strong, attempts = 0, holder = holder, lane = known and lane_id or ''}
+  live = {expires_at = now + expires_in, strong = strong, attempts = 0, session_tag = session_tag, bucket = known and bucket_id or ''}
   change('c' .. asked, pack_live(live), live.expires_at)
 end
 for _, field in ipairs(dead) do call('HDEL', key, field) end
 if #changed > 0 then call('HSET', key, unpack(changed)) end
 call('EXPIRE', key, last - now)
 return {
-  wait > 0 and QUIET or SEND, found or asked, live.strong, found and 0 or 1, live.expires_at, lane.ready_at,
-  known and 1 or 0, lane_id, lane_ends, subject_ends
+  wait > 0 and QUIET or SEND, found or asked, live.strong, found and 0 or 1, live.expires_at, bucket.ready_at,
+  known and 1 or 0, bucket_id, bucket_ends, subject_ends
 }

@@ -6,4 +6,4 @@ for _, field in ipairs(call('HKEYS', key)) do
   if kind == 'c' or kind == 'p' then call('HDEL', key, field) end
 end
 call('HSET', key, 'r', struct.pack(TIME_MS, revoked))
-keep_until(math.floor(revoked / 1000) + KNOWN_FOR, math.floor(now_ms / 1000))
+keep_until(math.floor(revoked / 1000) + KNOWN_BROWSER_FOR, math.floor(now_ms / 1000))

@@ -17,17 +17,17 @@ from ...errors import StoreUnavailable
 from ...redis_clients.server import OUTAGES, Client, Replicated, Script, Server
 from ...redis_clients.uri import connect, replicas_to_wait_for
 from ..base import (
-    KNOWN_FOR,
-    KNOWN_LANES,
+    KNOWN_BROWSER_FOR,
+    KNOWN_BROWSERS,
     LEEWAY,
-    Asking,
     Attempt,
-    Opened,
-    Opening,
+    ChallengeRequest,
+    OpenOutcome,
+    OpenResult,
     Policy,
     Rates,
-    Redeemed,
-    Redemption,
+    RedeemOutcome,
+    RedeemResult,
     Store,
 )
 
@@ -45,27 +45,30 @@ class RedisStore(Store):
         self.client = connect(uri, options or {})
         self._changing: Client = Replicated(self.client, replicas) if replicas else self.client
         self._prefix = prefix
-        common = f"local KNOWN_FOR, KNOWN_LANES, LEEWAY = {KNOWN_FOR}, {KNOWN_LANES}, {LEEWAY}\n" + _source("common")
+        common = (
+            f"local KNOWN_BROWSER_FOR, KNOWN_BROWSERS, LEEWAY = {KNOWN_BROWSER_FOR}, {KNOWN_BROWSERS}, {LEEWAY}\n"
+            + _source("common")
+        )
         self._scripts = {name: Script(self._changing, common + _source(name)) for name in _SCRIPTS}
 
-    def open(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        return self._open(subject, asking, policy, now, resend=0)
+    def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
+        return self._open(subject, request, policy, now, resend=0)
 
-    def find(self, subject: bytes, asking: Asking, policy: Policy, now: int) -> Opened:
-        return self._open(subject, asking, policy, now, resend=1)
+    def reopen(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
+        return self._open(subject, request, policy, now, resend=1)
 
-    def _open(self, subject: bytes, asking: Asking, policy: Policy, now: int, resend: int) -> Opened:
+    def _open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int, resend: int) -> OpenResult:
         answer = self._run(
             "open",
             subject,
             now,
             resend,
-            asking.challenge_id,
-            asking.lane,
-            asking.holder,
-            asking.known_lane,
-            asking.known_since,
-            int(asking.surge),
+            request.challenge_id,
+            request.bucket,
+            request.session_tag,
+            request.known_bucket,
+            request.known_since,
+            int(request.surge),
             policy.expires_in,
             policy.max_attempts,
             policy.cooldown,
@@ -74,13 +77,13 @@ class RedisStore(Store):
             _packed(policy.failure_budget),
             int(policy.refuse),
         )
-        outcome = Opening(answer[0])
-        if outcome is Opening.GONE:
-            return Opened(outcome)
-        if outcome is Opening.WAIT:
-            return Opened(outcome, retry_after=answer[1])
-        _, challenge_id, strong, fresh, expires_at, ready_at, known, lane, lane_ends, subject_ends = answer
-        return Opened(
+        outcome = OpenOutcome(answer[0])
+        if outcome is OpenOutcome.GONE:
+            return OpenResult(outcome)
+        if outcome is OpenOutcome.WAIT:
+            return OpenResult(outcome, retry_after=answer[1])
+        _, challenge_id, strong, fresh, expires_at, ready_at, known, bucket, bucket_ends, subject_ends = answer
+        return OpenResult(
             outcome,
             challenge_id,
             bool(strong),
@@ -88,13 +91,13 @@ class RedisStore(Store):
             expires_at,
             ready_at,
             known=bool(known),
-            lane=lane,
-            lane_ends=tuple(lane_ends),
+            bucket=bucket,
+            bucket_ends=tuple(bucket_ends),
             subject_ends=tuple(subject_ends),
         )
 
-    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> Redeemed:
-        outcome, spent, lane = self._run(
+    def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
+        outcome, spent, bucket = self._run(
             "redeem",
             subject,
             now,
@@ -107,11 +110,11 @@ class RedisStore(Store):
             policy.max_attempts,
             _packed(policy.failure_budget),
         )
-        return Redeemed(Redemption(outcome), bool(spent), lane)
+        return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket)
 
-    def discard(self, subject: bytes, opened: Opened, now: int) -> None:
-        ends = json.dumps([opened.lane_ends, opened.subject_ends])
-        self._run("discard", subject, opened.challenge_id, int(opened.fresh), opened.lane, ends)
+    def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
+        ends = json.dumps([opened.bucket_ends, opened.subject_ends])
+        self._run("discard", subject, opened.challenge_id, int(opened.fresh), opened.bucket, ends)
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
         key = self._key(subject)

@@ -20,7 +20,7 @@ import pytest
 # Before the modules are imported, so that a failure in them says what was compared.
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
 
-from .person import (  # noqa: E402
+from .subject_driver import (  # noqa: E402
     BROWSER,
     DAY,
     GONE,
@@ -36,7 +36,7 @@ from .person import (  # noqa: E402
     SEND,
     WAIT,
     WRONG,
-    Person,
+    SubjectDriver,
     new_id,
 )
 from .suite import StoreSuite  # noqa: E402
@@ -57,7 +57,7 @@ __all__ = [
     "SEND",
     "WAIT",
     "WRONG",
-    "Person",
     "StoreSuite",
+    "SubjectDriver",
     "new_id",
 ]

@@ -7,27 +7,27 @@ from dataclasses import replace
 import pytest
 
 from ...stores import Store
-from ...stores.base import KNOWN_LANES
+from ...stores.base import KNOWN_BROWSERS
 from .. import Clock
-from .person import BROWSER, DAY, MATCH, MONTH, NO_LIMITS, POLICY, REFUSED, SEND, WRONG, Person
+from .subject_driver import BROWSER, DAY, MATCH, MONTH, NO_LIMITS, POLICY, REFUSED, SEND, WRONG, SubjectDriver
 
 
 class BrowserTests:
-    def test_r11_strangers_do_not_spend_a_known_browsers_budget(self, ann: Person) -> None:
-        before = ann.open(b"lane", known=b"browser2")
+    def test_r11_strangers_do_not_spend_a_known_browsers_budget(self, ann: SubjectDriver) -> None:
+        before = ann.open(b"bucket", known=b"browser2")
         ann.lose_the_budget()
         opened = ann.open(known=BROWSER)
         assert not opened.strong
         assert ann.right(opened) is MATCH
         assert ann.right(before) is MATCH
 
-    def test_r11_a_known_browser_spends_only_its_own_budget(self, ann: Person) -> None:
+    def test_r11_a_known_browser_spends_only_its_own_budget(self, ann: SubjectDriver) -> None:
         ann.lose_the_budget(known=BROWSER)
         assert ann.open(known=BROWSER).strong
         assert not ann.open(known=b"browser2").strong
         assert not ann.open().strong
 
-    def test_r08_a_known_browsers_budget_holds_over_its_challenges(self, ann: Person, clock: Clock) -> None:
+    def test_r08_a_known_browsers_budget_holds_over_its_challenges(self, ann: SubjectDriver, clock: Clock) -> None:
         short = ann.open(known=BROWSER)
         clock.advance(30)
         first_failure = ann.now
@@ -44,55 +44,59 @@ class BrowserTests:
 
     @pytest.mark.parametrize(("known", "strong"), [(b"", True), (BROWSER, False)])
     def test_r11_a_surge_makes_new_codes_strong_except_for_known_browsers(
-        self, ann: Person, known: bytes, strong: bool
+        self, ann: SubjectDriver, known: bytes, strong: bool
     ) -> None:
         opened = ann.open(known=known, surge=True)
         assert (opened.outcome, opened.strong) == (SEND, strong)
         assert ann.right(opened) is MATCH
 
-    def test_in_a_surge_the_short_codes_of_strangers_that_are_open_are_refused(self, ann: Person, clock: Clock) -> None:
+    def test_in_a_surge_the_short_codes_of_strangers_that_are_open_are_refused(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
         """Else an attacker would open many first, and guess them all in one burst."""
-        first, known = ann.open(holder=b"h"), ann.open(known=BROWSER)
+        first, known = ann.open(session_tag=b"h"), ann.open(known=BROWSER)
         assert ann.redeem(first, True, surge=True).outcome is REFUSED
         assert ann.redeem(known, True, surge=True).outcome is MATCH
         clock.advance(30)
-        again = ann.open(holder=b"h", surge=True)
+        again = ann.open(session_tag=b"h", surge=True)
         assert (again.fresh, again.strong) == (True, True)
         assert ann.redeem(again, True, surge=True).outcome is MATCH
         assert ann.right(first) is MATCH
 
-    def test_a_match_names_the_known_lane_that_the_code_was_asked_from(self, ann: Person) -> None:
-        assert ann.redeem(ann.open(), True).lane == b""
+    def test_a_match_names_the_known_bucket_that_the_code_was_asked_from(self, ann: SubjectDriver) -> None:
+        assert ann.redeem(ann.open(), True).bucket == b""
         opened = ann.open(known=BROWSER)
-        assert ann.redeem(opened, True).lane == opened.lane != b""
+        assert ann.redeem(opened, True).bucket == opened.bucket != b""
 
-    def test_a_failure_names_the_known_lane_that_the_code_was_asked_from(self, ann: Person) -> None:
-        assert ann.redeem(ann.open(), False).lane == b""
-        assert ann.redeem(ann.open(known=BROWSER), False).lane == BROWSER
+    def test_a_failure_names_the_known_bucket_that_the_code_was_asked_from(self, ann: SubjectDriver) -> None:
+        assert ann.redeem(ann.open(), False).bucket == b""
+        assert ann.redeem(ann.open(known=BROWSER), False).bucket == BROWSER
 
-    def test_r08_a_subject_has_a_few_known_lanes_and_further_ones_count_as_strangers(self, ann: Person) -> None:
-        lanes = [b"browser%d" % number for number in range(KNOWN_LANES + 2)]
-        assert [ann.open(known=lane).known for lane in lanes] == [True] * KNOWN_LANES + [False, False]
+    def test_r08_a_subject_has_a_few_known_buckets_and_further_ones_count_as_strangers(
+        self, ann: SubjectDriver
+    ) -> None:
+        buckets = [b"browser%d" % number for number in range(KNOWN_BROWSERS + 2)]
+        assert [ann.open(known=bucket).known for bucket in buckets] == [True] * KNOWN_BROWSERS + [False, False]
 
-    def test_r08_a_known_lane_counts_until_it_is_over_and_no_longer(self, ann: Person, clock: Clock) -> None:
-        lanes = [b"browser%d" % number for number in range(KNOWN_LANES + 1)]
-        for lane in lanes[:KNOWN_LANES]:
-            ann.open(known=lane)
+    def test_r08_a_known_bucket_counts_until_it_is_over_and_no_longer(self, ann: SubjectDriver, clock: Clock) -> None:
+        buckets = [b"browser%d" % number for number in range(KNOWN_BROWSERS + 1)]
+        for bucket in buckets[:KNOWN_BROWSERS]:
+            ann.open(known=bucket)
         clock.advance(DAY - 1)
-        assert not ann.open(known=lanes[-1]).known
+        assert not ann.open(known=buckets[-1]).known
         clock.advance(1)
-        assert ann.open(known=lanes[-1]).known
+        assert ann.open(known=buckets[-1]).known
 
-    def test_r08_a_failure_brings_a_known_lane_back_that_was_over(self, store: Store, clock: Clock) -> None:
+    def test_r08_a_failure_brings_a_known_bucket_back_that_was_over(self, store: Store, clock: Clock) -> None:
         """Else a subject could have any number of browsers with a budget of their own."""
-        ann = Person(store, clock, replace(NO_LIMITS, failure_budget=POLICY.failure_budget))
-        opened = [ann.open(known=b"browser%d" % number) for number in range(KNOWN_LANES)]
+        ann = SubjectDriver(store, clock, replace(NO_LIMITS, failure_budget=POLICY.failure_budget))
+        opened = [ann.open(known=b"browser%d" % number) for number in range(KNOWN_BROWSERS)]
         clock.advance(1)
         ann.open()
-        assert [ann.wrong(one) for one in opened] == [[WRONG]] * KNOWN_LANES
+        assert [ann.wrong(one) for one in opened] == [[WRONG]] * KNOWN_BROWSERS
         assert not ann.open(known=b"another").known
         assert ann.open(known=b"browser0").known
 
-    def test_a_strict_site_does_not_refuse_in_a_surge(self, strict: Person) -> None:
+    def test_a_strict_site_does_not_refuse_in_a_surge(self, strict: SubjectDriver) -> None:
         opened = strict.open(surge=True)
         assert (opened.outcome, opened.strong) == (SEND, True)

@@ -6,7 +6,7 @@ import pytest
 
 from ...stores import Store
 from .. import Clock
-from .person import BROWSER, DAY, HOUR, MATCH, NETWORK, PROOF_LIFE, REFUSED, SEND, WAIT, Person
+from .subject_driver import BROWSER, DAY, HOUR, MATCH, NETWORK, PROOF_LIFE, REFUSED, SEND, WAIT, SubjectDriver
 
 
 class ProofTests:
@@ -14,14 +14,14 @@ class ProofTests:
 
     @pytest.mark.parametrize(("after", "holds"), [(0, True), (PROOF_LIFE - 1, True), (PROOF_LIFE, False)])
     def test_r25_a_proof_holds_until_its_expiry_exclusive(
-        self, ann: Person, clock: Clock, after: int, holds: bool
+        self, ann: SubjectDriver, clock: Clock, after: int, holds: bool
     ) -> None:
         ann.prove(b"proof")
         clock.advance(after)
         assert ann.holds(b"proof") is holds
         assert ann.spend(b"proof") is holds
 
-    def test_a_proof_outlives_later_openings(self, ann: Person, clock: Clock) -> None:
+    def test_a_proof_outlives_later_openings(self, ann: SubjectDriver, clock: Clock) -> None:
         ann.prove(b"proof")
         clock.advance(HOUR)
         ann.prove(b"later")
@@ -30,20 +30,22 @@ class ProofTests:
         assert ann.holds(b"proof")
         assert ann.holds(b"later")
 
-    def test_r25_a_spent_proof_is_over_and_is_spent_by_one_caller(self, ann: Person) -> None:
+    def test_r25_a_spent_proof_is_over_and_is_spent_by_one_caller(self, ann: SubjectDriver) -> None:
         ann.prove(b"proof")
         assert ann.spend(b"proof") is True
         assert ann.spend(b"proof") is False
         assert not ann.holds(b"proof")
 
-    def test_spending_one_proof_leaves_the_others(self, ann: Person) -> None:
-        ann.prove(b"proof1", b"lane1")
-        ann.prove(b"proof2", b"lane2")
+    def test_spending_one_proof_leaves_the_others(self, ann: SubjectDriver) -> None:
+        ann.prove(b"proof1", b"bucket1")
+        ann.prove(b"proof2", b"bucket2")
         assert ann.spend(b"proof1")
         assert ann.holds(b"proof2")
 
-    def test_r26_a_proof_of_one_subject_is_none_of_another(self, ann: Person, store: Store, clock: Clock) -> None:
-        bob = Person(store, clock, subject=b"t" * 16)
+    def test_r26_a_proof_of_one_subject_is_none_of_another(
+        self, ann: SubjectDriver, store: Store, clock: Clock
+    ) -> None:
+        bob = SubjectDriver(store, clock, subject=b"t" * 16)
         ann.prove(b"proof")
         assert not bob.holds(b"proof")
         assert not bob.spend(b"proof")
@@ -51,71 +53,75 @@ class ProofTests:
 
     # Revoking
 
-    def test_r25_revoking_ends_proofs_and_challenges(self, ann: Person) -> None:
-        ann.prove(b"proof1", b"lane1")
-        ann.prove(b"proof2", b"lane2")
-        opened = ann.open(b"lane3")
+    def test_r25_revoking_ends_proofs_and_challenges(self, ann: SubjectDriver) -> None:
+        ann.prove(b"proof1", b"bucket1")
+        ann.prove(b"proof2", b"bucket2")
+        opened = ann.open(b"bucket3")
         ann.revoke()
         assert not ann.holds(b"proof1")
         assert not ann.spend(b"proof2")
         assert ann.right(opened) is REFUSED
 
-    def test_revoking_touches_no_other_subject(self, ann: Person, store: Store, clock: Clock) -> None:
-        bob = Person(store, clock, subject=b"t" * 16)
+    def test_revoking_touches_no_other_subject(self, ann: SubjectDriver, store: Store, clock: Clock) -> None:
+        bob = SubjectDriver(store, clock, subject=b"t" * 16)
         bob.prove(b"proof")
-        opened = bob.open(b"lane2")
+        opened = bob.open(b"bucket2")
         ann.revoke()
         assert bob.holds(b"proof")
         assert bob.right(opened) is MATCH
 
-    def test_a_sign_in_after_a_revocation_within_the_same_second_counts(self, ann: Person) -> None:
+    def test_a_sign_in_after_a_revocation_within_the_same_second_counts(self, ann: SubjectDriver) -> None:
         ann.revoke()
         ann.prove(b"proof")
         assert ann.holds(b"proof")
 
     @pytest.mark.parametrize(("since", "known"), [(-1000, False), (-1, False), (0, False), (1, True), (1000, True)])
     def test_r25_a_revocation_makes_browsers_strangers_that_were_known_before_it_by_the_millisecond(
-        self, ann: Person, clock: Clock, since: int, known: bool
+        self, ann: SubjectDriver, clock: Clock, since: int, known: bool
     ) -> None:
         clock.now += 0.5
         ann.revoke()
         opened = ann.open(known=BROWSER, since=int(clock.now * 1000) + since)
-        assert (opened.known, opened.lane) == (known, BROWSER if known else NETWORK)
+        assert (opened.known, opened.bucket) == (known, BROWSER if known else NETWORK)
 
-    def test_a_revoked_browser_is_a_stranger_in_every_way(self, ann: Person, clock: Clock) -> None:
+    def test_a_revoked_browser_is_a_stranger_in_every_way(self, ann: SubjectDriver, clock: Clock) -> None:
         since = int(clock.now * 1000)
         clock.advance(1)
         ann.revoke()
         assert ann.open(known=BROWSER, since=since, surge=True).strong
         assert ann.open(known=BROWSER, since=since).outcome is WAIT
         for number in range(19):
-            assert ann.open(b"lane%d" % number, known=BROWSER, since=since).outcome is SEND
+            assert ann.open(b"bucket%d" % number, known=BROWSER, since=since).outcome is SEND
         assert ann.open(b"fresh", known=BROWSER, since=since).outcome is WAIT
 
-    def test_an_older_revocation_does_not_undo_a_newer_one(self, ann: Person, store: Store, clock: Clock) -> None:
+    def test_an_older_revocation_does_not_undo_a_newer_one(
+        self, ann: SubjectDriver, store: Store, clock: Clock
+    ) -> None:
         at = int(clock.now * 1000)
         store.revoke(ann.subject, at)
         store.revoke(ann.subject, at - 5000)
         assert not ann.open(known=BROWSER, since=at).known
 
-    def test_a_revocation_is_remembered_as_long_as_a_browser_stays_known(self, ann: Person, clock: Clock) -> None:
+    def test_a_revocation_is_remembered_as_long_as_a_browser_stays_known(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
         since = int(clock.now * 1000)
         ann.revoke()
         for _ in range(3):
             clock.advance(60 * DAY - 1)
             assert not ann.open(known=BROWSER, since=since).known
 
-    def test_r10_revoking_leaves_every_count_as_it_was(self, ann: Person) -> None:
+    def test_r10_revoking_leaves_every_count_as_it_was(self, ann: SubjectDriver) -> None:
         ann.lose_the_budget()
         ann.open(NETWORK)
         ann.revoke()
         assert ann.open(NETWORK).outcome is WAIT
         for number in range(15):
-            opened = ann.open(b"lane%d" % number)
+            opened = ann.open(b"bucket%d" % number)
             assert (opened.outcome, opened.strong) == (SEND, True)
         assert ann.open(b"fresh").outcome is WAIT
 
-    def test_r08_a_known_browsers_failures_outlive_a_revocation(self, ann: Person, clock: Clock) -> None:
+    def test_r08_a_known_browsers_failures_outlive_a_revocation(self, ann: SubjectDriver, clock: Clock) -> None:
         ann.lose_the_budget(known=BROWSER)
         ann.revoke()
         clock.advance(1)

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
-from ...stores import Asking, Attempt, Opened, Policy
+from ...stores import Attempt, ChallengeRequest, OpenResult, Policy
 from .. import Clock
-from .person import MATCH, NETWORK, NO_LIMITS, POLICY, QUIET, REFUSED, SEND, WAIT, WRONG, Person, new_id
 from .racing import Call, Track, outcomes
+from .subject_driver import MATCH, NETWORK, NO_LIMITS, POLICY, QUIET, REFUSED, SEND, WAIT, WRONG, SubjectDriver, new_id
 
 
 class RaceTests:
     def test_r06_of_two_hundred_right_codes_at_once_exactly_one_passes(self, track: Track, clock: Clock) -> None:
-        ann = Person(track.store, clock, NO_LIMITS)
+        ann = SubjectDriver(track.store, clock, NO_LIMITS)
         for _ in range(4):
             calls = redemptions(ann, ann.open(), [True] * 200)
             answers = track.run(calls, threads=200)
@@ -30,7 +30,7 @@ class RaceTests:
     def test_r07_of_a_thousand_wrong_codes_at_once_exactly_max_attempts_are_compared(
         self, track: Track, clock: Clock, attempts: int
     ) -> None:
-        ann = Person(track.store, clock, replace(NO_LIMITS, max_attempts=attempts))
+        ann = SubjectDriver(track.store, clock, replace(NO_LIMITS, max_attempts=attempts))
         opened = ann.open()
         answers = track.run(redemptions(ann, opened, [False] * 1000), threads=100)
         assert outcomes(answers) == {WRONG: attempts, REFUSED: 1000 - attempts}
@@ -39,7 +39,7 @@ class RaceTests:
     def test_r07_a_right_code_among_two_hundred_wrong_ones_never_passes_after_exhaustion(
         self, track: Track, clock: Clock
     ) -> None:
-        ann = Person(track.store, clock, NO_LIMITS)
+        ann = SubjectDriver(track.store, clock, NO_LIMITS)
         places = random.Random(7)
         for _ in range(4):
             opened = ann.open()
@@ -52,7 +52,7 @@ class RaceTests:
             assert ann.right(opened) is REFUSED
 
     def test_r07_many_right_codes_after_exhaustion_are_all_refused(self, track: Track, clock: Clock) -> None:
-        ann = Person(track.store, clock, NO_LIMITS)
+        ann = SubjectDriver(track.store, clock, NO_LIMITS)
         opened = ann.open()
         ann.wrong(opened, 5)
         assert outcomes(track.run(redemptions(ann, opened, [True] * 100))) == {REFUSED: 100}
@@ -61,7 +61,7 @@ class RaceTests:
         self, track: Track, clock: Clock
     ) -> None:
         policy: Policy = replace(NO_LIMITS, max_attempts=10, failure_budget=((20, 86400),))
-        ann = Person(track.store, clock, policy)
+        ann = SubjectDriver(track.store, clock, policy)
         opened = [ann.open() for _ in range(10)]
         calls = [call for one in opened for call in redemptions(ann, one, [False] * 10)]
         answers = track.run(calls)
@@ -72,7 +72,7 @@ class RaceTests:
     def test_r15_of_fifty_openings_at_once_one_message_goes_out_in_each_cooldown(
         self, track: Track, clock: Clock
     ) -> None:
-        ann = Person(track.store, clock)
+        ann = SubjectDriver(track.store, clock)
         for _ in range(5):
             assert outcomes(track.run(openings(ann, 50))) == {SEND: 1, WAIT: 49}
             clock.advance(30)
@@ -81,10 +81,10 @@ class RaceTests:
     def test_fifty_openings_of_one_holder_at_once_are_one_challenge_and_one_message(
         self, track: Track, clock: Clock
     ) -> None:
-        ann = Person(track.store, clock)
+        ann = SubjectDriver(track.store, clock)
         seen = set()
         for _ in range(3):
-            answers = track.run(openings(ann, 50, holder=b"h"))
+            answers = track.run(openings(ann, 50, session_tag=b"h"))
             assert outcomes(answers) == {SEND: 1, QUIET: 49}
             seen |= {answer.challenge_id for answer in answers}
             clock.advance(30)
@@ -93,22 +93,23 @@ class RaceTests:
     def test_r15_openings_from_many_networks_at_once_stop_at_the_recipients_limit(
         self, track: Track, clock: Clock
     ) -> None:
-        ann = Person(track.store, clock)
-        calls = [call for number in range(100) for call in openings(ann, 1, b"lane%d" % number)]
+        ann = SubjectDriver(track.store, clock)
+        calls = [call for number in range(100) for call in openings(ann, 1, b"bucket%d" % number)]
         assert outcomes(track.run(calls)) == {SEND: 20, WAIT: 80}
 
     def test_resends_at_once_are_one_message_in_each_cooldown(self, track: Track, clock: Clock) -> None:
-        ann = Person(track.store, clock)
+        ann = SubjectDriver(track.store, clock)
         opened = ann.open()
         for _ in range(3):
             clock.advance(30)
             calls: list[Call] = [
-                ("find", (ann.subject, Asking(opened.challenge_id, NETWORK), ann.policy, ann.now)) for _ in range(50)
+                ("reopen", (ann.subject, ChallengeRequest(opened.challenge_id, NETWORK), ann.policy, ann.now))
+                for _ in range(50)
             ]
             assert outcomes(track.run(calls)) == {SEND: 1, WAIT: 49}
 
     def test_r25_of_fifty_that_spend_one_proof_at_once_exactly_one_does(self, track: Track, clock: Clock) -> None:
-        ann = Person(track.store, clock, NO_LIMITS)
+        ann = SubjectDriver(track.store, clock, NO_LIMITS)
         for number in range(4):
             proof = b"proof%d" % number
             ann.prove(proof)
@@ -116,7 +117,7 @@ class RaceTests:
             assert Counter(answers) == {True: 1, False: 49}
 
     def test_r25_no_code_passes_once_a_revocation_has_answered(self, track: Track, clock: Clock) -> None:
-        ann = Person(track.store, clock, NO_LIMITS)
+        ann = SubjectDriver(track.store, clock, NO_LIMITS)
         opened = [ann.open() for _ in range(49)]
         calls = [call for one in opened for call in redemptions(ann, one, [True])]
         calls.insert(20, ("revoke", (ann.subject, ann.now * 1000)))
@@ -128,7 +129,7 @@ class RaceTests:
         assert {ann.right(one) for one in opened} == {REFUSED}
 
     def test_subjects_raced_at_once_do_not_mix(self, track: Track, clock: Clock) -> None:
-        people = [Person(track.store, clock, POLICY, subject=b"%016d" % number) for number in range(20)]
+        people = [SubjectDriver(track.store, clock, POLICY, subject=b"%016d" % number) for number in range(20)]
         opened = [person.open() for person in people]
         calls = [
             call
@@ -142,7 +143,7 @@ class RaceTests:
             assert found[WRONG] + found[REFUSED] == 4
 
 
-def redemptions(ann: Person, opened: Opened, rights: Sequence[bool]) -> list[Call]:
+def redemptions(ann: SubjectDriver, opened: OpenResult, rights: Sequence[bool]) -> list[Call]:
     return [
         (
             "redeem",
@@ -152,5 +153,8 @@ def redemptions(ann: Person, opened: Opened, rights: Sequence[bool]) -> list[Cal
     ]
 
 
-def openings(ann: Person, number: int, lane: bytes = NETWORK, **asking: Any) -> list[Call]:
-    return [("open", (ann.subject, Asking(new_id(), lane, **asking), ann.policy, ann.now)) for _ in range(number)]
+def openings(ann: SubjectDriver, number: int, bucket: bytes = NETWORK, **request: Any) -> list[Call]:
+    return [
+        ("open", (ann.subject, ChallengeRequest(new_id(), bucket, **request), ann.policy, ann.now))
+        for _ in range(number)
+    ]

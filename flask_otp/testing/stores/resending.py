@@ -1,4 +1,4 @@
-"""Sending again: what one holder has, and resends by handle."""
+"""Sending again: what one session has, and resends by handle."""
 
 from __future__ import annotations
 
@@ -7,126 +7,140 @@ from dataclasses import replace
 
 import pytest
 
-from ...stores import Opened, Opening, Store
+from ...stores import OpenOutcome, OpenResult, Store
 from .. import Clock
-from .person import BROWSER, DAY, GONE, HOUR, MATCH, POLICY, QUIET, REFUSED, SEND, WAIT, WRONG, Person, new_id
+from .subject_driver import (
+    BROWSER,
+    DAY,
+    GONE,
+    HOUR,
+    MATCH,
+    POLICY,
+    QUIET,
+    REFUSED,
+    SEND,
+    WAIT,
+    WRONG,
+    SubjectDriver,
+    new_id,
+)
 
 
 class ResendingTests:
-    # Opening again: what one holder has
+    # Opening again: what one session has
 
-    def test_a_double_click_gets_the_same_challenge_and_no_message(self, ann: Person, clock: Clock) -> None:
-        first = ann.open(holder=b"h")
+    def test_a_double_click_gets_the_same_challenge_and_no_message(self, ann: SubjectDriver, clock: Clock) -> None:
+        first = ann.open(session_tag=b"h")
         clock.advance(29)
-        again = ann.open(holder=b"h")
-        assert again == replace(first, outcome=QUIET, fresh=False, lane_ends=(), subject_ends=())
+        again = ann.open(session_tag=b"h")
+        assert again == replace(first, outcome=QUIET, fresh=False, bucket_ends=(), subject_ends=())
 
     def test_after_the_cooldown_the_holder_gets_the_same_challenge_and_a_counted_message(
-        self, ann: Person, clock: Clock
+        self, ann: SubjectDriver, clock: Clock
     ) -> None:
-        first = ann.open(holder=b"h")
+        first = ann.open(session_tag=b"h")
         clock.advance(30)
-        again = ann.open(holder=b"h")
+        again = ann.open(session_tag=b"h")
         assert again == replace(first, fresh=False, ready_at=ann.now + 30)
         clock.advance(30)
         outcomes = []
         for _ in range(4):
-            outcomes.append(ann.open(holder=b"h").outcome)
+            outcomes.append(ann.open(session_tag=b"h").outcome)
             clock.advance(30)
         assert outcomes == [SEND, SEND, SEND, WAIT]
 
-    def test_r14_a_repeated_open_does_not_prolong_the_challenge(self, ann: Person, clock: Clock) -> None:
-        first = ann.open(holder=b"h")
+    def test_r14_a_repeated_open_does_not_prolong_the_challenge(self, ann: SubjectDriver, clock: Clock) -> None:
+        first = ann.open(session_tag=b"h")
         clock.advance(299)
-        assert ann.open(holder=b"h").expires_at == first.expires_at
+        assert ann.open(session_tag=b"h").expires_at == first.expires_at
         clock.advance(1)
-        later = ann.open(b"other", holder=b"h")
+        later = ann.open(b"other", session_tag=b"h")
         assert later.fresh
         assert later.challenge_id != first.challenge_id
 
-    def test_r14_a_repeated_open_gives_no_attempt_back(self, ann: Person, clock: Clock) -> None:
-        first = ann.open(holder=b"h")
+    def test_r14_a_repeated_open_gives_no_attempt_back(self, ann: SubjectDriver, clock: Clock) -> None:
+        first = ann.open(session_tag=b"h")
         assert ann.wrong(first, 3) == [WRONG] * 3
-        assert ann.open(holder=b"h").outcome is QUIET
+        assert ann.open(session_tag=b"h").outcome is QUIET
         clock.advance(30)
-        assert ann.open(holder=b"h").outcome is SEND
+        assert ann.open(session_tag=b"h").outcome is SEND
         assert ann.wrong(first, 3) == [WRONG, WRONG, REFUSED]
 
-    def test_a_used_up_challenge_is_not_the_holders_any_more(self, ann: Person) -> None:
-        first = ann.open(holder=b"h")
+    def test_a_used_up_challenge_is_not_the_holders_any_more(self, ann: SubjectDriver) -> None:
+        first = ann.open(session_tag=b"h")
         ann.wrong(first, 5)
-        assert ann.open(holder=b"h").outcome is WAIT
-        second = ann.open(b"other", holder=b"h")
+        assert ann.open(session_tag=b"h").outcome is WAIT
+        second = ann.open(b"other", session_tag=b"h")
         assert second.fresh
         assert second.challenge_id != first.challenge_id
 
-    @pytest.mark.parametrize("holders", [(b"h", b"i"), (b"", b""), (b"h", b"")])
+    @pytest.mark.parametrize("session_tags", [(b"h", b"i"), (b"", b""), (b"h", b"")])
     def test_r11_another_holder_has_another_challenge_and_ends_none(
-        self, ann: Person, holders: tuple[bytes, bytes]
+        self, ann: SubjectDriver, session_tags: tuple[bytes, bytes]
     ) -> None:
-        first = ann.open(b"lane1", holder=holders[0])
-        second = ann.open(b"lane2", holder=holders[1])
+        first = ann.open(b"bucket1", session_tag=session_tags[0])
+        second = ann.open(b"bucket2", session_tag=session_tags[1])
         assert second.fresh
         assert ann.right(first) is MATCH
         assert ann.right(second) is MATCH
 
-    def test_the_holders_own_challenge_is_no_way_round_the_send_limit(self, ann: Person, clock: Clock) -> None:
+    def test_the_holders_own_challenge_is_no_way_round_the_send_limit(self, ann: SubjectDriver, clock: Clock) -> None:
         ann.policy = replace(POLICY, expires_in=600)
         for _ in range(5):
-            assert ann.open(holder=b"h").outcome is SEND
+            assert ann.open(session_tag=b"h").outcome is SEND
             clock.advance(30)
-        assert ann.open(holder=b"h").outcome is WAIT
+        assert ann.open(session_tag=b"h").outcome is WAIT
 
     def test_of_two_live_challenges_a_holder_is_given_the_newest(self, store: Store, clock: Clock) -> None:
-        """The older one had been outbid by a spent budget, and came back when the budget's window had passed."""
-        ann = Person(store, clock, replace(POLICY, failure_budget=((2, 60),)))
-        for holder in (b"h1", b"h2", b"h3", b"h4", b"h5", b"h6"):
-            older = ann.open(b"lane1", holder=holder)
-            assert ann.wrong(ann.open(b"lane2"), 2) == [WRONG] * 2
+        """The older one had been superseded by a spent budget, and came back when the budget's window had passed."""
+        ann = SubjectDriver(store, clock, replace(POLICY, failure_budget=((2, 60),)))
+        for session_tag in (b"h1", b"h2", b"h3", b"h4", b"h5", b"h6"):
+            older = ann.open(b"bucket1", session_tag=session_tag)
+            assert ann.wrong(ann.open(b"bucket2"), 2) == [WRONG] * 2
             clock.advance(30)
-            newer = ann.open(b"lane3", holder=holder)
+            newer = ann.open(b"bucket3", session_tag=session_tag)
             assert (older.strong, newer.strong, newer.fresh) == (False, True, True)
             clock.advance(30)
-            assert ann.open(b"lane4", holder=holder).challenge_id == newer.challenge_id
+            assert ann.open(b"bucket4", session_tag=session_tag).challenge_id == newer.challenge_id
             clock.advance(DAY)
 
     # Finding: a resend by handle
 
-    def test_a_resend_keeps_the_challenge_and_counts_a_message(self, ann: Person, clock: Clock) -> None:
+    def test_a_resend_keeps_the_challenge_and_counts_a_message(self, ann: SubjectDriver, clock: Clock) -> None:
         first = ann.open()
         clock.advance(30)
-        assert ann.find(first) == replace(first, fresh=False, ready_at=ann.now + 30)
+        assert ann.reopen(first) == replace(first, fresh=False, ready_at=ann.now + 30)
         for expected in (SEND, SEND, SEND, WAIT):
             clock.advance(30)
-            assert ann.find(first).outcome is expected
+            assert ann.reopen(first).outcome is expected
 
     @pytest.mark.parametrize(("after", "outcome"), [(0, WAIT), (29, WAIT), (30, SEND), (299, SEND), (300, GONE)])
     def test_a_resend_waits_for_the_cooldown_and_ends_with_the_challenge(
-        self, ann: Person, clock: Clock, after: int, outcome: Opening
+        self, ann: SubjectDriver, clock: Clock, after: int, outcome: OpenOutcome
     ) -> None:
-        first = ann.open(holder=b"h")
+        first = ann.open(session_tag=b"h")
         clock.advance(after)
-        assert ann.find(first).outcome is outcome
+        assert ann.reopen(first).outcome is outcome
 
-    def test_r14_a_resend_gives_no_attempt_back(self, ann: Person, clock: Clock) -> None:
+    def test_r14_a_resend_gives_no_attempt_back(self, ann: SubjectDriver, clock: Clock) -> None:
         first = ann.open()
         ann.wrong(first, 4)
         clock.advance(30)
-        assert ann.find(first).outcome is SEND
+        assert ann.reopen(first).outcome is SEND
         assert ann.wrong(first, 2) == [WRONG, REFUSED]
         assert ann.right(first) is REFUSED
 
-    def test_a_resend_of_what_is_not_there_is_gone_and_costs_nothing(self, ann: Person, clock: Clock) -> None:
-        nothing = Opened(SEND, new_id())
-        assert ann.find(nothing) == Opened(GONE)
+    def test_a_resend_of_what_is_not_there_is_gone_and_costs_nothing(self, ann: SubjectDriver, clock: Clock) -> None:
+        nothing = OpenResult(SEND, new_id())
+        assert ann.reopen(nothing) == OpenResult(GONE)
         opened = ann.open()
         assert opened.outcome is SEND
         clock.advance(30)
-        assert ann.find(nothing) == Opened(GONE)
+        assert ann.reopen(nothing) == OpenResult(GONE)
         assert ann.open().outcome is SEND
 
     @pytest.mark.parametrize("end", ["right", "wrong", "drop", "revoke", "discard"])
-    def test_a_resend_of_an_ended_challenge_is_gone(self, ann: Person, clock: Clock, end: str) -> None:
+    def test_a_resend_of_an_ended_challenge_is_gone(self, ann: SubjectDriver, clock: Clock, end: str) -> None:
         opened = ann.open()
         ends: dict[str, Callable[[], object]] = {
             "right": lambda: ann.right(opened),
@@ -137,16 +151,16 @@ class ResendingTests:
         }
         ends[end]()
         clock.advance(30)
-        assert ann.find(opened) == Opened(GONE)
+        assert ann.reopen(opened) == OpenResult(GONE)
 
-    def test_a_resend_is_counted_on_the_lane_that_asks(self, ann: Person) -> None:
-        first = ann.open(b"lane1")
-        assert ann.find(first, b"lane2").lane == b"lane2"
-        assert ann.find(first, b"lane2").outcome is WAIT
-        assert ann.find(first, known=BROWSER).lane == BROWSER
+    def test_a_resend_is_counted_on_the_bucket_that_asks(self, ann: SubjectDriver) -> None:
+        first = ann.open(b"bucket1")
+        assert ann.reopen(first, b"bucket2").bucket == b"bucket2"
+        assert ann.reopen(first, b"bucket2").outcome is WAIT
+        assert ann.reopen(first, known=BROWSER).bucket == BROWSER
 
-    def test_resends_stop_at_the_recipients_limit(self, ann: Person) -> None:
-        first = ann.open(b"lane0")
+    def test_resends_stop_at_the_recipients_limit(self, ann: SubjectDriver) -> None:
+        first = ann.open(b"bucket0")
         for number in range(1, 20):
-            assert ann.find(first, b"lane%d" % number).outcome is SEND
-        assert ann.find(first, b"lane20").retry_after == HOUR
+            assert ann.reopen(first, b"bucket%d" % number).outcome is SEND
+        assert ann.reopen(first, b"bucket20").retry_after == HOUR

@@ -14,14 +14,14 @@ from .browsers import BrowserTests
 from .budget import BudgetTests
 from .clocks import ClockTests
 from .opening import OpeningTests
-from .person import REFUSE, SEND, Person
 from .proofs import ProofTests
 from .races import RaceTests
 from .racing import Track
+from .random_walk import WalkTests
 from .redeeming import RedeemingTests
 from .resending import ResendingTests
+from .subject_driver import REFUSE, SEND, SubjectDriver
 from .undoing import UndoingTests
-from .walk import WalkTests
 
 
 class StoreSuite(
@@ -78,9 +78,9 @@ class StoreSuite(
         pytest.skip("size_of is not defined, so nobody knows whether the state stays small")
 
     def test_state_stays_small_however_many_networks_get_no_message(
-        self, ann: Person, store: Store, clock: Clock
+        self, ann: SubjectDriver, store: Store, clock: Clock
     ) -> None:
-        """A failed delivery gives its count back, so the recipient's limit does not bound the number of lanes."""
+        """A failed delivery gives its count back, so the recipient's limit does not bound the number of buckets."""
         for number in range(200):
             opened = ann.open(number.to_bytes(8, "big"))
             assert opened.outcome is SEND
@@ -95,13 +95,13 @@ class StoreSuite(
         return Clock(1_790_000_000)
 
     @pytest.fixture
-    def ann(self, store: Store, clock: Clock) -> Person:
-        return Person(store, clock)
+    def ann(self, store: Store, clock: Clock) -> SubjectDriver:
+        return SubjectDriver(store, clock)
 
     @pytest.fixture
-    def strict(self, store: Store, clock: Clock) -> Person:
+    def strict(self, store: Store, clock: Clock) -> SubjectDriver:
         """The same subject under ``OTP_ON_BUDGET = "refuse"``."""
-        return Person(store, clock, REFUSE)
+        return SubjectDriver(store, clock, REFUSE)
 
     @pytest.fixture
     def track(self, request: pytest.FixtureRequest, store: Store) -> Track:

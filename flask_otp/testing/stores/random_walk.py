@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from ...stores import Asking, Attempt, Opened, Policy, Redeemed, Store
+from ...stores import Attempt, ChallengeRequest, OpenResult, Policy, RedeemResult, Store
 from ...stores.memory import MemoryStore
-from .person import DAY, HOUR, MATCH, REFUSE, SEND
+from .subject_driver import DAY, HOUR, MATCH, REFUSE, SEND
 
 TIGHT = Policy(300, 3, 30, ((5, HOUR), (10, DAY)), ((6, HOUR), (50, DAY)), ((5, HOUR), (20, 5 * DAY)))
 
@@ -33,7 +33,7 @@ class WalkTests:
             answer = getattr(memory, verb)(*args)
             assert getattr(store, verb)(*args) == answer, f"seed {seed}, step {number}: {verb}{args}"
             walk.learn(verb, args, answer)
-        everything = {"open SEND", "open QUIET", "open WAIT", "find SEND", "find GONE", "find WAIT"}
+        everything = {"open SEND", "open QUIET", "open WAIT", "reopen SEND", "reopen GONE", "reopen WAIT"}
         everything |= {"MATCH", "WRONG", "REFUSED", "budget spent", "holds True", "holds False", "spend True"}
         everything |= {"is_live True", "is_live False"}
         everything |= {f"strong {strong}, known {known}" for strong in (True, False) for known in (True, False)}
@@ -44,7 +44,7 @@ class Walk:
     """A seeded random walk: the same questions to each of the stores, whose answers must be equal."""
 
     SUBJECTS = (b"s" * 16, b"t" * 16)
-    NAMES = (b"1", b"2", b"lane3")
+    NAMES = (b"1", b"2", b"bucket3")
 
     def __init__(self, seed: int, policies: tuple[Policy, ...]) -> None:
         self.random = random.Random(seed)
@@ -53,7 +53,7 @@ class Walk:
         self.ids = itertools.count(seed * 1_000_000)
         #: What was named last: subject and challenge, subject and answer, subject and proof.
         self.challenges = [(b"s" * 16, b"unknown")]
-        self.opened = [(b"s" * 16, Opened(SEND, b"unknown"))]
+        self.opened = [(b"s" * 16, OpenResult(SEND, b"unknown"))]
         self.proofs = [(b"s" * 16, b"unknown")]
         self.seen: Counter[str] = Counter()
 
@@ -63,7 +63,7 @@ class Walk:
             if self.random.random() < 0.01:
                 self.now_ms += self.random.choice((HOUR, DAY, 3 * DAY)) * 1000
             verb = self.random.choices(
-                ("open", "find", "redeem", "discard", "drop", "is_live", "note", "holds", "spend", "revoke"),
+                ("open", "reopen", "redeem", "discard", "drop", "is_live", "note", "holds", "spend", "revoke"),
                 (30, 10, 40, 8, 2, 6, 2, 6, 4, 0.5),
             )[0]
             yield verb, getattr(self, verb)()
@@ -71,20 +71,20 @@ class Walk:
     def open(self) -> tuple[Any, ...]:
         return self._asking(self.random.choice(self.SUBJECTS), b"%016d" % next(self.ids))
 
-    def find(self) -> tuple[Any, ...]:
+    def reopen(self) -> tuple[Any, ...]:
         return self._asking(*self._one_of(self.challenges))
 
     def _asking(self, subject: bytes, challenge_id: bytes) -> tuple[Any, ...]:
         pick = self.random.choice
-        asking = Asking(
+        request = ChallengeRequest(
             challenge_id,
-            lane=pick(self.NAMES),
-            holder=pick((b"", b"h1", b"h2", b"h3")),
-            known_lane=pick((b"", b"", b"", b"known1", b"1")),
+            bucket=pick(self.NAMES),
+            session_tag=pick((b"", b"h1", b"h2", b"h3")),
+            known_bucket=pick((b"", b"", b"", b"known1", b"1")),
             known_since=pick((self.now_ms, self.revoked_ms)) - pick((-1, 0, 1, 1000, HOUR * 1000, 10 * DAY * 1000)),
             surge=self.random.random() < 0.1,
         )
-        return subject, asking, pick(self.policies), self.now_ms // 1000
+        return subject, request, pick(self.policies), self.now_ms // 1000
 
     def redeem(self) -> tuple[Any, ...]:
         subject, challenge_id = self._one_of(self.challenges)
@@ -124,14 +124,14 @@ class Walk:
         return self.random.choice(self.SUBJECTS) if self.random.random() < stray else subject, thing
 
     def learn(self, verb: str, args: tuple[Any, ...], answer: object) -> None:
-        if isinstance(answer, Opened):
+        if isinstance(answer, OpenResult):
             self.seen[f"{verb} {answer.outcome.name}"] += 1
             self.seen[f"strong {answer.strong}, known {answer.known}"] += 1
             if answer.outcome is SEND:
                 self.opened.append((args[0], answer))
             if answer.fresh:
                 self.challenges.append((args[0], answer.challenge_id))
-        elif isinstance(answer, Redeemed):
+        elif isinstance(answer, RedeemResult):
             self.seen[answer.outcome.name] += 1
             self.seen["budget spent"] += answer.budget_spent
             if answer.outcome is MATCH:

@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from ...stores import Asking, Attempt, Opened, Opening, Policy, Redeemed, Redemption, Store
+from ...stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult, Store
 from .. import Clock
 
 HOUR = 3600
@@ -16,8 +16,8 @@ PROOF_LIFE = 12 * HOUR
 NETWORK = b"network1"
 BROWSER = b"browser1"
 
-SEND, QUIET, WAIT, GONE = Opening.SEND, Opening.QUIET, Opening.WAIT, Opening.GONE
-MATCH, WRONG, REFUSED = Redemption.MATCH, Redemption.WRONG, Redemption.REFUSED
+SEND, QUIET, WAIT, GONE = OpenOutcome.SEND, OpenOutcome.QUIET, OpenOutcome.WAIT, OpenOutcome.GONE
+MATCH, WRONG, REFUSED = RedeemOutcome.MATCH, RedeemOutcome.WRONG, RedeemOutcome.REFUSED
 
 #: The defaults of OTP_*.
 POLICY = Policy(
@@ -38,7 +38,7 @@ def new_id() -> bytes:
     return _ids.randbytes(16)
 
 
-class Person:
+class SubjectDriver:
     """A subject in a store: each method is one verb, with what a test does not care about filled in."""
 
     def __init__(self, store: Store, clock: Clock, policy: Policy = POLICY, subject: bytes = b"s" * 16) -> None:
@@ -53,41 +53,45 @@ class Person:
 
     def open(
         self,
-        lane: bytes = NETWORK,
+        bucket: bytes = NETWORK,
         *,
-        holder: bytes = b"",
+        session_tag: bytes = b"",
         known: bytes = b"",
         since: int | None = None,
         surge: bool = False,
-    ) -> Opened:
-        asking = Asking(new_id(), lane, holder, known, int(self.clock() * 1000) if since is None else since, surge)
-        return self.store.open(self.subject, asking, self.policy, self.now)
+    ) -> OpenResult:
+        request = ChallengeRequest(
+            new_id(), bucket, session_tag, known, int(self.clock() * 1000) if since is None else since, surge
+        )
+        return self.store.open(self.subject, request, self.policy, self.now)
 
-    def find(self, opened: Opened, lane: bytes = NETWORK, known: bytes = b"") -> Opened:
-        asking = Asking(opened.challenge_id, lane, known_lane=known, known_since=int(self.clock() * 1000))
-        return self.store.find(self.subject, asking, self.policy, self.now)
+    def reopen(self, opened: OpenResult, bucket: bytes = NETWORK, known: bytes = b"") -> OpenResult:
+        request = ChallengeRequest(
+            opened.challenge_id, bucket, known_bucket=known, known_since=int(self.clock() * 1000)
+        )
+        return self.store.reopen(self.subject, request, self.policy, self.now)
 
-    def redeem(self, opened: Opened, matches: bool, proof: bytes = b"", surge: bool = False) -> Redeemed:
+    def redeem(self, opened: OpenResult, matches: bool, proof: bytes = b"", surge: bool = False) -> RedeemResult:
         attempt = Attempt(opened.challenge_id, matches, proof or new_id()[:12], self.now + PROOF_LIFE, surge)
         return self.store.redeem(self.subject, attempt, self.policy, self.now)
 
-    def right(self, opened: Opened, proof: bytes = b"") -> Redemption:
+    def right(self, opened: OpenResult, proof: bytes = b"") -> RedeemOutcome:
         return self.redeem(opened, True, proof).outcome
 
-    def wrong(self, opened: Opened, times: int = 1) -> list[Redemption]:
+    def wrong(self, opened: OpenResult, times: int = 1) -> list[RedeemOutcome]:
         return [self.redeem(opened, False).outcome for _ in range(times)]
 
-    def discard(self, opened: Opened) -> None:
+    def discard(self, opened: OpenResult) -> None:
         self.store.discard(self.subject, opened, self.now)
 
-    def drop(self, opened: Opened) -> None:
+    def drop(self, opened: OpenResult) -> None:
         self.store.drop(self.subject, opened.challenge_id, self.now)
 
-    def prove(self, proof: bytes, lane: bytes = NETWORK) -> None:
+    def prove(self, proof: bytes, bucket: bytes = NETWORK) -> None:
         """Have ``proof`` recorded."""
-        assert self.right(self.open(lane), proof) is MATCH
+        assert self.right(self.open(bucket), proof) is MATCH
 
-    def is_live(self, opened: Opened) -> bool:
+    def is_live(self, opened: OpenResult) -> bool:
         return self.store.is_live(self.subject, opened.challenge_id, self.now)
 
     def note(self, mark: bytes, life: int = HOUR) -> None:
@@ -110,8 +114,8 @@ class Person:
             if known:
                 self.clock.advance(self.policy.cooldown)
 
-    def fill_lane(self, **options: Any) -> None:
-        """Five messages on one lane, one at each cooldown, and the sixth refused at once."""
+    def fill_bucket(self, **options: Any) -> None:
+        """Five messages on one bucket, one at each cooldown, and the sixth refused at once."""
         for _ in range(5):
             assert self.open(**options).outcome is SEND
             self.clock.advance(30)
@@ -119,5 +123,5 @@ class Person:
 
     def fill_recipient(self) -> None:
         for number in range(20):
-            assert self.open(b"lane%d" % number).outcome is SEND
-        assert self.open(b"lane20").outcome is WAIT
+            assert self.open(b"bucket%d" % number).outcome is SEND
+        assert self.open(b"bucket20").outcome is WAIT

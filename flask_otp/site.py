@@ -1,0 +1,46 @@
+"""What the ground floor may know of the current app: its name, its languages, its pages.
+
+:class:`~flask_otp.state.AppState` implements :class:`Site`. :func:`current_site` is the only look into
+``app.extensions`` below that class, so no module at the bottom depends on one at the top.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from flask import current_app, has_app_context
+from werkzeug.wrappers import Response
+
+if TYPE_CHECKING:
+    from .errors import OTPError
+
+#: The key in ``app.extensions``.
+EXTENSION = "otp"
+
+#: The name of the blueprint, and so the first part of its endpoints.
+BLUEPRINT = "otp"
+
+
+class Site(Protocol):
+    """One app, as errors and languages see it."""
+
+    @property
+    def site_name(self) -> str: ...
+
+    @property
+    def languages(self) -> Sequence[str]:
+        """What ``OTP_LANGUAGES`` offers, the default first."""
+
+    @property
+    def is_mounted(self) -> bool:
+        """Whether our blueprint is registered: only then can our pages be rendered and their addresses built."""
+
+    def render_error(self, error: OTPError) -> Response:
+        """The page for an error that nobody has caught."""
+
+
+def current_site() -> Site | None:
+    """The site of the current app; ``None`` outside an app context, and for an app without ``OTP``."""
+    site: Any = current_app.extensions.get(EXTENSION) if has_app_context() else None
+    return cast("Site | None", site)
