@@ -1,0 +1,63 @@
+"""Settings of Sphinx. `nox -s docs` builds the pages; a warning is a failure."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from flask_otp import __version__  # noqa: E402
+
+project = "flask_otp"
+author = "the flask_otp contributors"
+release = version = __version__
+language = "en"
+
+extensions = ["myst_parser", "sphinx.ext.autodoc"]
+exclude_patterns = ["README.md"]  # the index of this folder in a repository browser; index.md is that of the site
+html_theme = "furo"
+html_title = f"flask_otp {version}"
+myst_heading_anchors = 4
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+
+suppress_warnings = ["misc.highlighting_failure"]  # examples of HTTP have "..." in them
+
+#: Files outside docs/ that are pages of the site too. Here each of them has a stub, which gets the other file's text.
+PAGES = {
+    "README.md": "overview",
+    "CHANGELOG.md": "changelog",
+    "CONTRIBUTING.md": "contributing",
+    "SECURITY.md": "reporting",
+    "benchmarks/README.md": "benchmarks",
+}
+
+
+def read(app: Sphinx, name: str, source: list[str]) -> None:
+    """Give a stub its text, and let links lead to the pages of the site, wherever the text is from."""
+    outside = {page: file for file, page in PAGES.items()}.get(name)
+    text = (ROOT / outside).read_text(encoding="utf-8") if outside else source[0]
+    folder = (ROOT / (outside or f"docs/{name}")).parent
+
+    def moved(link: re.Match[str]) -> str:
+        target = (folder / link[1]).resolve()
+        if not target.is_relative_to(ROOT) or not target.exists():
+            return link[0]  # Sphinx says what is wrong with it
+        file = target.relative_to(ROOT).as_posix()
+        page = {"docs/README.md": "index"}.get(file) or PAGES.get(file)
+        target = ROOT / "docs" / f"{page}.md" if page else target
+        return f"]({os.path.relpath(target, (ROOT / 'docs' / name).parent)}"
+
+    source[0] = re.sub(r"\]\((?![a-z]+:)([^)#\s]+)", moved, text)
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", read)
