@@ -477,7 +477,7 @@ def test_it_cannot_be_tried_without_sending() -> None:
 
 @pytest.fixture
 def everything(caplog: pytest.LogCaptureFixture) -> Callable[[], str]:
-    """All that is logged from here on, by any logger and at any level: :func:`mute_loggers` must not depend on levels."""
+    """All that is logged from here on, by any logger at any level: :func:`mute_loggers` must not depend on levels."""
     caplog.set_level(1)
     for name in ("apprise", "urllib3", "urllib3.connectionpool", "requests"):
         caplog.set_level(1, logger=name)
