@@ -18,8 +18,8 @@
     ValueError
     └── ConfigError                      the app must not start like this
 
-An error that nobody catches in a view is already the right answer: ``application/problem+json`` (RFC 9457) for API
-clients, a page for browsers.
+A view need not catch these errors. An uncaught one is the right response: ``application/problem+json`` (RFC 9457) for
+API clients, a page for browsers.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ PAGE_HEADERS = {
 #: Seconds to wait after an error that says nothing itself, by status.
 _RETRY_AFTER = {429: 60, 503: 30}
 
-#: What we say in place of Werkzeug's own words, which are in English only.
+#: Our texts in place of Werkzeug's, which exist in English only.
 _FOR_WERKZEUG = {
     400: N_("The request could not be understood."),
     404: N_("There is no such page. Perhaps the address was cut short."),
@@ -66,9 +66,9 @@ _FOR_WERKZEUG = {
 
 
 class ConfigError(ValueError):
-    """The configuration or the use of a guard is wrong; the message says how to mend it.
+    """The configuration or the use of a guard is wrong. The message says how to correct it.
 
-    Raised at start-up, or by the first request that meets it.
+    Raised at start-up or, for what is known later, by the first request.
     """
 
 
@@ -94,7 +94,7 @@ class OTPError(HTTPException):
 
     @classmethod
     def from_http(cls, error: HTTPException) -> OTPError:
-        """Somebody else's error in our manner: a 404 or 413, or the app's own limit on all of its routes."""
+        """An error of Werkzeug or of the app in our form: a 404 or 413, or a 429 of the app's own limiter."""
         theirs = error.description == type(error).description
         description = _FOR_WERKZEUG.get(error.code or 500) if theirs else None
         ours = cls(description or error.description, retry_after=_RETRY_AFTER.get(error.code or 500))
@@ -105,7 +105,7 @@ class OTPError(HTTPException):
 
     @property
     def detail(self) -> str:
-        """:attr:`description` in the language of whoever is answered."""
+        """:attr:`description` in the language of the current request."""
         return gettext(self.description)
 
     def problem(self) -> dict[str, Any]:
@@ -140,7 +140,7 @@ class OTPError(HTTPException):
 
 
 class InvalidRequest(OTPError):
-    """The request is malformed; nothing was sent or counted."""
+    """The request is malformed. Nothing was sent or counted."""
 
     reason = "invalid_request"
     title = "The request is not valid"
@@ -148,7 +148,7 @@ class InvalidRequest(OTPError):
 
 
 class InvalidIdentifier(InvalidRequest):
-    """What was given is neither an e-mail address nor a phone number we can use."""
+    """The identifier is neither an e-mail address nor a phone number that we can use."""
 
     reason = "invalid_identifier"
     title = "The address is not valid"
@@ -157,7 +157,7 @@ class InvalidIdentifier(InvalidRequest):
 
 
 class ChallengeRequired(OTPError):
-    """There is no code to verify or to send again: ask for one first."""
+    """There is no code to verify or to send again. Call ``send`` first."""
 
     reason = "challenge_required"
     title = "No code was asked for"
@@ -167,7 +167,7 @@ class ChallengeRequired(OTPError):
 class InvalidCode(OTPError):
     """Wrong, expired, used up, already used, revoked, foreign or unknown.
 
-    One answer for all of them, so that it tells nothing (OWASP ASVS 5.0 V6.3.8).
+    All of them get the same answer, which gives nothing away (OWASP ASVS 5.0 V6.3.8).
     """
 
     reason = "invalid_code"
@@ -177,7 +177,7 @@ class InvalidCode(OTPError):
 
 
 class InvalidWebhook(OTPError):
-    """In a sender service: not signed with a secret that it knows, changed, too old, or no message of ours."""
+    """Raised by :func:`flask_otp.webhooks.read`: bad signature, changed or expired request, or not our message."""
 
     reason = "invalid_webhook"
     title = "The webhook is not valid"
@@ -185,9 +185,9 @@ class InvalidWebhook(OTPError):
 
 
 class VerificationRequired(OTPError):
-    """The guard's refusal: this needs a verification that the client has not shown.
+    """The guard refuses: the client has shown no verification that fits.
 
-    For a browser it is a redirect to the form, for others 401 with the header of RFC 9470 section 3.
+    A browser is redirected to the form. Other clients get 401 with the header of RFC 9470 section 3.
     """
 
     code = 401
@@ -206,13 +206,13 @@ class VerificationRequired(OTPError):
         location: str | None = None,
     ) -> None:
         super().__init__(description)
-        #: What the verification must be for.
+        #: The purpose that the verification must have.
         self.purpose = purpose
         #: The channels that the guard accepts; empty: any.
         self.channels = tuple(channels)
         #: Greatest age of the verification in seconds, or ``None``.
         self.max_age = max_age
-        #: Signed statement of what is asked for; API clients hand it to ``POST /otp/send``.
+        #: Signed statement of what the guard requires. API clients pass it to ``POST /otp/send``.
         self.requirement = requirement
         #: Where a browser finds the form.
         self.location = location
@@ -251,7 +251,7 @@ class CrossOrigin(OTPError):
 
 
 class RateLimited(OTPError):
-    """A limit was reached; :attr:`retry_after` says when to come back."""
+    """A limit was reached. :attr:`retry_after` says when to try again."""
 
     code = 429
     reason = "rate_limited"
@@ -260,7 +260,7 @@ class RateLimited(OTPError):
 
 
 class DeliveryFailed(OTPError):
-    """The message could not be handed to its channel: no code is outstanding, or after a resend the earlier one."""
+    """No channel took the message. No code is outstanding; after a failed resend the earlier code still counts."""
 
     code = 503
     reason = "delivery_failed"
@@ -272,7 +272,7 @@ class DeliveryFailed(OTPError):
 
 
 class StoreUnavailable(OTPError):
-    """The store or the limiter cannot be reached: nothing passes until it can."""
+    """The store or the limiter cannot be reached. Nothing passes until it can."""
 
     code = 503
     reason = "store_unavailable"

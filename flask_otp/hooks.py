@@ -49,7 +49,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class HookDecorators:
-    """The decorators. They take plain functions, since hooks run wherever a code is sent or checked."""
+    """The decorators. They take plain functions, since hooks also run where there is no event loop."""
 
     def __init__(self) -> None:
         self._hooks = Hooks()
@@ -57,9 +57,9 @@ class HookDecorators:
     def channel(self, name: str, *, accepts: str | None = None) -> Callable[[C], C]:
         """Register the app's own sender: a function of a :class:`~flask_otp.Message`, or a channel object.
 
-        It returns nothing, and raises if it cannot deliver: :exc:`~flask_otp.RecipientRefused` or
-        :exc:`~flask_otp.ProviderDown` where it knows whose failure that is. It runs in a thread and an app context of
-        its own, and is waited for no longer than ``OTP_CHANNEL_TIMEOUT``.
+        The sender returns nothing. If it cannot deliver it raises: :exc:`~flask_otp.RecipientRefused` or
+        :exc:`~flask_otp.ProviderDown` where it knows the cause. It runs in a thread and an app context of its own, and
+        the caller waits for it no longer than ``OTP_CHANNEL_TIMEOUT``.
 
         :param accepts: ``"email"`` or ``"phone"``, what its recipients are; by default told by the name.
         :raises ConfigError: it is neither.
@@ -72,36 +72,39 @@ class HookDecorators:
         return register
 
     def recipient_loader(self, function: R) -> R:
-        """``(identifier, channel) -> recipient`` where the message goes; ``None``: no such account, so pretend."""
+        """``(identifier, channel) -> recipient``, where the message goes; ``None``: no such account, so send a decoy."""
         self._hooks.recipient_loader = _plain(function)
         return function
 
     def identifier_loader(self, function: I) -> I:
-        """``() -> identifier`` of the signed-in user, or ``None``; the client may name no other."""
+        """``() -> identifier`` of the signed-in user, or ``None``. The client may name no other identifier."""
         self._hooks.identifier_loader = _plain(function)
         return function
 
     def message_builder(self, function: M) -> M:
         """``(message) -> message``: with ``dataclasses.replace``, another ``subject``, ``text`` or ``html``.
 
-        It is called for every message, perhaps twice, also for those who do not exist, and where there is no request.
-        If it raises, or changes anything else, the message is not sent.
+        Called for every message, perhaps twice, for decoys too, and also outside a request. If it raises, or changes
+        any other member, the message is not sent.
         """
         self._hooks.message_builder = _plain(function)
         return function
 
     def before_send(self, function: B) -> B:
-        """``(message)``, for every message, those to nobody too; ``False`` vetoes it, which the client cannot tell."""
+        """``(message) -> bool | None``: called with each message before it is sent, decoys included.
+
+        Return ``False`` to drop the message silently: the client sees the usual response.
+        """
         self._hooks.before_send = _plain(function)
         return function
 
     def verified_handler(self, function: V) -> V:
-        """``(verification) -> response | None`` after a verification over HTTP, for any purpose: sign the user in."""
+        """``(verification) -> response | None``, after a verification over HTTP for any purpose: sign the user in."""
         self._hooks.verified_handler = _plain(function)
         return function
 
     def unauthorized_handler(self, function: U) -> U:
-        """``(error) -> response`` where the guard refuses; ``error`` is the :exc:`VerificationRequired`."""
+        """``(error) -> response | None``, when the guard refuses; ``error`` is the :exc:`VerificationRequired`."""
         self._hooks.unauthorized_handler = _plain(function)
         return function
 
@@ -113,7 +116,7 @@ class HookDecorators:
 
 def _plain(function: F) -> F:
     """
-    :raises ConfigError: it is no function, or an ``async`` one: its result would be a coroutine, and so true.
+    :raises ConfigError: it is not a function, or it is ``async``: its result would be a coroutine, and so always true.
     """
     if not callable(function) or iscoroutinefunction(function):
         raise ConfigError(f"a hook of OTP must be a plain function, not {function!r}")

@@ -1,7 +1,7 @@
 """The language of pages, messages and errors: which one it is, and how a text is said in it.
 
-Texts are written in English where they are used, and translated when they are shown, never before: an error may be
-raised for one person and told to another. The catalogues are gettext's, under ``translations/``.
+Texts are written in English where they are used, and translated when they are shown, never earlier: an error may be
+raised for one person and shown to another. The catalogues are gettext's, under ``translations/``.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from werkzeug.wrappers import Response
 
 from .site import current_site
 
-#: English first, which needs no catalogue: it is what is left where nothing else is asked for.
+#: English comes first and needs no catalogue: it is the fallback.
 LANGUAGES = ("en", "de", "es", "fr", "pt", "ar", "hi", "ja", "zh_Hans")
 _RIGHT_TO_LEFT = ("ar",)
-#: Regions, and the script, of those who write ``zh`` in another way than our catalogue.
+#: The regions, and the script, of traditional Chinese. Our ``zh`` catalogue is simplified.
 _TRADITIONAL = frozenset({"hant", "tw", "hk", "mo"})
 
 _spoken: ContextVar[str | None] = ContextVar("flask_otp_language", default=None)
@@ -46,7 +46,7 @@ def N_(message: str, **values: object) -> Text:
 
 
 def gettext(text: str) -> str:
-    """The text in the current language; as it is, if it is none of ours."""
+    """The text in the current language; unchanged, if no catalogue has it."""
     message, values = (text.message, text.values) if isinstance(text, Text) else (text, None)
     # The empty one is the catalogue's own header.
     said = catalogue(current()).gettext(message) if message else ""
@@ -54,12 +54,12 @@ def gettext(text: str) -> str:
 
 
 def ngettext(one: str, many: str, number: int) -> str:
-    """The text for that many, in the current language, with its ``%(num)s`` still to be filled in."""
+    """The text for ``number``, in the current language. The caller fills in its ``%(num)s``."""
     return catalogue(current()).ngettext(one, many, number)
 
 
 def in_the_apps_words(text: str) -> str:
-    """The app's own name for something, such as a purpose, by its Flask-Babel catalogue where it has one."""
+    """The app's own name for something, such as a purpose: translated by its Flask-Babel catalogue where it has one."""
     babel = _flask_babel()
     return str(babel.gettext(text)) if babel is not None and text else text
 
@@ -90,13 +90,13 @@ def current() -> str:
 
 
 def current_locale() -> str:
-    """What to give to :func:`speaking` where there is no request any more: as exact as Flask-Babel has it."""
+    """What to pass to :func:`speaking` later, without a request: as exact as Flask-Babel knows it."""
     return _babel_locale() or current()
 
 
 @contextmanager
 def speaking(locale: str | None = None) -> Iterator[None]:
-    """Speak the language of ``locale`` in the block, and let Flask-Babel do so too.
+    """Use the language of ``locale`` in the block, in Flask-Babel too.
 
     ``None``: the current language, chosen once for the whole block.
     """
@@ -112,7 +112,7 @@ def speaking(locale: str | None = None) -> Iterator[None]:
 def negotiate(accepted: Iterable[tuple[str, float]], offered: Sequence[str]) -> str:
     """The best language on offer for an ``Accept-Language`` (RFC 9110 12.5.4), best first with their qualities.
 
-    If all that is offered is refused, it is the first all the same: an answer in a foreign language is one.
+    If the client refuses all that is offered, it is the first one: an answer in a foreign language is better than none.
     """
     accepted = list(accepted)
     refused = {tag.lower() for tag, quality in accepted if quality == 0}
@@ -123,7 +123,7 @@ def negotiate(accepted: Iterable[tuple[str, float]], offered: Sequence[str]) -> 
 def choose(tags: Iterable[str], offered: Sequence[str]) -> str | None:
     """The language on offer for the first of the tags that has one: ``de`` for ``de-AT``, ``zh_Hans`` for ``zh-CN``."""
     known = {_subtags(name)[0]: name for name in offered}
-    # Simplified Chinese is better than nothing to who reads Traditional, but not than another of their languages.
+    # A reader of traditional Chinese prefers simplified Chinese to nothing, but not to another of their languages.
     wanted = sorted(map(_subtags, tags), key=lambda subtags: not _TRADITIONAL.isdisjoint(subtags))
     return next((known[subtags[0]] for subtags in wanted if subtags[0] in known), None)
 
@@ -172,7 +172,7 @@ def _babel_locale() -> str | None:
     try:
         locale = babel.get_locale()
     except Exception:
-        # The app's selector: it may want a request, or take from one what is no locale. A code goes out all the same.
+        # The app's selector may need a request, or return no locale. A code goes out all the same.
         return None
     return None if locale is None else str(locale)
 

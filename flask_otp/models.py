@@ -13,7 +13,7 @@ from .crypto.codes import STRONG_LENGTH, display
 class Challenge:
     """One outstanding code, as a client may see it. Durations are seconds from now."""
 
-    #: The opaque signed string that names it: whoever holds it may try codes.
+    #: The opaque signed string that names it. A client that holds it may try codes.
     handle: str = field(repr=False)
     channel: str
     #: Where the message went, masked.
@@ -32,21 +32,21 @@ class Challenge:
 
 @dataclass(frozen=True)
 class Verification:
-    """The fact that somebody proved to receive messages at ``identifier``, by a code for ``purpose``."""
+    """Proof that a person receives messages at ``identifier``: they entered a code for ``purpose``."""
 
     identifier: str = field(repr=False)
     channel: str
     purpose: str
     #: When, in UTC.
     verified_at: datetime
-    #: Its signed form, for ``Authorization: Bearer``. Worth as much as the code was: keep it like a password.
+    #: Its signed form, for ``Authorization: Bearer``. It is worth as much as the code was: treat it like a password.
     proof: str = field(repr=False)
     expires_at: datetime
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message, ready to be sent. Its ``repr`` shows no code, link or fact, and not whom it goes to."""
+    """One message, ready to be sent. Its ``repr`` shows no code, link, context value or recipient."""
 
     channel: str
     #: Where it goes: exactly one address.
@@ -62,9 +62,9 @@ class Message:
     html: str = field(repr=False)
     #: Seconds that the code is still good for.
     expires_in: int
-    #: The link of an e-mail that does what the code does, with ``OTP_LINKS``; worth as much as the code.
+    #: With ``OTP_LINKS``, the link of an e-mail. It does what the code does and is worth as much.
     link: str | None = field(default=None, repr=False)
-    #: Names this message, wherever it is tried and however often: a resend is another. Random, so it tells nothing.
+    #: Names this message, whichever provider is tried and however often. A resend has another id. It is random.
     id: str = ""
     #: What the code confirms, where its context is an object: names and JSON values.
     context_values: dict[str, Any] | None = field(default=None, repr=False, hash=False)

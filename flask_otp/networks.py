@@ -19,9 +19,9 @@ _told: weakref.WeakSet[Flask] = weakref.WeakSet()
 
 
 def tell_of_proxy(environ: Mapping[str, Any]) -> None:
-    """Log, once in each process, that a request came through a proxy while no ``ProxyFix`` is there.
+    """Log, once in each process, that a request came through a proxy while the app has no ``ProxyFix``.
 
-    Anybody can send the header. Together with a neighbour's address it is a proxy's, or one that costs a line of log.
+    Any client can send the header. With a private remote address the sender is a proxy, or costs one log line.
     """
     if "HTTP_X_FORWARDED_FOR" not in environ or "werkzeug.proxy_fix.orig" in environ:
         return
@@ -35,7 +35,7 @@ def tell_of_proxy(environ: Mapping[str, Any]) -> None:
 
 
 def is_neighbour(address: str) -> bool:
-    """Whether an address is on this machine or on a private network, as proxies are. No address: a Unix socket."""
+    """Whether an address is on this machine or on a private network, as proxies are. No address means a Unix socket."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_private
     except ValueError:
@@ -55,9 +55,9 @@ def proxy_fixes(app: Flask) -> Iterator[ProxyFix]:
 
 @lru_cache(maxsize=1024)
 def network_of(address: str | None) -> str:
-    """The network that an address stands for: IPv4 as it is, IPv6 by its /64, since one customer has all of that.
+    """The network of an address: the IPv4 address itself, or the /64 of an IPv6 address, which one customer owns.
 
-    Never empty: an empty key would be no limit at all.
+    Never empty: an empty key would mean no limit.
     """
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])

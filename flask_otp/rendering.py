@@ -28,8 +28,8 @@ class Templates:
         """
         loaders = [loader for loader in (self._app.jinja_env.loader,) if loader is not None]
         ours = self._app.jinja_env.overlay(loader=ChoiceLoader([*loaders, PackageLoader("flask_otp")]))
-        # Under names of their own, so that "_" in the app's templates stays what it is, also where one takes the place
-        # of ours; and not among the app's globals. Flask takes no more of those either, now that the app is at work.
+        # The names are our own, so "_" keeps its meaning in the app's templates, also in those that replace ours. They
+        # are not among the app's globals: Flask accepts no more of those once the app has served a request.
         ours.globals = self._app.jinja_env.globals | _WORDS
         return ours
 

@@ -10,27 +10,27 @@ from blinker import Namespace
 
 _signals = Namespace()
 
-#: A message was handed over. Arguments: ``identifier``, ``channel``, ``purpose``.
+#: A channel took a message. Arguments: ``identifier``, ``channel``, ``purpose``.
 code_sent = _signals.signal("otp-code-sent")
 
-#: No channel took the message, or its code had expired or was used or revoked by then. Arguments: ``identifier``,
+#: No channel took the message, or its code had already expired, been used or been revoked. Arguments: ``identifier``,
 #: ``channel``, ``purpose``.
 delivery_failed = _signals.signal("otp-delivery-failed")
 
-#: A right code was redeemed. Argument: ``verification``.
+#: A correct code was redeemed. Argument: ``verification``.
 code_verified = _signals.signal("otp-code-verified")
 
-#: A code was refused. Arguments: ``purpose``, ``identifier`` (``None`` when the handle was not ours).
+#: A code was refused. Arguments: ``purpose``, ``identifier`` (both ``None`` when the handle was not ours).
 code_rejected = _signals.signal("otp-code-rejected")
 
-#: A subject's failure budget was just spent: its next codes are strong. Arguments: ``identifier``, ``purpose``.
+#: A failure spent the subject's failure budget: its next codes are strong. Arguments: ``identifier``, ``purpose``.
 budget_spent = _signals.signal("otp-budget-spent")
 
-#: Failures over the whole site passed ``OTP_SURGE_LIMIT``: new codes are strong until it is over. No argument.
+#: Failures over the whole site passed ``OTP_SURGE_LIMIT``: new codes are strong until the surge ends. No argument.
 surge = _signals.signal("otp-surge")
 
-#: Messages to a range of phone numbers are withheld from now on, since hardly anybody verifies what is sent there:
-#: told once in a window of ``OTP_PUMPING_BREAKER``. Arguments: ``prefix`` (a number without its last four digits, or a
+#: Messages to a range of phone numbers are withheld from now on, since hardly any code sent there is verified. Sent
+#: once in a window of ``OTP_PUMPING_BREAKER``. Arguments: ``prefix`` (a number without its last four digits, or a
 #: country's two letters), ``channel``, ``sent``, ``verified``.
 sms_pumping = _signals.signal("otp-sms-pumping")
 

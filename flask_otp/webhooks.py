@@ -1,6 +1,6 @@
-"""Webhooks as the Standard Webhooks specification wants them: what signs them, and what the other side reads.
+"""Webhooks by the Standard Webhooks specification: how we sign them, and how the receiver reads them.
 
-The service that :class:`~flask_otp.WebhookChannel` posts to calls :func:`read`. It needs no ``OTP`` on its app.
+The service that :class:`~flask_otp.WebhookChannel` posts to calls :func:`read`. Its app needs no ``OTP``.
 
 Source: https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
@@ -30,19 +30,18 @@ def read(
     tolerance: int = 300,
     now: float | None = None,
 ) -> Message:
-    """The message of a webhook, if whoever knows the secret sent it, and just now.
+    """The message of a webhook, if the signature is right and recent.
 
-    ``message.id`` is the same whenever the same message comes: take each once. Remember it for twice the
-    ``tolerance``, since the sender's clock may be ahead of yours, and nobody can send again what they have seen.
+    A repeated delivery has the same ``message.id``: handle each id once. Remember an id for twice the ``tolerance``,
+    since the sender's clock may be ahead of yours. After that a recorded request is too old to be accepted.
 
     :param headers: of the request, in any case.
     :param body: the bytes as they came, before anything parses them.
     :param secrets: the channel's, or several during a rotation: one that fits is enough.
     :param tolerance: seconds that the webhook may be old, or ahead.
     :param now: seconds since 1970, by default the time that it is.
-    :raises InvalidWebhook: it is not signed by any of the secrets, too old, or no message. As any error of ours, it is
-        the right answer if nobody catches it: 400.
-    :raises ConfigError: a secret is none.
+    :raises InvalidWebhook: bad signature, too old, or not a message. Uncaught, it is the right response: 400.
+    :raises ConfigError: a secret is malformed.
     """
     keys = read_secrets(secrets)
     named = {name.lower(): value for name, value in headers.items()}
@@ -75,7 +74,7 @@ def sign(keys: Sequence[bytes], message_id: str, timestamp: str, body: bytes) ->
 def read_secrets(secrets: str | Sequence[str]) -> tuple[bytes, ...]:
     """The key in each secret: what ``whsec_`` and base64 stand for, or else the text's own bytes.
 
-    :raises ConfigError: there is none, or one is shorter than 24 bytes, the specification's least.
+    :raises ConfigError: there is no secret, or one is shorter than 24 bytes, the least that the specification allows.
     """
     listed = [secrets] if isinstance(secrets, str) else secrets
     if not isinstance(listed, (list, tuple)) or not listed:
@@ -84,7 +83,7 @@ def read_secrets(secrets: str | Sequence[str]) -> tuple[bytes, ...]:
 
 
 def _key(secret: object) -> bytes:
-    # No message here says anything of the secret.
+    # No error here quotes the secret.
     if not isinstance(secret, str):
         raise ConfigError(f"a webhook's secret must be text, not {type(secret).__name__}")
     text = secret.encode()

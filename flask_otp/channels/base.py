@@ -19,11 +19,11 @@ def accepted_under(name: str) -> str | None:
 
 
 class RecipientRefused(Exception):
-    """The provider takes no message for this recipient, and is well otherwise. For channels to raise."""
+    """For channels to raise: the provider takes no message for this recipient, but works for others."""
 
 
 class ProviderDown(Exception):
-    """The provider takes no message for anybody: it, or our account, is out of order. For channels to raise."""
+    """For channels to raise: the provider, or our account there, is out of order and takes no message at all."""
 
 
 class Channel(ABC):
@@ -36,7 +36,7 @@ class Channel(ABC):
     default_timeout: float = 10
 
     def under(self, name: str) -> Channel:
-        """This channel as it is under ``name`` in ``OTP_CHANNELS``, for one that goes by it."""
+        """This channel under its ``name`` in ``OTP_CHANNELS``, for channels that depend on it."""
         return self
 
     @abstractmethod
@@ -44,7 +44,7 @@ class Channel(ABC):
         """Hand the message over. This runs in a thread and an app context of its own.
 
         :raises RecipientRefused: it was not delivered, which says nothing of other recipients.
-        :raises ProviderDown: nothing will be delivered to anybody for now.
+        :raises ProviderDown: the provider delivers no message for now.
         :raises Exception: any other exception means that it was not delivered, too.
         """
 

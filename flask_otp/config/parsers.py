@@ -153,7 +153,7 @@ def base_url(value: object) -> str | None:
     if not isinstance(value, str) or not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/?", value):
         raise ValueError('must be an origin such as "https://example.com"')
     origin = value.rstrip("/").lower()
-    # As a browser writes it: without the port that goes without saying.
+    # As a browser writes it: without the default port.
     return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
@@ -168,7 +168,7 @@ def names(value: object) -> tuple[str, ...]:
 def languages(value: object) -> tuple[str, ...]:
     if value is None:
         return LANGUAGES
-    # The order matters, so that no set will do.
+    # The order matters, so a set is refused.
     named = names(value) if isinstance(value, (list, tuple)) else ()
     chosen = tuple(dict.fromkeys(name.replace("-", "_") for name in named))
     if not chosen or not set(chosen) <= set(LANGUAGES):
@@ -183,7 +183,7 @@ def countries(value: object) -> frozenset[str]:
     for code in codes:
         if not identifiers.is_country(code):
             hint = "the United Kingdom is 'GB'" if code == "UK" else "see ISO 3166-1"
-            raise ValueError(f"has {code!r}, which is no country with phone numbers of its own ({hint})")
+            raise ValueError(f"has {code!r}, which is not a country with phone numbers of its own ({hint})")
     return frozenset(codes)
 
 
@@ -201,7 +201,7 @@ def prefix_budgets(value: object) -> dict[str, tuple[RateLimitItem, ...]]:
     parsed = budgets(value)
     for prefix in parsed:
         if not re.fullmatch(r"\+[1-9][0-9]{0,14}", prefix):
-            raise ValueError(f'must have beginnings of phone numbers as keys, such as "+44", and {prefix!r} is none')
+            raise ValueError(f'must have beginnings of phone numbers as keys, such as "+44", and {prefix!r} is not one')
     return parsed
 
 

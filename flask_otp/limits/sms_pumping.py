@@ -1,8 +1,8 @@
-"""SMS pumping: somebody asks for codes to numbers that pay them a share of each message, and never types one.
+"""SMS pumping: an attacker asks for codes to numbers that pay a share of each message, and never verifies one.
 
 For each message to a phone number, and each code that comes back, two ranges are counted in the storage of the limits:
-the number without its last four digits, and its country. Where hardly anything comes back nothing more is sent, and the
-answer is as always. ``docs/sms.md`` says what that stops, and what it does not.
+the number without its last four digits, and its country. Where hardly any code comes back, nothing more is
+sent, and the answer stays the usual one. ``docs/sms.md`` says what that stops, and what it does not.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Tally(NamedTuple):
 
 
 class SmsPumping:
-    """Withholds messages to phone numbers that hardly anybody verifies, or whose budget is spent."""
+    """Withholds messages to ranges of phone numbers where hardly any code is verified, or whose budget is spent."""
 
     def __init__(self, app: Flask, settings: Settings, limits: Limits) -> None:
         self._app = app
@@ -81,7 +81,7 @@ class SmsPumping:
         It is counted before that is decided, so that parallel ones see each other.
 
         :param known: a browser that verified this subject before is not held up by what others leave unverified.
-        :raises StoreUnavailable: nobody can say.
+        :raises StoreUnavailable: the limits' storage is out of reach.
         """
         if not handle.numbers:
             return True
@@ -165,7 +165,7 @@ class SmsPumping:
 
         def counted(name: str, minimum: int) -> Range:
             key = f"{channel}/{name}"
-            # Each range's windows begin at another time, so that nobody can wait for the one when all begin anew.
+            # Each range's windows begin at another time: an attacker cannot wait for the moment when all are empty.
             window, elapsed = divmod(now + crc32(key.encode()) % rule.window, rule.window)
             return Range(name, minimum, minimum * elapsed // rule.window, f"{key}/{window}")
 
