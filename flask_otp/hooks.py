@@ -58,8 +58,8 @@ class HookDecorators:
         """Register the app's own sender: a function of a :class:`~flask_otp.Message`, or a channel object.
 
         The sender returns nothing. If it cannot deliver it raises: :exc:`~flask_otp.RecipientRefused` or
-        :exc:`~flask_otp.ProviderDown` where it knows the cause. It runs in a thread and an app context of its own, and
-        the caller waits for it no longer than ``OTP_CHANNEL_TIMEOUT``.
+        :exc:`~flask_otp.ProviderDown` where it knows the cause. It runs in a thread and an app context of its own. The
+        caller waits for it no longer than ``OTP_CHANNEL_TIMEOUT``.
 
         :param accepts: ``"email"`` or ``"phone"``, what its recipients are; by default told by the name.
         :raises ConfigError: it is neither.
@@ -72,7 +72,7 @@ class HookDecorators:
         return register
 
     def recipient_loader(self, function: R) -> R:
-        """``(identifier, channel) -> recipient``, where the message goes; ``None``: no such account, so send a decoy."""
+        """``(identifier, channel) -> recipient``, where the message goes; ``None``: no such account (a decoy)."""
         self._hooks.recipient_loader = _plain(function)
         return function
 

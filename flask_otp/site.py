@@ -7,13 +7,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 from flask import current_app, has_app_context
 from werkzeug.wrappers import Response
-
-if TYPE_CHECKING:
-    from .errors import OTPError
 
 #: The key in ``app.extensions``.
 EXTENSION = "otp"
@@ -36,8 +33,8 @@ class Site(Protocol):
     def is_mounted(self) -> bool:
         """Whether our blueprint is registered: only then can our pages be rendered and their addresses built."""
 
-    def render_error(self, error: OTPError) -> Response:
-        """The page for an error that nobody has caught."""
+    def render_error(self, error: Any) -> Response:
+        """The page for an :exc:`~flask_otp.errors.OTPError` that no view has caught."""
 
 
 def current_site() -> Site | None:
