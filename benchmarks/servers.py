@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from redis.connection import AbstractConnection
-from tests.support.apps import ValkeyServer
 
 from flask_otp.stores import Store, store_from_uri
+from tests.support.apps import ValkeyServer
 
 STORES = ("memory", "redis", "sqlite", "postgresql")
 SQL = STORES[2:]

@@ -13,10 +13,10 @@ from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
 from flask.testing import FlaskClient
 from playwright.sync_api import Browser, Page
-from tests.support.apps import AppFactory
 
 from flask_otp import OTP, Message
 from flask_otp.testing import Clock, capture_codes
+from tests.support.apps import AppFactory
 from tests.support.chromium import chromium
 
 __all__ = ["chromium"]

@@ -12,11 +12,11 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from flask import Flask, request
 from playwright.sync_api import Browser, Page, expect
-from tests.support.apps import AppFactory
 from werkzeug.serving import make_server
 
 from flask_otp import OTP, otp_required
 from flask_otp.testing import Outbox, capture_codes
+from tests.support.apps import AppFactory
 from tests.support.chromium import chromium
 
 __all__ = ["chromium"]

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from flask import Flask, session
 from flask.testing import FlaskClient
-from tests.support.apps import AppFactory
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, Message, current_verification, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.apps import AppFactory
 
 ANN = "ann@example.com"
 PHONE = "+4915123456789"

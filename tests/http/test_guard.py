@@ -14,11 +14,11 @@ import pytest
 from flask import Blueprint, Flask, Response, abort, redirect, request
 from flask.testing import FlaskClient
 from flask.views import MethodView, View
-from tests.support.apps import AppFactory, ValkeyServer, free_port
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, ConfigError, VerificationRequired, current_verification, otp_required
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes
+from tests.support.apps import AppFactory, ValkeyServer, free_port
 
 ANN = "ann@example.com"
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.support.apps import AppFactory
 
 from flask_otp import stores
 from flask_otp.errors import ConfigError
@@ -16,6 +15,7 @@ from flask_otp.stores import Store, register_store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import capture_codes
+from tests.support.apps import AppFactory
 
 URI = "fake://ann:hunter2@host/0"
 

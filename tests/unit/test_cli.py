@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 from flask import Flask
-from tests.support.apps import AppFactory, free_port
 
 from flask_otp import OTP
 from flask_otp.testing import Outbox
+from tests.support.apps import AppFactory, free_port
 
 
 def run(app: Flask, *args: str) -> tuple[int, str]:
