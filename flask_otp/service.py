@@ -119,7 +119,7 @@ class Service:
         is_test = route.test_recipient is not None or handle.is_test
         # A decoy because of what others did may have the message now.
         is_unknown = handle.is_decoy and not handle.numbers
-        return self._send(handle, opened, route.as_decoy() if is_test or is_unknown else route)
+        return self._send(handle, opened, route.only_if(not (is_test or is_unknown)))
 
     def _send(self, handle: Handle, opened: OpenResult, route: Route) -> Challenge:
         if opened.outcome is OpenOutcome.GONE:
@@ -141,7 +141,7 @@ class Service:
             # A code that went out before, to the same browser, is good all the same.
             is_withheld = not is_admitted and (opened.fresh or handle.is_decoy)
             handle = replace(handle, is_decoy=handle.is_decoy if route.reached is None else is_withheld)
-            self._delivery.send(handle, route if is_admitted else route.as_decoy(), reservation)
+            self._delivery.send(handle, route.only_if(is_admitted), reservation)
         return handle
 
     def _numbers(self, route: Route) -> str | None:

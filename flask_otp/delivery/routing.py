@@ -45,8 +45,10 @@ class Route:
         """The recipient, if a message really goes there."""
         return None if self.test_recipient else self.recipient
 
-    def as_decoy(self) -> Route:
-        return replace(self, recipient=None, test_recipient=None)
+    def only_if(self, is_admitted: bool) -> Route:
+        """This route, or a decoy's where the message may not go out. Both take the same work."""
+        reached = self.reached
+        return replace(self, recipient=reached if is_admitted else None, test_recipient=None)
 
 
 class Router:

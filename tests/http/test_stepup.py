@@ -975,8 +975,8 @@ def test_r34_the_store_does_not_learn_that_two_people_share_a_browser_or_a_netwo
     with bank.test_request_context():
         for identifier in (ANN, BOB):
             otp.send(identifier)
-    assert all(request.bucket and request.session_tag for asking in asked)
-    assert len({request.bucket for asking in asked}) == len({request.session_tag for asking in asked}) == 2
+    assert all(request.bucket and request.session_tag for request in asked)
+    assert len({request.bucket for request in asked}) == len({request.session_tag for request in asked}) == 2
 
 
 def test_r12_a_browser_has_another_challenge_for_each_channel_and_order(
@@ -986,11 +986,11 @@ def test_r12_a_browser_has_another_challenge_for_each_channel_and_order(
         orders: list[dict[str, Any]] = [{}, {}, {"channel": "letter"}, {"context": {"amount": 5}}]
         for order in orders:
             otp.send(ANN, **order)
-    assert len({request.session_tag for asking in asked}) == 3
-    assert len({request.bucket for asking in asked}) == 1
+    assert len({request.session_tag for request in asked}) == 3
+    assert len({request.bucket for request in asked}) == 1
 
 
 def test_each_network_has_a_bucket_of_its_own(bank: Flask, asked: list[ChallengeRequest]) -> None:
     for address in ("192.0.2.1", "198.51.100.1"):
         bank.test_client().post("/otp/send", json={"identifier": ANN}, environ_base={"REMOTE_ADDR": address})
-    assert len({request.bucket for asking in asked}) == 2
+    assert len({request.bucket for request in asked}) == 2

@@ -228,7 +228,7 @@ class Fixed(TopologyClient):
         self.owner = ("127.0.0.1", port)
         super().__init__([self.owner], make, make, TIMEOUT)
 
-    def _read_chart(self, guide: Any) -> SlotMap:
+    def _read_slots(self, guide: Any) -> SlotMap:
         return SlotMap([0], [(16383, self.owner)], [self.owner])
 
 
@@ -287,7 +287,7 @@ def interrupted(connection: Any) -> Any:
 
 FORKING = """
 import os, sys, threading
-from flask_otp.stores.connections import connect
+from flask_otp.redis_clients.uri import connect
 
 client = connect(sys.argv[1], eval(sys.argv[2]))
 
