@@ -152,10 +152,10 @@ def enforce(rule: Rule) -> Any:
     state = current_state()
     if rule.purpose not in state.settings.purposes:
         raise ConfigError(f"otp_required: the purpose {rule.purpose!r} is not in OTP_PURPOSES")
-    asked = _asked(state, rule)
+    asked, ends = _asked(state, rule), state.trust.ends
     for proof in session.proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
-            session.checked_proofs(state)[rule.purpose] = proof
+            session.note_checked(state, rule.purpose, proof, ends, is_spent=rule.once)
             pending_form.forget_if_this_is_it(state, rule.purpose)
             return None
     error = _refusal(state, rule, asked)
@@ -187,13 +187,17 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
 def find_verification(purpose: str) -> Verification | None:
     """The verification of the current client for a purpose: the one that the guard let in, else one without context."""
     state = current_state()
-    checked = session.checked_proofs(state)
-    if purpose not in checked:
+    if state.is_asking:
+        return None  # nobody can say yet who is signed in, so whose a proof would have to be
+    found = session.find_checked(state, purpose)
+    if found is None:
         rule = Rule(purpose)
-        asked = _asked(state, rule)
+        asked, ends = _asked(state, rule), state.trust.ends
         fitting = (p for p in session.proofs(state, purpose) if _fits(state, p, rule, asked) and state.vouches(p))
-        checked[purpose] = next(fitting, None)
-    proof = checked[purpose]
+        proof = next(fitting, None)
+        session.note_checked(state, purpose, proof, ends)
+    else:
+        proof = found.proof
     return None if proof is None else state.service.verification(proof)
 
 

@@ -263,16 +263,17 @@ class Service:
             expires_at=datetime.fromtimestamp(proof.expires_at, timezone.utc),
         )
 
-    def revoke(self, identifier: str) -> None:
-        """End what the identifier has, for every purpose, under every key that is still honoured."""
+    def revoke(self, identifier: str) -> str:
+        """End what the identifier has, for every purpose, under every key that is still honoured.
+
+        :returns: the identifier in canonical form.
+        """
         address = self._parts.identifiers.parse(identifier).value
         for keys in self._tokens.keyring:
             for purpose in self._settings.purposes:
                 self._parts.store.revoke(keys.subject(purpose, address), int(self._parts.clock() * 1000))
         proof_revoked.send(self._app, identifier=address, purposes=tuple(self._settings.purposes))
-
-    def _canonical(self, identifier: object) -> str:
-        return self._parts.identifiers.parse(identifier).value
+        return address
 
     def _now(self) -> int:
         return int(self._parts.clock())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Any
@@ -19,6 +20,8 @@ from .service import Service
 from .site import BLUEPRINT, EXTENSION
 
 _TRUSTED = 10_000
+#: The apps whose ``identifier_loader`` runs right now, in this thread or task.
+_asked: ContextVar[frozenset[int]] = ContextVar("flask_otp_asked", default=frozenset())
 
 
 class Trust:
@@ -86,9 +89,26 @@ class AppState(Components):
     # Who is verified
 
     def own_identifier(self) -> str | None:
-        """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in."""
-        own = None if self.hooks.identifier_loader is None else self.hooks.identifier_loader()
+        """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in.
+
+        :raises ConfigError: the loader itself asked, and not for a verification. ``None`` would let anybody pass.
+        """
+        loader = self.hooks.identifier_loader
+        if loader is None:
+            return None
+        if self.is_asking:
+            raise ConfigError("the identifier_loader needs its own answer: it may call otp.verification() at most")
+        token = _asked.set(_asked.get() | {id(self)})
+        try:
+            own = loader()
+        finally:
+            _asked.reset(token)
         return None if own is None else self.identifiers.parse(own).value
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether the ``identifier_loader`` runs right now, so that nobody can say yet who is signed in."""
+        return id(self) in _asked.get()
 
     def vouches(self, proof: Proof) -> bool:
         """Whether the proof is still good: the store says so, or said so within the lag."""

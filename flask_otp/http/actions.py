@@ -62,8 +62,10 @@ def _send(
 
 
 def resend(handle: str | None, purpose: str | None) -> Challenge:
-    state = current_state()
-    return _keep(state.service.resend(_handle(handle, purpose), session.client(state), purpose))
+    state, token = current_state(), _handle(handle, purpose)
+    if not _is_own(state, token):
+        raise ChallengeRequired
+    return _keep(state.service.resend(token, session.client(state), purpose))
 
 
 def verify(code: str, handle: str | None, identifier: str | None, purpose: str, context: Any) -> Verification:
@@ -73,12 +75,19 @@ def verify(code: str, handle: str | None, identifier: str | None, purpose: str, 
 
 def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_link: bool) -> Verification:
     """A client redeems a code or a link over HTTP: the handle says what for, and whose it is."""
-    state, token = current_state(), _handle(handle, purpose)
-    if state.hooks.identifier_loader is not None:
-        opened, own = state.tokens.load_handle(token), state.own_identifier()
-        if opened is not None and own not in (opened.user, opened.identifier):
-            raise InvalidCode
-    return _verify(state, code, token, purpose, is_link=is_link)
+    return _verify(current_state(), code, _handle(handle, purpose), purpose, is_link=is_link)
+
+
+def _is_own(state: AppState, token: str) -> bool:
+    """Whether the challenge belongs to the signed-in user: they asked for it, or it went to their own address.
+
+    A code that went to another address must never become the second factor of this session. A token that is no handle
+    is for the service to refuse.
+    """
+    if state.hooks.identifier_loader is None or not has_request_context():
+        return True
+    handle, own = state.tokens.load_handle(token), state.own_identifier()
+    return handle is None or own in (handle.user, handle.identifier)
 
 
 def _verify(
@@ -91,7 +100,7 @@ def _verify(
     *,
     is_link: bool = False,
 ) -> Verification:
-    if not isinstance(code, str):
+    if not isinstance(code, str) or not _is_own(state, token):
         raise InvalidCode
     verification, proof, bucket = state.service.verify(
         code,
@@ -135,11 +144,11 @@ def forget(purpose: str | None = None) -> None:
 def revoke(identifier: str) -> None:
     state = current_state()
     try:
-        state.service.revoke(identifier)
+        address = state.service.revoke(identifier)
     finally:
         state.trust.clear()
     if has_request_context():
-        session.checked_proofs(state).clear()
+        session.forget_checked(state, address)
 
 
 def fixed_identifier(state: AppState, asked: Requirement | None) -> str | None:
