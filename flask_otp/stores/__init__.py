@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..redis_clients.uri import SCHEMES
 from . import memory, redis
-from .base import Attempt, ChallengeRequest, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult, Store
+from .base import Attempt, ChallengeRequest, Claim, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult, Store
 from .record_store import RecordStore
 
 #: Makes a store of ``OTP_STORAGE_URI``, ``OTP_KEY_PREFIX`` and ``OTP_STORAGE_OPTIONS``.
@@ -106,6 +106,7 @@ def _foreign(scheme: str) -> Factory | None:
 __all__ = [
     "Attempt",
     "ChallengeRequest",
+    "Claim",
     "OpenOutcome",
     "OpenResult",
     "Policy",

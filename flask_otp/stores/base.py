@@ -1,4 +1,4 @@
-"""What a store must do: ten verbs, each one indivisible step on the state of one subject.
+"""What a store must do: eleven verbs, each one indivisible step on the state of one subject.
 
 A store never sees a code, nor anything made from one. It is told whether the code was right, and answers whether that
 counts: the attempt is charged and the limits are checked in the same step, and only then is a match worth anything.
@@ -29,8 +29,12 @@ payer
     Whose failure budget pays for a challenge: the bucket's, if a known browser opened it; else the subject's.
 superseded
     A short code is worth nothing any more while its payer's budget is spent or, if a stranger opened it, in a surge.
+mark
+    What makes a code of an authenticator app, or a recovery code, good for one use. It is set in the step that accepts
+    the code, and holds until its expiry. A revocation leaves it alone: a used code must not become good again.
 
-Names (subjects, buckets, session_tags, ids) are any bytes. A bucket is over when its cooldown and all its windows are.
+Names (subjects, buckets, session_tags, ids, marks) are any bytes. A bucket is over when its cooldown and all its
+windows are.
 :mod:`flask_otp.stores.subject_state` is all of this in Python, and :class:`~flask_otp.stores.RecordStore` makes a
 store of it.
 """
@@ -103,6 +107,37 @@ class Attempt:
     surge: bool = False
 
 
+@dataclass(frozen=True)
+class Claim:
+    """One try at a code that needs no challenge: of an authenticator app, or a recovery code.
+
+    :param matches: whether it is right. Only the answer of the verb says whether that counts.
+    :param uses: what the code can be used as, each as the marks that this sets. The first use of which no mark is set
+        is taken. A code may fit two time steps of an app, so there may be several.
+    :param marks_expire_at: when the marks are over.
+    :param proof_id: the proof to record if it passes, until ``proof_expires_at``. Empty: none.
+    :param bucket: name of the bucket of the client's network.
+    :param known_bucket: the own bucket of a browser that verified this subject before, if it is one.
+    :param known_since: when that was, in milliseconds; a later revocation makes the browser a stranger again.
+    :param strong: the code is compared even while the budget is spent or there is a surge.
+    :param rationed: a wrong code counts as a message does, and none is compared while those windows are full. For a
+        code that is too long for the budget, and too short to be tried without end.
+    :param surge: failures over the whole site are above their limit.
+    """
+
+    matches: bool
+    uses: tuple[tuple[bytes, ...], ...] = ()
+    marks_expire_at: int = 0
+    proof_id: bytes = b""
+    proof_expires_at: int = 0
+    bucket: bytes = b""
+    known_bucket: bytes = b""
+    known_since: int = 0
+    strong: bool = False
+    rationed: bool = False
+    surge: bool = False
+
+
 class OpenOutcome(Enum):
     SEND = 1  #: counted: send the message
     QUIET = 2  #: the session's own challenge is still cooling down: same answer, no message
@@ -147,6 +182,8 @@ class RedeemResult:
     budget_spent: bool = False
     #: The bucket of the known browser that the challenge was opened from; empty: it was a stranger.
     bucket: bytes = b""
+    #: Seconds until the limits that refused a claim have room (:meth:`Store.check` only). 0: something else refused it.
+    retry_after: int = 0
 
 
 class Store(ABC):
@@ -198,6 +235,27 @@ class Store(ABC):
         """
 
     @abstractmethod
+    def check(self, subject: bytes, claim: Claim, policy: Policy, now: int) -> RedeemResult:
+        """Charge a claim; if it is within the limits, matches and was not used before, record its marks and the proof.
+
+        1. The payer is the known browser's bucket, else the subject. The wait is the longest of: unless
+           ``claim.strong``, and with ``policy.refuse`` also if ``claim.rationed``, the windows of the payer's budget;
+           if ``claim.rationed``, the windows under ``send_limit`` of the bucket that the client is on, and unless the
+           browser is known, the subject's under ``recipient_limit``.
+        2. If there is a wait: ``REFUSED`` with ``retry_after``, whether the claim matches or not. Not strong, and a
+           stranger's in a surge: ``REFUSED``. Nothing is counted.
+        3. If it matches, and there are uses, and each of them has a mark that is set and not over: ``REFUSED``, and
+           nothing is counted. Were a used code charged, two hundred right ones at once would spend the owner's budget.
+        4. If it matches, the marks of the first use without a set mark hold until ``marks_expire_at``, and a
+           ``proof_id`` that is not empty until ``proof_expires_at``: ``MATCH``. No budget is charged or cleared. A
+           claim without uses and proof changes nothing: it asks whether such a code would be compared.
+        5. Else the failure is counted on the payer, and if ``claim.rationed``, on the windows of step 1 too: ``WRONG``,
+           with ``budget_spent`` if the payer's budget was not spent before, and is now.
+
+        The answer's ``bucket`` is the known browser's, with ``MATCH`` and ``WRONG``.
+        """
+
+    @abstractmethod
     def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         """The message of ``opened`` did not go out: give its count back, but not the cooldown.
 
@@ -238,7 +296,7 @@ class Store(ABC):
 
     @abstractmethod
     def revoke(self, subject: bytes, now_ms: int) -> None:
-        """End every proof, challenge and known browser of the subject. Counts stay.
+        """End every proof, challenge and known browser of the subject. Counts and marks stay.
 
         :param now_ms: the caller's clock in milliseconds. The latest that was ever given is remembered for
             :data:`KNOWN_BROWSER_FOR` seconds.

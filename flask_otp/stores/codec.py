@@ -34,6 +34,10 @@ def pack(record: Record) -> bytes:
     for proof_id, proof_expires_at in record.proofs.items():
         _put_text(data, proof_id)
         _put(data, expires_at - proof_expires_at)
+    # Last, and only where there are any: a record from before there were marks opens, and one without is as short.
+    for mark, mark_expires_at in record.marks.items():
+        _put_text(data, mark)
+        _put(data, expires_at - mark_expires_at)
     return bytes(data)
 
 
@@ -57,6 +61,9 @@ def unpack(data: bytes) -> Record:
     for _ in range(reader.number()):
         proof_id = reader.text()
         record.proofs[proof_id] = expires_at - reader.number()
+    while reader.has_more():
+        mark = reader.text()
+        record.marks[mark] = expires_at - reader.number()
     return record
 
 
@@ -88,6 +95,9 @@ class _Reader:
     def __init__(self, data: bytes) -> None:
         self._data = data
         self._at = 0
+
+    def has_more(self) -> bool:
+        return self._at < len(self._data)
 
     def number(self) -> int:
         data, at = self._data, self._at

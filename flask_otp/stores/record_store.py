@@ -1,4 +1,4 @@
-"""The ten verbs for a store that can hold one record still while Python changes it."""
+"""The eleven verbs for a store that can hold one record still while Python changes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import subject_state as verbs
-from .base import Attempt, ChallengeRequest, OpenResult, Policy, RedeemResult, Store
+from .base import Attempt, ChallengeRequest, Claim, OpenResult, Policy, RedeemResult, Store
 from .subject_state import Record
 
 T = TypeVar("T")
@@ -49,6 +49,9 @@ class RecordStore(Store):
 
     def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         return self.change(subject, now, lambda record: verbs.redeem(record, attempt, policy, now))
+
+    def check(self, subject: bytes, claim: Claim, policy: Policy, now: int) -> RedeemResult:
+        return self.change(subject, now, lambda record: verbs.check(record, claim, policy, now))
 
     def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         self.change(subject, now, lambda record: verbs.discard(record, opened))

@@ -15,6 +15,7 @@ from .base import (
     LEEWAY,
     Attempt,
     ChallengeRequest,
+    Claim,
     OpenOutcome,
     OpenResult,
     Policy,
@@ -54,6 +55,7 @@ class Record:
     buckets: dict[bytes, Bucket] = field(default_factory=dict)
     proofs: dict[bytes, int] = field(default_factory=dict)
     revoked_ms: int = 0
+    marks: dict[bytes, int] = field(default_factory=dict)
 
     def prune(self, now: int) -> None:
         """Drop what no longer means anything."""
@@ -64,6 +66,7 @@ class Record:
             if max(bucket.ready_at, _end(bucket.sends), _end(bucket.failures)) > now
         }
         self.proofs = {key: expires_at for key, expires_at in self.proofs.items() if expires_at > now}
+        self.marks = {key: expires_at for key, expires_at in self.marks.items() if expires_at > now}
 
     def expires_at(self) -> int:
         """When nothing in the record will mean anything any more."""
@@ -74,6 +77,7 @@ class Record:
             *(live.expires_at for live in self.challenges.values()),
             *(max(bucket.ready_at, _end(bucket.sends), _end(bucket.failures)) for bucket in self.buckets.values()),
             *self.proofs.values(),
+            *self.marks.values(),
         )
 
 
@@ -139,7 +143,7 @@ def _find(record: Record, request: ChallengeRequest, policy: Policy, now: int, r
     return max(found)[1] if found else None
 
 
-def _is_known(record: Record, request: ChallengeRequest) -> bool:
+def _is_known(record: Record, request: ChallengeRequest | Claim) -> bool:
     """Whether the browser is on its own bucket. Each bucket has limits of its own, so a subject may have a few only."""
     others = [
         bucket_id for bucket_id, bucket in record.buckets.items() if bucket.known and bucket_id != request.known_bucket
@@ -173,11 +177,54 @@ def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> Redeem
         del record.challenges[attempt.challenge_id]
         record.proofs[attempt.proof_id] = attempt.proof_expires_at
         return RedeemResult(RedeemOutcome.MATCH, bucket=live.bucket)
-    payer = _payer(record, live)
+    return RedeemResult(RedeemOutcome.WRONG, _fail(_payer(record, live), policy, now), live.bucket)
+
+
+def _fail(payer: Record | Bucket, policy: Policy, now: int) -> bool:
+    """Count a failure, and say whether this very one spent the budget."""
     before = _wait(payer.failures, policy.failure_budget, now)
     _count(payer.failures, policy.failure_budget, now)
-    after = _wait(payer.failures, policy.failure_budget, now)
-    return RedeemResult(RedeemOutcome.WRONG, bool(after and not before), live.bucket)
+    return bool(_wait(payer.failures, policy.failure_budget, now) and not before)
+
+
+def check(record: Record, claim: Claim, policy: Policy, now: int) -> RedeemResult:
+    """:meth:`Store.check`."""
+    record.prune(now)
+    known = _is_known(record, claim)
+    bucket_id = claim.known_bucket if known else claim.bucket
+    bucket = record.buckets.get(bucket_id) or Bucket()
+    wait = _wait_to_check(record, bucket, known, claim, policy, now)
+    if wait or (claim.surge and not claim.strong and not known):
+        return RedeemResult(RedeemOutcome.REFUSED, retry_after=wait)
+    payer = bucket_id if known else b""
+    if claim.matches:
+        unused = (use for use in claim.uses if not any(mark in record.marks for mark in use))
+        use = next(unused, None) if claim.uses else ()
+        if use is None:
+            return RedeemResult(RedeemOutcome.REFUSED)
+        record.marks.update(dict.fromkeys(use, claim.marks_expire_at))
+        if claim.proof_id:
+            record.proofs[claim.proof_id] = claim.proof_expires_at
+        return RedeemResult(RedeemOutcome.MATCH, bucket=payer)
+    if known or claim.rationed:
+        bucket.known = known
+        record.buckets[bucket_id] = bucket
+    if claim.rationed:
+        _count(bucket.sends, policy.send_limit, now)
+        if not known:
+            _count(record.sends, policy.recipient_limit, now)
+    return RedeemResult(RedeemOutcome.WRONG, _fail(bucket if known else record, policy, now), payer)
+
+
+def _wait_to_check(record: Record, bucket: Bucket, known: bool, claim: Claim, policy: Policy, now: int) -> int:
+    """Seconds until the limits let such a claim be compared."""
+    waits = [0]
+    if not claim.strong or (claim.rationed and policy.refuse):
+        waits.append(_wait((bucket if known else record).failures, policy.failure_budget, now))
+    if claim.rationed:
+        waits.append(_wait(bucket.sends, policy.send_limit, now))
+        waits.append(0 if known else _wait(record.sends, policy.recipient_limit, now))
+    return max(waits)
 
 
 def discard(record: Record, opened: OpenResult) -> None:

@@ -12,6 +12,7 @@ import pytest
 from flask_otp.errors import ConfigError, StoreUnavailable
 from flask_otp.stores import OpenResult, store_from_uri
 from flask_otp.stores.base import KNOWN_BROWSER_FOR
+from flask_otp.stores.codec import pack, unpack
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.subject_state import Record
 from flask_otp.testing import Clock
@@ -221,3 +222,15 @@ def test_the_bound_comes_from_the_options(clock: Clock) -> None:
 def test_a_wrong_uri_or_option_stops_the_app_and_names_the_key(uri: str, options: dict[str, object], key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         store_from_uri(uri, "otp", options)
+
+
+def test_a_record_from_before_there_were_marks_opens_and_one_without_is_written_as_before() -> None:
+    packed = bytes.fromhex(
+        "ff92fadc0693d1c1a28c340103fff8af070201efffb40702fff8af07010463636363d399b507050374616702623101026231e19bb507"
+        "010101efffb4070102fff8af0701027031bfcab207"
+    )
+    record = unpack(packed)
+    assert (record.proofs, record.marks) == ({b"p1": 1_790_043_200}, {})
+    assert pack(record) == packed
+    record.marks[b"step"] = 1_790_000_090
+    assert unpack(pack(record)) == record

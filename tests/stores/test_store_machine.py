@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, multiple, rule, run_state_machine_as_test
 
-from flask_otp.stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, Policy, RedeemOutcome, Store
+from flask_otp.stores import Attempt, ChallengeRequest, Claim, OpenOutcome, OpenResult, Policy, RedeemOutcome, Store
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.sql import SQLStore
 from tests.support import broken_stores
@@ -124,6 +124,52 @@ class Machine(RuleBasedStateMachine):
         attempt = Attempt(opened.challenge_id, matches, proof_id, self.now + life, surge)
         return proof_id, self.ask("redeem", self.subject(number), attempt, POLICIES[number], self.now).outcome
 
+    @rule(
+        target=proofs,
+        number=subjects,
+        matches=st.booleans(),
+        times=st.integers(1, 3),
+        uses=st.sampled_from(((), ((b"m1",),), ((b"m1",), (b"m2",)), ((b"m2", b"m3"), (b"m1", b"m2")))),
+        life=st.sampled_from((10, 90, HOUR)),
+        bucket=buckets,
+        cookie=cookies,
+        since=st.sampled_from((0, 1, HOUR)),
+        kind=st.sampled_from(((False, False), (False, False), (True, True), (True, False))),
+        surge=st.sampled_from((False, False, False, True)),
+    )
+    def check(
+        self,
+        number: int,
+        matches: bool,
+        times: int,
+        uses: tuple[tuple[bytes, ...], ...],
+        life: int,
+        bucket: bytes,
+        cookie: bytes,
+        since: int,
+        kind: tuple[bool, bool],
+        surge: bool,
+    ) -> Any:
+        for _ in range(times):
+            proof_id = b"%012d" % next(self.ids)
+            known_since = self.revoked_ms + since if cookie else 0
+            strong, rationed = kind
+            claim = Claim(
+                matches,
+                uses,
+                self.now + life,
+                proof_id,
+                self.now + HOUR,
+                bucket,
+                cookie,
+                known_since,
+                strong,
+                rationed,
+                surge,
+            )
+            answer = self.ask("check", self.subject(number), claim, POLICIES[number], self.now)
+        return (number, proof_id) if answer.outcome is RedeemOutcome.MATCH else multiple()
+
     @rule(challenge=challenges)
     def discard_what_was_opened(self, challenge: tuple[int, OpenResult]) -> None:
         number, opened = challenge
@@ -186,6 +232,7 @@ def test_long_run_every_store_does_what_the_model_does(any_store: Store) -> None
     "broken",
     [
         broken_stores.MatchesTwice,
+        broken_stores.ForgetsMarksWhenRevoked,
         broken_stores.LeavesOpenCodesShortWhenTheBudgetIsSpent,
         pytest.param(broken_stores.ClearsTheBudgetBySuccess, marks=pytest.mark.long),
         pytest.param(broken_stores.LivesASecondTooLong, marks=pytest.mark.long),

@@ -18,6 +18,8 @@ VERBS: dict[str, Callable[[SubjectDriver, OpenResult], object]] = {
     "reopen": lambda ann, opened: ann.reopen(opened, b"another bucket"),
     "redeem right": lambda ann, opened: ann.right(opened),
     "redeem wrong": lambda ann, opened: ann.wrong(opened),
+    "check right": lambda ann, _: ann.check(b"step"),
+    "check wrong": lambda ann, _: ann.check(b"step", matches=False),
     "is_live": lambda ann, opened: ann.is_live(opened),
     "note": lambda ann, _: ann.note(b"mark"),
     "holds": lambda ann, _: ann.holds(b"proof"),

@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from flask_otp.stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult
+from flask_otp.stores import (
+    Attempt,
+    ChallengeRequest,
+    Claim,
+    OpenOutcome,
+    OpenResult,
+    Policy,
+    RedeemOutcome,
+    RedeemResult,
+)
 from flask_otp.stores.base import KNOWN_BROWSERS, LEEWAY, Rates
 
 
@@ -85,6 +94,8 @@ class SubjectDriver:
     sends: Log = field(default_factory=Log)
     failures: Log = field(default_factory=Log)
     revoked_ms: int = 0
+    #: When each mark was over that was ever set.
+    marks: dict[bytes, int] = field(default_factory=dict)
 
 
 class Model:
@@ -176,6 +187,46 @@ class Model:
         log.count(policy.failure_budget, now)
         return RedeemResult(RedeemOutcome.WRONG, not spent and log.wait(policy.failure_budget, now) > 0, bucket)
 
+    def check(self, subject: bytes, claim: Claim, policy: Policy, now: int) -> RedeemResult:
+        person = self._person(subject)
+        known = self._is_known(person, claim, now)
+        name = claim.known_bucket if known else claim.bucket
+        bucket = person.buckets.get(name, BucketLog())
+        if not bucket.counts(now):
+            bucket = BucketLog()
+        paying = bucket.failures if known else person.failures
+        budget = paying.wait(policy.failure_budget, now)
+        ration = max(
+            bucket.sends.wait(policy.send_limit, now), 0 if known else person.sends.wait(policy.recipient_limit, now)
+        )
+        if claim.rationed and (ration or (policy.refuse and budget)):
+            waits = [ration, budget if policy.refuse or not claim.strong else 0]
+            return RedeemResult(RedeemOutcome.REFUSED, retry_after=max(waits))
+        if not claim.strong and (budget or (claim.surge and not known)):
+            return RedeemResult(RedeemOutcome.REFUSED, retry_after=budget)
+        if claim.matches:
+            return self._use(person, claim, now, name if known else b"")
+        if known or claim.rationed:
+            person.buckets[name] = bucket
+            bucket.known = known
+        if claim.rationed:
+            bucket.sends.count(policy.send_limit, now)
+            if not known:
+                person.sends.count(policy.recipient_limit, now)
+        paying.count(policy.failure_budget, now)
+        spent = not budget and paying.wait(policy.failure_budget, now) > 0
+        return RedeemResult(RedeemOutcome.WRONG, spent, name if known else b"")
+
+    def _use(self, person: SubjectDriver, claim: Claim, now: int, bucket: bytes) -> RedeemResult:
+        free = [use for use in claim.uses if all(person.marks.get(mark, 0) <= now for mark in use)]
+        if claim.uses and not free:
+            return RedeemResult(RedeemOutcome.REFUSED)
+        for mark in free[0] if free else ():
+            person.marks[mark] = claim.marks_expire_at
+        if claim.proof_id:
+            person.proofs[claim.proof_id] = claim.proof_expires_at
+        return RedeemResult(RedeemOutcome.MATCH, bucket=bucket)
+
     def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         person = self._person(subject)
         if opened.fresh:
@@ -200,7 +251,7 @@ class Model:
     def _person(self, subject: bytes) -> SubjectDriver:
         return self.people.setdefault(subject, SubjectDriver())
 
-    def _is_known(self, person: SubjectDriver, request: ChallengeRequest, now: int) -> bool:
+    def _is_known(self, person: SubjectDriver, request: ChallengeRequest | Claim, now: int) -> bool:
         if not request.known_bucket or request.known_since <= person.revoked_ms:
             return False
         others = [name for name, bucket in person.buckets.items() if bucket.known and bucket.counts(now)]

@@ -2,6 +2,7 @@
 -- reads the fields it needs and no others (record.py has the same in Python):
 --   c<id>    a challenge: expiry, strong, attempts, session_tag, known bucket that pays
 --   p<id>    a proof, or what was noted: its expiry
+--   u<mark>  a used code's mark: its expiry
 --   l<bucket>  a bucket: ready at, whether it is a known browser's, then windows of its sends
 --   f<bucket>  windows of the bucket's failures; f alone: of the subject's
 --   s        windows of the subject's sends
@@ -81,4 +82,45 @@ local function is_open(live, longest, max_attempts, failures, budget, now, surge
   local superseded = live.strong == 0 and (wait_for(failures, budget, now) > 0 or (surge and live.bucket == ''))
   local in_time = live.expires_at > now and live.expires_at <= now + longest + LEEWAY
   return in_time and live.attempts < max_attempts and not superseded
+end
+
+-- Everything in the hash. What is over is listed in `dead`, for the caller to delete, and is found nowhere else; `last` is
+-- when the last of the rest is over.
+local function read_all(now)
+  local state = {lives = {}, buckets = {}, failures = {}, sends = {}, marks = {}, revoked = 0, dead = {}, last = 0}
+  function state.keep(field, expires_at)
+    if expires_at > now then state.last = math.max(state.last, expires_at) else state.dead[#state.dead + 1] = field end
+    return expires_at > now
+  end
+  local all = call('HGETALL', key)
+  for i = 1, #all, 2 do
+    local field, raw = all[i], all[i + 1]
+    local kind, id = field:sub(1, 1), field:sub(2)
+    if kind == 'c' then
+      local live = unpack_live(raw)
+      if state.keep(field, live.expires_at) then state.lives[id] = live end
+    elseif kind == 'p' then state.keep(field, (struct.unpack(TIME, raw)))
+    elseif kind == 'u' then state.marks[id] = state.keep(field, (struct.unpack(TIME, raw)))
+    elseif kind == 'l' then state.buckets[id] = unpack_bucket(raw)
+    elseif kind == 'f' then state.failures[id] = unpack_pairs(raw)
+    elseif kind == 's' then state.sends = unpack_pairs(raw)
+    elseif kind == 'r' then state.revoked = struct.unpack(TIME_MS, raw)
+    end
+  end
+  state.last = math.max(state.last, latest(state.sends), math.floor(state.revoked / 1000) + KNOWN_BROWSER_FOR)
+  for id, windows in pairs(state.failures) do
+    if not state.keep('f' .. id, latest(windows)) then state.failures[id] = nil end
+  end
+  for id, bucket in pairs(state.buckets) do
+    local last = math.max(bucket.ready_at, latest(bucket.sends), latest(state.failures[id] or {}))
+    if not state.keep('l' .. id, last) then state.buckets[id] = nil end
+  end
+  return state
+end
+
+-- Each bucket of a known browser has limits of its own, so a subject may have a few only.
+local function is_known(state, known_bucket, known_since)
+  local others = 0
+  for id, bucket in pairs(state.buckets) do if bucket.known == 1 and id ~= known_bucket then others = others + 1 end end
+  return known_bucket ~= '' and known_since > state.revoked and others < KNOWN_BROWSERS
 end

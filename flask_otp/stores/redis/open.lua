@@ -9,39 +9,9 @@ local cooldown = tonumber(ARGV[11])
 local send_limit, recipient_limit = unpack_pairs(ARGV[12]), unpack_pairs(ARGV[13])
 local budget = unpack_pairs(ARGV[14])
 
-local lives, buckets, failures, sends, revoked = {}, {}, {}, {}, 0
-local dead, last = {}, 0
-local function keep(field, expires_at)
-  if expires_at > now then last = math.max(last, expires_at) else dead[#dead + 1] = field end
-  return expires_at > now
-end
-
-local all = call('HGETALL', key)
-for i = 1, #all, 2 do
-  local field, raw = all[i], all[i + 1]
-  local kind, id = field:sub(1, 1), field:sub(2)
-  if kind == 'c' then
-    local live = unpack_live(raw)
-    if keep(field, live.expires_at) then lives[id] = live end
-  elseif kind == 'p' then keep(field, (struct.unpack(TIME, raw)))
-  elseif kind == 'l' then buckets[id] = unpack_bucket(raw)
-  elseif kind == 'f' then failures[id] = unpack_pairs(raw)
-  elseif kind == 's' then sends = unpack_pairs(raw)
-  elseif kind == 'r' then revoked = struct.unpack(TIME_MS, raw)
-  end
-end
-last = math.max(last, latest(sends), math.floor(revoked / 1000) + KNOWN_BROWSER_FOR)
-for id, windows in pairs(failures) do
-  if not keep('f' .. id, latest(windows)) then failures[id] = nil end
-end
-for id, bucket in pairs(buckets) do
-  if not keep('l' .. id, math.max(bucket.ready_at, latest(bucket.sends), latest(failures[id] or {}))) then buckets[id] = nil end
-end
-
--- Each bucket of a known browser has limits of its own, so a subject may have a few only.
-local others = 0
-for id, bucket in pairs(buckets) do if bucket.known == 1 and id ~= known_bucket then others = others + 1 end end
-local known = known_bucket ~= '' and tonumber(ARGV[7]) > revoked and others < KNOWN_BROWSERS
+local state = read_all(now)
+local lives, buckets, failures, sends, keep = state.lives, state.buckets, state.failures, state.sends, state.keep
+local known = is_known(state, known_bucket, tonumber(ARGV[7]))
 local bucket_id = known and known_bucket or network
 local bucket = buckets[bucket_id] or {ready_at = 0, sends = {}}
 local budget_wait = wait_for(failures[known and bucket_id or ''] or {}, budget, now)
@@ -84,9 +54,9 @@ if not found then
   live = {expires_at = now + expires_in, strong = strong, attempts = 0, session_tag = session_tag, bucket = known and bucket_id or ''}
   change('c' .. asked, pack_live(live), live.expires_at)
 end
-for _, field in ipairs(dead) do call('HDEL', key, field) end
+for _, field in ipairs(state.dead) do call('HDEL', key, field) end
 if #changed > 0 then call('HSET', key, unpack(changed)) end
-call('EXPIRE', key, last - now)
+call('EXPIRE', key, state.last - now)
 return {
   wait > 0 and QUIET or SEND, found or asked, live.strong, found and 0 or 1, live.expires_at, bucket.ready_at,
   known and 1 or 0, bucket_id, bucket_ends, subject_ends

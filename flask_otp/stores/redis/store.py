@@ -22,6 +22,7 @@ from ..base import (
     LEEWAY,
     Attempt,
     ChallengeRequest,
+    Claim,
     OpenOutcome,
     OpenResult,
     Policy,
@@ -31,7 +32,7 @@ from ..base import (
     Store,
 )
 
-_SCRIPTS = ("open", "redeem", "discard", "note", "spend", "revoke")
+_SCRIPTS = ("open", "redeem", "check", "discard", "note", "spend", "revoke")
 
 #: Bytes of a time, as common.lua packs it.
 _TIME = 5
@@ -111,6 +112,32 @@ class RedisStore(Store):
             _packed(policy.failure_budget),
         )
         return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket)
+
+    def check(self, subject: bytes, claim: Claim, policy: Policy, now: int) -> RedeemResult:
+        uses: list[bytes | int] = []
+        for use in claim.uses:
+            uses += [len(use), *use]
+        outcome, spent, bucket, retry_after = self._run(
+            "check",
+            subject,
+            now,
+            int(claim.matches),
+            int(claim.strong),
+            int(claim.rationed),
+            int(claim.surge),
+            claim.bucket,
+            claim.known_bucket,
+            claim.known_since,
+            claim.proof_id,
+            claim.proof_expires_at,
+            claim.marks_expire_at,
+            _packed(policy.send_limit),
+            _packed(policy.recipient_limit),
+            _packed(policy.failure_budget),
+            int(policy.refuse),
+            *uses,
+        )
+        return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket, retry_after)
 
     def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
         ends = json.dumps([opened.bucket_ends, opened.subject_ends])

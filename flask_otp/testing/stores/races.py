@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
-from ...stores import Attempt, ChallengeRequest, OpenResult, Policy
+from ...stores import Attempt, ChallengeRequest, Claim, OpenResult, Policy
 from .. import Clock
 from .racing import Call, Track, outcomes
 from .subject_driver import MATCH, NETWORK, NO_LIMITS, POLICY, QUIET, REFUSED, SEND, WAIT, WRONG, SubjectDriver, new_id
+
+Uses = tuple[tuple[bytes, ...], ...]
 
 
 class RaceTests:
@@ -25,6 +27,32 @@ class RaceTests:
             assert outcomes(answers) == {MATCH: 1, REFUSED: 199}
             proofs = [call[1][1].proof_id for call in calls]
             assert [ann.holds(proof) for proof in proofs] == [answer.outcome is MATCH for answer in answers]
+
+    def test_r06_of_two_hundred_right_codes_of_an_app_at_once_exactly_one_passes_and_nothing_is_charged(
+        self, track: Track, clock: Clock
+    ) -> None:
+        ann = SubjectDriver(track.store, clock, replace(NO_LIMITS, failure_budget=((1, 86400),)))
+        for turn in range(4):
+            calls = claims(ann, [True] * 200, uses=((b"step%d" % turn,),))
+            answers = track.run(calls, threads=200)
+            assert outcomes(answers) == {MATCH: 1, REFUSED: 199}
+            assert not any(answer.retry_after for answer in answers)
+            assert [ann.holds(call[1][1].proof_id) for call in calls] == [a.outcome is MATCH for a in answers]
+
+    def test_r08_of_a_thousand_wrong_codes_of_an_app_at_once_as_many_as_the_budget_are_compared(
+        self, track: Track, clock: Clock
+    ) -> None:
+        ann = SubjectDriver(track.store, clock)
+        answers = track.run(claims(ann, [False] * 1000), threads=100)
+        assert outcomes(answers) == {WRONG: 20, REFUSED: 980}
+        assert [answer.budget_spent for answer in answers].count(True) == 1
+        assert ann.check(b"step").outcome is REFUSED
+        assert ann.check(b"recovery code", strong=True).outcome is MATCH
+
+    def test_a_code_that_fits_two_steps_passes_twice_at_once_and_no_oftener(self, track: Track, clock: Clock) -> None:
+        ann = SubjectDriver(track.store, clock, NO_LIMITS)
+        calls = claims(ann, [True] * 100, uses=((b"step1",), (b"step2",)))
+        assert outcomes(track.run(calls)) == {MATCH: 2, REFUSED: 98}
 
     @pytest.mark.parametrize("attempts", [1, 5])
     def test_r07_of_a_thousand_wrong_codes_at_once_exactly_max_attempts_are_compared(
@@ -148,6 +176,17 @@ def redemptions(ann: SubjectDriver, opened: OpenResult, rights: Sequence[bool]) 
         (
             "redeem",
             (ann.subject, Attempt(opened.challenge_id, right, new_id()[:12], ann.now + 3600), ann.policy, ann.now),
+        )
+        for right in rights
+    ]
+
+
+def claims(ann: SubjectDriver, rights: Sequence[bool], uses: Uses = ()) -> list[Call]:
+    life = ann.now + 3600
+    return [
+        (
+            "check",
+            (ann.subject, Claim(right, uses, life, new_id()[:12], life, NETWORK), ann.policy, ann.now),
         )
         for right in rights
     ]

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ...stores import Attempt, ChallengeRequest, OpenResult, Policy, RedeemResult, Store
+from ...stores import Attempt, ChallengeRequest, Claim, OpenResult, Policy, RedeemResult, Store
 from ...stores.memory import MemoryStore
 from .subject_driver import DAY, HOUR, MATCH, REFUSE, SEND
 
@@ -28,16 +28,26 @@ class WalkTests:
     def test_it_answers_as_the_memory_store_does_step_by_step(
         self, store: Store, seed: int, policies: tuple[Policy, ...]
     ) -> None:
-        memory, walk = MemoryStore(), Walk(seed, policies)
-        for number, (verb, args) in enumerate(walk.steps(1500)):
-            answer = getattr(memory, verb)(*args)
-            assert getattr(store, verb)(*args) == answer, f"seed {seed}, step {number}: {verb}{args}"
-            walk.learn(verb, args, answer)
+        walk = Walk(seed, policies)
+        walk.go(store, 1500)
         everything = {"open SEND", "open QUIET", "open WAIT", "reopen SEND", "reopen GONE", "reopen WAIT"}
         everything |= {"MATCH", "WRONG", "REFUSED", "budget spent", "holds True", "holds False", "spend True"}
         everything |= {"is_live True", "is_live False"}
         everything |= {f"strong {strong}, known {known}" for strong in (True, False) for known in (True, False)}
         assert everything <= {name for name, count in walk.seen.items() if count}, walk.seen
+
+    @pytest.mark.parametrize("seed", [1, 2, 3], ids="seed{}".format)
+    def test_it_answers_claims_as_the_memory_store_does_step_by_step(self, store: Store, seed: int) -> None:
+        walk = Walk(seed, (TIGHT, replace(TIGHT, failure_budget=()), replace(TIGHT, refuse=True)), CLAIMS)
+        walk.go(store, 1000)
+        everything = {"claim MATCH", "claim WRONG", "claim REFUSED", "claim told to wait", "budget spent"}
+        assert everything <= {name for name, count in walk.seen.items() if count}, walk.seen
+
+
+VERBS = ("open", "reopen", "redeem", "check", "discard", "drop", "is_live", "note", "holds", "spend", "revoke")
+#: How often each verb comes: on walks with challenges, and on those without.
+CHALLENGES = (30, 10, 40, 0, 8, 2, 6, 2, 6, 4, 0.5)
+CLAIMS = (10, 0, 5, 40, 1, 0, 0, 0, 6, 2, 2)
 
 
 class Walk:
@@ -46,7 +56,9 @@ class Walk:
     SUBJECTS = (b"s" * 16, b"t" * 16)
     NAMES = (b"1", b"2", b"bucket3")
 
-    def __init__(self, seed: int, policies: tuple[Policy, ...]) -> None:
+    def __init__(self, seed: int, policies: tuple[Policy, ...], weights: tuple[float, ...] = CHALLENGES) -> None:
+        self.seed = seed
+        self.weights = weights
         self.random = random.Random(seed)
         self.policies = policies
         self.now_ms = self.revoked_ms = 1_790_000_000_000
@@ -57,15 +69,19 @@ class Walk:
         self.proofs = [(b"s" * 16, b"unknown")]
         self.seen: Counter[str] = Counter()
 
+    def go(self, store: Store, steps: int) -> None:
+        memory = MemoryStore()
+        for number, (verb, args) in enumerate(self.steps(steps)):
+            answer = getattr(memory, verb)(*args)
+            assert getattr(store, verb)(*args) == answer, f"seed {self.seed}, step {number}: {verb}{args}"
+            self.learn(verb, args, answer)
+
     def steps(self, number: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
         for _ in range(number):
             self.now_ms += self.random.choice((0, 0, 0, 1, 900, 1000, 5000, 29_000, 30_000, 60_000))
             if self.random.random() < 0.01:
                 self.now_ms += self.random.choice((HOUR, DAY, 3 * DAY)) * 1000
-            verb = self.random.choices(
-                ("open", "reopen", "redeem", "discard", "drop", "is_live", "note", "holds", "spend", "revoke"),
-                (30, 10, 40, 8, 2, 6, 2, 6, 4, 0.5),
-            )[0]
+            verb = self.random.choices(VERBS, self.weights)[0]
             yield verb, getattr(self, verb)()
 
     def open(self) -> tuple[Any, ...]:
@@ -94,6 +110,24 @@ class Walk:
         life = self.random.choice((10, HOUR, DAY))
         attempt = Attempt(challenge_id, matches, proof_id, now + life, self.random.random() < 0.1)
         return subject, attempt, self.random.choice(self.policies), now
+
+    def check(self) -> tuple[Any, ...]:
+        pick, now = self.random.choice, self.now_ms // 1000
+        strong = pick((False, False, True))
+        claim = Claim(
+            matches=self.random.random() < 0.6,
+            uses=pick(((), ((b"m1",),), ((b"m3",),), ((b"m2",), (b"m1",)), ((b"m1", b"m3"), (b"m2", b"m4")))),
+            marks_expire_at=now + pick((0, 10, HOUR, DAY)),
+            proof_id=pick((b"", b"%012d" % next(self.ids))),
+            proof_expires_at=now + pick((10, HOUR, DAY)),
+            bucket=pick(self.NAMES),
+            known_bucket=pick((b"", b"", b"known1", b"1")),
+            known_since=pick((self.now_ms, self.revoked_ms)) - pick((-1, 0, 1, 1000, HOUR * 1000)),
+            strong=strong,
+            rationed=strong and pick((True, False)),
+            surge=self.random.random() < 0.1,
+        )
+        return self.random.choice(self.SUBJECTS), claim, pick(self.policies), now
 
     def discard(self) -> tuple[Any, ...]:
         return (*self._one_of(self.opened), self.now_ms // 1000)
@@ -132,7 +166,9 @@ class Walk:
             if answer.fresh:
                 self.challenges.append((args[0], answer.challenge_id))
         elif isinstance(answer, RedeemResult):
-            self.seen[answer.outcome.name] += 1
+            kind = "claim " if verb == "check" else ""
+            self.seen[kind + answer.outcome.name] += 1
+            self.seen[f"{kind}told to wait"] += answer.retry_after > 0
             self.seen["budget spent"] += answer.budget_spent
             if answer.outcome is MATCH:
                 self.proofs.append((args[0], args[1].proof_id))

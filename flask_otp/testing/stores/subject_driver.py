@@ -6,7 +6,17 @@ import random
 from dataclasses import replace
 from typing import Any
 
-from ...stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult, Store
+from ...stores import (
+    Attempt,
+    ChallengeRequest,
+    Claim,
+    OpenOutcome,
+    OpenResult,
+    Policy,
+    RedeemOutcome,
+    RedeemResult,
+    Store,
+)
 from .. import Clock
 
 HOUR = 3600
@@ -80,6 +90,40 @@ class SubjectDriver:
 
     def wrong(self, opened: OpenResult, times: int = 1) -> list[RedeemOutcome]:
         return [self.redeem(opened, False).outcome for _ in range(times)]
+
+    def check(
+        self,
+        *uses: bytes | tuple[bytes, ...],
+        matches: bool = True,
+        life: int = HOUR,
+        proof: bytes | None = None,
+        bucket: bytes = NETWORK,
+        known: bytes = b"",
+        since: int | None = None,
+        **options: bool,
+    ) -> RedeemResult:
+        """A claim. A use is written as its marks, or as the only one that it has."""
+        claim = Claim(
+            matches,
+            tuple((use,) if isinstance(use, bytes) else use for use in uses),
+            self.now + life,
+            new_id()[:12] if proof is None else proof,
+            self.now + PROOF_LIFE,
+            bucket,
+            known,
+            int(self.clock() * 1000) + 1 if since is None else since,
+            **options,
+        )
+        return self.store.check(self.subject, claim, self.policy, self.now)
+
+    def pair(self, use: bytes = b"pair", **options: Any) -> RedeemResult:
+        """Two codes of an app in a row."""
+        return self.check(use, strong=True, rationed=True, **options)
+
+    def fail(self, times: int) -> None:
+        """Have so many wrong codes compared."""
+        for _ in range(times):
+            assert self.check(b"wrong", matches=False).outcome is WRONG
 
     def discard(self, opened: OpenResult) -> None:
         self.store.discard(self.subject, opened, self.now)

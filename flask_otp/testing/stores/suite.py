@@ -12,6 +12,7 @@ from ...stores import Store, factory_for
 from .. import Clock
 from .browsers import BrowserTests
 from .budget import BudgetTests
+from .checking import CheckingTests
 from .clocks import ClockTests
 from .opening import OpeningTests
 from .proofs import ProofTests
@@ -28,6 +29,7 @@ class StoreSuite(
     OpeningTests,
     ResendingTests,
     RedeemingTests,
+    CheckingTests,
     BudgetTests,
     BrowserTests,
     UndoingTests,
