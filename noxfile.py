@@ -34,7 +34,7 @@ def tests(session: nox.Session) -> None:
 def lowest(session: nox.Session) -> None:
     """The tests that need no server, with the lowest versions that setup.cfg allows."""
     constraints = Path(session.create_tmp()) / "lowest.txt"
-    lines = session.run("python", ".ci/lowest.py", silent=True)
+    lines = session.run("python", ".ci/lowest.py", "test", silent=True)
     constraints.write_text(lines or "", encoding="utf-8")
     session.install("-e", ".[test]", "-c", str(constraints))
     session.run("pytest", "-m", "not server and not long", *session.posargs)
