@@ -17,7 +17,7 @@ nox.needs_version = ">=2024.4.15"
 nox.options.sessions = ["lint", "types", "docs", "lowest", "tests"]
 nox.options.error_on_missing_interpreters = False
 
-#: The Pythons that setup.cfg claims. tests/test_packaging.py compares the two.
+#: The Pythons that setup.cfg claims. tests/docs/test_packaging.py compares the two.
 PYTHONS = ["3.10", "3.11", "3.12", "3.13"]
 #: Tried, and not claimed until all tests have passed there.
 UPCOMING = ["3.14"]

@@ -168,3 +168,14 @@ def _requirements() -> list[str]:
 def test_there_is_no_address_that_leads_nowhere() -> None:
     """There is no public repository yet. An address is added when there is a place that it leads to."""
     assert not {"url", "project_urls", "download_url"} & set(SETUP["metadata"])
+
+
+def test_the_architecture_page_has_the_layers_that_are_tested() -> None:
+    source = (ROOT / "tests" / "unit" / "test_layers.py").read_text(encoding="utf-8")
+    found = re.search(r"^LAYERS = (\(.*?^\))", source, re.MULTILINE | re.DOTALL)
+    assert found
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rule = re.search(r"## The layering rule\n\n```text\n(.*?)```", page, re.DOTALL)
+    assert rule
+    layers = [line.replace(",", "").removeprefix("  < ") for line in rule[1].splitlines()]
+    assert layers == list(ast.literal_eval(found[1]))
