@@ -1,42 +1,43 @@
 """What a store must do: eleven verbs, each one indivisible step on the state of one subject.
 
-A store never sees a code, nor anything made from one. It is told whether the code was right, and answers whether that
-counts: the attempt is charged and the limits are checked in the same step, and only then is a match worth anything.
+A store never sees a code, nor anything derived from one. The caller says whether the code matches, and the store
+answers whether that counts: it charges the attempt and checks the limits in the same step.
 
-The words that the verbs are described in:
+The words in the descriptions of the verbs:
 
 now
-    The caller's clock, in whole seconds since 1970. A store goes by this one and not by its own, and bears with its
-    being set back. What has an ``expires_at`` or an end is over when ``now`` has reached it.
+    The caller's clock, in whole seconds since 1970. Stores use this clock, never their own, and tolerate it moving
+    backwards. A thing with an ``expires_at`` or an end has expired when ``now`` has reached it.
 live
-    A challenge is live until its ``expires_at``; but not while that is further ahead than ``policy.expires_in`` and
-    :data:`LEEWAY`, since the clock was set back then, and the code would live too long.
+    A challenge is live until its ``expires_at``. It is not live while that is further ahead than ``policy.expires_in``
+    plus :data:`LEEWAY`: then the clock was set back, and the code would live too long.
 cooling down
-    A bucket is cooling down until its ``ready_at``; but not while that is further ahead than ``policy.cooldown`` and
-    :data:`LEEWAY`, since everybody would wait too long. Windows hold until they end.
+    A bucket is cooling down until its ``ready_at``, but not while that is further ahead than ``policy.cooldown`` plus
+    :data:`LEEWAY`: people would wait too long after the clock was set back. Windows hold until they end.
 window
-    For each rate ``(amount, period)`` of a limit there is one: it begins with the first event that is counted, ends
+    Each rate ``(amount, period)`` of a limit has one window. It begins with the first event that it counts, ends
     ``period`` seconds later, and is full with ``amount`` events. A limit is reached while any of its windows is full.
-    An event is counted in all windows of a limit.
+    An event counts in all windows of a limit.
 bucket
-    What a subject is asked for from: a network, or a known browser. It has a cooldown, windows of its sends, and, if it
-    is a known browser's, windows of its failures.
+    Where requests for a subject come from: one network, or one known browser. A bucket has a cooldown and windows of
+    its sends; a known browser's bucket also has windows of its failures.
 known
     A browser is known if it has a ``known_bucket``, its ``known_since`` is after the last revocation of the subject,
     and fewer than :data:`KNOWN_BROWSERS` others have buckets that still count something. Else it is a stranger, and its
     bucket is ``request.bucket``.
 payer
-    Whose failure budget pays for a challenge: the bucket's, if a known browser opened it; else the subject's.
+    The owner of the failure budget that pays for a challenge: the bucket, if a known browser opened it; else the
+    subject.
 superseded
-    A short code is worth nothing any more while its payer's budget is spent or, if a stranger opened it, in a surge.
+    A short code is not accepted while its payer's budget is spent. During a surge, short codes that strangers opened
+    are not accepted either.
 mark
     What makes a code of an authenticator app, or a recovery code, good for one use. It is set in the step that accepts
     the code, and holds until its expiry. A revocation leaves it alone: a used code must not become good again.
 
-Names (subjects, buckets, session_tags, ids, marks) are any bytes. A bucket is over when its cooldown and all its
-windows are.
-:mod:`flask_otp.stores.subject_state` is all of this in Python, and :class:`~flask_otp.stores.RecordStore` makes a
-store of it.
+Names (subjects, buckets, session tags, ids, marks) are any bytes. A bucket has expired when its cooldown and all its
+windows have. :mod:`flask_otp.stores.subject_state` does all of this in Python, and
+:class:`~flask_otp.stores.RecordStore` makes a store of it.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Policy:
 
 @dataclass(frozen=True)
 class ChallengeRequest:
-    """Who asks for a message, and for which challenge.
+    """A request for a message: where it comes from, and for which challenge.
 
     :param challenge_id: the id for a new challenge; for :meth:`Store.reopen`, of the one to send again.
     :param bucket: name of the bucket of the client's network.
@@ -156,7 +157,7 @@ class OpenResult:
     #: Whether the challenge was made by this very call.
     fresh: bool = False
     expires_at: int = 0
-    #: When the bucket's cooldown is over.
+    #: When the bucket's cooldown ends.
     ready_at: int = 0
     #: Seconds to wait, with ``WAIT``.
     retry_after: int = 0
@@ -215,7 +216,7 @@ class Store(ABC):
 
     @abstractmethod
     def reopen(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
-        """Count another message of the challenge named ``request.challenge_id``, whoever opened it; never open one.
+        """Count another message of the challenge ``request.challenge_id``, from wherever it was opened. Never open one.
 
         As :meth:`open`, with this one in place of the session's. When it is not live, has no attempts left or is
         superseded: ``GONE`` and nothing else, before anything is waited for or counted. During the cooldown: ``WAIT``.
@@ -261,33 +262,34 @@ class Store(ABC):
 
         If ``opened.fresh``, the challenge is gone. In each window of the bucket ``opened.bucket`` and of the subject
         that ends when ``bucket_ends`` and ``subject_ends`` say, one less is counted, and never less than zero. A window
-        that counts nothing any more is over.
+        that counts nothing has ended.
         """
 
     @abstractmethod
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
-        """Forget a challenge that nobody will redeem any more. Gives nothing back."""
+        """Forget a challenge that will not be redeemed any more. Give nothing back."""
 
     @abstractmethod
     def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
         """Whether the challenge was opened, has not expired, and was not used, discarded, dropped or revoked since.
 
-        Asked before a message that had to wait is sent. Attempts, budgets and surges do not count here. It must see all
-        that was ended before: a replica that lags will not do.
+        Asked before a message that had to wait is sent. Attempts, budgets and surges do not count here. The answer must
+        include everything that was ended before, so a lagging replica must not give it.
         """
 
     @abstractmethod
     def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
         """Record a mark as :meth:`redeem` records a proof: :meth:`holds` knows it from now on, until ``expires_at``.
 
-        For what was done, and need not be done again.
+        It records that something was done and must not be done again.
         """
 
     @abstractmethod
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         """Whether the proof was recorded, has not expired, and was not ended.
 
-        Asked by the guard at every request. It must see all that was ended before: a replica that lags will not do.
+        The guard asks this at every request. The answer must include everything that was ended before, so a lagging
+        replica must not give it.
         """
 
     @abstractmethod
@@ -310,8 +312,8 @@ class Store(ABC):
         return False
 
     def purge(self, now: int, limit: int) -> int | None:
-        """``flask otp purge``: remove some of what is over, without holding a verb up, and say how much it was.
+        """``flask otp purge``: remove some expired rows without delaying a verb, and return how many.
 
-        It is called again until that is less than ``limit``. ``None``: what is over goes by itself.
+        It is called again until that is less than ``limit``. ``None``: this store removes expired state on its own.
         """
         return None

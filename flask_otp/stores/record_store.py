@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class RecordStore(Store):
-    """Keeps one :class:`~flask_otp.stores.subject_state.Record` for each subject. A subclass says how, in two methods.
+    """Keeps one :class:`~flask_otp.stores.subject_state.Record` for each subject. A subclass needs two methods.
 
     :mod:`flask_otp.stores.codec` writes a record as bytes.
     """
@@ -23,7 +23,7 @@ class RecordStore(Store):
     def load(self, subject: bytes) -> Record:
         """The record as it was last kept; a new one, ``Record()``, where there is none.
 
-        :raises StoreUnavailable: nobody can say, also because what was kept cannot be read.
+        :raises StoreUnavailable: the record cannot be read.
         """
 
     @abstractmethod
@@ -31,9 +31,10 @@ class RecordStore(Store):
         """Load the record, let ``verb`` change it, keep it, and answer what ``verb`` answered: one indivisible step.
 
         Between loading and keeping, no other thread, process or machine may change this record. A store without locks
-        may compare and swap: if somebody else was first, it loads anew and calls ``verb`` anew, whose only effect is on
-        the record that it is given. Where it is not known whether the record was kept, there is no second try, and no
-        answer either. Keep the record until ``record.expires_at()``; when that is not after ``now``, it may go at once.
+        may compare and swap: if another caller was first, it loads the record again and calls ``verb`` again, whose
+        only effect is on the record that it is given. If the store cannot know whether the record was kept, it must
+        not try again and must not answer. Keep the record until ``record.expires_at()``; if that is not after ``now``,
+        the record may go at once.
 
         :param now: the caller's clock, in whole seconds.
         :raises StoreUnavailable: the changed record was not kept, or may not have been.
