@@ -48,7 +48,7 @@ def _ours(plan: Plan) -> Iterator[tuple[str, Traffic, Case, int, int]]:
     """What, and how many trips to the store and to the limits: one for each rule of a network, and of the site."""
     traffic = Traffic(Site(plan))
     yield "verify, right", traffic, traffic.right(), 1, 1
-    yield "verify, wrong", traffic, traffic.wrong(), 1, 2
+    yield "verify, wrong", traffic, traffic.wrong(), 1, 3
     yield "send", traffic, traffic.send(), 1, 2
     yield "guard, lag 0 s", traffic, traffic.guard(), 1, 0
     trusting = Traffic(Site(Plan(plan.storage_uri, plan.redis_uri, rules=plan.rules, lag=10)))
@@ -79,7 +79,7 @@ def _trips(site: Site, case: Case, proxy: Proxy) -> Spread:
     counts = []
     for number, environ in enumerate(case.prepare(_WARM_UP + _REQUESTS)):
         # Asked once a second for all requests: not one request's.
-        state.limits.is_surge()
+        state.limits.is_surge("127.0.0.1")
         proxy.reset()
         case.check(case.call(environ))
         if number >= _WARM_UP:

@@ -178,7 +178,7 @@ class Service:
             session_tag=session_tag,
             known_bucket=known.bucket if known else b"",
             known_since=known.since if known else 0,
-            surge=self._parts.limits.is_surge(),
+            surge=self._parts.limits.is_surge(client.network),
         )
 
     def verify(
@@ -221,10 +221,11 @@ class Service:
         # Nobody learns how this comparison went until the store has charged for it.
         right = handle.link if is_link else self._code(handle)
         matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
-        attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, self._parts.limits.is_surge())
+        is_surge = self._parts.limits.is_surge(network)
+        attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
         redeemed = self._parts.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
         if redeemed.outcome is not RedeemOutcome.MATCH:
-            self._note_failure(handle, redeemed)
+            self._note_failure(handle, redeemed, network)
             raise self._rejected(handle)
         self._parts.sms_pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
@@ -236,11 +237,13 @@ class Service:
         test_recipient = self._routing.test_recipient_of(handle)
         return test_recipient.code if test_recipient else handle.code
 
-    def _note_failure(self, handle: Handle, redeemed: RedeemResult) -> None:
+    def _note_failure(self, handle: Handle, redeemed: RedeemResult, network: str | None) -> None:
         if redeemed.budget_spent:
             logger.warning("the failure budget of %s is spent", identifiers.mask(handle.identifier))
             budget_spent.send(self._app, identifier=handle.identifier, purpose=handle.purpose)
-        if redeemed.outcome is RedeemOutcome.WRONG and self._parts.limits.count_failure():
+        # Nobody guesses a strong code: failures at those are no reason to stop short ones.
+        is_short_failure = redeemed.outcome is RedeemOutcome.WRONG and not handle.strong
+        if is_short_failure and self._parts.limits.count_failure(network):
             logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
             surge.send(self._app)
 

@@ -24,6 +24,7 @@ from ..config.settings import Settings
 from ..errors import RateLimited, StoreUnavailable
 from ..redis_clients.server import OUTAGES
 from ..redis_clients.uri import SCHEMES, connect
+from .surge import Surge
 
 logger = logging.getLogger("flask_otp")
 
@@ -39,7 +40,7 @@ class Limits:
         self._extensions = extensions
         self._own: RateLimiter | None = None
         self._lock = Lock()
-        self._surge_checked = (float("-inf"), False)
+        self._surge = Surge(settings.surge_limit, self._ask, self._ids)
 
     def count_send(self, network: str) -> None:
         """Count a request to send from this network.
@@ -75,38 +76,21 @@ class Limits:
         count: int = self._ask("storage.incr", "/".join(("LIMITER", *self._ids("tally", name))), life, amount)
         return count
 
-    def count_failure(self) -> bool:
-        """Count a wrong code, wherever it was. True for the one that passes ``OTP_SURGE_LIMIT``."""
-        counts = [
-            (self._ask("storage.incr", self._surge_key(item), item.get_expiry()), item)
-            for item in self._settings.surge_limit
-        ]
-        # Only that there is a surge: a thread that was held up here may not take back what another has found since.
-        if any(count > item.amount for count, item in counts):
-            with self._lock:
-                self._surge_checked = (time.monotonic(), True)
-        return any(count == item.amount + 1 for count, item in counts)
+    def count_failure(self, network: str | None = None) -> bool:
+        """Count a wrong short code. True for the one that passes ``OTP_SURGE_LIMIT``.
 
-    def is_surge(self) -> bool:
-        """Whether failures are above ``OTP_SURGE_LIMIT``; asked once a second at most in each process."""
-        known = self._surge_checked
-        if time.monotonic() - known[0] < 1:
-            return known[1]
-        surge = any(
-            self._ask("storage.get", self._surge_key(item)) > item.amount for item in self._settings.surge_limit
-        )
-        with self._lock:
-            if self._surge_checked is known:
-                self._surge_checked = (time.monotonic(), surge)
-            return self._surge_checked[1]
+        :param network: where it came from; ``None``: from the app itself.
+        """
+        return self._surge.count(network)
+
+    def is_surge(self, network: str | None = None) -> bool:
+        """Whether failures over the whole site, or from this network, are so many that short codes must stop."""
+        return self._surge.is_on(network)
 
     @property
     def storage(self) -> Any:
         """What counts: the app's Limiter's storage, or our own."""
         return self._limiter().storage
-
-    def _surge_key(self, item: RateLimitItem) -> str:
-        return item.key_for(*self._ids("surge", "site"))
 
     def _count(self, rule: str, items: Sequence[RateLimitItem], key: str) -> None:
         ids = self._ids(rule, key)

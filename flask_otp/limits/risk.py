@@ -7,7 +7,7 @@ over all challenges, sessions and networks. RFC 4226 section 6 has the same quot
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, expm1, log1p
 
@@ -17,6 +17,7 @@ from ..config.parsers import Rate
 from ..config.settings import Purpose, Settings
 from ..crypto.codes import STRONG_LENGTH
 from ..stores.base import KNOWN_BROWSERS
+from .surge import most_of_one_network, network_share
 
 #: In seconds.
 YEAR = 365 * 86400
@@ -156,12 +157,16 @@ def spraying_guesses(settings: Settings, accounts: int, *, counters: int = 1, in
     :param in_flight: c, the requests that the servers handle at one moment, all processes and threads together.
     """
     by_account = accounts * sum(guesses(purpose) for purpose in settings.purposes.values())
-    by_surge = most_events(_raised(settings.surge_limit, in_flight), YEAR)
-    return min(by_account, by_surge) * counters
+    return min(by_account, *(_surge_guesses(item, in_flight) for item in settings.surge_limit)) * counters
 
 
-def _raised(limits: Sequence[RateLimitItem], by: int) -> list[Rate]:
-    return [Rate(item.amount + by, item.get_expiry()) for item in limits]
+def _surge_guesses(item: RateLimitItem, in_flight: int) -> int:
+    counted = most_events([Rate(item.amount + in_flight, item.get_expiry())], YEAR)
+    # Of one network, no more than ``most_of_one_network`` are counted. A network whose guesses are in flight together
+    # when it has its share may have more of them compared.
+    most = most_of_one_network(item)
+    uncounted = max(0, network_share(item) - 1 + in_flight - most)
+    return counted + counted // most * uncounted
 
 
 def one_in(chance: float) -> str:

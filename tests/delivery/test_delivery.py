@@ -908,6 +908,11 @@ def test_r34_what_is_raised_again_does_not_carry_the_error_that_quoted_the_code(
 # Signals
 
 
+NETWORK_SURGE = (
+    "one network has failed at a tenth of OTP_SURGE_LIMIT (1 per 1 day): its codes are strong until the window ends"
+)
+
+
 def test_r46_each_signal_is_sent_once_with_its_arguments_and_no_code(
     make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -930,8 +935,10 @@ def test_r46_each_signal_is_sent_once_with_its_arguments_and_no_code(
         send(client)  # a double click: nothing is sent
         assert new() == []
         wrong = "000000" if letters.code != "000000" else "000001"
+        client.environ_base["REMOTE_ADDR"] = "203.0.113.9"  # this network has no short codes from now on
         post(client, "verify", code=wrong)
         assert new() == [("code_rejected", whom)]
+        client.environ_base["REMOTE_ADDR"] = "127.0.0.1"
         post(client, "verify", code=letters.code)
         [(name, arguments)] = new()
         assert name == "code_verified"
@@ -949,7 +956,9 @@ def test_r46_each_signal_is_sent_once_with_its_arguments_and_no_code(
             ("surge", {}),
         ]
         assert [record.getMessage() for record in caplog.records] == [
+            NETWORK_SURGE,
             "the failure budget of a***@example.com is spent",
+            NETWORK_SURGE,
             "failures are above OTP_SURGE_LIMIT: new codes are strong until it is over",
         ]
         post(stranger, "verify", code=letters.code)

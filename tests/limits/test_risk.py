@@ -25,6 +25,7 @@ from flask_otp.stores.memory import MemoryStore
 from tests.support.apps import ValkeyServer
 from tests.support.simulation import (
     START,
+    UNHITTABLE,
     VICTIM,
     Site,
     distributed,
@@ -32,9 +33,9 @@ from tests.support.simulation import (
     hammering,
     patient,
     settings_of,
+    spray,
     sprayer,
     thief,
-    virtual_limits,
     waiting,
 )
 
@@ -124,6 +125,16 @@ def test_spraying_is_bounded_by_the_surge_limit_whatever_the_number_of_accounts(
     assert odds_of(OTP_CODE_LENGTH=8).spraying == pytest.approx(0.00885, rel=1e-3)
 
 
+def test_guesses_in_flight_add_nothing_more_until_one_network_has_more_of_them_than_count() -> None:
+    at_once = {c: risk.spraying_guesses(settings_of(), 10**9, in_flight=c) for c in (1, 41, 42, 60)}
+    windows = 8760 + 1
+    assert at_once[1] == windows * 101 - 1
+    assert at_once[41] == windows * 141 - 1
+    # From 42 on, a network that has its share of 10 gets more than the 50 compared that count for the site.
+    assert at_once[42] == (windows * 142 - 1) + (windows * 142 - 1) // 50
+    assert at_once[60] == (windows * 160 - 1) + (windows * 160 - 1) // 50 * 19
+
+
 @pytest.mark.parametrize("budget", ["1000/second", "1000000000/second", "999999/day"])
 def test_hopeless_settings_are_summed_at_once_and_end_at_certainty(budget: str) -> None:
     found = odds_of(OTP_FAILURE_BUDGET=budget, OTP_SURGE_LIMIT=budget, OTP_MAX_ATTEMPTS=10)
@@ -156,8 +167,6 @@ def test_the_docs_have_these_figures() -> None:
 
 
 Attack = Callable[..., bool]
-#: So many codes that nobody ever hits one, and every guess of the year is made.
-UNHITTABLE = 10**30
 
 
 def check_counts(store: Store, attack: Attack, days: int, compared: int) -> None:
@@ -208,7 +217,7 @@ def test_the_messages_of_a_year_stay_within_the_recipients_limit(store: Store) -
 
 def test_days_of_spraying_have_no_more_guesses_than_the_sum_says(monkeypatch: pytest.MonkeyPatch) -> None:
     days, accounts = 2, 10_000
-    site = spray(monkeypatch, days, accounts, UNHITTABLE)
+    site = spray(monkeypatch, lambda site, days: sprayer(site, accounts, days), days)
     assert sum(map(len, site.wrong.values())) == days * 24 * 101
     assert risk.spraying_guesses(site.settings, accounts) == 365 * 24 * 101 + 100
 
@@ -231,14 +240,6 @@ def test_the_surge_limit_is_passed_by_no_more_than_what_is_in_flight(valkey: Val
     for limits in workers:
         limits.storage.storage.close()
     assert amount < compared.total() <= amount + threads
-
-
-def spray(monkeypatch: pytest.MonkeyPatch, days: int, accounts: int, codes: int) -> Site:
-    settings = settings_of()
-    limits, clock = virtual_limits(monkeypatch, settings)
-    site = clock.site = Site(MemoryStore(), settings, codes, limits)
-    sprayer(site, accounts, days)
-    return site
 
 
 # The sums against the stores: how often somebody gets in
@@ -305,7 +306,7 @@ def test_long_run_a_year_of_spraying_wins_as_many_accounts_as_the_sum_says(
     monkeypatch: pytest.MonkeyPatch, accounts: int
 ) -> None:
     codes = 1000
-    site = spray(monkeypatch, 365, accounts, codes)
+    site = spray(monkeypatch, lambda site, days: sprayer(site, accounts, days), 365, codes)
     wrong, won = sum(map(len, site.wrong.values())), site.lost.total()
     bound = risk.spraying_guesses(site.settings, accounts)
     expected = wrong / (codes - 5)

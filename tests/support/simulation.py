@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +20,7 @@ from flask_otp.config.settings import Purpose, Settings
 from flask_otp.limits.counters import Limits
 from flask_otp.limits.risk import DAY, YEAR
 from flask_otp.stores import Attempt, ChallengeRequest, OpenOutcome, Policy, RedeemOutcome, Store
+from flask_otp.stores.memory import MemoryStore
 
 HOUR = 3600
 START = 1_790_000_000
@@ -35,6 +36,8 @@ class Challenge:
     challenge_id: bytes
     strong: bool
     code: int
+    #: Where it was asked for, and where its codes are tried.
+    network: str
     tried: int = 0
 
 
@@ -57,6 +60,8 @@ class Site:
     lost: Counter[bytes] = field(default_factory=Counter)
     messages: Counter[bytes] = field(default_factory=Counter)
     budgets_spent: int = 0
+    #: Strong codes that people on networks of their own got, at whom nobody guessed.
+    others_strong: int = 0
 
     def __post_init__(self) -> None:
         self.random = random.Random(self.seed)
@@ -75,19 +80,20 @@ class Site:
         self, subject: bytes = VICTIM, network: bytes = b"", *, session_tag: bytes = b"", cookie: bytes = b""
     ) -> Challenge | None:
         """Ask for a code, from a network of one's own unless one is named. ``None``: refused."""
+        network = network or self.random.randbytes(8)
         request = ChallengeRequest(
             self.random.randbytes(16),
-            network or self.random.randbytes(8),
+            network,
             session_tag,
             known_bucket=cookie,
             known_since=self.now * 1000,
-            surge=self.limits is not None and self.limits.is_surge(),
+            surge=self.limits is not None and self.limits.is_surge(network.hex()),
         )
         opened = self.store.open(subject, request, self.policy, self.now)
         if opened.outcome is OpenOutcome.WAIT:
             return None
         self.messages[subject] += opened.outcome is OpenOutcome.SEND
-        return Challenge(subject, opened.challenge_id, opened.strong, self.random.randrange(self.codes))
+        return Challenge(subject, opened.challenge_id, opened.strong, self.random.randrange(self.codes), network.hex())
 
     def guess(self, challenge: Challenge) -> RedeemOutcome:
         """Try a code that was not tried before. Of a strong one, nobody guesses any."""
@@ -112,12 +118,12 @@ class Site:
             right,
             self.random.randbytes(12),
             self.now + HOUR,
-            self.limits is not None and self.limits.is_surge(),
+            self.limits is not None and self.limits.is_surge(challenge.network),
         )
         redeemed = self.store.redeem(challenge.subject, attempt, self.policy, self.now)
         self.budgets_spent += redeemed.budget_spent
-        if redeemed.outcome is RedeemOutcome.WRONG and self.limits is not None:
-            self.limits.count_failure()
+        if redeemed.outcome is RedeemOutcome.WRONG and self.limits is not None and not challenge.strong:
+            self.limits.count_failure(challenge.network)
         return redeemed.outcome
 
     def exhaust(self, challenge: Challenge | None) -> bool:
@@ -159,6 +165,7 @@ def virtual_limits(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> tuple
 
     time = SimpleNamespace(time=now, monotonic=now)
     monkeypatch.setattr("flask_otp.limits.counters.time", time)
+    monkeypatch.setattr("flask_otp.limits.surge.time", time)
     monkeypatch.setattr("limits.storage.memory.time", time)
     # A thread that cleans up in real time, for which a virtual hour is gone in between two of its lines: once in 8,760
     # windows it threw the next window's count away. What has expired is forgotten without it.
@@ -275,3 +282,37 @@ def sprayer(site: Site, accounts: int, days: int) -> int:
                 break
             won += site.exhaust(challenge)
     return won
+
+
+def few_networks(networks: int) -> Callable[[Site, int], None]:
+    """Sprays from so many networks alone, each until it gets no more short codes. Then somebody else asks for one."""
+
+    def attack(site: Site, days: int) -> None:
+        turn = 0
+        for hour in site.days(days, step=HOUR):
+            for number in range(networks):
+                while True:
+                    turn += 1
+                    challenge = site.send(b"%016d" % turn, network=b"evil%04d" % number)
+                    if challenge is None or challenge.strong:
+                        break
+                    site.exhaust(challenge)
+            other = site.send(b"other%011d" % hour)
+            site.others_strong += other is None or other.strong
+
+    return attack
+
+
+#: So many codes that nobody ever hits one, and every guess of the year is made.
+UNHITTABLE = 10**30
+
+
+def spray(
+    monkeypatch: pytest.MonkeyPatch, attack: Callable[[Site, int], object], days: int, codes: int = UNHITTABLE
+) -> Site:
+    """The site after so many days of the attack, with the real limits."""
+    settings = settings_of()
+    limits, clock = virtual_limits(monkeypatch, settings)
+    site = clock.site = Site(MemoryStore(), settings, codes, limits)
+    attack(site, days)
+    return site

@@ -1,0 +1,140 @@
+"""Whether so many codes are guessed wrong that short ones must stop: over the whole site, or from one network.
+
+One network must not be able to stop everybody else's short codes. So its failures count for the site only until the
+network is in a surge of its own, after a tenth of ``OTP_SURGE_LIMIT``. From then on its short codes are not compared.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from threading import Lock
+from typing import Any
+
+from limits import RateLimitItem
+
+logger = logging.getLogger("flask_otp")
+
+#: Networks that a process remembers at one time.
+_NETWORKS = 10_000
+
+
+def network_share(item: RateLimitItem) -> int:
+    """Failures in one window after which a network is in a surge of its own."""
+    return max(1, item.amount // 10)
+
+
+def most_of_one_network(item: RateLimitItem) -> int:
+    """Failures of one network that count for the site, in one window of the network.
+
+    Guesses that the servers compare at the same moment can exceed the share. They count too, as those of other networks
+    do, but never so many that one network is a surge of the site.
+    """
+    return max(network_share(item), item.amount // 2)
+
+
+class _Answer:
+    """A yes or no that a process asks for once a second at most."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._known = (float("-inf"), False)
+
+    def get(self, ask: Callable[[], bool]) -> bool:
+        known = self._known
+        if time.monotonic() - known[0] < 1:
+            return known[1]
+        answer = ask()
+        with self._lock:
+            # A thread that was held up here may not take back what another has found since.
+            if self._known is known:
+                self._known = (time.monotonic(), answer)
+            return self._known[1]
+
+    def is_yes(self) -> None:
+        with self._lock:
+            self._known = (time.monotonic(), True)
+
+
+class Surge:
+    """Counts failures at short codes in the storage of the limits.
+
+    :param items: ``OTP_SURGE_LIMIT``.
+    :param ask: calls a method of the limits' storage, or raises StoreUnavailable.
+    :param ids: makes the names of a key, from ``"surge"`` and what it counts.
+    """
+
+    def __init__(
+        self, items: Sequence[RateLimitItem], ask: Callable[..., Any], ids: Callable[[str, str], tuple[str, ...]]
+    ) -> None:
+        self._items = items
+        self._ask = ask
+        self._ids = ids
+        self._site = _Answer()
+        self._any_network = _Answer()
+        self._networks: dict[str, _Answer] = {}
+
+    def count(self, network: str | None) -> bool:
+        """Count a wrong short code. True for the one that passes the limit of the site.
+
+        :param network: where it came from; ``None``: from no network, and so from the app itself.
+        """
+        counts = []
+        for item in self._items:
+            if network is None or self._count_network(item, network) <= most_of_one_network(item):
+                counts.append((self._incr(item, "site"), item))
+        if any(count > item.amount for count, item in counts):
+            self._site.is_yes()
+        return any(count == item.amount + 1 for count, item in counts)
+
+    def is_on(self, network: str | None) -> bool:
+        """Whether strangers on this network get no short codes. ``None``: whether nobody does, on any network.
+
+        The storage is asked about networks only while some network is in a surge of its own.
+        """
+        if self._site.get(self._is_site):
+            return True
+        if network is None or not self._any_network.get(self._is_any_network):
+            return False
+        return self._network(network).get(lambda: self._is_network(network))
+
+    def _count_network(self, item: RateLimitItem, network: str) -> int:
+        count = self._incr(item, network)
+        if count >= network_share(item):
+            # By each of them, since the first may die before it has done so.
+            self._ask("storage.incr", self._mark(item), 2 * item.get_expiry())
+            self._any_network.is_yes()
+            self._network(network).is_yes()
+        if count == network_share(item):
+            logger.warning(
+                "one network has failed at a tenth of OTP_SURGE_LIMIT (%s): its codes are strong until the window ends",
+                item,
+            )
+        return count
+
+    def _is_site(self) -> bool:
+        return any(self._ask("storage.get", self._key(item, "site")) > item.amount for item in self._items)
+
+    def _is_any_network(self) -> bool:
+        # One that was marked in the period before may be in its surge still.
+        return any(self._ask("storage.get", self._mark(item, ago)) > 0 for item in self._items for ago in (0, 1))
+
+    def _is_network(self, network: str) -> bool:
+        return any(self._ask("storage.get", self._key(item, network)) >= network_share(item) for item in self._items)
+
+    def _network(self, network: str) -> _Answer:
+        if len(self._networks) >= _NETWORKS:
+            self._networks = {}
+        return self._networks.setdefault(network, _Answer())
+
+    def _incr(self, item: RateLimitItem, name: str) -> int:
+        count: int = self._ask("storage.incr", self._key(item, name), item.get_expiry())
+        return count
+
+    def _key(self, item: RateLimitItem, name: str) -> str:
+        return item.key_for(*self._ids("surge", name))
+
+    def _mark(self, item: RateLimitItem, ago: int = 0) -> str:
+        """The key that says whether some network came into a surge in this period of the clock, or one before it."""
+        return self._key(item, f"networks/{int(time.time() // item.get_expiry()) - ago}")

@@ -1,0 +1,165 @@
+"""Surges of one network: they stop its own short codes, and nobody else's."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_otp.limits.counters import Limits
+from flask_otp.limits.surge import most_of_one_network, network_share
+from tests.support.apps import ValkeyServer
+from tests.support.attack_site import Caller, Stage, at_once, refused
+from tests.support.simulation import START, few_networks, settings_of, spray, virtual_limits
+
+EVIL, HOME = "203.0.113.5", "198.51.100.7"
+HOUR = 3600
+
+
+def code_length(caller: Caller, who: str) -> int:
+    return int(caller.send(who).get_json()["code_length"])
+
+
+def fail(app: Flask, stage: Stage, network: str, times: int, first: int = 0) -> None:
+    """Wrong codes from one network, each at the code of another address of the attacker's own."""
+    for number in range(first, first + times):
+        caller = Caller(app, network=network)
+        assert caller.send(f"own{number}@evil.example").status_code == 200
+        caller.guess(stage.sent.code)
+
+
+def test_r11_one_network_stops_its_own_short_codes_and_nobody_elses(
+    stage: Stage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SimpleNamespace(now=1000.0)
+    monkeypatch.setattr("flask_otp.limits.surge.time", SimpleNamespace(time=time.time, monotonic=lambda: clock.now))
+    app = stage.app(OTP_SURGE_LIMIT="50/hour")
+    another = stage.another(app, OTP_SURGE_LIMIT="50/hour")
+    owner, neighbour, returning = Caller(app, network=HOME), Caller(app, network=EVIL), Caller(app, browser=True)
+    returning.send("returning@example.com")
+    assert returning.verify(stage.sent.code).status_code == 200
+    owner.send("owner@example.com")
+    owners = stage.sent.code
+    neighbour.send("neighbour@example.com")
+    neighbours = stage.sent.code
+    fail(app, stage, EVIL, 4)
+    assert code_length(Caller(another, network=EVIL), "early@example.com") == 6
+    fail(app, stage, EVIL, 1, first=4)
+    fail(app, stage, EVIL, 60, first=5)  # strong ones, which nobody counts
+    # What counts networks is in the memory of each process, where the store is no Redis.
+    for site in (app, another) if stage.uri.startswith("redis") else (app,):
+        clock.now += 1
+        assert code_length(Caller(site, network=EVIL), f"late{id(site)}@example.com") == 13
+        assert code_length(Caller(site, network=HOME), f"late{id(site)}@example.org") == 6
+    assert refused(neighbour.verify(neighbours))
+    returning.network = EVIL
+    assert code_length(returning, "returning@example.com") == 6
+    assert returning.verify(stage.sent.code).status_code == 200
+    assert owner.verify(owners).status_code == 200
+    told = [record for record in caplog.records if "OTP_SURGE_LIMIT" in record.getMessage()]
+    assert [record.levelno for record in told] == [logging.WARNING]
+    assert EVIL not in caplog.text
+
+
+def test_r11_nor_does_a_burst_from_one_network_however_many_are_in_flight(stage: Stage) -> None:
+    app = stage.app(OTP_SURGE_LIMIT="20/hour")
+    callers = [Caller(app, network=EVIL) for _ in range(60)]
+    for number, caller in enumerate(callers):
+        caller.send(f"own{number}@evil.example")
+    wrong = "000000" if "000000" not in {message.code for message in stage.sent} else "999999"
+    assert all(map(refused, at_once(*[lambda caller=caller: caller.verify(wrong) for caller in callers])))
+    assert code_length(Caller(app, network=HOME), "owner@example.com") == 6
+
+
+def test_it_takes_eleven_networks_one_after_the_other_to_stop_short_codes_everywhere(stage: Stage) -> None:
+    app = stage.app(OTP_SURGE_LIMIT="20/hour")
+    for number in range(10):
+        fail(app, stage, f"203.0.113.{number}", 3, first=10 * number)
+        assert code_length(Caller(app), f"new{number}@example.com") == 6
+    fail(app, stage, "203.0.113.99", 1, first=990)
+    assert code_length(Caller(app), "late@example.com") == 13
+
+
+def test_a_networks_surge_ends_with_its_window_and_is_known_to_all_processes_until_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The mark that there are such networks is of a period of the clock, and outlives the window of each of them."""
+    settings = settings_of({"OTP_SURGE_LIMIT": "20/hour"})
+    here, clock = virtual_limits(monkeypatch, settings)
+    elsewhere = Limits(settings, {})
+    monkeypatch.setattr(elsewhere, "_own", here._limiter())
+    clock.site = SimpleNamespace(now=START // HOUR * HOUR + 3000)
+    for network in (EVIL, HOME):  # the second one comes into its surge in the next period of the clock
+        here.count_failure(network)
+        assert not here.is_surge(network)
+        here.count_failure(network)
+        assert here.is_surge(network)
+        clock.site.now += 3000
+    assert not elsewhere.is_surge(EVIL)
+    clock.site.now += 599
+    assert elsewhere.is_surge(HOME)
+    clock.site.now += 1
+    assert not elsewhere.is_surge(HOME)
+
+
+@pytest.mark.parametrize(("limit", "share", "most"), [("1/day", 1, 1), ("19/day", 1, 9), ("100/hour", 10, 50)])
+def test_the_share_of_a_network(limit: str, share: int, most: int) -> None:
+    (item,) = settings_of({"OTP_SURGE_LIMIT": limit}).surge_limit
+    assert (network_share(item), most_of_one_network(item)) == (share, most)
+
+
+def test_while_no_network_is_in_a_surge_none_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = Limits(settings_of(), {})
+    asked: list[str] = []
+    get = limits.storage.get
+    monkeypatch.setattr(limits.storage, "get", lambda key: asked.append(key) or get(key))
+    assert not any(limits.is_surge(f"203.0.113.{number}") for number in range(50))
+    assert len(asked) == 3  # of the site, and of two periods: once a second
+
+
+def test_the_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flask_otp.limits.surge._NETWORKS", 5)
+    limits = Limits(settings_of({"OTP_SURGE_LIMIT": "10000/hour"}), {})
+    limits._surge._any_network.is_yes()
+    for number in range(50):
+        limits.is_surge(f"203.0.113.{number}")
+    assert len(limits._surge._networks) <= 5
+
+
+def test_r08_guesses_in_flight_from_several_networks_stay_within_the_sum(valkey: ValkeyServer) -> None:
+    """What the sum calls c: threads that compare at the same moment, in two processes."""
+    threads, amount = 16, 40
+    settings = settings_of({"OTP_SURGE_LIMIT": f"{amount}/hour", "OTP_STORAGE_URI": valkey.uri})
+    workers = [Limits(settings, {}) for _ in range(2)]
+    start, compared = threading.Barrier(threads), Counter[Any]()
+
+    def guess(number: int) -> None:
+        limits = workers[number % 2]
+        start.wait()
+        for network in range(30):
+            while not limits.is_surge(f"203.0.113.{network}"):
+                compared[number] += 1
+                limits.count_failure(f"203.0.113.{network}")
+
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(guess, range(threads)))
+    for limits in workers:
+        limits.storage.storage.close()
+    assert amount < compared.total() <= amount + threads
+
+
+def test_r08_a_day_of_a_few_networks_has_no_more_guesses_than_their_shares(monkeypatch: pytest.MonkeyPatch) -> None:
+    for networks in (1, 5, 10):
+        site = spray(monkeypatch, few_networks(networks), days=1)
+        assert sum(map(len, site.wrong.values())) == 24 * 10 * networks
+        assert site.others_strong == 0
+    site = spray(monkeypatch, few_networks(11), days=1)
+    assert sum(map(len, site.wrong.values())) == 24 * 101
+    assert site.others_strong > 0
