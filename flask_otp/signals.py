@@ -26,7 +26,8 @@ code_rejected = _signals.signal("otp-code-rejected")
 #: A failure spent the subject's failure budget: its next codes are strong. Arguments: ``identifier``, ``purpose``.
 budget_spent = _signals.signal("otp-budget-spent")
 
-#: Failures at short codes over the whole site passed ``OTP_SURGE_LIMIT``: new codes are strong until the surge ends. No argument.
+#: Failures at short codes over the whole site passed ``OTP_SURGE_LIMIT``: new codes are strong until the surge ends.
+#: No argument.
 surge = _signals.signal("otp-surge")
 
 #: Messages to a range of phone numbers are withheld from now on, since hardly any code sent there is verified. Sent
