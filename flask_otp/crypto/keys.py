@@ -5,16 +5,11 @@ Nothing here is stored. Whoever has the whole store, but not the secret, has not
 
 from __future__ import annotations
 
-import hashlib
 import hmac
-import secrets
 from base64 import urlsafe_b64encode
 from functools import cached_property
 
 from .codes import encode_strong
-
-NONCE = 12
-_PADDING = 32
 
 
 class Keys:
@@ -38,10 +33,6 @@ class Keys:
     @cached_property
     def _code_key(self) -> bytes:
         return self.derive("code")
-
-    @cached_property
-    def _seal_key(self) -> bytes:
-        return self.derive("seal")
 
     def subject(self, purpose: str, identifier: str) -> bytes:
         """Whom a budget belongs to: 128 bits that tell nothing of the identifier without the key."""
@@ -69,31 +60,8 @@ class Keys:
         digest = _mac(self._code_key, challenge_id, purpose.encode(), subject, context, b"link")
         return urlsafe_b64encode(digest[:18]).decode()
 
-    def seal(self, text: str) -> bytes:
-        """Hide ``text`` from the client that carries it.
-
-        A keyed SHAKE-256 stream under a fresh nonce. It gives no integrity: sealed text travels only inside of a
-        signed token. The length is rounded up, so that it does not give an address away.
-        """
-        data = text.encode()
-        data += bytes(-len(data) % _PADDING)
-        nonce = secrets.token_bytes(NONCE)
-        return nonce + _xor(data, self._stream(nonce, len(data)))
-
-    def unseal(self, sealed: bytes) -> str:
-        nonce, data = sealed[:NONCE], sealed[NONCE:]
-        return _xor(data, self._stream(nonce, len(data))).rstrip(b"\0").decode()
-
-    def _stream(self, nonce: bytes, length: int) -> bytes:
-        return hashlib.shake_256(self._seal_key + nonce).digest(length)
-
 
 def _mac(key: bytes, *parts: bytes) -> bytes:
     # Each part is led by its length, so that no two lists of parts give the same bytes.
     message = b"".join([len(part).to_bytes(4, "big") + part for part in parts])
     return hmac.digest(key, message, "sha256")
-
-
-def _xor(left: bytes, right: bytes) -> bytes:
-    number = int.from_bytes(left, "big") ^ int.from_bytes(right, "big")
-    return number.to_bytes(len(left), "big")

@@ -1,40 +1,48 @@
-"""The signed strings that clients hold: handles, proofs, requirements, kept forms, deliveries, and known browsers.
+"""The strings that clients hold: handles, proofs, requirements, kept forms, known browsers, and queued deliveries.
 
-Each kind has its own key, derived from ``SECRET_KEY``. The older keys of ``SECRET_KEY_FALLBACKS`` open, and sign only
-what belongs to a challenge that was made under them.
-Nobody outside this file sees an itsdangerous exception: a token that is not ours is ``None``.
+What a client must not read is sealed as a whole: an address that it has not given, and whether anything was sent to it.
+Proofs and known browsers are signed. A token that is not ours is ``None``, never an error.
+
+The older keys of ``SECRET_KEY_FALLBACKS`` open all kinds. They make only what belongs to a challenge that they made.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Sequence
+import struct
+from base64 import urlsafe_b64decode
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from itsdangerous import BadSignature, Signer
-
+from .envelopes import Envelope, Sealed, Signed
 from .keys import Keys
 from .payloads import Handle, KnownBrowser, Proof, Requirement
 
 MAX_TOKEN = 4096
+#: The layout of what is made now. A change of a layout takes the next number, and keeps the reader of the one before.
+_VERSION = 2
+#: Before layouts had numbers they were JSON lists, with ids in base64. What a list begins with is their number.
+_LIST = ord("[")
 _PROOFS = 1000
 _NUMBERS = 14
-
+#: Subject, bucket, and since when.
+_KNOWN = struct.Struct(">16s8sQ")
 
 T = TypeVar("T")
+_Readers = Mapping[int, Callable[[Keys, bytes], T]]
 
 
 class Tokens:
-    """Signs what is new with the first of the keys, opens with any."""
+    """Makes what is new with the first of the keys, opens with any."""
 
     def __init__(self, keyring: Sequence[Keys]) -> None:
         self.keyring = tuple(keyring)
-        self._signers = {
-            kind: tuple(_signer(keys, kind) for keys in self.keyring)
-            for kind in ("handle", "proof", "requirement", "repeat", "delivery", "known")
-        }
+        self._handle = Sealed("handle", self.keyring)
+        self._requirement = Sealed("requirement", self.keyring)
+        self._repeat = Sealed("repeat", self.keyring)
+        self._delivery = Sealed("delivery", self.keyring)
+        self._proof = Signed("proof", self.keyring)
+        self._known = Signed("known", self.keyring)
         # A session shows the same proof at each request. None that is not ours gets in, so that nobody can fill it.
         self._proofs: dict[str, Proof] = {}
 
@@ -43,69 +51,19 @@ class Tokens:
         return self.keyring[0]
 
     def dump_handle(self, handle: Handle) -> str:
-        # Two bits in one digit: a longer handle would tell who is a test recipient.
-        nobody = int(handle.is_decoy) | int(handle.is_test) << 1
-        # Nor must it tell who has a phone.
-        numbers = [] if handle.numbers is None else [handle.numbers.ljust(_NUMBERS)]
-        data = [
-            _text(handle.challenge_id),
-            handle.purpose,
-            handle.channel,
-            _text(handle.context),
-            int(handle.strong),
-            handle.length,
-            handle.expires_at,
-            handle.ready_at,
-            _seal(handle.keys, [handle.identifier, nobody, handle.context_values, handle.user, *numbers]),
-        ]
         # A handle keeps the key that its code was derived with: a resend after a rotation sends the same code.
-        return self._dump("handle", data, handle.keys)
+        return self._handle.close(handle.keys, _VERSION, _write_handle(handle))
 
     def load_handle(self, token: object) -> Handle | None:
-        def build(keys: Keys, data: list[Any]) -> Handle:
-            challenge_id, purpose, channel, context, strong, length, expires_at, ready_at, sealed = data
-            identifier, nobody, context_values, user, *numbers = _unseal(keys, sealed)
-            return Handle(
-                _bytes(challenge_id),
-                purpose,
-                channel,
-                _bytes(context),
-                bool(strong),
-                length,
-                expires_at,
-                ready_at,
-                identifier,
-                bool(nobody & 1),
-                context_values,
-                keys,
-                user,
-                bool(nobody & 2),
-                numbers[0].rstrip() if numbers else None,
-            )
-
-        return self._load("handle", token, build)
+        return _load(self._handle, token, {_VERSION: _read_handle})
 
     def dump_proof(self, proof: Proof) -> str:
-        data = [
-            _text(proof.proof_id),
-            proof.purpose,
-            proof.channel,
-            _text(proof.context),
-            proof.verified_at,
-            proof.expires_at,
-            proof.identifier,
-        ]
-        return self._dump("proof", data, proof.keys)
+        return self._proof.close(proof.keys, _VERSION, _write_proof(proof))
 
     def load_proof(self, token: object) -> Proof | None:
         if isinstance(token, str) and token in self._proofs:
             return self._proofs[token]
-
-        def build(keys: Keys, data: list[Any]) -> Proof:
-            proof_id, purpose, channel, context, verified_at, expires_at, identifier = data
-            return Proof(_bytes(proof_id), purpose, channel, _bytes(context), verified_at, expires_at, identifier, keys)
-
-        proof = self._load("proof", token, build)
+        proof = _load(self._proof, token, {_VERSION: _read_proof, _LIST: _read_proof_list})
         if proof is not None:
             if len(self._proofs) >= _PROOFS:
                 self._proofs = {}
@@ -113,90 +71,157 @@ class Tokens:
         return proof
 
     def dump_requirement(self, asked: Requirement) -> str:
-        sealed = _seal(self.keys, [asked.identifier, asked.context_values, asked.user])
-        data = [asked.purpose, _text(asked.context), list(asked.channels), asked.expires_at, sealed]
-        return self._dump("requirement", data, self.keys)
+        return self._requirement.close(self.keys, _VERSION, _write_requirement(asked))
 
     def load_requirement(self, token: object) -> Requirement | None:
-        def build(keys: Keys, data: list[Any]) -> Requirement:
-            purpose, context, channels, expires_at, sealed = data
-            identifier, context_values, user = _unseal(keys, sealed)
-            return Requirement(purpose, _bytes(context), context_values, identifier, tuple(channels), expires_at, user)
+        return _load(self._requirement, token, {_VERSION: _read_requirement})
 
-        return self._load("requirement", token, build)
+    def dump_repeat(self, context: bytes, values: Sequence[Any]) -> str:
+        """Seal a kept form: JSON values, and the context that it is bound to."""
+        return self._repeat.close(self.keys, _VERSION, _pack([context], values))
 
-    def dump_sealed(self, kind: str, data: Sequence[Any]) -> str:
-        """Sealed as a whole, which is shorter: what is sealed within a token is encoded twice."""
-        return self._sign(kind, _seal(self.keys, list(data)), self.keys)
+    def load_repeat(self, token: object, build: Callable[[bytes, list[Any]], T]) -> T | None:
+        def read(keys: Keys, body: bytes) -> T:
+            [context], values = _unpack(body, 1)
+            return build(context, values)
 
-    def load_sealed(self, kind: str, token: object, build: Callable[[list[Any]], T]) -> T | None:
-        return self._open(kind, token, lambda keys, payload: build(_unseal(keys, payload)))
+        return _load(self._repeat, token, {_VERSION: read})
 
     def dump_delivery(self, handle: str, recipient: str, message_id: str, locale: str) -> str:
-        return self._dump("delivery", [handle, _seal(self.keys, [recipient]), message_id, locale], self.keys)
+        return self._delivery.close(self.keys, _VERSION, _pack([], [handle, recipient, message_id, locale]))
 
-    def load_delivery(self, token: object) -> tuple[str, str, str, str | None] | None:
+    def load_delivery(self, token: object) -> tuple[str, str, str, str] | None:
         """The handle, the recipient, the message's id and the locale of a delivery that waits in a queue."""
 
-        def build(keys: Keys, data: list[Any]) -> tuple[str, str, str, str | None]:
-            # One that has waited since before there were languages names none.
-            handle, sealed, message_id, locale = (*data, None) if len(data) == 3 else data
-            return handle, _unseal(keys, sealed)[0], message_id, locale
+        def read(keys: Keys, body: bytes) -> tuple[str, str, str, str]:
+            handle, recipient, message_id, locale = _unpack(body, 0)[1]
+            return handle, recipient, message_id, locale
 
-        return self._load("delivery", token, build)
+        return _load(self._delivery, token, {_VERSION: read})
 
     def dump_known(self, known: Sequence[KnownBrowser]) -> str:
-        return self._dump("known", [[_text(k.subject), _text(k.bucket), k.since] for k in known], self.keys)
+        body = b"".join([_KNOWN.pack(each.subject, each.bucket, each.since) for each in known])
+        return self._known.close(self.keys, _VERSION, body)
 
     def load_known(self, token: object) -> list[KnownBrowser]:
-        def build(keys: Keys, data: list[Any]) -> list[KnownBrowser]:
-            return [KnownBrowser(_bytes(subject), _bytes(bucket), since) for subject, bucket, since in data]
+        return _load(self._known, token, {_VERSION: _read_known, _LIST: _read_known_list}) or []
 
-        return self._load("known", token, build) or []
 
-    def _dump(self, kind: str, data: list[Any], keys: Keys) -> str:
-        return self._sign(kind, _text(_to_json(data).encode()), keys)
-
-    def _load(self, kind: str, token: object, build: Callable[[Keys, list[Any]], T]) -> T | None:
-        return self._open(kind, token, lambda keys, payload: build(keys, _from_json(_bytes(payload).decode())))
-
-    def _sign(self, kind: str, payload: str, keys: Keys) -> str:
-        return self._signers[kind][self.keyring.index(keys)].sign(payload).decode()
-
-    def _open(self, kind: str, token: object, build: Callable[[Keys, str], T]) -> T | None:
-        if not isinstance(token, str) or len(token) > MAX_TOKEN or not token.isascii():
-            return None
-        for keys, signer in zip(self.keyring, self._signers[kind], strict=True):
-            try:
-                return build(keys, signer.unsign(token).decode())
-            except BadSignature:
-                continue
-            except (ValueError, TypeError, LookupError):
-                return None  # ours, but of a version with another layout
+def _load(envelope: Envelope, token: object, readers: _Readers[T]) -> T | None:
+    if not isinstance(token, str) or not token or len(token) > MAX_TOKEN or not token.isascii():
         return None
+    try:
+        opened = envelope.open(token)
+        return readers[opened.version](opened.keys, opened.body) if opened else None
+    except (ValueError, TypeError, LookupError, struct.error):
+        return None  # no base64, or ours, but of a version with another layout
 
 
-def _signer(keys: Keys, kind: str) -> Signer:
-    # The key is derived for this kind alone; itsdangerous would derive another from it for each token.
-    return Signer(keys.derive(kind), key_derivation="none", digest_method=hashlib.sha256)
+def _write_handle(handle: Handle) -> bytes:
+    # Two bits in one digit: a longer handle would tell who is a test recipient.
+    nobody = int(handle.is_decoy) | int(handle.is_test) << 1
+    # Nor must it tell who has a phone.
+    numbers = [] if handle.numbers is None else [handle.numbers.ljust(_NUMBERS)]
+    return _pack(
+        [handle.challenge_id, handle.context],
+        [
+            handle.purpose,
+            handle.channel,
+            int(handle.strong),
+            handle.length,
+            handle.expires_at,
+            handle.ready_at,
+            handle.identifier,
+            nobody,
+            handle.context_values,
+            handle.user,
+            *numbers,
+        ],
+    )
 
 
-_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
-_from_json = json.JSONDecoder().decode
+def _read_handle(keys: Keys, body: bytes) -> Handle:
+    (challenge_id, context), values = _unpack(body, 2)
+    purpose, channel, strong, length, expires_at, ready_at, identifier, nobody, context_values, user, *numbers = values
+    return Handle(
+        challenge_id=challenge_id,
+        purpose=purpose,
+        channel=channel,
+        context=context,
+        strong=bool(strong),
+        length=length,
+        expires_at=expires_at,
+        ready_at=ready_at,
+        identifier=identifier,
+        is_decoy=bool(nobody & 1),
+        context_values=context_values,
+        keys=keys,
+        user=user,
+        is_test=bool(nobody & 2),
+        numbers=numbers[0].rstrip() if numbers else None,
+    )
 
 
-def _seal(keys: Keys, data: list[Any]) -> str:
-    return _text(keys.seal(_to_json(data)))
+def _write_proof(proof: Proof) -> bytes:
+    return _pack(
+        [proof.proof_id, proof.context],
+        [proof.purpose, proof.channel, proof.verified_at, proof.expires_at, proof.identifier],
+    )
 
 
-def _unseal(keys: Keys, sealed: str) -> list[Any]:
-    data: list[Any] = _from_json(keys.unseal(_bytes(sealed)))
-    return data
+def _read_proof(keys: Keys, body: bytes) -> Proof:
+    (proof_id, context), (purpose, channel, verified_at, expires_at, identifier) = _unpack(body, 2)
+    return Proof(proof_id, purpose, channel, context, verified_at, expires_at, identifier, keys)
 
 
-def _text(data: bytes) -> str:
-    return urlsafe_b64encode(data).rstrip(b"=").decode()
+def _read_proof_list(keys: Keys, rest: bytes) -> Proof:
+    proof_id, purpose, channel, context, verified_at, expires_at, identifier = _read_list(rest)
+    return Proof(_bytes(proof_id), purpose, channel, _bytes(context), verified_at, expires_at, identifier, keys)
+
+
+def _write_requirement(asked: Requirement) -> bytes:
+    return _pack(
+        [asked.context],
+        [asked.purpose, asked.channels, asked.expires_at, asked.identifier, asked.context_values, asked.user],
+    )
+
+
+def _read_requirement(keys: Keys, body: bytes) -> Requirement:
+    [context], (purpose, channels, expires_at, identifier, context_values, user) = _unpack(body, 1)
+    return Requirement(purpose, context, context_values, identifier, tuple(channels), expires_at, user)
+
+
+def _read_known(keys: Keys, body: bytes) -> list[KnownBrowser]:
+    return [KnownBrowser(*entry) for entry in _KNOWN.iter_unpack(body)]
+
+
+def _read_known_list(keys: Keys, rest: bytes) -> list[KnownBrowser]:
+    return [KnownBrowser(_bytes(subject), _bytes(bucket), since) for subject, bucket, since in _read_list(rest)]
+
+
+def _pack(ids: Sequence[bytes], values: Sequence[Any]) -> bytes:
+    """Ids as bytes, each led by its length, then a list of JSON values."""
+    return b"".join([bytes([len(each)]) + each for each in ids]) + _to_json(values).encode()
+
+
+def _unpack(body: bytes, count: int) -> tuple[list[bytes], list[Any]]:
+    """What :func:`_pack` made of ``count`` ids, and a list."""
+    ids = []
+    for _ in range(count):
+        end = 1 + body[0]
+        ids.append(body[1:end])
+        body = body[end:]
+    return ids, _from_json(body.decode())
+
+
+def _read_list(rest: bytes) -> list[Any]:
+    values: list[Any] = _from_json("[" + rest.decode())
+    return values
 
 
 def _bytes(text: str) -> bytes:
     return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+_to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_from_json = json.JSONDecoder().decode

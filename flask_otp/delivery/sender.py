@@ -87,7 +87,7 @@ class Sender:
         else:
             self._deliver_once(handle, *delivery[1:])
 
-    def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str | None) -> None:
+    def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str) -> None:
         """Once, as far as that can be known: who dies between sending and noting it lets it go out again."""
         now = int(self._parts.clock())
         mark = handle.keys.tag(handle.subject, b"delivered", message_id.encode())

@@ -1,13 +1,12 @@
 """A browser's form that the guard refused: kept, and sent again when the person has verified and says so.
 
-It waits in the session, signed and sealed, so the server stores nothing and the cookie shows nothing. We never send it:
+It waits in the session, sealed, so the server stores nothing and the cookie shows nothing. We never send it:
 our page holds its fields, and the person's click posts them to the view, whose guard looks at everything anew.
 """
 
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,20 +109,13 @@ def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
 
 
 def _dump(state: AppState, kept: Repeat) -> str:
-    data = (
-        kept.purpose,
-        kept.host,
-        kept.path,
-        urlsafe_b64encode(kept.context).decode(),
-        kept.context_values,
-        kept.fields,
-    )
-    return state.tokens.dump_sealed("repeat", (*data, kept.expires_at, kept.user))
+    values = (kept.purpose, kept.host, kept.path, kept.context_values, kept.fields, kept.expires_at, kept.user)
+    return state.tokens.dump_repeat(kept.context, values)
 
 
 def _load(state: AppState, token: str | None) -> Repeat | None:
-    def build(data: list[Any]) -> Repeat:
-        purpose, host, path, context, context_values, fields, expires_at, user = data
-        return Repeat(purpose, host, path, urlsafe_b64decode(context), context_values, tuple(fields), expires_at, user)
+    def build(context: bytes, values: list[Any]) -> Repeat:
+        purpose, host, path, context_values, fields, expires_at, user = values
+        return Repeat(purpose, host, path, context, context_values, tuple(fields), expires_at, user)
 
-    return state.tokens.load_sealed("repeat", token, build)
+    return state.tokens.load_repeat(token, build)

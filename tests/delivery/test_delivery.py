@@ -745,10 +745,9 @@ def tampered(payload: dict[str, str]) -> Iterator[Any]:
     token = payload["delivery"]
     yield {"delivery": token[:-3]}
     yield {"delivery": ("A" if token[0] != "A" else "B") + token[1:]}
-    body, _, signature = token.rpartition(".")
-    yield {"delivery": body}
-    yield {"delivery": f"{body}."}
-    yield {"delivery": f"{body}.{signature[::-1]}"}
+    yield {"delivery": token[:60]}
+    yield {"delivery": f"{token}."}
+    yield {"delivery": token[:60] + token[:59:-1]}
     yield {"delivery": [token]}
     yield {"delivery": None}
     yield {"delivery": ""}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -298,11 +297,9 @@ def test_a_requirement_does_not_show_what_it_is_about(bank: Flask) -> None:
     asked = requirement_of(api(bank).post(order()))
     tokens = bank.extensions["otp"].tokens
     assert tokens.load_requirement(asked).context_values == {"payee": "ACME Ltd", "amount": "1250.00"}
-    payload = asked.split(".")[0]
-    shown = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-    assert json.loads(shown)[0] == "transfer"
-    assert b"ACME" not in shown
-    assert b"1250" not in shown
+    shown = base64.urlsafe_b64decode(asked + "=" * (-len(asked) % 4))
+    for word in (b"transfer", b"ACME", b"1250"):
+        assert word not in shown
 
 
 def context_app(make_app: AppFactory, otp: OTP, context: Callable[[], Any]) -> Flask:
@@ -537,13 +534,13 @@ def test_a_user_without_an_address_gets_no_code_by_naming_nobody(office: Flask) 
 
 
 def readable(text: str) -> str:
-    """A signed cookie or token as anyone can read it, down to the tokens within."""
+    """A cookie or token as anyone can read it, down to the tokens within."""
     found = []
     for part in re.findall(r"\.?[A-Za-z0-9_-]{16,}", text):
         data = base64.urlsafe_b64decode(part.lstrip(".") + "=" * (-len(part.lstrip(".")) % 4))
         try:
-            inner = (zlib.decompress(data) if part.startswith(".") else data).decode()
-        except (ValueError, zlib.error):
+            inner = (zlib.decompress(data) if part.startswith(".") else data).decode(errors="replace")
+        except zlib.error:
             continue
         found.append(inner)
         if inner != text:
@@ -579,7 +576,7 @@ def members(make_app: AppFactory, otp: OTP, **config: Any) -> Flask:
 
 def blur(answer: TestResponse) -> tuple[int, list[tuple[str, str]], str]:
     """A whole answer, with what is random in it masked: handles, the session, and what hangs on their length."""
-    body = re.sub(r"\.?[A-Za-z0-9_-]{100,}\.[A-Za-z0-9_-]{43}", "<token>", answer.text)
+    body = re.sub(r"[A-Za-z0-9_-]{100,}(\.[A-Za-z0-9_-]{43})?", "<token>", answer.text)
     headers = []
     for name, value in answer.headers:
         if name == "Content-Length":

@@ -31,8 +31,9 @@ EMAILS = {True: "ann@example.com", False: "amy@example.com"}
 PHONES = {True: "+4915112345642", False: "+4915198765442"}
 
 _PART = "[A-Za-z0-9_-]"
-#: payload.signature, as the extension signs; and with a time between them, as Flask's session is signed.
-_TOKEN = re.compile(rf"\b({_PART}{{40,}})\.({_PART}{{43}})(?!{_PART})")
+#: payload.signature, as the extension signs, or one part alone, as it seals; and with a time between them, as Flask's
+#: session is signed.
+_TOKEN = re.compile(rf"\b({_PART}{{40,}})(?:\.({_PART}{{43}}))?(?![.]?{_PART})")
 _SESSION = re.compile(rf"session=(\.?)({_PART}+)\.({_PART}{{6}})\.({_PART}{{27}});")
 _RANDOM = re.compile(rf"{_PART}{{22,}}")
 
@@ -46,11 +47,12 @@ def blot(text: str) -> str:
 
 
 def _open_token(found: re.Match[str]) -> str:
-    """What anybody can read of a token: its layout and its plain members. A sealed one shows its length."""
-    try:
-        plain = _decode(found[1]).decode()
-    except UnicodeDecodeError:
-        return f"<{len(found[1])} sealed, signed>"
+    """What anybody can read of a token: its layout and its plain members. A sealed one shows its version and length."""
+    data = _decode(found[1])
+    if found[2] is None:
+        return f"<{len(found[1])} sealed, of version {data[0]}>"
+    # Ids are random, and may be no text.
+    plain = re.sub(rb"[^ -~]", b"?", data[data.find(b"[") :]).decode()
     return f"<{len(found[1])} {blot(plain)}, signed>".replace('"', "'")
 
 

@@ -307,17 +307,6 @@ def test_what_is_offered_no_more_is_said_in_the_default(
     assert work(app, queueing, queue[0]).language == "fr"
 
 
-def test_a_delivery_from_before_there_were_languages_is_made_in_the_default(
-    make_app: AppFactory, queueing: OTP, queue: list[dict[str, str]]
-) -> None:
-    app = make_app(queueing)
-    app.test_client().post("/otp/send", json={"email": ANN}, headers={"Accept-Language": "ar"})
-    tokens = app.extensions["otp"].tokens
-    data = tokens._load("delivery", queue[0]["delivery"], lambda keys, data: data)
-    old = {"delivery": tokens._dump("delivery", data[:3], tokens.keys)}
-    assert work(app, queueing, old).language == "en"
-
-
 def test_threads_do_not_mix_their_languages(shop: Flask) -> None:
     start = Barrier(len(SIGN_IN))
 
