@@ -21,7 +21,6 @@ from ..errors import ConfigError
 from .keys import Keys
 
 _NONCE = 8
-_TAG = 16
 #: A sealed body is filled up to a multiple of so many bytes, so that its length does not tell an address.
 _BLOCK = 32
 _END = b"\x80"
@@ -42,7 +41,10 @@ class Envelope(Protocol):
     def close(self, keys: Keys, version: int, body: bytes) -> str: ...
 
     def open(self, token: str) -> Opened | None:
-        """``None``: it was not made with any of our keys, was changed, or is another kind's."""
+        """``None``: it was not made with any of our keys, was changed, or is another kind's.
+
+        :raises ValueError: it is not even written as we write tokens.
+        """
 
 
 class Signed:
@@ -89,14 +91,12 @@ class Sealed:
     def open(self, token: str) -> Opened | None:
         data = _decode(token)
         version, nonce, sealed = data[0], data[1 : 1 + _NONCE], data[1 + _NONCE :]
-        if len(sealed) <= _TAG:
-            return None
         for keys, cipher in self._ciphers.items():
             try:
                 filled = cipher.decrypt(sealed, self._bound(version, nonce))
             except InvalidTag:
                 continue
-            return Opened(keys, version, filled.rstrip(b"\0").removesuffix(_END))
+            return Opened(keys, version, filled.rstrip(b"\0")[:-1])
         return None
 
     def _bound(self, version: int, nonce: bytes) -> list[bytes]:

@@ -70,6 +70,8 @@ class Proof:
     expires_at: int
     identifier: str
     keys: Keys
+    #: The text that it was read from; empty: it is new.
+    token: str = field(default="", compare=False)
 
     @cached_property
     def subject(self) -> bytes:

@@ -12,6 +12,7 @@ import json
 import struct
 from base64 import urlsafe_b64decode
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from .envelopes import Envelope, Sealed, Signed
@@ -58,16 +59,20 @@ class Tokens:
         return _load(self._handle, token, {_VERSION: _read_handle})
 
     def dump_proof(self, proof: Proof) -> str:
-        return self._proof.close(proof.keys, _VERSION, _write_proof(proof))
+        # One that was read keeps its text, also when the release before has made it: a proof has one spelling.
+        return proof.token or self._proof.close(proof.keys, _VERSION, _write_proof(proof))
 
     def load_proof(self, token: object) -> Proof | None:
-        if isinstance(token, str) and token in self._proofs:
-            return self._proofs[token]
-        proof = _load(self._proof, token, {_VERSION: _read_proof, _LIST: _read_proof_list})
-        if proof is not None:
-            if len(self._proofs) >= _PROOFS:
-                self._proofs = {}
-            self._proofs[str(token)] = proof
+        if not isinstance(token, str):
+            return None
+        proof = self._proofs.get(token)
+        if proof is None:
+            readers = {_VERSION: partial(_read_proof, token), _LIST: partial(_read_proof_list, token)}
+            proof = _load(self._proof, token, readers)
+            if proof is not None:
+                if len(self._proofs) >= _PROOFS:
+                    self._proofs = {}
+                self._proofs[token] = proof
         return proof
 
     def dump_requirement(self, asked: Requirement) -> str:
@@ -108,7 +113,7 @@ class Tokens:
 
 
 def _load(envelope: Envelope, token: object, readers: _Readers[T]) -> T | None:
-    if not isinstance(token, str) or not token or len(token) > MAX_TOKEN or not token.isascii():
+    if not isinstance(token, str) or len(token) > MAX_TOKEN or not token.isascii():
         return None
     try:
         opened = envelope.open(token)
@@ -169,14 +174,14 @@ def _write_proof(proof: Proof) -> bytes:
     )
 
 
-def _read_proof(keys: Keys, body: bytes) -> Proof:
+def _read_proof(token: str, keys: Keys, body: bytes) -> Proof:
     (proof_id, context), (purpose, channel, verified_at, expires_at, identifier) = _unpack(body, 2)
-    return Proof(proof_id, purpose, channel, context, verified_at, expires_at, identifier, keys)
+    return Proof(proof_id, purpose, channel, context, verified_at, expires_at, identifier, keys, token)
 
 
-def _read_proof_list(keys: Keys, rest: bytes) -> Proof:
+def _read_proof_list(token: str, keys: Keys, rest: bytes) -> Proof:
     proof_id, purpose, channel, context, verified_at, expires_at, identifier = _read_list(rest)
-    return Proof(_bytes(proof_id), purpose, channel, _bytes(context), verified_at, expires_at, identifier, keys)
+    return Proof(_bytes(proof_id), purpose, channel, _bytes(context), verified_at, expires_at, identifier, keys, token)
 
 
 def _write_requirement(asked: Requirement) -> bytes:
