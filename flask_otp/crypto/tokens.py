@@ -30,7 +30,6 @@ _NUMBERS = 14
 _KNOWN = struct.Struct(">16s8sQ")
 
 T = TypeVar("T")
-_Readers = Mapping[int, Callable[[Keys, bytes], T]]
 
 
 class Tokens:
@@ -112,7 +111,10 @@ class Tokens:
         return _load(self._known, token, {_VERSION: _read_known, _LIST: _read_known_list}) or []
 
 
-def _load(envelope: Envelope, token: object, readers: _Readers[T]) -> T | None:
+def _load(envelope: Envelope, token: object, readers: Mapping[int, Callable[[Keys, bytes], T]]) -> T | None:
+    """
+    :param readers: by version.
+    """
     if not isinstance(token, str) or len(token) > MAX_TOKEN or not token.isascii():
         return None
     try:
