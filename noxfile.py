@@ -9,6 +9,7 @@ The Pythons are those of setup.cfg.
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nox
@@ -65,14 +66,16 @@ def docs(session: nox.Session) -> None:
 
 @nox.session
 def build(session: nox.Session) -> None:
-    """Build the sdist and the wheel into dist/, and import the wheel in an environment that has nothing else."""
+    """Build the sdist and the wheel, and import the wheel in an environment that has nothing else."""
     session.install("build", "twine")
-    dist = Path(session.create_tmp()) / "dist"
+    folder = Path(session.create_tmp())
+    dist, clean = folder / "dist", folder / "clean"
+    shutil.rmtree(dist, ignore_errors=True)
     session.run("python", "-m", "build", "--outdir", str(dist))
     files = sorted(str(path) for path in dist.iterdir())
     session.run("twine", "check", "--strict", *files)
-    session.run("python", "-m", "venv", "--clear", str(dist / "venv"))
-    python = str(dist / "venv" / "bin" / "python")
+    session.run("python", "-m", "venv", "--clear", str(clean))
+    python = str(clean / "bin" / "python")
     [wheel] = (name for name in files if name.endswith(".whl"))
     session.run(python, "-m", "pip", "install", "--quiet", wheel, external=True)
     session.run(python, "-I", "-c", "import flask_otp; print(flask_otp.__version__)", external=True)
