@@ -25,6 +25,7 @@ from .limits.reservation import Reservation
 from .models import Challenge, Verification
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
 from .stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, RedeemOutcome, RedeemResult
+from .stores.base import LEEWAY
 
 logger = logging.getLogger("flask_otp")
 
@@ -177,7 +178,8 @@ class Service:
             bucket=keys.tag(subject, b"network", (client.network or "").encode()),
             session_tag=session_tag,
             known_bucket=known.bucket if known else b"",
-            known_since=known.since if known else 0,
+            # The machine that revokes may be behind the one that verifies, so a revocation reaches what is younger.
+            known_since=known.since - LEEWAY * 1000 if known else 0,
             surge=self._parts.limits.is_surge(client.network),
         )
 

@@ -23,8 +23,8 @@ bucket
     its sends; a known browser's bucket also has windows of its failures.
 known
     A browser is known if it has a ``known_bucket``, its ``known_since`` is after the last revocation of the subject,
-    and fewer than :data:`KNOWN_BROWSERS` others have buckets that still count something. Else it is a stranger, and its
-    bucket is ``request.bucket``.
+    and fewer than :data:`KNOWN_BROWSERS` others have buckets that still count something and that were used by a known
+    browser since the last revocation. Else it is a stranger, and its bucket is ``request.bucket``.
 payer
     The owner of the failure budget that pays for a challenge: the bucket, if a known browser opened it; else the
     subject.

@@ -241,6 +241,9 @@ def revoke(record: Record, now_ms: int) -> None:
     """:meth:`Store.revoke`."""
     record.challenges.clear()
     record.proofs.clear()
+    for bucket in record.buckets.values():
+        # It counts on, but takes no place: else revoked browsers would keep the owner's next ones strangers.
+        bucket.known = False
     record.revoked_ms = max(record.revoked_ms, now_ms)
 
 

@@ -14,9 +14,11 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from flask_otp import OTP, otp_required
+from flask_otp.stores.base import LEEWAY
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import SECRET, AppFactory, ValkeyServer
+from tests.support.attack_site import OWNER, Caller, Stage
 
 ANN = "ann@example.com"
 PURPOSES: dict[str, Any] = {"login": {}, "transfer": {}}
@@ -283,3 +285,24 @@ def test_r25_over_an_empty_restart_the_lag_is_still_the_bound(
     clock.advance(1)
     assert not passes(there, proof)
     assert not passes(here, proof)
+
+
+# A browser that is known
+
+
+@pytest.mark.parametrize(("behind", "length"), [(0, 13), (20, 13), (LEEWAY, 13), (LEEWAY + 1, 6)])
+def test_r25_a_machine_that_is_behind_revokes_a_known_browser_too(stage: Stage, behind: int, length: int) -> None:
+    """Strangers get strong codes here, so that the length tells who is one."""
+    otp = OTP(clock=stage.clock)
+    app = stage.app(otp, OTP_FAILURE_BUDGET="1/30 days")
+    browser, stranger = Caller(app, browser=True), Caller(app)
+    browser.send()
+    assert browser.verify(stage.sent.code).status_code == 200
+    stranger.send()
+    stranger.guess(stage.sent.code)
+    assert browser.send().get_json()["code_length"] == 6
+    stage.clock.now -= behind
+    with app.app_context():
+        otp.revoke(OWNER)
+    stage.clock.advance(f"{behind + 120}s")
+    assert browser.send().get_json()["code_length"] == length

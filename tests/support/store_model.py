@@ -246,7 +246,9 @@ class Model:
 
     def revoke(self, subject: bytes, now_ms: int) -> None:
         person = self._person(subject)
-        self.people[subject] = replace(person, challenges={}, proofs={}, revoked_ms=max(person.revoked_ms, now_ms))
+        buckets = {name: replace(bucket, known=False) for name, bucket in person.buckets.items()}
+        revoked_ms = max(person.revoked_ms, now_ms)
+        self.people[subject] = replace(person, challenges={}, proofs={}, buckets=buckets, revoked_ms=revoked_ms)
 
     def _person(self, subject: bytes) -> SubjectDriver:
         return self.people.setdefault(subject, SubjectDriver())

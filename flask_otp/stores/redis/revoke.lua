@@ -4,6 +4,12 @@ local revoked = math.max(now_ms, before and struct.unpack(TIME_MS, before) or no
 for _, field in ipairs(call('HKEYS', key)) do
   local kind = field:sub(1, 1)
   if kind == 'c' or kind == 'p' then call('HDEL', key, field) end
+  if kind == 'l' then
+    -- It counts on, but takes no place: else revoked browsers would keep the owner's next ones strangers.
+    local bucket = unpack_bucket(call('HGET', key, field))
+    bucket.known = 0
+    call('HSET', key, field, pack_bucket(bucket))
+  end
 end
 call('HSET', key, 'r', struct.pack(TIME_MS, revoked))
 keep_until(math.floor(revoked / 1000) + KNOWN_BROWSER_FOR, math.floor(now_ms / 1000))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from ...stores import Store
+from ...stores.base import KNOWN_BROWSERS
 from .. import Clock
-from .subject_driver import BROWSER, DAY, HOUR, MATCH, NETWORK, PROOF_LIFE, REFUSED, SEND, WAIT, SubjectDriver
+from .subject_driver import BROWSER, DAY, HOUR, MATCH, NETWORK, PROOF_LIFE, REFUSED, SEND, WAIT, WRONG, SubjectDriver
 
 
 class ProofTests:
@@ -120,6 +121,30 @@ class ProofTests:
             opened = ann.open(b"bucket%d" % number)
             assert (opened.outcome, opened.strong) == (SEND, True)
         assert ann.open(b"fresh").outcome is WAIT
+
+    def test_r11_revoked_browsers_hold_no_places(self, ann: SubjectDriver, clock: Clock) -> None:
+        """Else a thief who was in once could keep every browser of the owner a stranger for a month."""
+        for number in range(KNOWN_BROWSERS):
+            assert ann.wrong(ann.open(known=b"thief%d" % number), 1) == [WRONG]
+        clock.advance(1)
+        assert not ann.open(b"owner", known=b"owner").known
+        ann.revoke()
+        for days in (0, 2, 27):
+            clock.advance(days * DAY + 1)
+            owners = [b"owner%d/%d" % (days, number) for number in range(KNOWN_BROWSERS + 1)]
+            # The eight places are there again, and no more of them.
+            assert [ann.open(known=bucket).known for bucket in owners] == [True] * KNOWN_BROWSERS + [False]
+            ann.revoke()
+
+    def test_r08_a_browser_that_was_revoked_and_verifies_again_takes_a_place_again(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
+        ann.open(known=BROWSER)
+        ann.revoke()
+        clock.advance(30)
+        assert ann.open(known=BROWSER).known
+        buckets = [b"browser%d" % number for number in range(2, KNOWN_BROWSERS + 2)]
+        assert [ann.open(known=bucket).known for bucket in buckets] == [True] * (KNOWN_BROWSERS - 1) + [False]
 
     def test_r08_a_known_browsers_failures_outlive_a_revocation(self, ann: SubjectDriver, clock: Clock) -> None:
         ann.lose_the_budget(known=BROWSER)
