@@ -21,7 +21,7 @@ from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified
 from tests.support.attack_site import stage
-from tests.support.databases import mariadb, mariadb_server, postgresql, postgresql_server
+from tests.support.databases import mariadb, mariadb_server, pg8000, postgresql, postgresql_server
 
 pytest_plugins = ["flask_otp.testing.fixtures"]
 
@@ -29,7 +29,7 @@ pytest_plugins = ["flask_otp.testing.fixtures"]
 pytest.register_assert_rewrite("tests.support.fault_probes")
 
 
-__all__ = ["mariadb", "mariadb_server", "postgresql", "postgresql_server", "stage"]
+__all__ = ["mariadb", "mariadb_server", "pg8000", "postgresql", "postgresql_server", "stage"]
 
 
 @pytest.fixture(scope="session")

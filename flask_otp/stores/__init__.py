@@ -18,7 +18,7 @@ from .record_store import RecordStore
 Factory = Callable[[str, str, dict[str, Any]], Store]
 
 #: A driver's name may follow: ``postgresql+psycopg://``.
-_DATABASES = ("sqlite", "postgresql", "mariadb", "mysql")
+_DATABASES = ("sqlite", "postgresql", "postgres", "mariadb", "mysql")
 
 
 def _sql_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:

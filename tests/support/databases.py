@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import os
 import shutil
 import signal
@@ -220,3 +221,11 @@ def mariadb(mariadb_server: DatabaseServer) -> DatabaseServer:
     """The shared server, with an empty table."""
     mariadb_server.clear()
     return mariadb_server
+
+
+@pytest.fixture
+def pg8000(postgresql: DatabaseServer) -> DatabaseServer:
+    """The shared PostgreSQL server, for another driver."""
+    server = copy.copy(postgresql)
+    server.uri_form = "postgresql+pg8000://postgres@127.0.0.1:{port}/postgres"
+    return server

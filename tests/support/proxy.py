@@ -28,6 +28,7 @@ class Proxy:
 
     def __init__(self, upstream: int) -> None:
         self._upstream = upstream
+        self._pairs: set[_Pair] = set()
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._threads: list[threading.Thread] = []
@@ -85,6 +86,16 @@ class Proxy:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
+    def forget(self) -> None:
+        """Be silent on the connections that there are, as a balancer that forgot them. New ones work."""
+        with self._lock:
+            for pair in self._pairs:
+                pair.forgotten = True
+
+    def lead_to(self, upstream: int) -> None:
+        """New connections go to another server. Old ones stay."""
+        self._upstream = upstream
+
     def lose_reply(self, how: str = "cut") -> None:
         """Let the next request reach the server, and lose its reply.
 
@@ -129,10 +140,11 @@ class Proxy:
             server.settimeout(None)
             for sock in (client, server):
                 sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            pair = _Pair(client, server)
             with self._lock:
                 self.connections += 1
                 self._open |= {client, server}
-            pair = _Pair(client, server)
+                self._pairs.add(pair)
             self._start(self._pump, pair, client, server)
             self._start(self._pump, pair, server, client)
 
@@ -140,6 +152,8 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if pair.forgotten:
+                    continue
                 from_client = source is pair.client
                 if self._delay and not from_client:
                     time.sleep(self._delay)
@@ -155,13 +169,17 @@ class Proxy:
                 pair.request = pair.request + data if pair.waiting else data
                 pair.waiting = True
                 return True
-            if not pair.waiting:
-                return not pair.lost
-            pair.waiting = False
-            self.round_trips += 1
-            if self._loss is None or not self._loss.to.search(pair.request + data):
+            if pair.lost:
+                return False
+            loss, seen = self._loss, pair.request + data
+            if not pair.waiting:  # a further piece of a reply, as pg8000 asks for them
+                loss, seen = (None if loss is None or loss.once else loss), data
+            else:
+                pair.waiting = False
+                self.round_trips += 1
+            if loss is None or not loss.to.search(seen):
                 return True
-            self._lose(pair, self._loss)
+            self._lose(pair, loss)
             return False
 
     def _lose(self, pair: _Pair, loss: _Loss) -> None:
@@ -185,6 +203,7 @@ class Proxy:
             pair.ended += 1
             if pair.ended == 2:
                 self._open -= {pair.client, pair.server}
+                self._pairs.discard(pair)
                 pair.client.close()
                 pair.server.close()
 
@@ -198,6 +217,7 @@ class _Pair:
         self.request = b""
         self.waiting = False
         self.lost = False
+        self.forgotten = False
         self.ended = 0
 
 

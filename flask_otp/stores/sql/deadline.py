@@ -1,81 +1,86 @@
-"""Time-outs for database drivers that have none, or only long ones: psycopg waits for a silent server for ever."""
+"""When a verb gives up: one time-out for each wait, and an end of all waits together."""
 
 from __future__ import annotations
 
-import contextlib
-import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
-from threading import Lock, Thread
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
+from threading import Thread
 from typing import Any, TypeVar
 
 from ...errors import StoreUnavailable
 
 T = TypeVar("T")
 
-#: The clock is looked at so often in a time-out, but after so many seconds at the latest; and so often in vain.
-_LOOKS = 10
-_PAUSE = 0.1
-_IDLE_LOOKS = 20
+#: A verb takes at most so many time-outs. Below 2: a connection that a balancer has forgotten costs one time-out, and
+#: what is left must be enough for a new connection.
+_ALL_WAITS = 1.75
+
+#: Seconds. A socket with a time-out of 0 would not wait at all, and tell another error.
+SHORTEST = 0.001
+
+#: Seconds for a wait that is in no verb.
+_OUTSIDE = 60.0
 
 
-class Deadlines:
-    """Cuts the connections that have been in use for too long, by one thread that ends when there is nothing to watch.
+class Deadline:
+    """The time that one verb has for its connection and its statements.
 
-    :param timeout: seconds for one use.
+    :param timeout: seconds for each wait.
     """
 
     def __init__(self, timeout: float) -> None:
         self._timeout = timeout
-        self.reset()
+        self._end = time.monotonic() + _ALL_WAITS * timeout
+        self._has_connected = False
 
-    def reset(self) -> None:
-        """Begin anew: after a fork, the thread is not there any more, and the lock may never be released."""
-        self._lock = Lock()
-        self._running: dict[object, tuple[float, socket.socket]] = {}
-        self._is_watching = False
+    def left(self) -> float:
+        """Seconds that the next wait may take."""
+        return max(0.0, min(self._timeout, self._end - time.monotonic()))
 
-    def start(self, use: object, descriptor: int) -> None:
-        """From now on the connection with this file descriptor is in use."""
-        # A descriptor of our own: the driver may close its own at any time, and the number may then be another file's.
-        own = socket.fromfd(descriptor, socket.AF_INET, socket.SOCK_STREAM)
-        self.end(use)
-        with self._lock:
-            self._running[use] = (time.monotonic() + self._timeout, own)
-            if not self._is_watching:
-                self._is_watching = True
-                Thread(target=self._watch, name="flask_otp deadlines", daemon=True).start()
+    def connecting(self) -> float:
+        """As :meth:`left`, for a wait that ends with a new connection."""
+        self._has_connected = True
+        return self.left()
 
-    def end(self, use: object) -> None:
-        """It is in use no more."""
-        with self._lock:
-            _, own = self._running.pop(use, (0, None))
-        if own is not None:
-            own.close()
-
-    def _watch(self) -> None:
-        idle = 0
-        while idle < _IDLE_LOOKS:
-            time.sleep(min(self._timeout / _LOOKS, _PAUSE))
-            with self._lock:
-                now = time.monotonic()
-                overdue = [use for use, (until, _) in self._running.items() if until <= now]
-                for use in overdue:
-                    _cut(self._running.pop(use)[1])
-                idle = 0 if self._running else idle + 1
-                self._is_watching = idle < _IDLE_LOOKS
+    def may_reconnect(self) -> bool:
+        """Whether a new connection may do better: the one that failed was old, and there is time left."""
+        return not self._has_connected and self.left() > 0
 
 
-def _cut(own: socket.socket) -> None:
-    """End the conversation, for every descriptor of the connection: whoever waits on it wakes."""
-    with contextlib.suppress(OSError):
-        own.shutdown(socket.SHUT_RDWR)
-    own.close()
+_current: ContextVar[Deadline | None] = ContextVar("flask_otp_sql_deadline", default=None)
+
+
+@contextmanager
+def within(timeout: float) -> Iterator[Deadline]:
+    """Bound all waits of this block."""
+    deadline = Deadline(timeout)
+    token = _current.set(deadline)
+    try:
+        yield deadline
+    finally:
+        _current.reset(token)
+
+
+def left() -> float:
+    """Seconds that the next wait of the verb that we are in may take."""
+    deadline = _current.get()
+    return _OUTSIDE if deadline is None else deadline.left()
+
+
+def connecting() -> float:
+    """As :func:`left`, for a wait that ends with a new connection."""
+    deadline = _current.get()
+    return _OUTSIDE if deadline is None else deadline.connecting()
 
 
 def connect_within(timeout: float, connect: Callable[[], T]) -> T:
     """What ``connect`` gives, if it does within the time-out. A connection that comes later is closed.
+
+    The thread is for the look-up of the server's name: libpq and Python leave it to the C library, which has no
+    time-out for it.
 
     :param timeout: in seconds.
     :raises StoreUnavailable: it was too slow.
@@ -88,7 +93,7 @@ def connect_within(timeout: float, connect: Callable[[], T]) -> T:
         except BaseException as error:
             made.set_exception(error)
 
-    Thread(target=run, name="flask_otp connect", daemon=True).start()
+    Thread(target=copy_context().run, args=(run,), name="flask_otp connect", daemon=True).start()
     wait((made,), timeout)
     if made.done():
         return made.result()

@@ -4,27 +4,47 @@ from __future__ import annotations
 
 import logging
 import os
-from importlib.util import find_spec
+from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DisconnectionError, SQLAlchemyError
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, StoreUnavailable
-from .deadline import Deadlines, connect_within
+from . import drivers
+from .deadline import connect_within, connecting
 
 logger = logging.getLogger("flask_otp")
 
-#: For a URL that names no driver. SQLAlchemy's own choice is not the same in all of its versions.
-_DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql", "mariadb": "pymysql"}
+#: The server may not write: a replica that was the main server before a failover.
+READ_ONLY = ("25006", 1290, 1836)
 
-#: libpq takes nothing shorter. Nobody waits that long: it ends the thread that :func:`connect_within` leaves behind.
-_LIBPQ = {"connect_timeout": 2}
 
-_deadlines: WeakKeyDictionary[Engine, Deadlines] = WeakKeyDictionary()
-_inherited: list[object] = []
+class ProcessEngines:
+    """One engine for each process, made at its first use there.
+
+    A fork copies connections, and two processes that use one connection read each other's answers. Python's hooks tell
+    of no fork that a C program makes, as uWSGI does, so the process is asked for its id each time. There is no lock:
+    a fork may copy it while it is held. The engine of another process stays here, untouched, because to throw it away
+    would close its connections.
+    """
+
+    def __init__(self, make: Callable[[], Engine]) -> None:
+        self._make = make
+        self._engines: dict[int, Engine] = {}
+
+    def get(self) -> Engine:
+        process = os.getpid()
+        engine = self._engines.get(process)
+        # Of two threads that come first, both get the engine of one.
+        return self._engines.setdefault(process, self._make()) if engine is None else engine
+
+    def close(self) -> None:
+        """Close the connections of this process. A further use makes new ones."""
+        engine = self._engines.get(os.getpid())
+        if engine is not None:
+            engine.dispose()
 
 
 def parse_url(uri: str) -> URL:
@@ -33,15 +53,16 @@ def parse_url(uri: str) -> URL:
     """
     try:
         url = make_url(uri)
-        driver = _DRIVERS.get(url.drivername)
-        if driver is not None and find_spec(driver) is not None:
-            url = url.set(drivername=f"{url.drivername}+{driver}")
+        if url.drivername == "postgres":  # as hosting platforms write it, and SQLAlchemy does not take it
+            url = url.set(drivername="postgresql")
+        url = drivers.with_driver(url)
         dialect = url.get_dialect()
     except (SQLAlchemyError, ValueError):
         # What SQLAlchemy says may quote the URL, and so a password.
         raise ConfigError("OTP_STORAGE_URI is not a URL that SQLAlchemy takes") from None
     if dialect.is_async:
         raise ConfigError(f"OTP_STORAGE_URI: {dialect.driver} is a driver for asyncio; name another")
+    drivers.check(dialect)
     if dialect.name == "sqlite" and (":memory:" in (url.database or ":memory:") or url.query.get("mode") == "memory"):
         raise ConfigError("OTP_STORAGE_URI: each connection would have an SQLite memory of its own; use memory://")
     return url
@@ -67,69 +88,39 @@ def make_engine(url: URL, options: dict[str, Any], timeout: float) -> Engine:
         "hide_parameters": True,
     }
     try:
-        arguments = {key: value for key, value in _arguments(dialect.driver, timeout).items() if key not in url.query}
+        arguments = {
+            key: value for key, value in drivers.arguments(dialect.driver, timeout).items() if key not in url.query
+        }
         ours["connect_args"] = arguments | options.get("connect_args", {})
         engine = create_engine(url, **defaults | options | ours)
     except ModuleNotFoundError as error:
         raise ConfigError(f"OTP_STORAGE_URI needs the database driver {error.name}, which is not installed") from None
     except (SQLAlchemyError, TypeError, ValueError):
         raise ConfigError("OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not what SQLAlchemy takes") from None
-    deadlines = _deadlines[engine] = Deadlines(timeout)
     if dialect.name != "sqlite":
-        _keep(deadlines, engine, timeout)
+        _bound(engine, timeout)
     return engine
 
 
-def _arguments(driver: str, timeout: float) -> dict[str, Any]:
-    """The time-outs that a driver can keep itself."""
-    known: dict[str, dict[str, Any]] = {
-        "pysqlite": {"timeout": timeout},
-        "psycopg": _LIBPQ,
-        "psycopg2": _LIBPQ,
-        "pymysql": dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), timeout),
-    }
-    return known.get(driver, {})
-
-
-def _keep(deadlines: Deadlines, engine: Engine, timeout: float) -> None:
-    """Have each connection made in time, and each use of it end in time."""
+def _bound(engine: Engine, timeout: float) -> None:
+    """Have each connection made in time, and left when its server may not write."""
     driver_error = engine.dialect.loaded_dbapi.Error
 
-    def connect(dialect: Any, record: object, arguments: Any, options: Any) -> Any:
+    def connect(dialect: Any, _: object, arguments: Any, options: Any) -> Any:
         try:
-            connection = connect_within(timeout, lambda: dialect.connect(*arguments, **options))
+            seconds = min(timeout, connecting())
+            return connect_within(seconds, lambda: drivers.connect(dialect.driver, arguments, options))
         except (driver_error, StoreUnavailable):
             raise
+        except OSError as error:
+            raise StoreUnavailable from error
         except Exception as error:
             logger.error("the database driver cannot connect: %s; see OTP_STORAGE_OPTIONS", type(error).__name__)
             raise StoreUnavailable from error
-        start(connection, record)
-        return connection
 
-    def start(connection: Any, record: object, _: object = None) -> None:
-        # PyMySQL has no such method, and keeps its time-outs itself.
-        if hasattr(connection, "fileno"):
-            try:
-                deadlines.start(record, connection.fileno())
-            except (driver_error, OSError):
-                raise DisconnectionError from None
-
-    def end(_: object, record: object) -> None:
-        deadlines.end(record)
+    def leave(context: ExceptionContext) -> None:
+        # For SQLAlchemy then all connections are lost: they lead to the same server.
+        context.is_disconnect |= drivers.has_said(context.original_exception, READ_ONLY)
 
     event.listen(engine, "do_connect", connect)
-    event.listen(engine, "checkout", start)
-    event.listen(engine, "checkin", end)
-
-
-def _after_fork() -> None:
-    """The connections are the parent's: the child lets go of them without a word, and makes its own."""
-    for engine, deadlines in list(_deadlines.items()):
-        # Kept, since SQLite may not even close what it inherits.
-        _inherited.append(engine.pool)
-        engine.dispose(close=False)
-        deadlines.reset()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    event.listen(engine, "handle_error", leave)

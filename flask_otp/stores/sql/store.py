@@ -21,7 +21,9 @@ from ...errors import ConfigError, StoreUnavailable
 from ..codec import pack, unpack
 from ..record_store import RecordStore
 from ..subject_state import Record
-from .engine import make_engine, parse_url
+from .deadline import Deadline, within
+from .drivers import has_said
+from .engine import READ_ONLY, ProcessEngines, make_engine, parse_url
 from .schema import create, create_on_connect, make_table
 
 logger = logging.getLogger("flask_otp")
@@ -36,10 +38,10 @@ _MAINTENANCE_TIMEOUT = 60
 #: Up to so many seconds between losing a race and the next try.
 _PAUSE = 0.002
 
-# By SQLSTATE, by MySQL's number, or by SQLite's words.
 _MISSING_TABLE = ("42P01", 1146)
-#: Serialisation failures, deadlocks, locks: the database says that the statement has left nothing behind.
-_ROLLED_BACK = ("40001", "40P01", "55P03", 1020, 1205, 1213, "database is locked")
+#: A row that is there already (pg8000 has no class of errors for it), serialisation failures, deadlocks, locks: the
+#: database says that the statement has left nothing behind.
+_ROLLED_BACK = ("23505", "40001", "40P01", "55P03", 1020, 1205, 1213, "database is locked")
 
 
 class SQLStore(RecordStore):
@@ -65,8 +67,14 @@ class SQLStore(RecordStore):
         self._insert = insert(self._table)
         self._update = update(self._table).where(is_as_read)
         self._delete = delete(self._table).where(is_as_read)
-        self.engine = self._make_engine(self._timeout)
-        self._patient_engine = self._make_engine(_MAINTENANCE_TIMEOUT)
+        self._engines = ProcessEngines(lambda: self._make_engine(self._timeout))
+        self._patient_engines = ProcessEngines(lambda: self._make_engine(_MAINTENANCE_TIMEOUT))
+        self._make_engine(self._timeout)  # to have a wrong option told now. It is not used: a fork may follow.
+
+    @property
+    def engine(self) -> Engine:
+        """That of this process."""
+        return self._engines.get()
 
     def _make_engine(self, timeout: float) -> Engine:
         engine = make_engine(self._url, self._options, timeout)
@@ -76,37 +84,36 @@ class SQLStore(RecordStore):
 
     def close(self) -> None:
         """Close the connections. A further verb makes new ones."""
-        self.engine.dispose()
-        self._patient_engine.dispose()
+        self._engines.close()
+        self._patient_engines.close()
 
     def load(self, subject: bytes) -> Record:
-        with self._connect(self.engine) as connection:
-            return _unpack(self._read_first(connection, subject))
+        with within(self._timeout) as deadline, self._connect(self.engine) as connection:
+            return _unpack(self._read_first(connection, subject, deadline))
 
     def change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
-        deadline = time.monotonic() + self._timeout
-        with self._connect(self.engine) as connection:
-            state = self._read_first(connection, subject)
+        last_try = time.monotonic() + self._timeout
+        with within(self._timeout) as deadline, self._connect(self.engine) as connection:
+            state = self._read_first(connection, subject, deadline)
             while True:
                 record = _unpack(state)
                 answer = verb(record)
-                if self._write(connection, subject, state, record, now):
+                if self._write(connection, subject, state, record, now, deadline):
                     return answer
-                if time.monotonic() > deadline:
+                if time.monotonic() > last_try:
                     raise StoreUnavailable
                 time.sleep(random.uniform(0, _PAUSE))  # noqa: S311
                 state = self._read(connection, subject)
 
-    def _read_first(self, connection: Connection, subject: bytes) -> bytes | None:
-        """Read by a connection that the server may have closed since it was last used; then by another.
+    def _read_first(self, connection: Connection, subject: bytes, deadline: Deadline) -> bytes | None:
+        """Read by an old connection, which the server or the network may have forgotten; then by a new one.
 
         Nothing has been charged yet. What fails later is not tried again, unless the database says that it did nothing.
         """
-        deadline = time.monotonic() + self._timeout
         try:
             return self._read(connection, subject)
         except DBAPIError as error:
-            if not error.connection_invalidated or time.monotonic() > deadline:
+            if not error.connection_invalidated or not deadline.may_reconnect():
                 raise
             connection.rollback()  # after this, SQLAlchemy takes another one
             return self._read(connection, subject)
@@ -115,12 +122,16 @@ class SQLStore(RecordStore):
         state: bytes | None = connection.execute(self._select, {"key": subject}).scalar()
         return state
 
-    def _write(self, connection: Connection, subject: bytes, old: bytes | None, record: Record, now: int) -> bool:
+    def _write(
+        self, connection: Connection, subject: bytes, old: bytes | None, record: Record, now: int, deadline: Deadline
+    ) -> bool:
         """Save the record, if the row is still as it was read. False: certainly nothing was written."""
         expires_at = record.expires_at()
         new = pack(record) if expires_at > now else None
         if new == old:
             return True
+        if not deadline.left():
+            raise StoreUnavailable  # nobody would wait for the answer
         try:
             if old is None:
                 values = {"subject": subject, "state": new, "expires_at": expires_at}
@@ -133,20 +144,22 @@ class SQLStore(RecordStore):
         except IntegrityError:  # there is a row by now
             return False
         except DBAPIError as error:
-            if not _is(error, _ROLLED_BACK):
+            if has_said(error.orig, READ_ONLY) and deadline.may_reconnect():
+                connection.rollback()  # after this, SQLAlchemy takes another one
+            elif not has_said(error.orig, _ROLLED_BACK):
                 raise
             return False
 
     # Maintenance
 
     def prepare(self) -> bool:
-        with self._connect(self._patient_engine) as connection:
+        with within(_MAINTENANCE_TIMEOUT), self._connect(self._patient_engines.get()) as connection:
             create(self._table, connection)
         return True
 
     def purge(self, now: int, limit: int) -> int:
         subject, _, expires_at = self._table.c
-        with self._connect(self._patient_engine) as connection:
+        with within(_MAINTENANCE_TIMEOUT), self._connect(self._patient_engines.get()) as connection:
             found = select(subject).where(expires_at <= now).order_by(expires_at).limit(limit)
             subjects = connection.execute(found).scalars().all()
             # Asked again, since a row may have come to life in between.
@@ -167,7 +180,7 @@ class SQLStore(RecordStore):
                     connection.invalidate()
                     raise
         except SQLAlchemyError as error:
-            if isinstance(error, DBAPIError) and _is(error, _MISSING_TABLE):
+            if isinstance(error, DBAPIError) and has_said(error.orig, _MISSING_TABLE):
                 logger.error("the table %s is not there: run 'flask otp init-db'", self._table.name)
             raise StoreUnavailable from error
 
@@ -178,10 +191,3 @@ def _unpack(state: bytes | None) -> Record:
     except IndexError:
         logger.error("a row of the store holds what flask_otp did not write")
         raise StoreUnavailable from None
-
-
-def _is(error: DBAPIError, codes: tuple[str | int, ...]) -> bool:
-    """Whether the database gave one of these reasons."""
-    cause = error.orig
-    state = getattr(cause, "sqlstate", None) or getattr(cause, "pgcode", None)
-    return state in codes or (cause is not None and cause.args != () and cause.args[0] in codes)

@@ -1,0 +1,46 @@
+"""Connections of psycopg that wait no longer than a deadline allows. psycopg itself waits for ever."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator
+from typing import Any, TypeVar
+
+import psycopg
+
+from ..deadline import left
+
+T = TypeVar("T")
+
+#: psycopg resumes its generator when there are bytes, or after this part of the time that is left.
+_LOOKS = 10
+_LONGEST_LOOK = 0.1
+
+
+class BoundedConnection(psycopg.Connection[Any]):
+    """Closed by a wait that takes too long: nobody knows how far the server got, so it cannot be used again."""
+
+    def wait(self, gen: Generator[Any, Any, T], *_: Any, **__: Any) -> T:
+        seconds = left()
+        try:
+            return super().wait(_until(gen, time.monotonic() + seconds), min(seconds / _LOOKS, _LONGEST_LOOK))
+        except TimeoutError:
+            self.close()
+            raise psycopg.OperationalError("the server did not answer in time") from None
+
+
+def _until(waiting: Generator[Any, Any, T], end: float) -> Generator[Any, Any, T]:
+    """The same, but it raises ``TimeoutError`` when it is resumed after the end."""
+    try:
+        wanted = next(waiting)
+        while True:
+            ready = yield wanted
+            if time.monotonic() > end:
+                raise TimeoutError
+            wanted = waiting.send(ready)
+    except StopIteration as stop:
+        result: T = stop.value
+        return result
+
+
+connect = BoundedConnection.connect
