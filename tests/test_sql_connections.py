@@ -1,0 +1,210 @@
+"""Old connections of the SQL store that are no good any more: forgotten by a balancer, or leading to a replica."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+from databases import TABLE, DatabaseServer, MariaDBServer, PostgreSQLServer, need_mariadb
+from proxy import Proxy
+
+from flask_otp.errors import StoreUnavailable
+from flask_otp.stores.sql import SQLStore
+from flask_otp.testing import Clock
+from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WRONG, Person
+
+TIMEOUT = 0.5
+
+StoreFactory = Callable[..., SQLStore]
+
+each_driver = pytest.mark.parametrize("server", ["postgresql", "pg8000", "mariadb"], indirect=True)
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest) -> DatabaseServer:
+    found: DatabaseServer = request.getfixturevalue(request.param)
+    return found
+
+
+@pytest.fixture
+def proxy(server: DatabaseServer) -> Iterator[Proxy]:
+    with Proxy(server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def ann(server: DatabaseServer, proxy: Proxy, clock: Clock) -> Iterator[Person]:
+    """Somebody with a store of one old connection."""
+    with contextlib.closing(SQLStore(server.uri_at(proxy.port), "otp", {"timeout": TIMEOUT})) as store:
+        store.prepare()
+        person = Person(store, clock, NO_LIMITS)
+        while True:  # on a busy machine, to connect may take longer
+            with contextlib.suppress(StoreUnavailable):
+                person.prove(b"proof")
+                break
+        yield person
+
+
+def seconds(call: Callable[[], object]) -> float:
+    start = time.monotonic()
+    call()
+    return time.monotonic() - start
+
+
+# Forgotten
+
+
+@each_driver
+def test_a_forgotten_connection_is_replaced_within_the_same_verb(proxy: Proxy, ann: Person) -> None:
+    opened = ann.open()
+    for _ in range(2):
+        proxy.reset()
+        proxy.forget()
+        assert TIMEOUT * 0.9 < seconds(lambda: ann.wrong(opened)) < 2 * TIMEOUT
+        assert proxy.connections == 1
+        assert seconds(lambda: ann.wrong(opened)) < TIMEOUT  # by the new one
+    assert ann.wrong(opened) == [WRONG]  # the fifth: each was charged once
+    assert ann.right(opened) is REFUSED
+
+
+@each_driver
+def test_one_forgotten_connection_has_all_of_them_replaced(proxy: Proxy, ann: Person) -> None:
+    assert isinstance(ann.store, SQLStore)
+    with ExitStack() as stack:
+        for _ in range(4):
+            stack.enter_context(ann.store.engine.connect())
+    proxy.reset()
+    proxy.forget()
+    assert ann.holds(b"proof")
+    for _ in range(4):
+        assert seconds(lambda: ann.holds(b"proof")) < TIMEOUT
+    assert proxy.connections == 1  # a connection that is in use is taken first
+
+
+@each_driver
+def test_a_server_that_is_silent_on_new_connections_too_is_given_up_in_time(proxy: Proxy, ann: Person) -> None:
+    proxy.hang()
+
+    def holds() -> None:
+        with pytest.raises(StoreUnavailable):
+            ann.holds(b"proof")
+
+    assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT  # an old connection, and what is left for a new one
+    assert TIMEOUT * 0.9 < seconds(holds) < TIMEOUT * 1.4  # there is none
+    proxy.resume()
+    assert ann.holds(b"proof")
+
+
+@each_driver
+def test_a_server_that_takes_connections_and_answers_nothing_is_given_up_in_time(proxy: Proxy, ann: Person) -> None:
+    proxy.reset()
+    proxy.lose_replies(re.compile(TABLE.encode()), "silence")
+
+    def holds() -> None:
+        with pytest.raises(StoreUnavailable):
+            ann.holds(b"proof")
+
+    assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT
+    assert proxy.connections == 1
+    assert TIMEOUT * 0.9 < seconds(holds) < 2 * TIMEOUT
+
+
+@each_driver
+def test_a_write_on_a_connection_that_goes_silent_is_not_sent_again(proxy: Proxy, ann: Person) -> None:
+    opened = ann.open()
+    store = ann.store
+    assert isinstance(store, SQLStore)
+    proxy.reset()
+
+    def verb(record: object) -> None:
+        proxy.forget()
+        record.challenges[opened.challenge_id].attempts += 1  # type: ignore[attr-defined]
+
+    with pytest.raises(StoreUnavailable):
+        store.change(ann.subject, ann.now, verb)
+    assert proxy.connections == 0
+    assert ann.right(opened) is MATCH
+
+
+# Another role
+
+
+@pytest.fixture(params=["postgresql", "pg8000", "mariadb"])
+def pair(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
+    """Two servers with the table, and somebody who may not write where writing is turned off."""
+    if request.param == "mariadb":
+        need_mariadb()
+    first: DatabaseServer = request.getfixturevalue(request.param)
+    second = MariaDBServer() if request.param == "mariadb" else PostgreSQLServer()
+    try:
+        second.start()
+        with contextlib.closing(SQLStore(second.uri)) as store:
+            store.prepare()
+        if request.param == "mariadb":
+            for server in (first, second):
+                server.run("CREATE USER shop@'127.0.0.1'", f"GRANT ALL ON test.{TABLE} TO shop@'127.0.0.1'")
+        yield first, second
+    finally:
+        if request.param == "mariadb":
+            first.run("SET GLOBAL read_only = 0", "DROP USER shop@'127.0.0.1'")
+        else:
+            first.run("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
+        second.remove()
+
+
+def turn_writing_off(server: DatabaseServer) -> None:
+    if isinstance(server, MariaDBServer):
+        server.run("SET GLOBAL read_only = 1")
+    else:
+        server.run("ALTER SYSTEM SET default_transaction_read_only = on", "SELECT pg_reload_conf()")
+        time.sleep(0.3)  # sessions hear of it one after the other
+
+
+def test_after_a_failover_what_the_old_main_server_refused_goes_to_the_new_one(
+    pair: tuple[DatabaseServer, DatabaseServer], clock: Clock
+) -> None:
+    first, second = pair
+    with Proxy(first.port) as proxy:
+        uri = first.uri_at(proxy.port).replace("root@", "shop@")
+        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
+            ann = Person(store, clock, NO_LIMITS)
+            old = ann.open()
+            with ExitStack() as stack:
+                for _ in range(3):
+                    stack.enter_context(store.engine.connect())
+            turn_writing_off(first)
+            with pytest.raises(StoreUnavailable):
+                ann.wrong(old)  # the name still leads to it
+            with pytest.raises(StoreUnavailable):
+                ann.wrong(old)
+            first.run("SELECT 1")
+            proxy.reset()
+            proxy.lead_to(second.port)
+            assert ann.open().outcome is SEND
+            assert ann.open().outcome is SEND
+            assert proxy.connections == 1
+
+
+def test_a_verb_whose_old_connection_leads_to_a_replica_is_done_by_a_new_one(
+    pair: tuple[DatabaseServer, DatabaseServer], clock: Clock
+) -> None:
+    first, second = pair
+    with Proxy(first.port) as proxy:
+        uri = first.uri_at(proxy.port).replace("root@", "shop@")
+        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
+            ann = Person(store, clock, NO_LIMITS)
+            ann.open()
+            with ExitStack() as stack:
+                for _ in range(3):
+                    stack.enter_context(store.engine.connect())
+            turn_writing_off(first)
+            proxy.lead_to(second.port)
+            proxy.reset()
+            opened = ann.open()
+            assert ann.wrong(opened) == [WRONG]
+            assert ann.right(opened) is MATCH
+            assert proxy.connections == 1
