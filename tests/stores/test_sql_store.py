@@ -552,7 +552,7 @@ def test_a_connection_that_comes_too_late_is_closed() -> None:
 def test_r37_more_threads_than_connections_wait_their_turn_and_no_longer(
     server: DatabaseServer, connect: StoreFactory, clock: Clock
 ) -> None:
-    store = connect(server.uri, timeout=0.3, pool_size=1)
+    store = connect(server.uri, timeout=1, pool_size=1)
     with store.engine.connect():
         start = time.monotonic()
         with pytest.raises(StoreUnavailable):
@@ -678,7 +678,7 @@ def test_an_sqlite_file_that_cannot_be_made_is_an_outage(tmp_path: Path, clock: 
 
 FORKING = """
 import os, sys, threading
-from flask_otp.stores.sql import SQLStore, drivers
+from flask_otp.stores.sql import SQLStore
 from flask_otp.stores import ChallengeRequest, Policy
 store = SQLStore(sys.argv[1], "otp", {"timeout": 10})
 policy = Policy(300, 5, 0, (), (), ())
@@ -949,7 +949,7 @@ def test_by_its_uri_a_server_has_a_quarter_of_a_second_a_file_three_and_maintena
 ) -> None:
     store = SQLStore(uri, "otp", options)
     pools = store.engine.pool, store._patient_engines.get().pool
-    assert [pool.timeout() for pool in pools if isinstance(pool, QueuePool)] == [seconds, 60]
+    assert [pool.timeout() for pool in pools if isinstance(pool, QueuePool)] == [0.75 * seconds, 45]
 
 
 def test_a_driver_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,9 @@ T = TypeVar("T")
 #: what is left must be enough for a new connection.
 _ALL_WAITS = 1.75
 
+#: So much of a time-out is left for a new connection when an old one was silent, and for a free place in the pool.
+RECONNECTING = _ALL_WAITS - 1
+
 #: Seconds. A socket with a time-out of 0 would not wait at all, and tell another error.
 SHORTEST = 0.001
 

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from ...errors import ConfigError, StoreUnavailable
 from . import drivers
-from .deadline import connect_within, connecting
+from .deadline import RECONNECTING, connect_within, connecting
 
 logger = logging.getLogger("flask_otp")
 
@@ -79,7 +79,7 @@ def make_engine(url: URL, options: dict[str, Any], timeout: float) -> Engine:
     if "poolclass" not in options:  # another pool may not take what the usual one does
         # Threads take turns: at one connection of SQLite, since several would sleep and poll for the file's lock.
         size = 1 if dialect.name == "sqlite" else 10
-        defaults = {"pool_size": size, "max_overflow": 0, "pool_timeout": timeout, "pool_use_lifo": True}
+        defaults = {"pool_size": size, "max_overflow": 0, "pool_timeout": RECONNECTING * timeout, "pool_use_lifo": True}
     ours: dict[str, Any] = {
         "isolation_level": "AUTOCOMMIT",
         # Nothing is ever left to roll back, and some drivers would spend a round trip on it.

@@ -9,15 +9,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from databases import TABLE, DatabaseServer, MariaDBServer, PostgreSQLServer, need_mariadb
-from proxy import Proxy
 
 from flask_otp.errors import StoreUnavailable
 from flask_otp.stores.sql import SQLStore
+from flask_otp.stores.sql.deadline import Deadline
 from flask_otp.testing import Clock
-from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WRONG, Person
+from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WRONG, SubjectDriver
+from tests.support.databases import TABLE, DatabaseServer, MariaDBServer, PostgreSQLServer, need_mariadb
+from tests.support.proxy import Proxy
 
-TIMEOUT = 0.5
+TIMEOUT = 0.8
 
 StoreFactory = Callable[..., SQLStore]
 
@@ -37,11 +38,11 @@ def proxy(server: DatabaseServer) -> Iterator[Proxy]:
 
 
 @pytest.fixture
-def ann(server: DatabaseServer, proxy: Proxy, clock: Clock) -> Iterator[Person]:
+def ann(server: DatabaseServer, proxy: Proxy, clock: Clock) -> Iterator[SubjectDriver]:
     """Somebody with a store of one old connection."""
     with contextlib.closing(SQLStore(server.uri_at(proxy.port), "otp", {"timeout": TIMEOUT})) as store:
         store.prepare()
-        person = Person(store, clock, NO_LIMITS)
+        person = SubjectDriver(store, clock, NO_LIMITS)
         while True:  # on a busy machine, to connect may take longer
             with contextlib.suppress(StoreUnavailable):
                 person.prove(b"proof")
@@ -59,7 +60,7 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 @each_driver
-def test_a_forgotten_connection_is_replaced_within_the_same_verb(proxy: Proxy, ann: Person) -> None:
+def test_a_forgotten_connection_is_replaced_within_the_same_verb(proxy: Proxy, ann: SubjectDriver) -> None:
     opened = ann.open()
     for _ in range(2):
         proxy.reset()
@@ -72,7 +73,7 @@ def test_a_forgotten_connection_is_replaced_within_the_same_verb(proxy: Proxy, a
 
 
 @each_driver
-def test_one_forgotten_connection_has_all_of_them_replaced(proxy: Proxy, ann: Person) -> None:
+def test_one_forgotten_connection_has_all_of_them_replaced(proxy: Proxy, ann: SubjectDriver) -> None:
     assert isinstance(ann.store, SQLStore)
     with ExitStack() as stack:
         for _ in range(4):
@@ -86,7 +87,7 @@ def test_one_forgotten_connection_has_all_of_them_replaced(proxy: Proxy, ann: Pe
 
 
 @each_driver
-def test_a_server_that_is_silent_on_new_connections_too_is_given_up_in_time(proxy: Proxy, ann: Person) -> None:
+def test_a_server_that_is_silent_on_new_connections_too_is_given_up_in_time(proxy: Proxy, ann: SubjectDriver) -> None:
     proxy.hang()
 
     def holds() -> None:
@@ -100,7 +101,9 @@ def test_a_server_that_is_silent_on_new_connections_too_is_given_up_in_time(prox
 
 
 @each_driver
-def test_a_server_that_takes_connections_and_answers_nothing_is_given_up_in_time(proxy: Proxy, ann: Person) -> None:
+def test_a_server_that_takes_connections_and_answers_nothing_is_given_up_in_time(
+    proxy: Proxy, ann: SubjectDriver
+) -> None:
     proxy.reset()
     proxy.lose_replies(re.compile(TABLE.encode()), "silence")
 
@@ -114,7 +117,7 @@ def test_a_server_that_takes_connections_and_answers_nothing_is_given_up_in_time
 
 
 @each_driver
-def test_a_write_on_a_connection_that_goes_silent_is_not_sent_again(proxy: Proxy, ann: Person) -> None:
+def test_a_write_on_a_connection_that_goes_silent_is_not_sent_again(proxy: Proxy, ann: SubjectDriver) -> None:
     opened = ann.open()
     store = ann.store
     assert isinstance(store, SQLStore)
@@ -128,6 +131,31 @@ def test_a_write_on_a_connection_that_goes_silent_is_not_sent_again(proxy: Proxy
         store.change(ann.subject, ann.now, verb)
     assert proxy.connections == 0
     assert ann.right(opened) is MATCH
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+def test_a_place_in_the_pool_is_waited_for_within_the_same_time(
+    server: DatabaseServer, proxy: Proxy, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"timeout": TIMEOUT, "pool_size": 1}
+    with contextlib.closing(SQLStore(server.uri_at(proxy.port), "otp", options)) as store, ExitStack() as stack:
+        ann = SubjectDriver(store, clock, NO_LIMITS)
+        ann.prove(b"proof")
+        may_reconnect = Deadline.may_reconnect
+
+        def another_takes_the_place(deadline: Deadline) -> bool:
+            answer = may_reconnect(deadline)
+            stack.enter_context(store.engine.connect())
+            return answer
+
+        monkeypatch.setattr(Deadline, "may_reconnect", another_takes_the_place)
+        proxy.forget()
+
+        def holds() -> None:
+            with pytest.raises(StoreUnavailable):
+                ann.holds(b"proof")
+
+        assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT
 
 
 # Another role
@@ -171,7 +199,7 @@ def test_after_a_failover_what_the_old_main_server_refused_goes_to_the_new_one(
     with Proxy(first.port) as proxy:
         uri = first.uri_at(proxy.port).replace("root@", "shop@")
         with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
-            ann = Person(store, clock, NO_LIMITS)
+            ann = SubjectDriver(store, clock, NO_LIMITS)
             old = ann.open()
             with ExitStack() as stack:
                 for _ in range(3):
@@ -196,7 +224,7 @@ def test_a_verb_whose_old_connection_leads_to_a_replica_is_done_by_a_new_one(
     with Proxy(first.port) as proxy:
         uri = first.uri_at(proxy.port).replace("root@", "shop@")
         with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
-            ann = Person(store, clock, NO_LIMITS)
+            ann = SubjectDriver(store, clock, NO_LIMITS)
             ann.open()
             with ExitStack() as stack:
                 for _ in range(3):

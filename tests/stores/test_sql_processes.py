@@ -9,16 +9,16 @@ import threading
 from pathlib import Path
 
 import pytest
-from databases import DatabaseServer
 
 from flask_otp.stores.sql import SQLStore
+from tests.support.databases import DatabaseServer
 
 BACKEND = {"sqlite": "", "postgresql": "SELECT pg_backend_pid()", "mariadb": "SELECT CONNECTION_ID()"}
 
 #: As uWSGI does it, the C library forks, and Python's hooks are not called. Children end as Python does: it closes all.
 FORKING = """
 import ctypes, os, sys
-from flask_otp.stores import Asking, Policy
+from flask_otp.stores import ChallengeRequest, Policy
 from flask_otp.stores.sql import SQLStore
 
 _, uri, backend, is_used_before = sys.argv
@@ -28,7 +28,8 @@ policy = Policy(300, 5, 0, (), (), ())
 
 def use(times=20):
     for _ in range(times):
-        opened = store.open(os.urandom(16), Asking(os.urandom(16), b"lane"), policy, 1790000000)
+        request = ChallengeRequest(os.urandom(16), b"bucket")
+        opened = store.open(os.urandom(16), request, policy, 1790000000)
         assert opened.outcome.name == "SEND"
     if not backend:
         return id(store.engine)
