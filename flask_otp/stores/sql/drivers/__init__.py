@@ -35,7 +35,7 @@ def check(dialect: type[Dialect]) -> None:
     :raises ConfigError: nothing would end a wait of this driver for a server that is silent.
     """
     if dialect.name != "sqlite" and dialect.driver not in _BOUNDED:
-        instead = " or ".join(_PREFERRED[dialect.name])
+        instead = " or ".join(_PREFERRED.get(dialect.name, _BOUNDED))
         raise ConfigError(f"OTP_STORAGE_URI: the driver {dialect.driver} may wait for ever; install and name {instead}")
 
 
