@@ -69,6 +69,7 @@ class Templates:
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._parts: dict[tuple[str, str], Template] = {}
+        self._are_ours: dict[str, bool] = {}
 
     @cached_property
     def environment(self) -> Environment:
@@ -95,6 +96,21 @@ class Templates:
             self._parts[purpose, name] = found
         return found
 
+    def are_ours(self, purpose: str) -> bool:
+        """Whether the messages of a purpose are what our own templates make of them, at each time the same.
+
+        Not where the app has its own of any of them, has put something in the place of Jinja's own filters, may say
+        the purpose in words of its own, or lets Jinja look at the files again.
+        """
+        environment = self.environment
+        if _looks_again(environment) or not _is_plain(environment):
+            return False
+        if purpose not in self._are_ours:
+            parts = [self.of_message(purpose, name) for name in ("subject.txt", "email.txt", "email.html", "sms.txt")]
+            parts += [environment.get_template(f"flask_otp/{name}") for name in ("_words.html", "_sentences.html")]
+            self._are_ours[purpose] = all((part.filename or "").startswith(_OURS) for part in parts)
+        return self._are_ours[purpose] and (purpose == "login" or "babel" not in self._app.extensions)
+
     def render_page(self, name: str, **values: Any) -> str:
         """One of our pages, in the language of the current request."""
         with languages.speaking():
@@ -104,6 +120,16 @@ class Templates:
 
 #: As it is before an app changes anything.
 _JINJA = Environment()  # noqa: S701
+
+
+def _looks_again(environment: Environment) -> bool:
+    """Whether Jinja may read a template again that it has read before: then the app may put another in its place."""
+    cache = environment.cache
+    return environment.auto_reload or cache is None or getattr(cache, "capacity", _ALL_TEMPLATES) < _ALL_TEMPLATES
+
+
+#: More than we have, for all purposes together.
+_ALL_TEMPLATES = 100
 
 
 def _is_plain(environment: Environment) -> bool:

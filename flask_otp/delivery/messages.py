@@ -6,7 +6,6 @@ path come first, and before them those in a folder with the purpose's name: ``fl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import fields, replace
@@ -19,13 +18,11 @@ from .. import languages
 from ..crypto.codes import display
 from ..identifiers import kind
 from ..models import Message
-from ..rendering import Templates
 from ..site import BLUEPRINT
+from .moulds import Moulds, one_line
 
 #: What a message builder may change.
 BUILT = ("subject", "text", "html")
-
-_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 
 
 def link_address(app: Flask, base_url: str, purpose: str, secret: str) -> str:
@@ -37,7 +34,7 @@ def link_address(app: Flask, base_url: str, purpose: str, secret: str) -> str:
 
 
 def render_message(
-    templates: Templates,
+    moulds: Moulds,
     *,
     code: str,
     channel: str,
@@ -50,7 +47,7 @@ def render_message(
     link: str | None = None,
     code_in_subject: bool = False,
 ) -> Message:
-    """Render the message from ``templates``, in the current language. Needs no request."""
+    """Render the message, in the current language. Needs no request."""
     context_values = deepcopy(context_values) if isinstance(context_values, dict) else None
     words: dict[str, Any] = {
         "code": display(code),
@@ -62,22 +59,17 @@ def render_message(
         "link": link,
         **languages.page_attributes(),
     }
-
-    def render(name: str, **other: Any) -> str:
-        # Not flask.render_template: the app's context processors may want a request, which a worker does not have.
-        return templates.of_message(purpose, name).render(words | other).strip()
-
     is_email = kind(recipient) == "email"
-    subject = render("subject.txt", link=None) if code_in_subject else render("subject.txt", link=None, code=None)
+    parts = moulds.render(words, is_email=is_email, code_in_subject=code_in_subject)
     return Message(
         channel=channel,
         recipient=recipient,
         code=code,
         purpose=purpose,
         site_name=site_name,
-        subject=_one_line(subject),
-        text=render("email.txt" if is_email else "sms.txt"),
-        html=render("email.html") if is_email else "",
+        subject=parts.subject,
+        text=parts.text,
+        html=parts.html,
         expires_in=expires_in,
         # A text message has no room for it, and a chat's preview would open it.
         link=link if is_email else None,
@@ -100,9 +92,4 @@ def build_message(builder: Callable[[Message], Message], message: Message) -> Me
     changed = [item.name for item in fields(Message) if getattr(built, item.name) != getattr(message, item.name)]
     if wrong := [name for name in changed if name not in BUILT]:
         raise ValueError(f"it may change {', '.join(BUILT)}, but changed {', '.join(wrong)}")
-    return replace(message, subject=_one_line(built.subject), text=built.text, html=built.html)
-
-
-def _one_line(text: str) -> str:
-    """Whatever a template, a builder or a site's name holds: a line break would be a header of its own."""
-    return " ".join(_CONTROLS.sub(" ", text).split())
+    return replace(message, subject=one_line(built.subject), text=built.text, html=built.html)

@@ -25,6 +25,7 @@ from .background import Background
 from .components import Components
 from .failover import Deliverer, redact
 from .messages import build_message, link_address, render_message
+from .moulds import Moulds
 from .routing import Route, Router
 
 logger = logging.getLogger("flask_otp")
@@ -40,6 +41,7 @@ class Sender:
         self._tokens = components.tokens
         self._hooks = components.hooks
         self._routing = routing
+        self._moulds = Moulds(components.templates)
         self._background = Background(self._app)
         self._deliverer = Deliverer(self._app, self._settings.channel_timeout, lambda: components.clock())
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
@@ -159,7 +161,7 @@ class Sender:
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         message = render_message(
-            self._parts.templates,
+            self._moulds,
             code=handle.code,
             channel=handle.channel,
             recipient=recipient,

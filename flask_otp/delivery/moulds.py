@@ -1,0 +1,120 @@
+"""The parts of a message as our templates write them, without asking Jinja for each message.
+
+To render the three parts takes as long as all the rest of a request. Two messages of one kind differ in their code and
+link only, and our templates do nothing with these but print them. So the first message of a kind is rendered, and once
+more with other letters in both places. What comes out is kept as a mould, with gaps for the next ones.
+
+A mould is used only while it gives what a rendering would give: for templates that are ours alone, for words that are
+all known beforehand, and if the first message, filled into it, is what was rendered.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from string import ascii_lowercase, ascii_uppercase, digits
+from typing import Any, NamedTuple
+
+from markupsafe import escape
+
+from ..rendering import Templates
+
+_CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+#: Each letter becomes another one, each digit another digit.
+_OTHERS = str.maketrans(
+    digits + ascii_lowercase + ascii_uppercase,
+    digits[5:] + digits[:5] + ascii_lowercase[13:] + ascii_lowercase[:13] + ascii_uppercase[13:] + ascii_uppercase[:13],
+)
+#: Where the code and the link go. A rendering that has such a character itself is no mould.
+_CODE, _LINK = "\0", "\x01"
+
+_Key = tuple[object, ...]
+
+
+class Parts(NamedTuple):
+    subject: str
+    text: str
+    #: Empty for what is no e-mail.
+    html: str
+
+
+class Moulds:
+    """Renders the parts of messages for one app."""
+
+    #: Kinds of messages: purposes, languages, and minutes until the code expires.
+    MAX_KEPT = 256
+
+    def __init__(self, templates: Templates) -> None:
+        self._templates = templates
+        #: ``None``: this kind has to be rendered each time.
+        self._kept: dict[_Key, Parts | None] = {}
+
+    def render(self, words: dict[str, Any], *, is_email: bool, code_in_subject: bool) -> Parts:
+        """The parts for these words, in the current language, which they name."""
+        key = self._kind_of(words, is_email, code_in_subject)
+        mould = self._kept.get(key) if key else None
+        if mould:
+            return _filled(mould, words)
+
+        def render(words: dict[str, Any]) -> Parts:
+            return rendered(self._templates, words, is_email=is_email, code_in_subject=code_in_subject)
+
+        parts = render(words)
+        if key and key not in self._kept:
+            if len(self._kept) >= self.MAX_KEPT:
+                self._kept.clear()
+            self._kept[key] = _mould(render, words, parts)
+        return parts
+
+    def _kind_of(self, words: dict[str, Any], is_email: bool, code_in_subject: bool) -> _Key | None:
+        """All that a rendering depends on but for the letters of code and link. ``None``: it depends on more."""
+        # What somebody wants to confirm is seldom the same again. And the app's own words may change.
+        if words["context_values"] is not None or not self._templates.are_ours(words["purpose"]):
+            return None
+        code = words["code"]
+        others = [words[name] for name in ("purpose", "site_name", "minutes", "origin_host", "lang")]
+        return (*others, len(code), code.isdigit(), words["link"] is None, is_email, code_in_subject)
+
+
+def rendered(templates: Templates, words: dict[str, Any], *, is_email: bool, code_in_subject: bool) -> Parts:
+    """What the templates make of the words."""
+
+    def render(name: str, **other: Any) -> str:
+        # Not flask.render_template: the app's context processors may want a request, which a worker does not have.
+        return templates.of_message(words["purpose"], name).render(words | other).strip()
+
+    return Parts(
+        one_line(render("subject.txt", link=None) if code_in_subject else render("subject.txt", link=None, code=None)),
+        render("email.txt" if is_email else "sms.txt"),
+        render("email.html") if is_email else "",
+    )
+
+
+def one_line(text: str) -> str:
+    """Whatever a template, a builder or a site's name holds: a line break would be a header of its own."""
+    return " ".join(_CONTROLS.sub(" ", text).split())
+
+
+def _mould(render: Callable[[dict[str, Any]], Parts], words: dict[str, Any], parts: Parts) -> Parts | None:
+    """What is the same in all messages of the kind of these words, of which ``parts`` were made."""
+    code, link = words["code"].translate(_OTHERS), words["link"] and words["link"].translate(_OTHERS)
+    others = render(words | {"code": code, "link": link})
+    if any(gap in part for gap in (_CODE, _LINK) for part in others):
+        return None
+    if link:
+        others = Parts(*(part.replace(gone, _LINK) for part, gone in zip(others, _links(link), strict=True)))
+    mould = Parts(*(part.replace(code, _CODE) for part in others))
+    return mould if _filled(mould, words) == parts else None
+
+
+def _filled(mould: Parts, words: dict[str, Any]) -> Parts:
+    code, link = words["code"], words["link"]
+    if link is None:
+        return Parts(*[part.replace(_CODE, code) for part in mould])
+    links = _links(link)
+    return Parts(*[part.replace(_CODE, code).replace(_LINK, url) for part, url in zip(mould, links, strict=True)])
+
+
+def _links(link: str) -> Parts:
+    """The link as it stands in each part. No subject has it."""
+    return Parts(link, link, str(escape(link)))
