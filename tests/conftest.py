@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -17,11 +18,14 @@ from werkzeug.serving import make_server
 from flask_otp import OTP
 from flask_otp.stores import Store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
-from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified
 from tests.support.attack_site import stage
-from tests.support.databases import mariadb, mariadb_server, pg8000, postgresql, postgresql_server
+from tests.support.databases import DatabaseServer, mariadb, mariadb_server, pg8000, postgresql, postgresql_server
+from tests.support.servers import Server
+
+#: Fixtures that start a server or a browser. A test that wants one need not have the marker itself.
+_STARTING = {"valkey_server", "own_server", "postgresql_server", "mariadb_server", "chromium", "example"}
 
 pytest_plugins = ["flask_otp.testing.fixtures"]
 
@@ -30,6 +34,26 @@ pytest.register_assert_rewrite("tests.support.fault_probes")
 
 
 __all__ = ["mariadb", "mariadb_server", "pg8000", "postgresql", "postgresql_server", "stage"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not _STARTING.isdisjoint(getattr(item, "fixturenames", ())):
+            item.add_marker("server")
+
+
+def _no_server(*args: Any, **kwargs: Any) -> None:
+    pytest.fail("a test that starts a server has the marker `server`")
+
+
+@pytest.fixture(autouse=True)
+def _servers_only_where_they_are_marked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else ``pytest -m "not server"`` is slow, and fails where there is no server to start."""
+    if request.node.get_closest_marker("server") is None:
+        monkeypatch.setattr(socket.socket, "listen", _no_server)
+        monkeypatch.setattr(ValkeyServer, "start", _no_server)
+        monkeypatch.setattr(Server, "start", _no_server)
+        monkeypatch.setattr(DatabaseServer, "start", _no_server)
 
 
 @pytest.fixture(scope="session")
@@ -48,27 +72,16 @@ def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
     return valkey_server
 
 
-@pytest.fixture(params=["memory", "redis"])
-def storage_uri(request: pytest.FixtureRequest) -> str:
-    """Each store's URI in turn."""
-    if request.param == "memory":
-        return "memory://"
-    server: ValkeyServer = request.getfixturevalue("valkey")
-    return server.uri
-
-
 @pytest.fixture
-def store(storage_uri: str) -> Iterator[Store]:
-    if storage_uri == "memory://":
-        yield MemoryStore()
-    else:
-        # The time-out is for tests with hundreds of threads on two cores, not for a site.
-        store = RedisStore(storage_uri, "otp", {"socket_timeout": 10, "socket_connect_timeout": 10})
-        yield store
-        store.client.close()
+def store() -> Store:
+    return MemoryStore()
 
 
-@pytest.fixture(params=["memory", "redis", "sqlite", "postgresql", "mariadb"])
+def _on_a_server(*names: str) -> list[Any]:
+    return [pytest.param(name, marks=pytest.mark.server) for name in names]
+
+
+@pytest.fixture(params=["memory", "sqlite", *_on_a_server("redis", "postgresql", "mariadb")])
 def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Each of our stores, with time enough on a busy machine."""
     kind = request.param

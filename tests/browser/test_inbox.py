@@ -19,6 +19,8 @@ from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory
 from tests.support.chromium import chromium
 
+pytestmark = pytest.mark.server
+
 __all__ = ["chromium"]
 
 ANN = "ann@example.com"

@@ -19,6 +19,8 @@ from flask_otp.testing import Outbox, capture_codes
 from tests.support.apps import AppFactory
 from tests.support.chromium import chromium
 
+pytestmark = pytest.mark.server
+
 __all__ = ["chromium"]
 
 PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1280, "height": 800}

@@ -23,6 +23,8 @@ from flask_otp.channels.apprise_logging import mute_loggers
 from tests.support.apps import AppFactory
 from tests.support.providers import ACCOUNT, KEY, SENDER, SERVICES, Asked, Provider, serving
 
+pytestmark = pytest.mark.server
+
 PHONE = "+4915112345678"
 TEXT = "482913 is your code to pay *5* at <Bob & Sons>: a_b_c :smile:.\nNot you? Ignore it.\n@example.com #482913"
 TWILIO = SERVICES["twilio"].url

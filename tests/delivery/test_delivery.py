@@ -263,9 +263,9 @@ def test_r37_with_the_store_out_of_reach_nothing_is_sent(
 
 
 def test_a_failed_delivery_is_503_and_its_challenge_is_gone(
-    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, storage_uri: str
+    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock
 ) -> None:
-    client = make_app(otp, OTP_STORAGE_URI=storage_uri).test_client()
+    client = make_app(otp).test_client()
     letters.error = letters.fails
     answer = send(client)
     assert reason(answer) == FAILED
@@ -281,9 +281,9 @@ def test_a_failed_delivery_is_503_and_its_challenge_is_gone(
 
 
 def test_a_failed_delivery_gives_the_count_back_but_not_the_cooldown(
-    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, storage_uri: str
+    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock
 ) -> None:
-    app = make_app(otp, OTP_STORAGE_URI=storage_uri, OTP_SEND_LIMIT="1/day", OTP_RECIPIENT_LIMIT="1/day")
+    app = make_app(otp, OTP_SEND_LIMIT="1/day", OTP_RECIPIENT_LIMIT="1/day")
     letters.error = letters.fails
     assert reason(send(app.test_client())) == FAILED
     assert reason(send(app.test_client())) == LIMITED
@@ -306,9 +306,9 @@ def test_who_waits_as_long_as_a_failed_delivery_says_may_try_again(
 
 @pytest.mark.parametrize("path", ["send", "resend"])
 def test_a_failed_resend_keeps_the_earlier_code_and_gives_its_count_back(
-    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, storage_uri: str, path: str
+    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, path: str
 ) -> None:
-    client = make_app(otp, OTP_STORAGE_URI=storage_uri, OTP_SEND_LIMIT="2/day").test_client()
+    client = make_app(otp, OTP_SEND_LIMIT="2/day").test_client()
     body = {"email": ANN} if path == "send" else {}
     send(client)
     clock.advance("30s")
@@ -323,6 +323,7 @@ def test_a_failed_resend_keeps_the_earlier_code_and_gives_its_count_back(
     assert post(client, "verify", code=letters.code).status_code == 200
 
 
+@pytest.mark.server
 def test_a_failed_delivery_is_signalled_even_if_the_store_is_gone_by_then(
     make_app: AppFactory, otp: OTP, tmp_path: Path
 ) -> None:
@@ -414,9 +415,9 @@ def test_r22_auto_is_background_where_a_loader_could_be_timed(
 
 
 def test_a_failed_background_delivery_is_signalled_and_its_code_is_dead(
-    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, storage_uri: str, caplog: pytest.LogCaptureFixture
+    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
-    app = make_app(otp, OTP_STORAGE_URI=storage_uri, OTP_DELIVERY="background", OTP_SEND_LIMIT="1/day")
+    app = make_app(otp, OTP_DELIVERY="background", OTP_SEND_LIMIT="1/day")
     client, told = app.test_client(), threading.Event()
 
     def hear(sender: Flask, **arguments: Any) -> None:
@@ -495,6 +496,7 @@ def test_what_still_waits_when_the_interpreter_ends_is_sent_first() -> None:
     assert sorted(printed) == sorted(f"user{number}@example.com" for number in range(20))
 
 
+@pytest.mark.server
 def test_mails_that_still_wait_when_the_interpreter_ends_are_sent_first() -> None:
     """Python 3.12 and later let no new thread start by then."""
     with serving() as inbox:
@@ -602,11 +604,10 @@ def test_a_payload_whose_code_is_over_is_dropped_and_signalled(
     queue: list[dict[str, str]],
     letters: Post,
     clock: Clock,
-    storage_uri: str,
     caplog: pytest.LogCaptureFixture,
     end: str,
 ) -> None:
-    app = make_app(otp, OTP_STORAGE_URI=storage_uri)
+    app = make_app(otp)
     client = app.test_client()
     with app.app_context():
         send(client)
@@ -622,9 +623,9 @@ def test_a_payload_whose_code_is_over_is_dropped_and_signalled(
 
 
 def test_what_has_gone_out_does_not_go_out_again_and_a_resend_does(
-    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, clock: Clock, storage_uri: str
+    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, clock: Clock
 ) -> None:
-    app = make_app(otp, OTP_STORAGE_URI=storage_uri)
+    app = make_app(otp)
     client = app.test_client()
     send(client)
     clock.advance("30s")
@@ -690,9 +691,9 @@ def test_what_went_out_when_the_store_failed_is_not_sent_again_at_once_but_may_b
 
 
 def test_two_workers_with_one_payload_send_one_code_which_verifies_once(
-    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post, storage_uri: str
+    make_app: AppFactory, otp: OTP, queue: list[dict[str, str]], letters: Post
 ) -> None:
-    app = make_app(otp, OTP_STORAGE_URI=storage_uri)
+    app = make_app(otp)
     client = app.test_client()
     send(client)
     letters.open.clear()

@@ -40,6 +40,8 @@ from tests.support.mail import (
     serving,
 )
 
+pytestmark = pytest.mark.server
+
 ANN = "ann@example.com"
 
 

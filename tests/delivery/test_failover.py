@@ -30,6 +30,8 @@ from flask_otp.testing import Clock
 from tests.support.apps import SECRET, AppFactory, free_port
 from tests.support.mail import SLACK, Inbox, mail_config, serving, wait_until
 
+pytestmark = pytest.mark.server
+
 ANN = "ann@example.com"
 #: Seconds, for functions that hang; no setting is so short.
 SHORT = 0.2

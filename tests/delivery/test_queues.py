@@ -32,6 +32,8 @@ from tests.support.leaks import layers
 from tests.support.mail import Inbox, serving
 from tests.support.servers import wait_until
 
+pytestmark = pytest.mark.server
+
 PAGES = Path(__file__).parents[2] / "docs" / "examples"
 MODULES = {"celery": "celery", "rq": "rq.cli"}
 ANN = "ann@example.com"

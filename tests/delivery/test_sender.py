@@ -20,6 +20,8 @@ from tests.support.apps import ValkeyServer
 from tests.support.webhook_service import SECRET, Service, signed
 from tests.support.webhook_service import serving as serving_service
 
+pytestmark = pytest.mark.server
+
 PAGE = (Path(__file__).parents[2] / "docs" / "webhook.md").read_text("utf-8")
 NUMBER = "+918123456789"
 #: https://api.textlocal.in/docs: a status, and errors with a code; with HTTP's status 200 either way.

@@ -28,6 +28,8 @@ from flask_otp.testing import Clock
 from tests.support.apps import AppFactory, certified
 from tests.support.webhook_service import SECRET, Service, serving, signed
 
+pytestmark = pytest.mark.server
+
 OLD_SECRET = "this one is text, and long enough"
 ANN, PHONE = "ann@example.com", "+4915112345678"
 MESSAGE = Message("sms", PHONE, "123456", "login", "Shöp", "Your code", "123456 is your code\r\n", "<p>", 300, id="one")

@@ -52,26 +52,16 @@ def add_account(app: Flask) -> None:
 
 
 @pytest.fixture
-def site(make_app: AppFactory, storage_uri: str) -> Iterator[Flask]:
-    """A site over each store, with e-mail, two purposes and a guarded page."""
-    app = make_app(**CONFIG, OTP_STORAGE_URI=storage_uri)
-    add_account(app)
-    yield app
-    if storage_uri != "memory://":
-        app.extensions["otp"].store.client.close()
-
-
-@pytest.fixture
 def app(make_app: AppFactory) -> Flask:
-    """The same over memory alone, for what has nothing to do with the store."""
+    """A site with e-mail, two purposes and a guarded page."""
     app = make_app(**CONFIG)
     add_account(app)
     return app
 
 
 @pytest.fixture
-def sent(site: Flask) -> Iterator[Outbox]:
-    with capture_codes(site) as outbox:
+def sent(app: Flask) -> Iterator[Outbox]:
+    with capture_codes(app) as outbox:
         yield outbox
 
 
@@ -122,8 +112,8 @@ def assert_private(answer: TestResponse) -> None:
 # JSON in, JSON out
 
 
-def test_send_answers_with_exactly_the_promised_members(site: Flask, sent: Outbox) -> None:
-    answer = send(site.test_client())
+def test_send_answers_with_exactly_the_promised_members(app: Flask, sent: Outbox) -> None:
+    answer = send(app.test_client())
     assert answer.content_type == "application/json"
     body = answer.get_json()
     assert sorted(body) == CHALLENGE_MEMBERS
@@ -140,8 +130,8 @@ def test_send_answers_with_exactly_the_promised_members(site: Flask, sent: Outbo
     assert re.fullmatch("[0-9]{6}", sent.code)
 
 
-def test_verify_answers_with_exactly_the_promised_members(site: Flask, sent: Outbox, clock: Clock) -> None:
-    client = site.test_client()
+def test_verify_answers_with_exactly_the_promised_members(app: Flask, sent: Outbox, clock: Clock) -> None:
+    client = app.test_client()
     ask(client)
     body = verify(client, sent.code).get_json()
     assert body.pop("proof").count(".") >= 1
@@ -158,8 +148,8 @@ def test_verify_answers_with_exactly_the_promised_members(site: Flask, sent: Out
     }
 
 
-def test_resend_answers_as_send_does(site: Flask, sent: Outbox, clock: Clock) -> None:
-    client = site.test_client()
+def test_resend_answers_as_send_does(app: Flask, sent: Outbox, clock: Clock) -> None:
+    client = app.test_client()
     ask(client)
     clock.advance("1m")
     body = client.post("/otp/resend", json={}).get_json()
@@ -168,8 +158,8 @@ def test_resend_answers_as_send_does(site: Flask, sent: Outbox, clock: Clock) ->
     assert len(sent) == 2
 
 
-def test_logout_answers_204_without_a_body_and_ends_the_proof(site: Flask, sent: Outbox) -> None:
-    client = site.test_client()
+def test_logout_answers_204_without_a_body_and_ends_the_proof(app: Flask, sent: Outbox) -> None:
+    client = app.test_client()
     ask(client)
     verify(client, sent.code)
     assert client.get("/account").status_code == 200
@@ -179,8 +169,8 @@ def test_logout_answers_204_without_a_body_and_ends_the_proof(site: Flask, sent:
     assert client.get("/account").status_code == 401
 
 
-def test_r25_a_cookie_saved_before_the_logout_is_worth_nothing_after_it(site: Flask, sent: Outbox) -> None:
-    client, thief = site.test_client(), site.test_client()
+def test_r25_a_cookie_saved_before_the_logout_is_worth_nothing_after_it(app: Flask, sent: Outbox) -> None:
+    client, thief = app.test_client(), app.test_client()
     ask(client)
     verify(client, sent.code)
     thief.set_cookie("session", client.get_cookie("session").value)  # type: ignore[union-attr]
@@ -189,21 +179,21 @@ def test_r25_a_cookie_saved_before_the_logout_is_worth_nothing_after_it(site: Fl
     assert thief.get("/account").status_code == 401
 
 
-def test_logout_drops_the_outstanding_challenge(site: Flask, sent: Outbox) -> None:
-    client = site.test_client()
+def test_logout_drops_the_outstanding_challenge(app: Flask, sent: Outbox) -> None:
+    client = app.test_client()
     handle = ask(client)
     client.post("/otp/logout")
     assert_problem(verify(client, sent.code), 400, "challenge_required")
     assert_problem(verify(client, sent.code, challenge=handle), 400, "invalid_code")
 
 
-def test_an_api_client_without_cookies_needs_nothing_but_the_handle_and_the_proof(site: Flask, sent: Outbox) -> None:
-    handle = ask(site.test_client(use_cookies=False))
-    proof = verify(site.test_client(use_cookies=False), sent.code, challenge=handle).get_json()["proof"]
+def test_an_api_client_without_cookies_needs_nothing_but_the_handle_and_the_proof(app: Flask, sent: Outbox) -> None:
+    handle = ask(app.test_client(use_cookies=False))
+    proof = verify(app.test_client(use_cookies=False), sent.code, challenge=handle).get_json()["proof"]
     bearer = {"Authorization": f"Bearer {proof}"}
-    assert site.test_client(use_cookies=False).get("/account", headers=bearer).text == "private"
-    site.test_client(use_cookies=False).post("/otp/logout", headers=bearer)
-    assert site.test_client(use_cookies=False).get("/account", headers=bearer).status_code == 401
+    assert app.test_client(use_cookies=False).get("/account", headers=bearer).text == "private"
+    app.test_client(use_cookies=False).post("/otp/logout", headers=bearer)
+    assert app.test_client(use_cookies=False).get("/account", headers=bearer).status_code == 401
 
 
 def test_without_a_handle_and_without_a_session_there_is_no_challenge(app: Flask) -> None:
@@ -232,8 +222,8 @@ def test_the_channel_may_be_named_and_must_exist(app: Flask) -> None:
 # Form in, HTML out
 
 
-def test_r30_a_form_is_answered_with_303_to_the_next_page(site: Flask, sent: Outbox, clock: Clock) -> None:
-    browser = site.test_client()
+def test_r30_a_form_is_answered_with_303_to_the_next_page(app: Flask, sent: Outbox, clock: Clock) -> None:
+    browser = app.test_client()
     answers = [browser.post("/otp/send", data={"identifier": ANN}, headers=HTML)]
     clock.advance("30s")
     answers.append(browser.post("/otp/resend", data={}, headers=HTML, content_type="multipart/form-data"))
@@ -249,8 +239,8 @@ def test_r30_a_form_is_answered_with_303_to_the_next_page(site: Flask, sent: Out
         assert_private(answer)
 
 
-def test_a_form_of_a_client_that_asks_for_json_gets_json(site: Flask, sent: Outbox) -> None:
-    client = site.test_client()
+def test_a_form_of_a_client_that_asks_for_json_gets_json(app: Flask, sent: Outbox) -> None:
+    client = app.test_client()
     assert sorted(client.post("/otp/send", data={"identifier": ANN}, headers=JSON).get_json()) == CHALLENGE_MEMBERS
     assert client.post("/otp/verify", data={"code": sent.code}, headers=JSON).get_json()["verified"] is True
 
@@ -290,8 +280,8 @@ def test_what_was_typed_is_escaped_on_the_page(app: Flask) -> None:
     assert "&lt;script&gt;" in page
 
 
-def test_a_wrong_code_is_told_beside_its_field(site: Flask, sent: Outbox) -> None:
-    browser = site.test_client()
+def test_a_wrong_code_is_told_beside_its_field(app: Flask, sent: Outbox) -> None:
+    browser = app.test_client()
     browser.post("/otp/send", data={"identifier": ANN})
     answer = browser.post("/otp/verify", data={"code": wrong(sent.code)}, headers=HTML)
     assert answer.status_code == 400
@@ -300,8 +290,8 @@ def test_a_wrong_code_is_told_beside_its_field(site: Flask, sent: Outbox) -> Non
     assert_private(answer)
 
 
-def test_a_limit_is_told_on_the_form_with_its_retry_after(site: Flask, sent: Outbox) -> None:
-    browser = site.test_client()
+def test_a_limit_is_told_on_the_form_with_its_retry_after(app: Flask, sent: Outbox) -> None:
+    browser = app.test_client()
     browser.post("/otp/send", data={"identifier": ANN})
     answer = browser.post("/otp/resend", data={}, headers=HTML, content_type="application/x-www-form-urlencoded")
     assert answer.status_code == 429
@@ -381,14 +371,14 @@ def test_r37_a_store_out_of_reach_is_503_with_retry_after_everywhere(make_app: A
         assert not outbox
 
 
-def test_r48_a_limit_is_429_and_the_retry_after_is_true(site: Flask, sent: Outbox, clock: Clock) -> None:
-    ask(site.test_client())
-    problem = assert_problem(answer := send(site.test_client()), 429, "rate_limited")
+def test_r48_a_limit_is_429_and_the_retry_after_is_true(app: Flask, sent: Outbox, clock: Clock) -> None:
+    ask(app.test_client())
+    problem = assert_problem(answer := send(app.test_client()), 429, "rate_limited")
     assert answer.headers["Retry-After"] == str(problem["retry_after"]) == "30"
     clock.advance(29)
-    assert send(site.test_client()).status_code == 429
+    assert send(app.test_client()).status_code == 429
     clock.advance(1)
-    assert send(site.test_client()).status_code == 200
+    assert send(app.test_client()).status_code == 200
 
 
 def test_r48_a_networks_limit_is_429_with_retry_after(make_app: AppFactory) -> None:
@@ -535,8 +525,8 @@ def test_r36_what_the_verified_handler_answers_is_private(make_app: AppFactory) 
 # Resend, double click, second tab
 
 
-def test_r14_a_resend_sends_the_same_code(site: Flask, sent: Outbox, clock: Clock) -> None:
-    client = site.test_client()
+def test_r14_a_resend_sends_the_same_code(app: Flask, sent: Outbox, clock: Clock) -> None:
+    client = app.test_client()
     handle = ask(client)
     clock.advance("30s")
     client.post("/otp/resend", json={})
@@ -544,8 +534,8 @@ def test_r14_a_resend_sends_the_same_code(site: Flask, sent: Outbox, clock: Cloc
     assert verify(client, sent[0].code, challenge=handle).status_code == 200
 
 
-def test_r14_a_resend_gives_no_attempt_back_and_no_time(site: Flask, sent: Outbox, clock: Clock) -> None:
-    client = site.test_client()
+def test_r14_a_resend_gives_no_attempt_back_and_no_time(app: Flask, sent: Outbox, clock: Clock) -> None:
+    client = app.test_client()
     ask(client)
     for _ in range(4):
         assert_problem(verify(client, wrong(sent.code)), 400, "invalid_code")
@@ -555,8 +545,8 @@ def test_r14_a_resend_gives_no_attempt_back_and_no_time(site: Flask, sent: Outbo
     assert_problem(verify(client, sent.code), 400, "invalid_code")
 
 
-def test_a_resend_within_the_cooldown_is_429_and_sends_nothing(site: Flask, sent: Outbox, clock: Clock) -> None:
-    client = site.test_client()
+def test_a_resend_within_the_cooldown_is_429_and_sends_nothing(app: Flask, sent: Outbox, clock: Clock) -> None:
+    client = app.test_client()
     ask(client)
     clock.advance(10)
     problem = assert_problem(client.post("/otp/resend", json={}), 429, "rate_limited")
@@ -564,31 +554,31 @@ def test_a_resend_within_the_cooldown_is_429_and_sends_nothing(site: Flask, sent
     assert len(sent) == 1
 
 
-def test_the_resend_of_a_used_code_says_to_ask_for_a_new_one(site: Flask, sent: Outbox) -> None:
-    client = site.test_client()
+def test_the_resend_of_a_used_code_says_to_ask_for_a_new_one(app: Flask, sent: Outbox) -> None:
+    client = app.test_client()
     handle = ask(client)
     assert verify(client, sent.code).status_code == 200
     problem = assert_problem(client.post("/otp/resend", json={"challenge": handle}), 400, "challenge_required")
     assert problem["detail"] == "That code is no longer valid. Please ask for a new one."
 
 
-def test_a_double_click_gets_the_same_code_and_one_message(site: Flask, sent: Outbox) -> None:
-    browser = site.test_client()
+def test_a_double_click_gets_the_same_code_and_one_message(app: Flask, sent: Outbox) -> None:
+    browser = app.test_client()
     answers = [browser.post("/otp/send", data={"identifier": ANN}, headers=HTML) for _ in range(2)]
     assert [(answer.status_code, answer.location) for answer in answers] == [(303, "/otp/verify")] * 2
     assert len(sent) == 1
     assert verify(browser, sent.code).status_code == 200
 
 
-def test_a_double_click_at_the_same_moment_gets_one_message(site: Flask, sent: Outbox) -> None:
-    browser = site.test_client()
+def test_a_double_click_at_the_same_moment_gets_one_message(app: Flask, sent: Outbox) -> None:
+    browser = app.test_client()
     browser.get("/otp/")
     cookie = browser.get_cookie("session")
     assert cookie is not None
     gate, answers = threading.Barrier(2), []
 
     def click() -> None:
-        tab = site.test_client()
+        tab = app.test_client()
         tab.set_cookie("session", cookie.value)
         gate.wait()
         answers.append(tab.post("/otp/send", data={"identifier": ANN}, headers=HTML).status_code)
@@ -602,8 +592,8 @@ def test_a_double_click_at_the_same_moment_gets_one_message(site: Flask, sent: O
     assert len(sent) == 1
 
 
-def test_a_second_click_gives_no_second_set_of_attempts(site: Flask, sent: Outbox) -> None:
-    client = site.test_client()
+def test_a_second_click_gives_no_second_set_of_attempts(app: Flask, sent: Outbox) -> None:
+    client = app.test_client()
     first, second = ask(client), ask(client)
     for handle in (first, second, first, second, first):
         verify(client, wrong(sent.code), challenge=handle)
@@ -611,8 +601,8 @@ def test_a_second_click_gives_no_second_set_of_attempts(site: Flask, sent: Outbo
         assert_problem(verify(client, sent.code, challenge=handle), 400, "invalid_code")
 
 
-def test_a_second_tab_after_the_cooldown_gets_the_same_code_again(site: Flask, sent: Outbox, clock: Clock) -> None:
-    browser = site.test_client()
+def test_a_second_tab_after_the_cooldown_gets_the_same_code_again(app: Flask, sent: Outbox, clock: Clock) -> None:
+    browser = app.test_client()
     first = ask(browser)
     clock.advance("31s")
     assert send(browser).get_json()["expires_in"] == 269
@@ -620,8 +610,8 @@ def test_a_second_tab_after_the_cooldown_gets_the_same_code_again(site: Flask, s
     assert verify(browser, sent.code, challenge=first).status_code == 200
 
 
-def test_another_browser_gets_another_code(site: Flask, sent: Outbox, clock: Clock) -> None:
-    first, second = site.test_client(), site.test_client()
+def test_another_browser_gets_another_code(app: Flask, sent: Outbox, clock: Clock) -> None:
+    first, second = app.test_client(), app.test_client()
     ask(first)
     clock.advance("30s")
     ask(second)
@@ -634,8 +624,8 @@ def test_another_browser_gets_another_code(site: Flask, sent: Outbox, clock: Clo
 # Where to go next
 
 
-def test_next_is_given_back_once(site: Flask, sent: Outbox, clock: Clock) -> None:
-    client = site.test_client()
+def test_next_is_given_back_once(app: Flask, sent: Outbox, clock: Clock) -> None:
+    client = app.test_client()
     ask(client, next="/account?tab=1")
     assert verify(client, sent.code).get_json()["next"] == "/account?tab=1"
     clock.advance("1m")
@@ -643,8 +633,8 @@ def test_next_is_given_back_once(site: Flask, sent: Outbox, clock: Clock) -> Non
     assert verify(client, sent.code).get_json()["next"] == "/"
 
 
-def test_next_of_the_start_page_survives_to_the_end_of_the_form(site: Flask, sent: Outbox) -> None:
-    browser = site.test_client()
+def test_next_of_the_start_page_survives_to_the_end_of_the_form(app: Flask, sent: Outbox) -> None:
+    browser = app.test_client()
     page = browser.get("/otp/?next=/account%3Ftab%3D1").text
     assert 'name="next" value="/account?tab=1"' in page
     browser.post("/otp/send", data={"identifier": ANN})
@@ -678,8 +668,8 @@ def test_next_of_one_purpose_is_not_anothers(app: Flask) -> None:
         assert verify(client, sent[1].code, purpose="transfer").get_json()["next"] == "/after-transfer"
 
 
-def test_the_guard_sends_a_browser_round_the_form_and_back(site: Flask, sent: Outbox) -> None:
-    browser = site.test_client()
+def test_the_guard_sends_a_browser_round_the_form_and_back(app: Flask, sent: Outbox) -> None:
+    browser = app.test_client()
     refused = browser.get("/account?tab=1", headers=HTML)
     assert refused.status_code == 303
     assert refused.location.startswith("/otp/?next=")
@@ -705,8 +695,8 @@ def test_an_unknown_purpose_is_refused_everywhere_and_sends_nothing(app: Flask) 
         assert len(sent) == 1
 
 
-def test_a_purpose_has_its_own_code_pages_and_proof(site: Flask, sent: Outbox) -> None:
-    browser = site.test_client()
+def test_a_purpose_has_its_own_code_pages_and_proof(app: Flask, sent: Outbox) -> None:
+    browser = app.test_client()
     answer = browser.post("/otp/send", data={"identifier": ANN, "purpose": "transfer"})
     assert answer.location == "/otp/verify?purpose=transfer"
     assert 'name="purpose" value="transfer"' in browser.get(answer.location).text
@@ -716,8 +706,8 @@ def test_a_purpose_has_its_own_code_pages_and_proof(site: Flask, sent: Outbox) -
     assert browser.get("/account").status_code == 401
 
 
-def test_r12_a_code_of_one_purpose_is_worth_nothing_for_another(site: Flask, sent: Outbox) -> None:
-    client = site.test_client()
+def test_r12_a_code_of_one_purpose_is_worth_nothing_for_another(app: Flask, sent: Outbox) -> None:
+    client = app.test_client()
     login, transfer = ask(client), ask(client, purpose="transfer")
     assert_problem(verify(client, sent[1].code, challenge=login), 400, "invalid_code")
     assert_problem(verify(client, sent[0].code, challenge=transfer), 400, "invalid_code")
@@ -725,10 +715,10 @@ def test_r12_a_code_of_one_purpose_is_worth_nothing_for_another(site: Flask, sen
     assert verify(client, sent[1].code, challenge=transfer).status_code == 200
 
 
-def test_verify_and_resend_without_a_purpose_take_the_handles_own(site: Flask, sent: Outbox, clock: Clock) -> None:
-    handle = ask(site.test_client(), purpose="transfer")
+def test_verify_and_resend_without_a_purpose_take_the_handles_own(app: Flask, sent: Outbox, clock: Clock) -> None:
+    handle = ask(app.test_client(), purpose="transfer")
     clock.advance("30s")
-    api = site.test_client(use_cookies=False)
+    api = app.test_client(use_cookies=False)
     assert api.post("/otp/resend", json={"challenge": handle}).get_json()["purpose"] == "transfer"
     assert verify(api, sent.code, challenge=handle).get_json()["purpose"] == "transfer"
 
@@ -758,16 +748,14 @@ def observable(answer: TestResponse) -> tuple[Any, ...]:
     return answer.status_code, sorted(headers), sorted(cookies), answer.data
 
 
-def test_r23_every_bad_code_gets_the_same_bytes(
-    site: Flask, sent: Outbox, clock: Clock, make_app: AppFactory, storage_uri: str
-) -> None:
+def test_r23_every_bad_code_gets_the_same_bytes(app: Flask, sent: Outbox, clock: Clock, make_app: AppFactory) -> None:
     def fresh() -> tuple[str, str]:
         """A live handle and its code, each from a session and a subject of its own."""
-        handle = ask(site.test_client(), f"user{len(sent)}@example.com")
+        handle = ask(app.test_client(), f"user{len(sent)}@example.com")
         return handle, sent.code
 
     def attempt(code: str, handle: str, **members: str) -> TestResponse:
-        return verify(site.test_client(), code, challenge=handle, **members)
+        return verify(app.test_client(), code, challenge=handle, **members)
 
     expired, expired_code = fresh()
     clock.advance("5m")
@@ -784,15 +772,15 @@ def test_r23_every_bad_code_gets_the_same_bytes(
     answers["exhausted"] = attempt(exhausted_code, exhausted)
 
     revoked, revoked_code = fresh()
-    with site.app_context():
-        site.extensions["otp"].service.revoke(f"user{len(sent) - 1}@example.com")
+    with app.app_context():
+        app.extensions["otp"].service.revoke(f"user{len(sent) - 1}@example.com")
     answers["revoked"] = attempt(revoked_code, revoked)
 
     for name, config in {
         "of another secret": {"SECRET_KEY": "another secret that is only for tests"},
         "of another app": {"OTP_KEY_PREFIX": "shop"},
     }.items():
-        other = make_app(**{**CONFIG, "OTP_STORAGE_URI": storage_uri, **config})
+        other = make_app(**{**CONFIG, **config})
         with capture_codes(other) as others:
             handle = ask(other.test_client())
             answers[name] = attempt(others.code, handle)
@@ -870,10 +858,10 @@ def test_the_search_for_codes_sees_through_cookies_and_handles(app: Flask) -> No
 
 @pytest.mark.parametrize("spent", [False, True], ids=["digits", "strong"])
 def test_r35_no_answer_header_or_cookie_holds_a_code(
-    make_app: AppFactory, clock: Clock, storage_uri: str, spent: bool, caplog: pytest.LogCaptureFixture
+    make_app: AppFactory, clock: Clock, spent: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
-    app = make_app(**{**CONFIG, "OTP_CODE_LENGTH": 12, "OTP_FAILURE_BUDGET": "1/day", "OTP_STORAGE_URI": storage_uri})
+    app = make_app(**{**CONFIG, "OTP_CODE_LENGTH": 12, "OTP_FAILURE_BUDGET": "1/day"})
     seen: list[bytes] = []
     with capture_codes(app) as sent:
         if spent:

@@ -48,9 +48,8 @@ def with_account(app: Flask) -> Flask:
 
 
 @pytest.fixture
-def site(make_app: AppFactory, otp: OTP, storage_uri: str) -> Flask:
-    options = {} if storage_uri == "memory://" else {"socket_timeout": 10, "socket_connect_timeout": 10}
-    return with_account(make_app(otp, OTP_STORAGE_URI=storage_uri, OTP_STORAGE_OPTIONS=options, **CONFIG))
+def site(make_app: AppFactory, otp: OTP) -> Flask:
+    return with_account(make_app(otp, **CONFIG))
 
 
 @pytest.fixture

@@ -80,18 +80,10 @@ class Site:
 
 
 @pytest.fixture
-def site(
-    make_app: Callable[..., Flask], clock: Clock, storage_uri: str, request: pytest.FixtureRequest
-) -> Iterator[Site]:
-    app = make_app(**network_limits_off(OTP_STORAGE_URI=storage_uri, OTP_CHANNELS={"email": no_one}))
+def site(make_app: Callable[..., Flask], clock: Clock) -> Iterator[Site]:
+    app = make_app(**network_limits_off(OTP_CHANNELS={"email": no_one}))
     with capture_codes(app) as sent:
         yield Site(app, sent, clock)
-    if storage_uri != "memory://":
-        app.extensions["otp"].store.client.close()
-
-
-#: For what does not depend on the store.
-memory_only = pytest.mark.parametrize("storage_uri", ["memory://"])
 
 
 # JSON of the wrong shape
@@ -123,7 +115,6 @@ def body_with(good: dict[str, Any], field: str, raw_value: str) -> bytes:
     return f"{{{', '.join([*others, f'{json.dumps(field)}: {raw_value}'])}}}".encode()
 
 
-@memory_only
 @pytest.mark.parametrize(("path", "field"), ALL_FIELDS)
 def test_r19_every_member_must_be_a_string(site: Site, path: str, field: str) -> None:
     for what, value in VALUES.items():
@@ -163,7 +154,6 @@ ROOTS = {
 }
 
 
-@memory_only
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_r19_a_body_that_is_no_json_object_is_refused(site: Site, path: str) -> None:
     for what, data in ROOTS.items():
@@ -172,14 +162,12 @@ def test_r19_a_body_that_is_no_json_object_is_refused(site: Site, path: str) -> 
     site.still_works()
 
 
-@memory_only
 @pytest.mark.parametrize("depth", [500, 900, 2000])
 def test_deep_nesting_within_a_good_body_is_no_500(site: Site, depth: int) -> None:
     body = json.dumps({"identifier": "nobody"})[:-1] + ', "x": ' + "[" * depth + "]" * depth + "}"
     site.post(SEND, body.encode()[:4096])
 
 
-@memory_only
 @pytest.mark.parametrize(("path", "field"), ALL_FIELDS)
 def test_r19_a_name_given_twice_is_refused_in_json_and_in_a_form(site: Site, path: str, field: str) -> None:
     good = {**site.good(path), field: site.good(path).get(field, "x")}
@@ -199,7 +187,6 @@ def test_r19_a_name_given_twice_is_refused_in_json_and_in_a_form(site: Site, pat
     site.still_works()
 
 
-@memory_only
 @pytest.mark.parametrize("names", [("identifier", "email"), ("email", "phone"), ("identifier", "email", "phone")])
 @pytest.mark.parametrize("same", [True, False])
 def test_r19_two_names_of_the_identifier_are_refused(site: Site, names: tuple[str, ...], same: bool) -> None:
@@ -207,7 +194,6 @@ def test_r19_two_names_of_the_identifier_are_refused(site: Site, names: tuple[st
     site.post(SEND, json.dumps(dict(zip(names, values, strict=True))).encode())
 
 
-@memory_only
 @pytest.mark.parametrize(("path", "field"), ALL_FIELDS)
 def test_r19_the_query_and_the_body_do_not_mix(site: Site, path: str, field: str) -> None:
     good = site.good(path)
@@ -233,7 +219,6 @@ STRINGS = {
 }
 
 
-@memory_only
 @pytest.mark.parametrize(("path", "field"), [pair for pair in ALL_FIELDS if pair[1] != "next"])
 def test_r19_hostile_strings_in_every_member_are_refused(site: Site, path: str, field: str) -> None:
     for what, text in STRINGS.items():
@@ -241,7 +226,6 @@ def test_r19_hostile_strings_in_every_member_are_refused(site: Site, path: str, 
     site.still_works()
 
 
-@memory_only
 def test_a_hostile_next_is_dropped(site: Site) -> None:
     for text in STRINGS.values():
         body = body_with({"identifier": ANN}, "next", f'"{text}"')
@@ -249,7 +233,6 @@ def test_a_hostile_next_is_dropped(site: Site) -> None:
     assert site.client.post(VERIFY, json={"code": site.code}).get_json()["next"] == "/"
 
 
-@memory_only
 @pytest.mark.parametrize("page", ["/otp/", "/otp/verify"])
 def test_hostile_strings_in_the_queries_of_the_pages_are_no_500(site: Site, page: str) -> None:
     for what, text in STRINGS.items():
@@ -283,7 +266,6 @@ TYPES = [
 ]
 
 
-@memory_only
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_r29_json_of_another_type_is_refused(site: Site, path: str) -> None:
     data = json.dumps(site.good(path) if path != LOGOUT else {"x": "y"}).encode()
@@ -316,7 +298,6 @@ MULTIPART = {
 }
 
 
-@memory_only
 @pytest.mark.parametrize("path", [SEND, VERIFY])
 def test_broken_multipart_is_refused(site: Site, path: str) -> None:
     for what, (content_type, data) in MULTIPART.items():
@@ -329,7 +310,6 @@ def test_broken_multipart_is_refused(site: Site, path: str) -> None:
     site.still_works()
 
 
-@memory_only
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_r19_a_file_is_refused(site: Site, path: str) -> None:
     good = {} if path == LOGOUT else site.good(path)
@@ -339,7 +319,6 @@ def test_r19_a_file_is_refused(site: Site, path: str) -> None:
     site.still_works()
 
 
-@memory_only
 @pytest.mark.parametrize("quoted", ["%ff", "a%20%ff@example.com", "%ed%a0%80", "%00", "bob%0d%0a@example.com", "%"])
 def test_hostile_bytes_in_a_form_are_refused_and_can_be_shown_again(site: Site, quoted: str) -> None:
     for accept in ("application/json", "text/html"):
@@ -357,7 +336,6 @@ def test_hostile_bytes_in_a_form_are_refused_and_can_be_shown_again(site: Site, 
 # Bodies that are too large
 
 
-@memory_only
 @pytest.mark.parametrize("path", ENDPOINTS)
 @pytest.mark.parametrize("size", [4097, 1_000_000])
 def test_a_body_over_4_kib_is_413(site: Site, path: str, size: int) -> None:
@@ -372,14 +350,12 @@ def test_a_body_over_4_kib_is_413(site: Site, path: str, size: int) -> None:
     site.still_works()
 
 
-@memory_only
 def test_a_body_of_exactly_4_kib_is_read(site: Site) -> None:
     good = json.dumps({"identifier": BOB}).encode()
     answer = site.client.post(SEND, data=good + b" " * (4096 - len(good)), content_type="application/json")
     assert answer.status_code == 200
 
 
-@memory_only
 @pytest.mark.parametrize("length", ["-1", "abc", "1e3", "", "0x10", "4 096", "99999999999999999999"])
 def test_a_strange_content_length_is_no_500(site: Site, length: str) -> None:
     answer = site.client.post(
@@ -422,14 +398,14 @@ def post_in_chunks(address: tuple[str, int], path: str, body: bytes, content_typ
         connection.close()
 
 
-@memory_only
+@pytest.mark.server
 def test_a_body_without_a_content_length_is_read(site: Site, address: tuple[str, int]) -> None:
     status, _ = post_in_chunks(address, SEND, b'{"identifier": "bob@example.com"}', "application/json")
     assert status == 200
     assert site.sent.code_for(BOB)
 
 
-@memory_only
+@pytest.mark.server
 @pytest.mark.parametrize("size", [4097, 20_000])
 def test_a_large_json_body_without_a_content_length_is_413_and_not_cut(
     site: Site, address: tuple[str, int], size: int
@@ -439,7 +415,7 @@ def test_a_large_json_body_without_a_content_length_is_413_and_not_cut(
     assert (status, site.sent) == (413, []), answer
 
 
-@memory_only
+@pytest.mark.server
 def test_a_large_form_without_a_content_length_is_413_and_not_cut(site: Site, address: tuple[str, int]) -> None:
     end = "identifier=bob@example.com"
     cut_here = f"x={'y' * (4096 - len(end) - 3)}&{end}"
@@ -545,7 +521,6 @@ ADDRESSES = {
 }
 
 
-@memory_only
 def test_r31_what_is_no_single_address_is_refused(site: Site) -> None:
     for what, address in ADDRESSES.items():
         answer = site.client.post(SEND, json={"identifier": address})
@@ -553,7 +528,6 @@ def test_r31_what_is_no_single_address_is_refused(site: Site) -> None:
         assert answer.get_json(force=True)["reason"] == "invalid_identifier", what
 
 
-@memory_only
 def test_r31_what_is_no_single_address_is_told_beside_the_field(site: Site) -> None:
     for what, address in ADDRESSES.items():
         page = site.client.post(SEND, data={"identifier": address}, headers={"Accept": "text/html"})
@@ -573,7 +547,6 @@ SPELLINGS = {
 }
 
 
-@memory_only
 @pytest.mark.parametrize("spelling", SPELLINGS.values(), ids=SPELLINGS)
 def test_r20_every_spelling_goes_to_one_address_and_has_one_budget(site: Site, spelling: str) -> None:
     answer = site.app.test_client().post(SEND, json={"identifier": spelling})
@@ -582,7 +555,6 @@ def test_r20_every_spelling_goes_to_one_address_and_has_one_budget(site: Site, s
     assert site.app.test_client().post(SEND, json={"identifier": BOB}).status_code == 429
 
 
-@memory_only
 @pytest.mark.parametrize(
     ("typed", "recipient"),
     [
@@ -732,7 +704,6 @@ HEADERS = [
 ]
 
 
-@memory_only
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_hostile_headers_are_no_500(site: Site, path: str) -> None:
     good = {} if path == LOGOUT else site.good(path)
@@ -742,7 +713,6 @@ def test_hostile_headers_are_no_500(site: Site, path: str) -> None:
         assert client.get("/otp/", headers=headers).status_code == 200, headers
 
 
-@memory_only
 @pytest.mark.parametrize("remote", [None, "", "unknown", "\xff", "1.2.3.4:80", "fe80::1%eth0", "unix:"])
 def test_r39_a_strange_remote_address_is_no_500_and_is_limited(
     make_app: Callable[..., Flask], site: Site, remote: str | None

@@ -31,10 +31,8 @@ def verify(app: Flask, code: str, handle: str) -> TestResponse:
 # Limits and budgets
 
 
-def test_r08_a_failure_budget_that_is_spent_for_one_purpose_leaves_the_others_alone(
-    make_app: AppFactory, storage_uri: str
-) -> None:
-    app = make_app(OTP_STORAGE_URI=storage_uri, OTP_PURPOSES=BOTH, OTP_FAILURE_BUDGET="3/30 days", OTP_COOLDOWN=0)
+def test_r08_a_failure_budget_that_is_spent_for_one_purpose_leaves_the_others_alone(make_app: AppFactory) -> None:
+    app = make_app(OTP_PURPOSES=BOTH, OTP_FAILURE_BUDGET="3/30 days", OTP_COOLDOWN=0)
     with capture_codes(app) as codes:
         before = send(app, "login").get_json()["challenge"]
         code = codes.code
@@ -48,18 +46,16 @@ def test_r08_a_failure_budget_that_is_spent_for_one_purpose_leaves_the_others_al
 
 
 @pytest.mark.parametrize("limit", ["OTP_SEND_LIMIT", "OTP_RECIPIENT_LIMIT"])
-def test_r15_messages_of_one_purpose_use_up_nothing_of_another(
-    make_app: AppFactory, storage_uri: str, limit: str
-) -> None:
-    app = make_app(OTP_STORAGE_URI=storage_uri, OTP_PURPOSES=BOTH, OTP_COOLDOWN=0, **{limit: "2/hour"})
+def test_r15_messages_of_one_purpose_use_up_nothing_of_another(make_app: AppFactory, limit: str) -> None:
+    app = make_app(OTP_PURPOSES=BOTH, OTP_COOLDOWN=0, **{limit: "2/hour"})
     with capture_codes(app) as codes:
         assert [send(app, "login").status_code for _ in range(3)] == [200, 200, 429]
         assert [send(app, "transfer").status_code for _ in range(3)] == [200, 200, 429]
     assert len(codes) == 4
 
 
-def test_r15_the_cooldown_of_one_purpose_holds_up_no_other(make_app: AppFactory, storage_uri: str) -> None:
-    app = make_app(OTP_STORAGE_URI=storage_uri, OTP_PURPOSES=BOTH)
+def test_r15_the_cooldown_of_one_purpose_holds_up_no_other(make_app: AppFactory) -> None:
+    app = make_app(OTP_PURPOSES=BOTH)
     with capture_codes(app):
         assert [send(app, "login").status_code for _ in range(2)] == [200, 429]
         assert send(app, "transfer").status_code == 200
@@ -134,12 +130,10 @@ def test_a_purpose_goes_out_by_its_own_channels_only(make_app: AppFactory, clock
 # Only the purposes that are named
 
 
-def test_r12_what_belongs_to_a_purpose_that_was_taken_away_is_worth_nothing(
-    make_app: AppFactory, clock: Clock, storage_uri: str
-) -> None:
+def test_r12_what_belongs_to_a_purpose_that_was_taken_away_is_worth_nothing(make_app: AppFactory, clock: Clock) -> None:
     """Handles, requirements and proofs outlive a deployment; the purpose that they are for may not."""
     otp = OTP(clock=clock)
-    config: dict[str, Any] = {"OTP_STORAGE_URI": storage_uri, "OTP_COOLDOWN": 0}
+    config: dict[str, Any] = {"OTP_COOLDOWN": 0}
     before, after = make_app(otp, OTP_PURPOSES=BOTH, **config), make_app(**config)
     after.extensions["otp"].store = before.extensions["otp"].store
     before.add_url_rule("/transfer", "transfer", otp_required(purpose="transfer")(lambda: "in"))

@@ -50,9 +50,9 @@ def guarded(app: Flask) -> Flask:
 
 
 @pytest.fixture
-def site(make_app: AppFactory, storage_uri: str) -> Flask:
+def site(make_app: AppFactory) -> Flask:
     """An app over each store, with a login and a transfer."""
-    return guarded(make_app(OTP_STORAGE_URI=storage_uri, OTP_COOLDOWN=0, OTP_PURPOSES=PURPOSES))
+    return guarded(make_app(OTP_COOLDOWN=0, OTP_PURPOSES=PURPOSES))
 
 
 @pytest.fixture
@@ -388,9 +388,9 @@ def add_routes_for(app: Flask, otp: OTP) -> Flask:
     return guarded(app)
 
 
-def test_forget_ends_the_proof_of_one_purpose(make_app: AppFactory, clock: Clock, storage_uri: str) -> None:
+def test_forget_ends_the_proof_of_one_purpose(make_app: AppFactory, clock: Clock) -> None:
     otp = OTP(clock=clock)
-    app = add_routes_for(make_app(otp, OTP_STORAGE_URI=storage_uri, OTP_PURPOSES=PURPOSES), otp)
+    app = add_routes_for(make_app(otp, OTP_PURPOSES=PURPOSES), otp)
     client = app.test_client()
     with capture_codes(app) as outbox:
         sign_in(client, outbox)
@@ -404,13 +404,9 @@ def test_forget_ends_the_proof_of_one_purpose(make_app: AppFactory, clock: Clock
     assert app.test_client().get("/transfer", headers=bearer(proof)).status_code == 401
 
 
-def test_r25_revoke_ends_every_proof_and_challenge_at_once(
-    make_app: AppFactory, clock: Clock, storage_uri: str
-) -> None:
+def test_r25_revoke_ends_every_proof_and_challenge_at_once(make_app: AppFactory, clock: Clock) -> None:
     otp = OTP(clock=clock)
-    app = add_routes_for(
-        make_app(otp, OTP_STORAGE_URI=storage_uri, OTP_PURPOSES=PURPOSES, OTP_COOLDOWN=0, OTP_REVOCATION_LAG="1h"), otp
-    )
+    app = add_routes_for(make_app(otp, OTP_PURPOSES=PURPOSES, OTP_COOLDOWN=0, OTP_REVOCATION_LAG="1h"), otp)
     first, second, bob, admin = (app.test_client() for _ in range(4))
     with capture_codes(app) as outbox:
         sign_in(first, outbox)
@@ -427,11 +423,9 @@ def test_r25_revoke_ends_every_proof_and_challenge_at_once(
     assert refused.json["reason"] == "invalid_code"  # type: ignore[index]
 
 
-def test_after_revoke_the_owner_verifies_again_within_the_same_second(
-    make_app: AppFactory, clock: Clock, storage_uri: str
-) -> None:
+def test_after_revoke_the_owner_verifies_again_within_the_same_second(make_app: AppFactory, clock: Clock) -> None:
     otp = OTP(clock=clock)
-    app = add_routes_for(make_app(otp, OTP_STORAGE_URI=storage_uri, OTP_PURPOSES=PURPOSES, OTP_COOLDOWN=0), otp)
+    app = add_routes_for(make_app(otp, OTP_PURPOSES=PURPOSES, OTP_COOLDOWN=0), otp)
     client = app.test_client()
     with capture_codes(app) as outbox:
         sign_in(client, outbox)
@@ -601,9 +595,9 @@ STRANGERS = {"OTP_RECIPIENT_LIMIT": "3/hour", "OTP_SEND_LIMIT": "20/hour", "OTP_
 
 
 @pytest.fixture
-def crowded(make_app: AppFactory, storage_uri: str) -> Flask:
+def crowded(make_app: AppFactory) -> Flask:
     """A site where three messages of strangers exhaust a recipient."""
-    return guarded(make_app(OTP_STORAGE_URI=storage_uri, OTP_PURPOSES=PURPOSES, **STRANGERS))
+    return guarded(make_app(OTP_PURPOSES=PURPOSES, **STRANGERS))
 
 
 def exhaust(app: Flask, identifier: str = ANN) -> None:
@@ -756,8 +750,8 @@ def test_r08_the_bucket_stays_the_same_when_the_code_was_asked_for_without_the_c
     assert buckets(site, client) == before
 
 
-def test_the_bucket_of_a_known_browser_has_limits_of_its_own(make_app: AppFactory, storage_uri: str) -> None:
-    app = make_app(OTP_STORAGE_URI=storage_uri, OTP_SEND_LIMIT="3/hour", OTP_COOLDOWN=0)
+def test_the_bucket_of_a_known_browser_has_limits_of_its_own(make_app: AppFactory) -> None:
+    app = make_app(OTP_SEND_LIMIT="3/hour", OTP_COOLDOWN=0)
     client = app.test_client()
     with capture_codes(app) as outbox:
         sign_in(client, outbox)

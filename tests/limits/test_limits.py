@@ -357,6 +357,7 @@ def test_r37_with_the_limiters_storage_down_nothing_is_sent_and_nothing_passes(
     assert shop.app.extensions["sent"] == []
 
 
+@pytest.mark.server
 def test_r37_a_limiter_that_has_fallen_back_to_memory_does_not_count_for_us(site: SiteFactory, tmp_path: Path) -> None:
     """Each worker would have its own count."""
     server = ValkeyServer(tmp_path)

@@ -143,10 +143,10 @@ def in_fifty_ranges(number: int) -> str:
     ("phone", "tripped", "sent"), [(in_one_range, BLOCK, MINIMUM), (in_fifty_ranges, "DE", COUNTRY_MINIMUM)]
 )
 def test_r16_so_many_messages_go_out_before_it_trips(
-    town_of: TownFactory, storage_uri: str, phone: Callable[[int], str], tripped: str, sent: int, count: int
+    town_of: TownFactory, phone: Callable[[int], str], tripped: str, sent: int, count: int
 ) -> None:
     """Each number is asked for from a network of its own, all in one second."""
-    town = town_of(OTP_STORAGE_URI=storage_uri)
+    town = town_of()
     town.clock.now = start_of_window(tripped)
     for number in range(count):
         town.ask(phone(number))
@@ -318,9 +318,8 @@ def test_r16_two_processes_of_eight_threads_send_no_message_more(valkey: ValkeyS
     assert sum(int(sent) for sent, _ in answers) == MINIMUM
 
 
-def test_r16_threads_send_no_message_more(town_of: TownFactory, storage_uri: str) -> None:
-    options = {"socket_timeout": 10, "socket_connect_timeout": 10} if storage_uri != "memory://" else {}
-    town = town_of(OTP_STORAGE_URI=storage_uri, OTP_STORAGE_OPTIONS=options)
+def test_r16_threads_send_no_message_more(town_of: TownFactory) -> None:
+    town = town_of()
     town.clock.now = start_of_window(BLOCK)
     barrier = threading.Barrier(16)
 
@@ -582,10 +581,9 @@ def test_test_recipients_are_in_no_range(town_of: TownFactory, phone: str) -> No
 
 
 def test_r15_a_prefix_has_a_budget_and_who_comes_later_is_answered_as_any_other(
-    town_of: TownFactory, storage_uri: str, caplog: pytest.LogCaptureFixture
+    town_of: TownFactory, caplog: pytest.LogCaptureFixture
 ) -> None:
     town = town_of(
-        OTP_STORAGE_URI=storage_uri,
         OTP_PUMPING_BREAKER=None,
         OTP_PREFIX_BUDGET={"+49": "12/day", "+491511": "5/day;3/hour", "+33": "1/day"},
     )
@@ -680,6 +678,7 @@ def test_r22_who_does_not_exist_costs_as_many(town_of: TownFactory, otp: OTP, va
 # Without the storage
 
 
+@pytest.mark.server
 def test_r37_what_cannot_be_counted_is_not_sent(town_of: TownFactory, tmp_path: Path) -> None:
     server = ValkeyServer(tmp_path)
     server.start()

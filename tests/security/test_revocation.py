@@ -142,10 +142,8 @@ def test_r25_what_the_log_out_left_outstanding_verifies_on_no_machine(
         assert refused.get_json(force=True)["reason"] == "invalid_code"
 
 
-def test_forget_of_one_purpose_leaves_the_challenge_of_another(
-    make_site: Callable[..., Flask], storage_uri: str
-) -> None:
-    app = make_site(storage_uri)
+def test_forget_of_one_purpose_leaves_the_challenge_of_another(make_site: Callable[..., Flask]) -> None:
+    app = make_site("memory://")
     client = app.test_client()
     handles = {}
     with capture_codes(app) as codes:

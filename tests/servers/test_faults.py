@@ -19,6 +19,8 @@ from tests.support.fault_probes import AFTER, VERBS, Answer, Busy, Visitor, make
 from tests.support.fault_table import Measurement, documented, tabulate
 from tests.support.faults import BACKENDS, FAULTS, Fault, Site, meant_for
 
+pytestmark = pytest.mark.server
+
 ROUNDS = 3 if WRITING else 1
 #: As many more, where the machine was too busy in one.
 TRIES = 5

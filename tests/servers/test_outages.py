@@ -18,6 +18,8 @@ from tests.support.fault_probes import ATTEMPTS, MESSAGES, Visitor, make_site
 from tests.support.faults import HOUR, Site
 from tests.support.servers import Server, wait_until
 
+pytestmark = pytest.mark.server
+
 SiteFactory = Callable[..., Site]
 
 

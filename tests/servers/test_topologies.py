@@ -45,6 +45,8 @@ from tests.support.proxy import Proxy
 from tests.support.redis_verbs import QUESTIONS, VERBS, seconds_to_fail, warm
 from tests.support.servers import SERVICE, Cluster, Sentinel, SentinelTrio, Server, TlsFront, Topology, wait_until
 
+pytestmark = pytest.mark.server
+
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}
 #: Seconds, where an outage is to be told.
 TIMEOUT = 0.5

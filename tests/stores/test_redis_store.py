@@ -32,6 +32,8 @@ from tests.support.leaks import Dump, issue
 from tests.support.proxy import Proxy
 from tests.support.redis_verbs import VERBS, every_verb, seconds_to_fail, warm
 
+pytestmark = pytest.mark.server
+
 TIMEOUT = 0.25
 PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}
 

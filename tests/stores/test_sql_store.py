@@ -35,6 +35,8 @@ from tests.support.leaks import Dump, issue
 from tests.support.proxy import Proxy
 from tests.support.redis_verbs import QUESTIONS, VERBS, every_verb, seconds_to_fail, warm
 
+pytestmark = pytest.mark.server
+
 #: For tests on a busy machine that are not about time.
 PATIENT = {"timeout": 10}
 HUNG = 0.4

@@ -24,9 +24,12 @@ OWNER = "owner@example.com"
 WIDE = {"OTP_COOLDOWN": 0, "OTP_IP_SEND_LIMIT": None, "OTP_IP_VERIFY_LIMIT": None, "OTP_SURGE_LIMIT": "1000000/hour"}
 STORES = [
     "memory",
-    "redis",
     "sqlite",
-    *(pytest.param(name, marks=pytest.mark.long) for name in ("postgresql", "mariadb", "cluster", "sentinel")),
+    pytest.param("redis", marks=pytest.mark.server),
+    *(
+        pytest.param(name, marks=[pytest.mark.server, pytest.mark.long])
+        for name in ("postgresql", "mariadb", "cluster", "sentinel")
+    ),
 ]
 
 

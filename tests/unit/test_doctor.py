@@ -629,6 +629,7 @@ def reach(**config: Any) -> list[str]:
     return [finding.what for finding in look(mailing(OTP_EMAIL_TIMEOUT=2, **config)).get("channels_reachable", [])]
 
 
+@pytest.mark.server
 def test_a_mail_server_is_reached_and_nothing_is_sent() -> None:
     with serving(auth=True) as inbox:
         assert reach(MAIL_PORT=inbox.port, MAIL_USERNAME="shop", MAIL_PASSWORD=PASSWORD) == []
@@ -636,6 +637,7 @@ def test_a_mail_server_is_reached_and_nothing_is_sent() -> None:
         assert (inbox.connections, inbox.envelopes) == (1, [])
 
 
+@pytest.mark.server
 def test_a_mail_server_with_a_trusted_certificate_is_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     context = certified(authority)
@@ -650,11 +652,13 @@ def test_a_mail_server_with_a_trusted_certificate_is_reached(tmp_path: Path, mon
             assert inbox.envelopes == []
 
 
+@pytest.mark.server
 def test_a_mail_server_without_tls_where_tls_is_asked_for_is_told() -> None:
     with serving() as inbox:
         assert "does not offer what is asked of it" in reach(MAIL_PORT=inbox.port, MAIL_USE_TLS=True)[0]
 
 
+@pytest.mark.server
 def test_a_refused_password_is_told_and_neither_it_nor_the_account_is_shown() -> None:
     with serving(Inbox(login_ok=False), auth=True) as inbox:
         app = mailing(MAIL_PORT=inbox.port, MAIL_USERNAME="shop@shop.example", MAIL_PASSWORD=PASSWORD)
@@ -668,6 +672,7 @@ def test_a_mail_server_that_is_not_there_is_told() -> None:
     assert "is out of reach (ConnectionRefusedError)" in reach(MAIL_PORT=free_port())[0]
 
 
+@pytest.mark.server
 def test_a_mail_server_that_says_nothing_does_not_hold_the_doctor() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepted: list[socket.socket] = []

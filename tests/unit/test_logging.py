@@ -123,9 +123,9 @@ def build(clock: Clock, **config: Any) -> tuple[Visit, OTP]:
 
 @pytest.mark.parametrize("identifier", [ANN, PHONE])
 def test_r34_a_whole_visit_logs_neither_a_code_nor_an_identifier(
-    everything: Callable[[], str], clock: Clock, storage_uri: str, identifier: str
+    everything: Callable[[], str], clock: Clock, identifier: str
 ) -> None:
-    visit, _ = build(clock, OTP_STORAGE_URI=storage_uri)
+    visit, _ = build(clock)
     visit.run(identifier)
     text = everything()
     assert "failed: OSError" in text
@@ -145,6 +145,7 @@ def test_r34_nor_do_the_logs_of_an_app_with_its_own_limiter(
     assert_clean(everything(), [message.code for message in visit.messages], (ANN,))
 
 
+@pytest.mark.server
 def test_r34_nor_does_anything_when_the_store_goes_away(
     everything: Callable[[], str], clock: Clock, tmp_path: Path
 ) -> None:
@@ -179,6 +180,7 @@ def test_r34_nor_do_background_deliveries_and_pretended_ones(everything: Callabl
     assert_clean(everything(), codes, (ANN, BOB))
 
 
+@pytest.mark.server
 def test_r34_nor_does_a_mail_server_that_quotes_everything(
     everything: Callable[[], str], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,6 +205,7 @@ def test_r34_nor_does_a_mail_server_that_quotes_everything(
     assert_clean(text, codes, (ANN,))
 
 
+@pytest.mark.server
 def test_r34_a_real_server_logs_no_code_in_a_request_line(everything: Callable[[], str], clock: Clock) -> None:
     visit, _ = build(clock)
     server = make_server("127.0.0.1", free_port(), visit.app, threaded=True)

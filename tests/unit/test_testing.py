@@ -13,10 +13,8 @@ from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes, set_clock
 
 
 @pytest.fixture
-def site(make_app: Any, storage_uri: str) -> Flask:
+def site(make_app: Any) -> Flask:
     app: Flask = make_app(
-        OTP_STORAGE_URI=storage_uri,
-        OTP_STORAGE_OPTIONS={} if storage_uri == "memory://" else {"socket_timeout": 10},
         OTP_PURPOSES={"login": {}, "transfer": {"verified_for": "2m"}},
     )
     app.test_client_class = OTPClient
