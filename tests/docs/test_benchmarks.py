@@ -16,6 +16,8 @@ from benchmarks.groups import GROUPS
 from benchmarks.measure import Case, Rounds, spread
 from benchmarks.report import Row, as_json, as_markdown, as_text, at_most
 
+pytestmark = pytest.mark.server
+
 #: Groups whose figures are counts: they reach their goals wherever they run.
 COUNTED = ("trips", "faults")
 

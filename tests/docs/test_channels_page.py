@@ -15,6 +15,8 @@ from flask_otp.channels.email import SERVICES as MAIL_SERVICES
 from tests.support.apps import SECRET
 from tests.support.providers import ACCOUNT, KEY, SENDER, SERVICES, serving
 
+pytestmark = pytest.mark.server
+
 PAGE = (Path(__file__).parents[2] / "docs" / "channels.md").read_text("utf-8")
 ROWS = {name: way for name, way in re.findall(r"^\| (\w+) \| (.*) \|$", PAGE, re.MULTILINE) if name != "provider"}
 #: What the article's library sends SMS by, in its order.

@@ -23,7 +23,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 @pytest.mark.parametrize(
     ("part", "passing"),
     [
-        ("r06 or r07", 14),
+        ("r05 or r06", 6),
         pytest.param("test", 182, marks=pytest.mark.long),
     ],
     ids=["what counts most", "the whole suite"],
@@ -45,6 +45,7 @@ def test_the_store_of_the_docs_passes_the_suite(tmp_path: Path, part: str, passi
     assert int(passed[1]) >= passing
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("status", "error"),
     [(201, None), (400, RecipientRefused), (401, ProviderDown), (503, ProviderDown), (None, ProviderDown)],
