@@ -304,7 +304,7 @@ def test_a_misspelt_key_stops_the_app_with_the_nearest_name(misspelt: str, meant
         (
             "OTP_PREFIX_BUDGET",
             {"GB": "5/day"},
-            r"beginnings of phone numbers as keys, such as \"\+44\", and 'GB' is none",
+            r"beginnings of phone numbers as keys, such as \"\+44\", and 'GB' is not one",
         ),
         ("OTP_SMS_COUNTRIES", ["UK"], "'UK'.*the United Kingdom is 'GB'"),
         ("OTP_SMS_COUNTRIES", ["ZZ"], "'ZZ'.*ISO 3166"),
