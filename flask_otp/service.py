@@ -21,6 +21,7 @@ from .delivery.routing import Route, Router
 from .delivery.sender import Sender
 from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
 from .languages import N_
+from .limits.gates import Entry
 from .limits.reservation import Reservation
 from .models import Challenge, Verification
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
@@ -71,13 +72,12 @@ class Service:
         rules = self.purpose(purpose)
         address = self._parts.identifiers.parse(identifier, self._routing.takes(rules))
         channel = self._routing.choose(channel, rules, address, channels)
-        if client.network is not None:
-            self._parts.limits.count_send(client.network)
-        route = self._routing.resolve(address.value, channel)
         keys = self._tokens.keys
         subject = keys.subject(purpose, address.value)
         request = self._asking(keys, subject, client, channel, context)
-        opened = self._parts.store.open(subject, request, self._policies[purpose], self._now())
+        entry = self._parts.limits.enter_send(client.network, self._parts.store)
+        opened = entry.store.open(subject, request, self._policies[purpose], self._now())
+        route = self._resolve(subject, opened, address.value, channel)
         handle = Handle(
             challenge_id=opened.challenge_id,
             purpose=purpose,
@@ -103,18 +103,15 @@ class Service:
         :raises OTPError: see :meth:`flask_otp.OTP.resend`.
         """
         handle = self._tokens.load_handle(token)
-        if client.network is not None:
+        policy = None if handle is None else self._policies.get(handle.purpose)
+        if handle is None or policy is None or purpose not in (None, handle.purpose):
             self._parts.limits.count_send(client.network)
-        if handle is None or purpose not in (None, handle.purpose):
             raise ChallengeRequired
-        policy = self._policies.get(handle.purpose)
-        if policy is None:
-            raise ChallengeRequired
-        route = self._routing.resolve(handle.identifier, handle.channel)
         request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
-        opened = self._parts.store.reopen(
-            handle.subject, replace(request, challenge_id=handle.challenge_id), policy, self._now()
-        )
+        request = replace(request, challenge_id=handle.challenge_id)
+        entry = self._parts.limits.enter_send(client.network, self._parts.store)
+        opened = entry.store.reopen(handle.subject, request, policy, self._now())
+        route = self._resolve(handle.subject, opened, handle.identifier, handle.channel)
         handle = replace(handle, ready_at=opened.ready_at)
         # The same steps for every identifier: what is asked first must not tell who has an account.
         is_test = route.test_recipient is not None or handle.is_test
@@ -122,11 +119,21 @@ class Service:
         is_unknown = handle.is_decoy and not handle.numbers
         return self._send(handle, opened, route.only_if(not (is_test or is_unknown)))
 
-    def _send(self, handle: Handle, opened: OpenResult, route: Route) -> Challenge:
+    def _resolve(self, subject: bytes, opened: OpenResult, address: str, channel: str) -> Route:
+        """Where the message goes, now that the store has let it."""
         if opened.outcome is OpenOutcome.GONE:
             raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
         if opened.outcome is OpenOutcome.WAIT:
             raise RateLimited(retry_after=opened.retry_after)
+        try:
+            return self._routing.resolve(address, channel)
+        except Exception:
+            # The app's recipient_loader failed: the message that was counted will not go out.
+            if opened.outcome is OpenOutcome.SEND:
+                self._parts.store.discard(subject, opened, self._now())
+            raise
+
+    def _send(self, handle: Handle, opened: OpenResult, route: Route) -> Challenge:
         if opened.outcome is OpenOutcome.SEND:
             handle = self._reserve_and_send(handle, opened, route)
         return self.describe(handle)
@@ -200,52 +207,62 @@ class Service:
 
         :raises OTPError: see :meth:`flask_otp.OTP.verify`.
         """
-        if network is not None:
-            self._parts.limits.count_verify(network)
         handle = self._tokens.load_handle(token)
-        if handle is None:
-            raise self._rejected(None)
-        rules = self._settings.purposes.get(handle.purpose)
-        if is_link:
-            typed = codes.read_link(code) if self._settings.links else None
-        else:
-            typed = codes.normalise(code, strong=handle.strong, length=handle.length)
-        if (
-            rules is None
-            or typed is None
-            or purpose not in (None, handle.purpose)
-            or handle.context != (handle.context if context is None else context)
-            or handle.identifier
-            != (handle.identifier if identifier is None else self._parts.identifiers.parse(identifier).value)
-        ):
+        typed = None if handle is None else self._typed(handle, code, purpose, identifier, context, is_link=is_link)
+        if handle is None or typed is None:
+            self._parts.limits.count_verify(network)
             raise self._rejected(handle)
-        proof = _proof(handle, self._parts.clock(), rules.verified_for)
+        proof = _proof(handle, self._parts.clock(), self._settings.purposes[handle.purpose].verified_for)
         # Nobody learns how this comparison went until the store has charged for it.
         right = handle.link if is_link else self._code(handle)
         matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
         is_surge = self._parts.limits.is_surge(network)
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
-        redeemed = self._parts.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
+        # Nobody guesses a strong code: failures at those are no reason to stop short ones.
+        entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=not handle.strong)
+        redeemed = entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
         if redeemed.outcome is not RedeemOutcome.MATCH:
-            self._note_failure(handle, redeemed, network)
+            self._note_failure(handle, redeemed, entry)
             raise self._rejected(handle)
         self._parts.sms_pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
         code_verified.send(self._app, verification=verification)
         return verification, proof, redeemed.bucket
 
+    def _typed(
+        self,
+        handle: Handle,
+        code: str,
+        purpose: str | None,
+        identifier: str | None,
+        context: bytes | None,
+        *,
+        is_link: bool,
+    ) -> str | None:
+        """What is to be compared; ``None``: it cannot be a code, or the challenge is for something else."""
+        canonical = None if identifier is None else self._parts.identifiers.parse(identifier).value
+        is_meant = (
+            handle.purpose in self._settings.purposes
+            and purpose in (None, handle.purpose)
+            and context in (None, handle.context)
+            and canonical in (None, handle.identifier)
+        )
+        if not is_meant:
+            return None
+        if is_link:
+            return codes.read_link(code) if self._settings.links else None
+        return codes.normalise(code, strong=handle.strong, length=handle.length)
+
     def _code(self, handle: Handle) -> str:
         # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
         test_recipient = self._routing.test_recipient_of(handle)
         return test_recipient.code if test_recipient else handle.code
 
-    def _note_failure(self, handle: Handle, redeemed: RedeemResult, network: str | None) -> None:
+    def _note_failure(self, handle: Handle, redeemed: RedeemResult, entry: Entry) -> None:
         if redeemed.budget_spent:
             logger.warning("the failure budget of %s is spent", identifiers.mask(handle.identifier))
             budget_spent.send(self._app, identifier=handle.identifier, purpose=handle.purpose)
-        # Nobody guesses a strong code: failures at those are no reason to stop short ones.
-        is_short_failure = redeemed.outcome is RedeemOutcome.WRONG and not handle.strong
-        if is_short_failure and self._parts.limits.count_failure(network):
+        if redeemed.outcome is RedeemOutcome.WRONG and entry.count_failure():
             logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
             surge.send(self._app)
 

@@ -21,9 +21,11 @@ from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
 
 from ..config.settings import Settings
-from ..errors import RateLimited, StoreUnavailable
+from ..errors import StoreUnavailable
 from ..redis_clients.server import OUTAGES
 from ..redis_clients.uri import SCHEMES, connect
+from ..stores import Store
+from .gates import Entry, NetworkGates, refuse
 from .surge import Surge
 
 logger = logging.getLogger("flask_otp")
@@ -42,19 +44,57 @@ class Limits:
         self._lock = Lock()
         self._surge = Surge(settings.surge_limit, self._ask, self._ids)
 
-    def count_send(self, network: str) -> None:
+    def count_send(self, network: str | None) -> None:
         """Count a request to send from this network.
 
         :raises RateLimited: the network has had its share.
         """
-        self._count("send", self._settings.ip_send_limit, network)
+        if network is not None:
+            self._count("send", self._settings.ip_send_limit, network)
 
-    def count_verify(self, network: str) -> None:
+    def count_verify(self, network: str | None) -> None:
         """Count a request to verify from this network.
 
         :raises RateLimited: the network has had its share.
         """
-        self._count("verify", self._settings.ip_verify_limit, network)
+        if network is not None:
+            self._count("verify", self._settings.ip_verify_limit, network)
+
+    def enter_send(self, network: str | None, store: Store) -> Entry:
+        """Let a request to send in, or have ``entry.store`` do so in the step of its verb.
+
+        :raises RateLimited: the network has had its share. With a store on the same server its verb raises it.
+        """
+        return self._enter("send", self._settings.ip_send_limit, network, store, surge=None)
+
+    def enter_verify(self, network: str | None, store: Store, *, is_short: bool) -> Entry:
+        """As :meth:`enter_send`, for a code to be compared.
+
+        :param is_short: a failure counts towards the surge.
+        """
+        return self._enter(
+            "verify", self._settings.ip_verify_limit, network, store, surge=self._surge if is_short else None
+        )
+
+    def _enter(
+        self, rule: str, items: Sequence[RateLimitItem], network: str | None, store: Store, surge: Surge | None
+    ) -> Entry:
+        storage = None if network is None else self._shared(store)
+        if network is None or storage is None:
+            if network is not None:
+                self._count(rule, items, network)
+            return Entry(store, lambda: surge is not None and surge.count(network))
+        ids = self._ids(rule, network)
+        gates = NetworkGates(rule, items, lambda item: item.key_for(*ids), surge, network, storage.prefixed_key)
+        return Entry(store.gated(gates), gates.is_surge_passed)
+
+    def _shared(self, store: Store) -> Any:
+        """The limits' storage, if the store can count in it: in fixed windows, on its own server. Else ``None``."""
+        limiter = self._limiter()
+        storage: Any = limiter.storage
+        if type(limiter) is not FixedWindowRateLimiter or type(storage) not in (RedisStorage, _ClientStorage):
+            return None
+        return storage if store.is_on_server_of(storage.storage) else None
 
     def count_channel(self, channel: str) -> None:
         """Count a message of the channel.
@@ -97,8 +137,7 @@ class Limits:
         for item in items:
             if not self._ask("hit", item, *ids):
                 stats = self._ask("get_window_stats", item, *ids)
-                logger.warning("the %s limit of %s is reached", rule, item)
-                raise RateLimited(retry_after=max(1, ceil(stats.reset_time - time.time())))
+                refuse(rule, item, ceil(stats.reset_time - time.time()))
 
     def _ids(self, rule: str, key: str) -> tuple[str, ...]:
         return "flask_otp", self._settings.key_prefix, rule, key

@@ -69,6 +69,13 @@ class Surge:
         self, items: Sequence[RateLimitItem], ask: Callable[..., Any], ids: Callable[[str, str], tuple[str, ...]]
     ) -> None:
         self._items = items
+        #: As ``gates.lua`` reads them.
+        self._shares = b"".join(
+            network_share(item).to_bytes(4, "little")
+            + most_of_one_network(item).to_bytes(4, "little")
+            + item.get_expiry().to_bytes(5, "little")
+            for item in items
+        )
         self._ask = ask
         self._ids = ids
         self._site = _Answer()
@@ -80,13 +87,33 @@ class Surge:
 
         :param network: where it came from; ``None``: from no network, and so from the app itself.
         """
-        counts = []
+        return self.note(network, [self._count(item, network) for item in self._items])
+
+    def gate(self, network: str) -> tuple[list[str], bytes]:
+        """The keys that ``gates.lua`` counts a failure on, three for each item, and what it must know of them."""
+        keys: list[str] = []
         for item in self._items:
-            if network is None or self._count_network(item, network) <= most_of_one_network(item):
-                counts.append((self._incr(item, "site"), item))
-        if any(count > item.amount for count, item in counts):
-            self._site.is_yes()
-        return any(count == item.amount + 1 for count, item in counts)
+            keys += [self._key(item, network), self._key(item, "site"), self._mark(item)]
+        return keys, self._shares
+
+    def note(self, network: str | None, counts: Sequence[tuple[int, int]]) -> bool:
+        """Draw the conclusions from a failure that was counted. True if it passed the limit of the site.
+
+        :param counts: for each item the failures of the network, and those of the site; 0: not counted there.
+        """
+        for item, (of_network, of_site) in zip(self._items, counts, strict=True):
+            if network is not None and of_network >= network_share(item):
+                self._any_network.is_yes()
+                self._network(network).is_yes()
+            if of_network == network_share(item):
+                logger.warning(
+                    "one network has failed at a tenth of OTP_SURGE_LIMIT (%s): its codes are strong until the window "
+                    "ends",
+                    item,
+                )
+            if of_site > item.amount:
+                self._site.is_yes()
+        return any(of_site == item.amount + 1 for item, (_, of_site) in zip(self._items, counts, strict=True))
 
     def is_on(self, network: str | None) -> bool:
         """Whether strangers on this network get no short codes. ``None``: whether nobody does, on any network.
@@ -99,19 +126,15 @@ class Surge:
             return False
         return self._network(network).get(lambda: self._is_network(network))
 
-    def _count_network(self, item: RateLimitItem, network: str) -> int:
-        count = self._incr(item, network)
-        if count >= network_share(item):
+    def _count(self, item: RateLimitItem, network: str | None) -> tuple[int, int]:
+        """Count one failure: on its network, and on the site unless the network has had its share there."""
+        if network is None:
+            return 0, self._incr(item, "site")
+        of_network = self._incr(item, network)
+        if of_network >= network_share(item):
             # By each of them, since the first may die before it has done so.
             self._ask("storage.incr", self._mark(item), 2 * item.get_expiry())
-            self._any_network.is_yes()
-            self._network(network).is_yes()
-        if count == network_share(item):
-            logger.warning(
-                "one network has failed at a tenth of OTP_SURGE_LIMIT (%s): its codes are strong until the window ends",
-                item,
-            )
-        return count
+        return of_network, self._incr(item, "site") if of_network <= most_of_one_network(item) else 0
 
     def _is_site(self) -> bool:
         return any(self._ask("storage.get", self._key(item, "site")) > item.amount for item in self._items)

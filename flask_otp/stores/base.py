@@ -43,8 +43,10 @@ windows have. :mod:`flask_otp.stores.subject_state` does all of this in Python, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import NoReturn, Protocol
 
 #: Known browsers of one subject that count on buckets of their own at one time; further ones count as strangers.
 KNOWN_BROWSERS = 8
@@ -187,6 +189,21 @@ class RedeemResult:
     retry_after: int = 0
 
 
+class Gates(Protocol):
+    """Counters of the limits' storage that a store on the same server takes along in the step of its verb."""
+
+    #: Their keys: of the rules that come first, then of the failures.
+    keys: list[str]
+    #: What their script must know of the rules, and of the failures.
+    arguments: tuple[bytes, bytes]
+
+    def refuse(self, rule: int, retry_after: int) -> NoReturn:
+        """A rule was full, and the verb did nothing."""
+
+    def note_failures(self, counts: Sequence[int]) -> None:
+        """The verb was ``WRONG``, and these are the counts of the failures now."""
+
+
 class Store(ABC):
     """State of the subjects, for any number of threads; and of processes and machines, unless it says otherwise.
 
@@ -303,6 +320,14 @@ class Store(ABC):
         :param now_ms: the caller's clock in milliseconds. The latest that was ever given is remembered for
             :data:`KNOWN_BROWSER_FOR` seconds.
         """
+
+    def is_on_server_of(self, client: object) -> bool:
+        """Whether the verbs could count on this client's keys in their own step. Only then :meth:`gated` is called."""
+        return False
+
+    def gated(self, gates: Gates) -> Store:
+        """This store for one verb, which counts the gates first and does nothing if one of them refuses."""
+        raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
         """Let go of connections. For tests and scripts: the extension's own store lives as long as its app."""

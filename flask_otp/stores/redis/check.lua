@@ -1,22 +1,23 @@
 -- ARGV: now, whether the code matches, strong, rationed, surge, bucket, known bucket, known since (ms), proof id, the
 -- proof's expiry, the marks' expiry, then the policy: send limit, recipient limit, failure budget, refuse; then for each
 -- use of the code how many marks it has, and these
--- Answers {outcome, 0 unless this failure spent the budget, the known browser's bucket, seconds to wait}
+-- Answers {outcome, 0 unless this failure spent the budget, the known browser's bucket, seconds to wait, what
+-- count_failures of gates.lua answers}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, strong, rationed = tonumber(ARGV[1]), ARGV[3] == '1', ARGV[4] == '1'
-local send_limit, recipient_limit, budget = unpack_pairs(ARGV[12]), unpack_pairs(ARGV[13]), unpack_pairs(ARGV[14])
+local send_limit, recipient_limit, budget = ARGV[12], ARGV[13], ARGV[14]
 local state = read_all(now)
 local known = is_known(state, ARGV[7], tonumber(ARGV[8]))
 local payer = known and ARGV[7] or ''
 local bucket_id = known and ARGV[7] or ARGV[6]
-local bucket = state.buckets[bucket_id] or {ready_at = 0, sends = {}}
-local failures = state.failures[payer] or {}
+local bucket = state.buckets[bucket_id] or struct.pack(BUCKET, 0, 0)
+local failures = state.failures[payer] or ''
 
 local wait = 0
-if not strong or (rationed and ARGV[15] == '1') then wait = wait_for(failures, budget, now) end
+if not strong or (rationed and ARGV[15] == '1') then wait = wait_for(failures, 0, budget, now) end
 if rationed then
-  wait = math.max(wait, wait_for(bucket.sends, send_limit, now))
-  if not known then wait = math.max(wait, wait_for(state.sends, recipient_limit, now)) end
+  wait = math.max(wait, wait_for(bucket, HEAD, send_limit, now))
+  if not known then wait = math.max(wait, wait_for(state.sends, 0, recipient_limit, now)) end
 end
 if wait > 0 or (ARGV[5] == '1' and not strong and not known) then return {REFUSED, 0, '', wait} end
 
@@ -47,24 +48,24 @@ if ARGV[2] == '1' then
 end
 
 if rationed then
-  count(bucket.sends, send_limit, now)
+  bucket = count(bucket, HEAD, send_limit, now)
   if not known then
-    count(state.sends, recipient_limit, now)
-    change('s', pack_pairs(state.sends))
+    state.sends = count(state.sends, 0, recipient_limit, now)
+    change('s', state.sends)
   end
 end
 if known or rationed then
-  bucket.known = known and 1 or 0
-  change('l' .. bucket_id, pack_bucket(bucket))
+  bucket = bucket:sub(1, HEAD - 1) .. string.char(known and 1 or 0) .. bucket:sub(HEAD + 1)
+  change('l' .. bucket_id, bucket)
 end
-local before = wait_for(failures, budget, now)
-count(failures, budget, now)
-local after = wait_for(failures, budget, now)
-change('f' .. payer, pack_pairs(failures))
-local last = math.max(latest(failures), rationed and latest(bucket.sends) or 0, rationed and latest(state.sends) or 0)
+local before = wait_for(failures, 0, budget, now)
+failures = count(failures, 0, budget, now)
+local after = wait_for(failures, 0, budget, now)
+change('f' .. payer, failures)
+local last = math.max(latest(failures, 0), rationed and latest(bucket, HEAD) or 0, rationed and latest(state.sends, 0) or 0)
 -- Without any limit there is nothing to keep, and a key would have no end.
 if last > now then
   call('HSET', key, unpack(changed))
   keep_until(last, now)
 end
-return {WRONG, before == 0 and after or 0, payer, 0}
+return {WRONG, before == 0 and after or 0, payer, 0, count_failures()}

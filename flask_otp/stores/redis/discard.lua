@@ -3,19 +3,17 @@
 local ends = cjson.decode(ARGV[4])
 if ARGV[2] == '1' then call('HDEL', key, 'c' .. ARGV[1]) end
 
--- A window that has begun since is not the one the message was counted on; one without any message is none.
-local function give_back(windows, counted)
-  for i, window in ipairs(windows) do
-    if window[2] == counted[i] then window[1] = math.max(0, window[1] - 1) end
-    if window[1] == 0 then window[2] = 0 end
+-- A window that has begun since is not the one the message was counted on. One without any message has ended.
+local function give_back(raw, head, counted_until)
+  local windows = ''
+  for at = 1, #raw - head, PAIR_SIZE do
+    local counted, last = struct.unpack(PAIR, raw, head + at)
+    if last == counted_until[(at - 1) / PAIR_SIZE + 1] then counted = math.max(0, counted - 1) end
+    windows = windows .. struct.pack(PAIR, counted, counted == 0 and 0 or last)
   end
-  return windows
+  return raw:sub(1, head) .. windows
 end
 
-local bucket, sends = call('HGET', key, 'l' .. ARGV[3]), call('HGET', key, 's')
-if bucket then
-  bucket = unpack_bucket(bucket)
-  give_back(bucket.sends, ends[1])
-  call('HSET', key, 'l' .. ARGV[3], pack_bucket(bucket))
-end
-if sends then call('HSET', key, 's', pack_pairs(give_back(unpack_pairs(sends), ends[2]))) end
+local bucket, sends = unpack(call('HMGET', key, 'l' .. ARGV[3], 's'))
+if bucket then call('HSET', key, 'l' .. ARGV[3], give_back(bucket, HEAD, ends[1])) end
+if sends then call('HSET', key, 's', give_back(sends, 0, ends[2])) end

@@ -1,16 +1,17 @@
 -- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, then the policy: seconds until a
 -- challenge expires, most attempts, failure budget
--- Answers {outcome, 0 unless this failure spent the budget, the known bucket that the challenge was opened from}
+-- Answers {outcome, 0 unless this failure spent the budget, the known bucket that the challenge was opened from, what
+-- count_failures of gates.lua answers}
 local MATCH, WRONG, REFUSED = 1, 2, 3
-local now, field = tonumber(ARGV[1]), 'c' .. ARGV[2]
-local raw, of_subject = unpack(call('HMGET', key, field, 'f'))
+local now, field, budget = tonumber(ARGV[1]), 'c' .. ARGV[2], ARGV[9]
+local raw, failures = unpack(call('HMGET', key, field, 'f'))
 if not raw then return {REFUSED, 0, ''} end
-local live = unpack_live(raw)
-local of_payer = of_subject
-if live.bucket ~= '' then of_payer = call('HGET', key, 'f' .. live.bucket) end
-local failures, budget = unpack_pairs(of_payer), unpack_pairs(ARGV[9])
+local expires_at, strong, attempts, session_tag, bucket = struct.unpack(LIVE, raw)
+if bucket ~= '' then failures = call('HGET', key, 'f' .. bucket) end
+failures = failures or ''
 
-if not is_open(live, tonumber(ARGV[7]), tonumber(ARGV[8]), failures, budget, now, ARGV[6] == '1') then
+local longest, max_attempts = tonumber(ARGV[7]), tonumber(ARGV[8])
+if not is_open(expires_at, strong, attempts, bucket, failures, longest, max_attempts, budget, now, ARGV[6] == '1') then
   return {REFUSED, 0, ''}
 end
 if ARGV[3] == '1' then
@@ -18,13 +19,12 @@ if ARGV[3] == '1' then
   call('HSET', key, 'p' .. ARGV[4], struct.pack(TIME, ARGV[5]))
   call('HDEL', key, field)
   keep_until(tonumber(ARGV[5]), now)
-  return {MATCH, 0, live.bucket}
+  return {MATCH, 0, bucket}
 end
-live.attempts = live.attempts + 1
-local before = wait_for(failures, budget, now)
-count(failures, budget, now)
-local after = wait_for(failures, budget, now)
-call('HSET', key, field, pack_live(live), 'f' .. live.bucket, pack_pairs(failures))
-if live.bucket ~= '' then call('HSETNX', key, 'l' .. live.bucket, struct.pack(BUCKET, 0, 1)) end
-keep_until(latest(failures), now)
-return {WRONG, before == 0 and after or 0, live.bucket}
+local before = wait_for(failures, 0, budget, now)
+failures = count(failures, 0, budget, now)
+local live = struct.pack(LIVE, expires_at, strong, attempts + 1, #session_tag, session_tag, #bucket, bucket)
+call('HSET', key, field, live, 'f' .. bucket, failures)
+if bucket ~= '' then call('HSETNX', key, 'l' .. bucket, struct.pack(BUCKET, 0, 1)) end
+keep_until(latest(failures, 0), now)
+return {WRONG, before == 0 and wait_for(failures, 0, budget, now) or 0, bucket, count_failures()}

@@ -23,6 +23,7 @@ from ..base import (
     Attempt,
     ChallengeRequest,
     Claim,
+    Gates,
     OpenOutcome,
     OpenResult,
     Policy,
@@ -32,7 +33,20 @@ from ..base import (
     Store,
 )
 
-_SCRIPTS = ("open", "redeem", "check", "discard", "note", "spend", "revoke")
+#: Each verb's script, from these files.
+_SCRIPTS = {
+    "open": ("state", "open"),
+    "redeem": ("redeem",),
+    "check": ("state", "check"),
+    "discard": ("discard",),
+    "note": ("note",),
+    "spend": ("spend",),
+    "revoke": ("revoke",),
+}
+#: Those that can count the limits' rules too.
+_GATED = ("open", "redeem", "check")
+#: The first word of an answer of ``gates.lua``.
+_LIMITED = 0
 
 #: Bytes of a time, as common.lua packs it.
 _TIME = 5
@@ -50,7 +64,12 @@ class RedisStore(Store):
             f"local KNOWN_BROWSER_FOR, KNOWN_BROWSERS, LEEWAY = {KNOWN_BROWSER_FOR}, {KNOWN_BROWSERS}, {LEEWAY}\n"
             + _source("common")
         )
-        self._scripts = {name: Script(self._changing, common + _source(name)) for name in _SCRIPTS}
+        parts = {name: "".join(map(_source, files)) for name, files in _SCRIPTS.items()}
+        plain = common + "local function count_failures() end\n"
+        self._scripts = {name: Script(self._changing, plain + part) for name, part in parts.items()}
+        gates = common + _source("gates")
+        self._gated = {name: Script(self._changing, gates + parts[name]) for name in _GATED}
+        self._gates: Gates | None = None
 
     def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
         return self._open(subject, request, policy, now, resend=0)
@@ -98,7 +117,7 @@ class RedisStore(Store):
         )
 
     def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
-        outcome, spent, bucket = self._run(
+        outcome, spent, bucket, *counts = self._run(
             "redeem",
             subject,
             now,
@@ -111,13 +130,14 @@ class RedisStore(Store):
             policy.max_attempts,
             _packed(policy.failure_budget),
         )
+        self._note_failures(counts)
         return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket)
 
     def check(self, subject: bytes, claim: Claim, policy: Policy, now: int) -> RedeemResult:
         uses: list[bytes | int] = []
         for use in claim.uses:
             uses += [len(use), *use]
-        outcome, spent, bucket, retry_after = self._run(
+        outcome, spent, bucket, retry_after, *counts = self._run(
             "check",
             subject,
             now,
@@ -137,6 +157,7 @@ class RedisStore(Store):
             int(policy.refuse),
             *uses,
         )
+        self._note_failures(counts)
         return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket, retry_after)
 
     def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
@@ -177,13 +198,40 @@ class RedisStore(Store):
         """A client of each server that has our keys, for ``flask otp doctor``."""
         return self.client.servers()
 
+    def is_on_server_of(self, client: object) -> bool:
+        # A Cluster would need all keys in one slot, and a count that replicas do not know must not fail a verb.
+        return (
+            self._changing is self.client and isinstance(self.client, Server) and _place(self.client) == _place(client)
+        )
+
+    def gated(self, gates: Gates) -> RedisStore:
+        store = RedisStore.__new__(RedisStore)
+        store.__dict__.update(self.__dict__, _gates=gates)
+        return store
+
     def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
+        key, gates = self._key(subject), self._gates
         with _outage():
-            return self._scripts[name]([self._key(subject)], args)
+            if gates is None:
+                return self._scripts[name]([key], args)
+            answer = self._gated[name]([key, *gates.keys], (*gates.arguments, *args))
+        if answer[0] == _LIMITED:
+            gates.refuse(answer[1] - 1, answer[2])
+        return answer
+
+    def _note_failures(self, counts: list[list[int]]) -> None:
+        if counts and self._gates is not None and counts[0]:
+            self._gates.note_failures(counts[0])
 
     def _key(self, subject: bytes) -> str:
         # The braces make the subject the hash slot, so that every key a verb may ever touch lies on one node.
         return f"{self._prefix}:{{{urlsafe_b64encode(subject).rstrip(b'=').decode()}}}"
+
+
+def _place(client: Any) -> tuple[Any, ...]:
+    """Which server, database and account a client of redis-py talks to."""
+    known = client.connection_pool.connection_kwargs
+    return tuple(known.get(name) for name in ("host", "port", "path", "db", "username"))
 
 
 @contextmanager

@@ -1,0 +1,79 @@
+"""The rules of a client's network, counted in the same step as a verb of the store where both are on one Redis server.
+
+Elsewhere the limits are counted first, by themselves. Either way the counters are those of the library limits, so an
+app's own Flask-Limiter and ours agree.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import NoReturn
+
+from limits import RateLimitItem
+
+from ..errors import RateLimited
+from ..stores import Store
+from .surge import Surge
+
+logger = logging.getLogger("flask_otp")
+
+
+class Entry:
+    """A request that its network's rules have let in, and the store to call.
+
+    :param count_failure: counts a wrong short code. True for the one that passes the surge limit of the site.
+    """
+
+    def __init__(self, store: Store, count_failure: Callable[[], bool]) -> None:
+        self.store = store
+        self.count_failure = count_failure
+
+
+class NetworkGates:
+    """What the store counts along with its verb. See :class:`flask_otp.stores.base.Gates`.
+
+    :param rule: what the items limit: ``"send"`` or ``"verify"``.
+    :param key: gives the key of an item.
+    :param surge: counts wrong short codes; ``None``: a failure is not one.
+    """
+
+    def __init__(
+        self,
+        rule: str,
+        items: Sequence[RateLimitItem],
+        key: Callable[[RateLimitItem], str],
+        surge: Surge | None,
+        network: str,
+        prefixed: Callable[[str], str],
+    ) -> None:
+        self._rule, self._items, self._surge, self._network = rule, items, surge, network
+        surge_keys, shares = ((), b"") if surge is None else surge.gate(network)
+        self.keys = [prefixed(name) for name in (*map(key, items), *surge_keys)]
+        self.arguments = (_packed(tuple(items)), shares)
+        self._is_surge_passed = False
+
+    def refuse(self, rule: int, retry_after: int) -> NoReturn:
+        refuse(self._rule, self._items[rule], retry_after)
+
+    def note_failures(self, counts: Sequence[int]) -> None:
+        assert self._surge is not None
+        self._is_surge_passed = self._surge.note(self._network, list(zip(counts[::2], counts[1::2], strict=True)))
+
+    def is_surge_passed(self) -> bool:
+        return self._is_surge_passed
+
+
+def refuse(rule: str, item: RateLimitItem, retry_after: int) -> NoReturn:
+    """
+    :raises RateLimited: always.
+    """
+    logger.warning("the %s limit of %s is reached", rule, item)
+    raise RateLimited(retry_after=max(1, retry_after))
+
+
+@lru_cache(maxsize=64)
+def _packed(items: tuple[RateLimitItem, ...]) -> bytes:
+    """As ``gates.lua`` reads them."""
+    return b"".join(item.amount.to_bytes(4, "little") + item.get_expiry().to_bytes(5, "little") for item in items)
