@@ -94,7 +94,7 @@ class Limits:
         storage: Any = limiter.storage
         if type(limiter) is not FixedWindowRateLimiter or type(storage) not in (RedisStorage, _ClientStorage):
             return None
-        return storage if store.is_on_server_of(storage.storage) else None
+        return storage if store.is_on_server_of(storage.get_connection()) else None
 
     def count_channel(self, channel: str) -> None:
         """Count a message of the channel.

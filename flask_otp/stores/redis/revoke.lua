@@ -6,9 +6,8 @@ for _, field in ipairs(call('HKEYS', key)) do
   if kind == 'c' or kind == 'p' then call('HDEL', key, field) end
   if kind == 'l' then
     -- It counts on, but takes no place: else revoked browsers would keep the owner's next ones strangers.
-    local bucket = unpack_bucket(call('HGET', key, field))
-    bucket.known = 0
-    call('HSET', key, field, pack_bucket(bucket))
+    local bucket = call('HGET', key, field)
+    call('HSET', key, field, bucket:sub(1, HEAD - 1) .. string.char(0) .. bucket:sub(HEAD + 1))
   end
 end
 call('HSET', key, 'r', struct.pack(TIME_MS, revoked))

@@ -244,7 +244,7 @@ def _outage() -> Iterator[None]:
 
 @lru_cache(maxsize=256)
 def _packed(rates: Rates) -> bytes:
-    """As ``unpack_pairs`` of common.lua reads them."""
+    """As the scripts read them: see common.lua."""
     return b"".join(amount.to_bytes(4, "little") + period.to_bytes(5, "little") for amount, period in rates)
 
 

@@ -1,0 +1,212 @@
+"""The rules of a network and the surge, counted in the script of the verb: one round trip with all limits on."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from flask import Flask
+from flask_limiter import Limiter
+from limits import parse
+from limits.storage import RedisStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from flask_otp import OTP, otp_required
+from flask_otp.crypto.payloads import Client
+from flask_otp.limits.surge import most_of_one_network, network_share
+from flask_otp.stores import Attempt
+from flask_otp.stores.redis import RedisStore
+from flask_otp.testing import Outbox, capture_codes
+from tests.support.apps import AppFactory, ValkeyServer
+from tests.support.proxy import Proxy
+
+pytestmark = pytest.mark.server
+
+ANN, NETWORK = "ann@example.com", "203.0.113.5"
+#: A machine that is busy with other tests is no outage.
+PATIENT = {"socket_timeout": 10, "socket_connect_timeout": 10}
+Make = Callable[..., Flask]
+
+
+@pytest.fixture
+def proxy(valkey: ValkeyServer) -> Iterator[Proxy]:
+    with Proxy(valkey.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def make(make_app: AppFactory, proxy: Proxy) -> Iterator[Make]:
+    """``make(limiter=...)``: an app on Redis with all limits on, and maybe a Flask-Limiter with these options."""
+    with contextlib.ExitStack() as stack:
+
+        def make(otp: OTP | None = None, limiter: dict[str, Any] | None = None, **config: Any) -> Flask:
+            uri = f"redis://127.0.0.1:{proxy.port}"
+            app = make_app(otp, OTP_STORAGE_URI=uri, OTP_STORAGE_OPTIONS=PATIENT, **config)
+            state = app.extensions["otp"]
+            stack.callback(state.store.close)
+            if limiter is not None:
+                Limiter(lambda: "app", app=app, **{"storage_uri": uri, "storage_options": PATIENT} | limiter)
+            stack.callback(close, state.limits.storage)
+            app.add_url_rule("/guarded", "guarded", otp_required(lambda: "in"))
+            return app
+
+        yield make
+
+
+def close(storage: Any) -> None:
+    if isinstance(storage, RedisStorage):
+        storage.get_connection().close()
+
+
+def trips(proxy: Proxy, call: Callable[[], Any], status: int) -> int:
+    proxy.reset()
+    assert call().status_code == status
+    return proxy.round_trips
+
+
+def counts(app: Flask, proxy: Proxy) -> dict[str, int]:
+    """Round trips of each kind of request, once the process knows the scripts and whether there is a surge."""
+    state = app.extensions["otp"]
+    found: dict[str, int] = {}
+    with capture_codes(app) as codes:
+        for warm in (True, False):
+            client = app.test_client()
+            for name, status in (("send", 200), ("wrong", 400), ("right", 200), ("guard", 200)):
+                calls: dict[str, Callable[[], Any]] = {
+                    "send": lambda client=client, warm=warm: client.post(
+                        "/otp/send", json={"email": f"{warm}@example.com"}
+                    ),
+                    "wrong": lambda client=client: client.post("/otp/verify", json={"code": wrong_for(codes)}),
+                    "right": lambda client=client: client.post("/otp/verify", json={"code": codes.code}),
+                    "guard": lambda client=client: client.get("/guarded"),
+                }
+                state.limits.is_surge("127.0.0.1")
+                found[name] = trips(proxy, calls[name], status)
+    return found
+
+
+def wrong_for(codes: Outbox) -> str:
+    return "000000" if codes.code != "000000" else "111111"
+
+
+@pytest.mark.parametrize("limiter", [None, {}], ids=["our own storage", "the app's Limiter"])
+def test_every_request_is_one_round_trip_with_all_limits_on(
+    make: Make, proxy: Proxy, limiter: dict[str, Any] | None
+) -> None:
+    assert counts(make(limiter=limiter), proxy) == {"send": 1, "wrong": 1, "right": 1, "guard": 1}
+
+
+@pytest.mark.parametrize(
+    "limiter",
+    [
+        {"strategy": "moving-window"},
+        {"storage_uri": "memory://", "storage_options": {}},
+        {"storage_options": {**PATIENT, "db": 1}},
+    ],
+    ids=["moving window", "memory", "another database"],
+)
+def test_a_limiter_that_is_not_on_the_stores_server_counts_by_itself(
+    make: Make, proxy: Proxy, limiter: dict[str, Any]
+) -> None:
+    app = make(limiter=limiter, OTP_IP_SEND_LIMIT="2/minute")
+    elsewhere = limiter.get("storage_uri") == "memory://"
+    assert counts(app, proxy)["send"] == (1 if elsewhere else 2)
+    client = app.test_client()
+    assert client.post("/otp/send", json={"email": ANN}).status_code == 429
+
+
+def test_a_refused_network_does_nothing_else(make: Make) -> None:
+    """Neither is an attempt counted nor a right code used up."""
+    app = make(OTP_IP_VERIFY_LIMIT="2/minute", OTP_MAX_ATTEMPTS=3)
+    client, neighbour = app.test_client(), app.test_client()
+    with capture_codes(app) as codes:
+        challenge = client.post("/otp/send", json={"email": ANN}).json["challenge"]
+    body = {"code": wrong_for(codes), "challenge": challenge}
+    assert [client.post("/otp/verify", json=body).status_code for _ in range(2)] == [400, 400]
+    for code in (codes.code, wrong_for(codes), wrong_for(codes)):
+        refused = client.post("/otp/verify", json=body | {"code": code})
+        assert (refused.status_code, refused.json["reason"]) == (429, "rate_limited")
+        assert 1 <= refused.json["retry_after"] <= 60
+    right = neighbour.post("/otp/verify", json=body | {"code": codes.code}, environ_base={"REMOTE_ADDR": NETWORK})
+    assert right.status_code == 200
+
+
+def test_a_refused_network_opens_no_challenge_and_asks_no_loader(make: Make, clock: Any) -> None:
+    otp, asked = OTP(clock=clock), []
+
+    @otp.recipient_loader
+    def load(identifier: str, channel: str) -> str:
+        asked.append(identifier)
+        return identifier
+
+    client = make(otp, OTP_IP_SEND_LIMIT="1/minute").test_client()
+    statuses = [client.post("/otp/send", json={"email": f"{n}@example.com"}).status_code for n in range(3)]
+    assert statuses == [200, 429, 429]
+    assert asked == ["0@example.com"]
+
+
+def test_an_apps_own_limiter_and_ours_agree(make: Make, valkey: ValkeyServer) -> None:
+    """Same keys, same windows: what the library counts by itself, our scripts see, and the other way round."""
+    app = make(limiter={}, OTP_IP_SEND_LIMIT="4/minute")
+    own = FixedWindowRateLimiter(RedisStorage(valkey.uri))
+    item, ids = parse("4/minute"), ("flask_otp", "otp", "send", "127.0.0.1")
+    client = app.test_client()
+    assert client.post("/otp/send", json={"email": "a@example.com"}).status_code == 200
+    assert own.get_window_stats(item, *ids).remaining == 3
+    assert own.hit(item, *ids)
+    assert client.post("/otp/send", json={"email": "b@example.com"}).status_code == 200
+    assert own.hit(item, *ids)
+    refused = client.post("/otp/send", json={"email": "c@example.com"})
+    assert refused.status_code == 429
+    assert not own.test(item, *ids)
+    own.storage.storage.close()
+
+
+def test_r11_the_surge_is_counted_as_without_a_script(make: Make, make_app: AppFactory) -> None:
+    """Failures of the network and of the site, and the mark, one after the other: on Redis and in memory."""
+    limit = "20/hour"
+    found = []
+    for app in (make(OTP_SURGE_LIMIT=limit), make_app(OTP_SURGE_LIMIT=limit)):
+        state = app.extensions["otp"]
+        surge = state.limits._surge
+        (item,) = state.settings.surge_limit
+        assert (network_share(item), most_of_one_network(item)) == (2, 10)
+        passed = []
+        for number in range(14):
+            entry = state.limits.enter_verify(NETWORK, state.store, is_short=True)
+            if isinstance(state.store, RedisStore):
+                fail_once(state, entry, number)
+            passed.append(entry.count_failure())
+        keys = (surge._key(item, NETWORK), surge._key(item, "site"), surge._mark(item))
+        found.append(([state.limits._ask("storage.get", key) for key in keys], passed, surge.is_on(NETWORK)))
+    assert found[0] == found[1]
+    assert found[0] == ([14, 10, 13], [False] * 14, True)
+
+
+def fail_once(state: Any, entry: Any, number: int) -> None:
+    """One wrong code by this entry's store, at a challenge of its own."""
+    challenge = state.service.send(
+        f"{number}@example.com", channel=None, purpose="login", context=b"", context_values=None, client=Client()
+    )
+    handle = state.tokens.load_handle(challenge.handle)
+    attempt = Attempt(handle.challenge_id, False, b"", 0)
+    entry.store.redeem(handle.subject, attempt, state.service._policies["login"], int(state.clock()))
+
+
+def test_a_loader_that_fails_leaves_no_message_counted(make: Make, clock: Any) -> None:
+    otp, fails = OTP(clock=clock), [True]
+
+    @otp.recipient_loader
+    def load(identifier: str, channel: str) -> str:
+        if fails:
+            raise LookupError("the database is away")
+        return identifier
+
+    app = make(otp, OTP_SEND_LIMIT="1/hour", OTP_COOLDOWN=0)
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+    client = app.test_client()
+    assert client.post("/otp/send", json={"email": ANN}).status_code == 500
+    fails.clear()
+    assert client.post("/otp/send", json={"email": ANN}).status_code == 200
