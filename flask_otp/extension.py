@@ -112,7 +112,8 @@ class OTP(HookDecorators):
         :param channel: one of ``OTP_CHANNELS``; by default the first that takes such an identifier.
         :param context: a JSON value that the code is bound to, such as an amount and a payee.
         :raises InvalidIdentifier: it is neither, or the channel takes another kind.
-        :raises InvalidRequest: no such purpose or channel, or a context of over 512 bytes.
+        :raises InvalidRequest: no such purpose or channel, or a context of over 512 bytes, or with a value that JSON
+            cannot write, such as NaN.
         :raises ValueError: the context is no JSON value.
         :raises RateLimited: too much, too soon.
         :raises DeliveryFailed: the message could not be handed over; nothing is outstanding.

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from .context_text import show
 from .crypto.codes import STRONG_LENGTH, display
 
 
@@ -70,6 +71,11 @@ class Message:
     context_values: dict[str, Any] | None = field(default=None, repr=False, hash=False)
     #: Of subject, text and html, as in ``Content-Language``: ``"de"``, ``"zh-Hans"``.
     language: str = "en"
+
+    @property
+    def context_text(self) -> dict[str, str]:
+        """The context values as text that is safe to show, by name: without links and without invisible characters."""
+        return show(self.context_values) or {}
 
     @property
     def written_code(self) -> str:

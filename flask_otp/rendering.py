@@ -14,7 +14,7 @@ from jinja2.bccache import Bucket
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
-from . import languages
+from . import context_text, languages
 
 #: Our own templates lie here.
 _OURS = str(Path(__file__).parent / "templates") + os.sep
@@ -112,7 +112,12 @@ class Templates:
         return self._are_ours[purpose] and (purpose == "login" or "babel" not in self._app.extensions)
 
     def render_page(self, name: str, **values: Any) -> str:
-        """One of our pages, in the language of the current request."""
+        """One of our pages, in the language of the current request.
+
+        Of ``context_values`` it gets text that is safe to show.
+        """
+        if "context_values" in values:
+            values["context_values"] = context_text.show(values["context_values"])
         with languages.speaking():
             page = self.environment.get_template(f"flask_otp/{name}")
             return render_template(page, **values, **languages.page_attributes())
@@ -189,4 +194,6 @@ _WORDS: dict[str, Any] = {
     "otp_gettext": _gettext,
     "otp_ngettext": _ngettext,
     "otp_in_the_apps_words": languages.in_the_apps_words,
+    "otp_context_name": context_text.show_name,
+    "otp_cut": context_text.cut,
 }

@@ -21,24 +21,34 @@ def context_digest(context: Any) -> bytes:
 def json_digest(context: Any) -> bytes:
     """A JSON value as 32 bytes, the same for equal values only: ``True`` is not ``1``.
 
-    :raises ValueError: it is no JSON value, or a key of an object is no string.
-    :raises InvalidRequest: it is longer than :data:`MAX_CONTEXT`.
+    :raises ValueError: it is no JSON value, or a key of an object is no string. That is a mistake of the app.
+    :raises InvalidRequest: it is longer than :data:`MAX_CONTEXT`, or has no canonical form: NaN, an infinity, half a
+        surrogate pair, a number or a depth that Python writes no more. A client can send each of these.
     """
-    _check_json(context)
-    text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    try:
+        _check_json(context)
+        text = json.dumps(context, sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+    except _NotJson:
+        raise
+    except (ValueError, RecursionError):
+        raise InvalidRequest from None
     if len(text) > MAX_CONTEXT:
         raise InvalidRequest(N_("There is too much to confirm with one code."))
     return hashlib.sha256(text).digest()
+
+
+class _NotJson(ValueError):
+    """The app gave what no client can send."""
 
 
 def _check_json(value: Any) -> None:
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str):
-                raise ValueError(f"a context's keys must be strings, not {key!r}")
+                raise _NotJson(f"a context's keys must be strings, not {key!r}")
             _check_json(item)
     elif isinstance(value, (list, tuple)):
         for item in value:
             _check_json(item)
     elif not (value is None or isinstance(value, (str, int, float, bool))):
-        raise ValueError(f"a context must be a JSON value, not {type(value).__name__}")
+        raise _NotJson(f"a context must be a JSON value, not {type(value).__name__}")

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask
 
-from .. import languages
+from .. import context_text, languages
 from ..crypto.codes import display
 from ..identifiers import kind
 from ..models import Message
@@ -54,7 +54,7 @@ def render_message(
         "site_name": site_name,
         "purpose": purpose,
         "minutes": expires_in // 60,
-        "context_values": context_values,
+        "context_values": context_text.show(context_values),
         "origin_host": urlsplit(base_url).hostname if base_url else None,
         "link": link,
         **languages.page_attributes(),

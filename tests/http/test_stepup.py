@@ -922,7 +922,7 @@ def test_r12_verify_refuses_another_identifier_or_purpose(bank: Flask, otp: OTP,
         ({"identifier": ANN, "purpose": "nothing"}, InvalidRequest),
         ({"identifier": ANN, "channel": "pigeon"}, InvalidRequest),
         ({"identifier": ANN, "context": {1: 2}}, ValueError),
-        ({"identifier": ANN, "context": float("nan")}, ValueError),
+        ({"identifier": ANN, "context": float("nan")}, InvalidRequest),
     ],
     ids=repr,
 )

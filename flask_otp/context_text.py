@@ -1,0 +1,150 @@
+"""What a code confirms, as text for people: in messages and on pages.
+
+Anybody may have a message sent whose context has words of theirs. So the text has nothing that a mail program or a
+phone makes a link of, nothing that cannot be seen, and one reading: two contexts that differ never read the same.
+
+``[.]``, ``[:]`` and ``[@]`` stand for the bare character, and ``_`` after a digit parts what could be a telephone
+number. ``\\u200b`` stands for the character of that number. A bare character that could be taken for one of these forms
+is written by its number too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterator
+from typing import Any
+
+#: Categories of Unicode without a shape of their own; of the spaces (Zs), all but the common one.
+_SHAPELESS = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp", "Zs"}
+#: The same among the letters, marks and symbols: joiners, fillers, blanks, variation selectors.
+_BLANKS = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180d\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+#: Scripts with letters that look like Latin ones. Within one word, they are no honest spelling.
+_LOOK_ALIKE = ("CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")
+_WORD = re.compile(r"\w+")
+
+#: The colon of a scheme, as in ``https:`` or ``tel:``, before anything at all. That of ``T10:30`` in a time is none.
+_SCHEME = re.compile(r"((?<![^\W_])[A-Za-z][A-Za-z0-9+.\-]*):(?=\S)|:(?=//)")
+_AT = re.compile(r"@(?=\S)")
+#: What may be a host: words with dots between them. ``。`` and its kin are dots to browsers.
+_DOTTED = re.compile(r"[\w\-]+(?:[.\u3002\uff0e\uff61][\w\-]+)+")
+_DOT = re.compile("[.\u3002\uff0e\uff61]")
+_DATE = (
+    r"(?<![\d+\-./()])(?:(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:[0-2]\d|3[01])"
+    r"|(?:[0-2]?\d|3[01])[./](?:[0-2]?\d|3[01])[./](?:19|20)\d\d)(?![\d\-./()])"
+)
+_A_DATE = re.compile(_DATE)
+#: Seven digits or more with what people write between those of a telephone number.
+_NUMBER = re.compile(rf"{_DATE}|\d(?:[ .\-/()]{{0,3}}\d){{6,}}")
+_DECIMAL = re.compile(r"\d+(?:\.\d{1,3})?")
+_LONG_RUN = re.compile(r"\d{7,}")
+_GROUP_END = re.compile(r"(?<=\d)(?=(?:\d{3})+$)")
+_RUN_END = re.compile(r"(?<=\d)(?=[^\d_])")
+
+#: A name as programs write it: shown with spaces, and with its first letter in upper case.
+_PROGRAM_NAME = re.compile(r"[^\W_]+(?:_[^\W_]+)*")
+_MARK = 10
+
+
+def show(context_values: Any) -> dict[str, str] | None:
+    """Each value of a context as text, by its name; ``None`` where the context is no object, and so has no names.
+
+    A string reads as it is, or in quotes where it could be taken for another JSON value; anything else as JSON.
+    """
+    if not isinstance(context_values, dict):
+        return None
+    return {name: _without_links(_visible(_words(value))) for name, value in context_values.items()}
+
+
+def show_name(name: str) -> str:
+    """The name of a value: ``to_account`` as ``To account``, and what no program would call it in quotes."""
+    first = name[:1].upper()
+    is_program_name = _PROGRAM_NAME.fullmatch(name) and first.lower() == name[:1] and _visible(name) == name
+    if is_program_name:
+        return first + name[1:].replace("_", " ")
+    return _without_links(_visible(json.dumps(name, ensure_ascii=False)))
+
+
+def cut(text: str, length: int) -> str:
+    """The text, or its beginning with ``[...`` and letters that stand for the whole: two texts are not cut to one."""
+    if len(text) <= length:
+        return text
+    digest = hashlib.sha256(text.encode()).hexdigest()[:_MARK]
+    # Letters alone: ten digits would be a telephone number.
+    letters = digest.translate(str.maketrans("0123456789abcdef", "abcdefghijklmnop"))
+    return f"{text[: length - _MARK - 5]}[...{letters}]"
+
+
+def _words(value: Any) -> str:
+    as_json = json.dumps(value, ensure_ascii=False, sort_keys=True)
+    if not isinstance(value, str):
+        return as_json
+    try:
+        json.loads(value)
+    except (ValueError, RecursionError):
+        return value or as_json
+    return as_json
+
+
+def _visible(text: str) -> str:
+    """The text with a number for each character that cannot be seen, or could be taken for what is written here."""
+    foreign = {place for word in _WORD.finditer(text) for place in _look_alikes(word)}
+    shown = ""
+    for place, char in enumerate(text):
+        before, after = text[place - 1 : place], text[place + 1 : place + 2]
+        if place in foreign or _is_hidden(char, before, after) or _is_a_form(char, after, shown):
+            shown += f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+        else:
+            shown += char
+    return shown
+
+
+def _is_hidden(char: str, before: str, after: str) -> bool:
+    if char == " ":
+        return before in ("", " ") or not after  # at an edge, or one of several
+    if unicodedata.category(char) in _SHAPELESS or _BLANKS.match(char):
+        return True
+    # In another normal form, the same text would look as it does here.
+    return unicodedata.normalize("NFC", before + char) != before + char
+
+
+def _is_a_form(char: str, after: str, shown: str) -> bool:
+    if char == "_":
+        return shown[-1:].isdigit()
+    if char == ";":
+        return after == " "  # parts the values of a text message
+    return char == "\\" or (char == "[" and after in (".", ":", "@", "\u3002", "\uff0e", "\uff61"))
+
+
+def _look_alikes(word: re.Match[str]) -> Iterator[int]:
+    scripts = [unicodedata.name(char, "").partition(" ")[0] for char in word[0]]
+    if "LATIN" in scripts:
+        yield from (word.start() + place for place, script in enumerate(scripts) if script in _LOOK_ALIKE)
+
+
+def _without_links(text: str) -> str:
+    text = _SCHEME.sub(lambda match: f"{match[1] or ''}[:]", text)
+    text = _AT.sub("[@]", text)
+    text = _DOTTED.sub(_part_host, text)
+    return _NUMBER.sub(_part_number, text)
+
+
+def _part_host(match: re.Match[str]) -> str:
+    labels = _DOT.split(match[0])
+    # "12.50", "1.2.3" and "26.11.2026" are no hosts, but four numbers are an address.
+    is_place = match.string[: match.start()].endswith(("/", "]"))
+    is_number = all(label.isdecimal() for label in labels) and len(labels) != 4 and not is_place
+    return match[0] if is_number else _DOT.sub(r"[\g<0>]", match[0])
+
+
+def _part_number(match: re.Match[str]) -> str:
+    text = match[0]
+    if _A_DATE.fullmatch(text):
+        return text
+    text = _LONG_RUN.sub(lambda run: _GROUP_END.sub("_", run[0]), text)
+    # And before each separator, but not before a decimal point.
+    return text if _DECIMAL.fullmatch(match[0]) else _RUN_END.sub("_", text)
