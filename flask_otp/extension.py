@@ -211,7 +211,11 @@ class OTP(HookDecorators):
 
         A blueprint must be protected before it is registered.
 
-        :param exempt: endpoint names that stay open. Our own pages and the app's ``static`` always do.
+        A view is what a route leads to. An error handler, such as the page for a 404, is no view: it runs for every
+        visitor. Nor is the handler of a socket event, for which Flask runs no ``before_request``. Ask
+        :meth:`verification` there.
+
+        :param exempt: endpoint names that stay open. Our own pages and the route of the app's static folder always do.
         :raises ConfigError: an argument is wrong; what ``exempt`` names is looked for at the first request.
         """
         if not isinstance(target, Scaffold):

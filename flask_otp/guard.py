@@ -9,7 +9,7 @@ from functools import partial, wraps
 from inspect import iscoroutinefunction, signature
 from typing import Any, NamedTuple, TypeVar, overload
 
-from flask import Response, after_this_request, current_app, request, url_for
+from flask import Flask, Response, after_this_request, current_app, request, url_for
 from flask import session as flask_session
 from flask.views import View
 
@@ -141,12 +141,14 @@ def _guard(rule: Rule, view: Any) -> Any:
 def enforce(rule: Rule) -> Any:
     """Return ``None`` where the current request may pass, else what the app's ``unauthorized_handler`` answers.
 
-    ``OPTIONS`` is answered here, since a preflight has no credentials, and never reaches the view.
+    Where Flask answers ``OPTIONS`` itself it does so, since a preflight has no credentials. A view with an ``OPTIONS``
+    of its own is reached with a proof, as by any method. Without one, Flask's answer takes the place of a refusal.
 
     :raises VerificationRequired: it may not, and there is no such handler.
     :raises StoreUnavailable: nobody can say, so it may not.
     """
-    if request.method == "OPTIONS":
+    is_options = request.method == "OPTIONS"
+    if is_options and getattr(request.url_rule, "provide_automatic_options", True):
         return current_app.make_default_options_response()
     after_this_request(_mark_private)
     state = current_state()
@@ -158,6 +160,8 @@ def enforce(rule: Rule) -> Any:
             session.note_checked(state, rule.purpose, proof, ends, is_spent=rule.once)
             pending_form.forget_if_this_is_it(state, rule.purpose)
             return None
+    if is_options:
+        return current_app.make_default_options_response()
     error = _refusal(state, rule, asked)
     answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
     if answer is None:
@@ -166,7 +170,7 @@ def enforce(rule: Rule) -> Any:
 
 
 def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[], Any]:
-    """A ``before_request`` function that guards every endpoint but ours, ``static``, and the exempt ones.
+    """A ``before_request`` function that guards every endpoint but ours, the app's static files, and the exempt ones.
 
     :param blueprint: name of the blueprint that it is for, so that ``exempt`` may leave it out.
     """
@@ -176,7 +180,7 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
 
     def protect() -> Any:
         endpoint = request.endpoint
-        if endpoint is None or endpoint == "static" or _is_ours(request.blueprint):
+        if endpoint is None or _is_static_files() or _is_ours(request.blueprint):
             return None
         return None if endpoint in exempt or _local(endpoint, blueprint) in exempt else enforce(rule)
 
@@ -278,6 +282,15 @@ def _mark_private(response: Response) -> Response:
     if not getattr(flask_session, "accessed", False):
         response.vary.add("Cookie")
     return response
+
+
+def _is_static_files() -> bool:
+    """Whether this is the route that Flask itself has made for the app's static folder. A view may have its name."""
+    rule = request.url_rule
+    if rule is None or rule.endpoint != "static" or not current_app.has_static_folder:
+        return False
+    made_by_flask = getattr(current_app.view_functions["static"], "__module__", None) == Flask.__module__
+    return made_by_flask and rule.rule == f"{current_app.static_url_path}/<path:filename>"
 
 
 def _is_ours(blueprint: str | None) -> bool:

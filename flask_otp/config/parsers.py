@@ -20,6 +20,11 @@ from ..urls import is_safe_path
 #: One plain address: no comma for a second, no line break for a second header.
 ADDRESS = r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+"
 
+#: As ``limits`` reads "1 year", in seconds.
+_YEAR = 360 * 86400
+#: The most that a limit may count, and the longest window in seconds.
+MAX_AMOUNT, MAX_PERIOD = 1_000_000_000, 100 * _YEAR
+
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -108,6 +113,9 @@ def limits(value: object) -> tuple[RateLimitItem, ...]:
         items = ()
     if not items or any(item.amount < 1 for item in items):
         raise ValueError('must be a limit such as "5/hour;10/day"')
+    # Every store must be able to count so far: the one in Redis has four bytes for an amount, and five for a time.
+    if any(item.amount > MAX_AMOUNT or item.get_expiry() > MAX_PERIOD for item in items):
+        raise ValueError(f"must not be over {MAX_AMOUNT:,} events, nor over {MAX_PERIOD // _YEAR} years")
     return items
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import wraps
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -18,7 +19,7 @@ from werkzeug.test import TestResponse
 
 from flask_otp import OTP, ConfigError, VerificationRequired, current_verification, otp_required
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes
-from tests.support.apps import AppFactory, ValkeyServer, free_port
+from tests.support.apps import SECRET, AppFactory, ValkeyServer, free_port
 
 ANN = "ann@example.com"
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -242,6 +243,30 @@ def test_r27_a_protected_view_that_lists_options_itself_does_not_run_by_it(make_
     app.add_url_rule("/transfer", "transfer", lambda: runs.append("ran") or "sent", methods=["POST", "OPTIONS"])
     assert app.test_client().options("/transfer", json={"amount": 5}).status_code < 400
     assert runs == []
+
+
+@pytest.mark.parametrize("how", ["otp_required", "protect", "class"])
+def test_a_view_with_options_of_its_own_is_reached_with_a_proof(make_app: AppFactory, clock: Clock, how: str) -> None:
+    otp = OTP(clock=clock)
+    app = make_app(otp)
+
+    class Calendar(MethodView):
+        def options(self) -> Response:
+            return Response("own", headers={"DAV": "1"})
+
+    def own() -> Response:
+        return Response("own", headers={"DAV": "1"})
+
+    if how == "protect":
+        otp.protect(app)
+        app.add_url_rule("/dav", "dav", own, methods=["OPTIONS"])
+    elif how == "class":
+        app.add_url_rule("/dav", view_func=otp_required(Calendar).as_view("dav"))
+    else:
+        app.add_url_rule("/dav", "dav", otp_required(own), methods=["OPTIONS"])
+    refused, reached = app.test_client().options("/dav"), verified(app).options("/dav")
+    assert (refused.status_code, refused.text, "DAV" in refused.headers) == (200, "", False)
+    assert (reached.text, reached.headers["DAV"], reached.headers["Cache-Control"]) == ("own", "1", "no-store")
 
 
 @pytest.mark.parametrize(
@@ -685,6 +710,31 @@ def test_protect_leaves_our_pages_the_static_files_and_the_exempt_open(make_app:
     assert client.get("/nowhere").status_code == 404
     assert client.options("/inside").status_code == 200
     assert client.get("/inside").status_code == 401
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_r27_protect_guards_a_view_that_is_named_static(clock: Clock, replaced: bool) -> None:
+    """Only the route of Flask's own static folder is open, and not a name."""
+    app = Flask("site", static_folder="static" if replaced else None)
+    app.config.update(TESTING=True, SECRET_KEY=SECRET, OTP_STORAGE_URI="memory://")
+    otp = OTP(app, clock=clock)
+    otp.protect(app)
+    if replaced:
+        app.view_functions["static"] = lambda filename: "inside"
+    else:
+        app.add_url_rule("/static/<path:filename>", "static", lambda filename: "inside")
+    assert app.test_client().get("/static/x").status_code == 401
+    assert verified(app).get("/static/x").text == "inside"
+
+
+def test_protect_leaves_the_static_folder_open_wherever_it_is(clock: Clock, tmp_path: Path) -> None:
+    (tmp_path / "x.css").write_text("body {}")
+    app = Flask("site", static_folder=tmp_path, static_url_path="/assets")
+    app.config.update(TESTING=True, SECRET_KEY=SECRET, OTP_STORAGE_URI="memory://")
+    otp = OTP(app, clock=clock)
+    otp.protect(app)
+    with app.test_client().get("/assets/x.css") as answer:
+        assert answer.text == "body {}"
 
 
 def test_protect_takes_the_options_of_the_guard(make_app: AppFactory, clock: Clock) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -273,6 +274,47 @@ def test_bad_values_stop_the_app_and_name_the_key(key: str, value: Any) -> None:
 def test_a_limit_over_no_time_is_refused(key: str) -> None:
     with pytest.raises(ConfigError, match=key):
         start(**{key: "5/0 hours"})
+
+
+@pytest.mark.parametrize(
+    "limit", ["1000000001/hour", "5000000000/day", f"{10**30}/hour", "5/101 years", f"5/{10**9} days"]
+)
+@pytest.mark.parametrize("key", LIMIT_DEFAULTS)
+def test_a_limit_that_no_store_can_count_is_refused(key: str, limit: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key} must not be over 1,000,000,000 events, nor over 100 years"):
+        start(**{key: limit})
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"OTP_CHANNEL_BUDGET": {"sms": "5000000000/day"}},
+        {"OTP_PREFIX_BUDGET": {"+49": "5000000000/day"}},
+        {"OTP_PURPOSES": {"login": {"send_limit": "5000000000/day"}}},
+    ],
+    ids=str,
+)
+def test_nor_is_one_inside_of_another_value(config: dict[str, Any]) -> None:
+    (key,) = config
+    with pytest.raises(ConfigError, match=f"{key}.*must not be over"):
+        start(**config)
+
+
+@pytest.mark.parametrize("name", ["memory", "redis", "sqlite"])
+def test_every_store_counts_as_far_as_a_limit_may_go(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    uris = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'otp.db'}"}
+    uri = uris.get(name) or request.getfixturevalue("valkey").uri
+    most = "1000000000/100 years"
+    limits = dict.fromkeys((key for key in LIMIT_DEFAULTS), most)
+    app = start(OTP_STORAGE_URI=uri, TESTING=True, OTP_COOLDOWN=0, **limits)
+    app.extensions["otp"].store.prepare()
+    with capture_codes(app) as codes:
+        client = app.test_client()
+        assert client.post("/otp/send", json={"email": "ann@example.com"}).status_code == 200
+        wrong = f"{(int(codes.code) + 1) % 10**6:06}"
+        assert client.post("/otp/verify", json={"code": wrong}).status_code == 400
+        assert client.post("/otp/verify", json={"code": codes.code}).status_code == 200
+    app.extensions["otp"].store.close()
 
 
 # Names
