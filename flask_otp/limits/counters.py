@@ -8,20 +8,23 @@ the app would count the app's limits twice and slow every route down. What guard
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from math import ceil
 from operator import attrgetter
-from threading import Lock, RLock
 from typing import Any
 
 from limits import RateLimitItem
 from limits.errors import StorageError
 from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter, RateLimiter
+from redis import ConnectionPool
+from redis.exceptions import ReadOnlyError
 
 from ..config.settings import Settings
 from ..errors import StoreUnavailable
+from ..processes import PerProcess
 from ..redis_clients.server import OUTAGES
 from ..redis_clients.uri import SCHEMES, connect
 from ..stores import Store
@@ -40,8 +43,7 @@ class Limits:
     def __init__(self, settings: Settings, extensions: Mapping[str, Any]) -> None:
         self._settings = settings
         self._extensions = extensions
-        self._own: RateLimiter | None = None
-        self._lock = Lock()
+        self._own = PerProcess(lambda: FixedWindowRateLimiter(_storage(settings)))
         self._surge = Surge(settings.surge_limit, self._ask, self._ids)
 
     def count_send(self, network: str | None) -> None:
@@ -146,8 +148,15 @@ class Limits:
         limiter = self._limiter()
         failures: Any = limiter.storage.base_exceptions
         failures = failures if isinstance(failures, tuple) else (failures,)
+        ask = attrgetter(question)(limiter)
         try:
-            return attrgetter(question)(limiter)(*args)
+            try:
+                return ask(*args)
+            except ReadOnlyError:
+                # Nothing was counted. The client of an app's Limiter would keep what leads to a replica for ever.
+                if not _drop_idle(limiter.storage):
+                    raise
+            return ask(*args)
         except (*failures, StorageError, *OUTAGES) as error:
             raise StoreUnavailable from error
 
@@ -156,10 +165,16 @@ class Limits:
             # Its storage, not its ``limiter``, which may have fallen back to the memory of this one process.
             strategy: type[RateLimiter] = type(limiter.limiter)
             return strategy(limiter.storage)
-        with self._lock:
-            if self._own is None:
-                self._own = FixedWindowRateLimiter(_storage(self._settings))
-            return self._own
+        return self._own.get()
+
+
+def _drop_idle(storage: Any) -> bool:
+    """Close the idle connections of a storage in Redis. False: it has none that we know of."""
+    pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
+    if not isinstance(pool, ConnectionPool):
+        return False
+    pool.disconnect(inuse_connections=False)
+    return True
 
 
 def _storage(settings: Settings) -> Any:
@@ -174,7 +189,7 @@ class _Memory(MemoryStorage):
 
     def __init__(self) -> None:
         super().__init__()
-        self._whole = RLock()
+        self._whole = threading.RLock()
 
     def incr(self, key: str, expiry: float, amount: int = 1) -> int:
         with self._whole:

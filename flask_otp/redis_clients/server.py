@@ -7,7 +7,9 @@ from hashlib import sha1
 from typing import Any, Protocol
 
 import redis
-from redis.exceptions import NoScriptError, RedisClusterException
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException
+
+from .pool import Pool
 
 Command = tuple[Any, ...]
 
@@ -30,37 +32,81 @@ class NotReplicated(redis.RedisError):
 class Server(redis.Redis):
     """A client of one server."""
 
+    connection_pool: Pool
+
     @property
     def timeout(self) -> float:
         """How long it waits for a reply, in seconds."""
         return float(self.connection_pool.connection_kwargs.get("socket_timeout") or DEFAULT_TIMEOUT)
 
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
-        """Send the commands in one go, once, and give their replies.
+        """Send the commands in one go, and give their replies.
+
+        What was certainly not carried out is sent once more, over a new connection: the server has refused it as a
+        replica, or the old connection did not take it. Everything else is sent once.
 
         :param key: what the commands are about. One server has all keys; it is here for the :class:`Client` protocol.
         :raises NotSent: nothing was sent.
         :raises redis.RedisError: the first error among the replies; or the connection broke, and the commands may have
             been carried out.
         """
-        pool = self.connection_pool
+        connection, was_used = self._take()
         try:
-            connection: Any = pool.get_connection()
+            return self._converse(connection, commands)
+        except (NotSent, ReadOnlyError):
+            # A name that leads to another server since a failover is looked up when a connection is made.
+            if not was_used:
+                raise
+        return self._converse(self._take()[0], commands)
+
+    def _take(self) -> tuple[Any, bool]:
+        try:
+            return self.connection_pool.take()
         except OUTAGES as error:
             raise NotSent("no connection to the server") from error
+
+    def _converse(self, connection: Any, commands: Sequence[Command]) -> list[Any]:
+        pool = self.connection_pool
         try:
-            connection.send_packed_command(connection.pack_commands(commands))
+            self._send(connection, commands)
             replies = [_reply(connection) for _ in commands]
-        except BaseException:
+        except BaseException as error:
             # What still comes over it would be taken for the answer to somebody else's question.
-            connection.disconnect()
+            pool.discard(connection)
+            if isinstance(error, OUTAGES):
+                # The idle ones rest on the same way: each would fail a request of its own.
+                pool.drop_idle()
             raise
-        finally:
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # All of them lead to a server that is no master any more.
+            pool.discard(connection)
+            pool.drop_idle()
+        else:
             pool.release(connection)
         for reply in replies:
             if isinstance(reply, redis.ResponseError):
                 raise reply
         return replies
+
+    def _send(self, connection: Any, commands: Sequence[Command]) -> None:
+        try:
+            connection.send_packed_command(connection.pack_commands(commands), check_health=False)
+        except OUTAGES as error:
+            if len(commands) > 1:
+                raise
+            # The system has refused at least the last byte, and a command without its end is none.
+            raise NotSent("the connection did not take the command") from error
+
+    # Beside ``exchange``, what ``limits`` asks of a client of redis-py for a fixed window.
+
+    def get(self, name: Any) -> Any:
+        return self.exchange(name, ("GET", name))[0]
+
+    def ttl(self, name: Any) -> Any:
+        return self.exchange(name, ("TTL", name))[0]
+
+    def register_script(self, script: Any) -> Any:
+        return Script(self, script)
 
     def servers(self) -> list[Server]:
         return [self]
@@ -70,7 +116,9 @@ def _reply(connection: Any) -> Any:
     try:
         return connection.read_response()
     except redis.ResponseError as error:
-        return error
+        # Before version 7 a server wraps what a script has met.
+        is_replica = "-READONLY " in str(error)
+        return ReadOnlyError(*error.args) if is_replica else error
 
 
 class Client(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 import redis
@@ -12,6 +12,7 @@ from redis.retry import Retry
 
 from ..errors import ConfigError
 from .cluster import Address, Cluster, Factory, Sentinel, Topology
+from .pool import Pool
 from .server import DEFAULT_TIMEOUT, Server
 
 SCHEMES = {
@@ -69,14 +70,15 @@ def replicas_to_wait_for(options: Mapping[str, Any]) -> int:
 
 
 def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
-    client = cast(Server, Server.from_url(f"{scheme}://{rest}", **_DEFAULTS | dict(options)))
-    pool = client.connection_pool
+    pool = Pool.from_url(f"{scheme}://{rest}", **_DEFAULTS | dict(options))
     # Set last, since in redis-py a query in the URI outranks the options.
     pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
     # Made, but not opened: a misspelt option is told now, and not by the first request.
     pool.connection_class(**pool.connection_kwargs)
     # Nor is a name that cannot even be looked up an outage.
     str(pool.connection_kwargs.get("host", "")).encode("idna")
+    client = Server(connection_pool=pool)
+    client.auto_close_connection_pool = True
     return client
 
 

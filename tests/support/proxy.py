@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -86,11 +87,14 @@ class Proxy:
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
 
-    def forget(self) -> None:
-        """Be silent on the connections that there are, as a balancer that forgot them. New ones work."""
+    def forget(self, how: str = "silence") -> None:
+        """Forget the connections that there are, as a balancer or a firewall does. New ones work.
+
+        :param how: what comes of the client's next bytes: ``"silence"`` or ``"reset"``.
+        """
         with self._lock:
             for pair in self._pairs:
-                pair.forgotten = True
+                pair.forgotten = how
 
     def lead_to(self, upstream: int) -> None:
         """New connections go to another server. Old ones stay."""
@@ -152,6 +156,11 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._flowing.wait()
+                if pair.forgotten == "reset":
+                    # With this, closing sends a reset.
+                    source.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                    source.close()
+                    break
                 if pair.forgotten:
                     continue
                 from_client = source is pair.client
@@ -217,7 +226,7 @@ class _Pair:
         self.request = b""
         self.waiting = False
         self.lost = False
-        self.forgotten = False
+        self.forgotten = ""
         self.ended = 0
 
 
