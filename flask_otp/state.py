@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from threading import Lock
 from typing import Any
 
 from flask import Blueprint, current_app, url_for
@@ -16,6 +15,7 @@ from .delivery.components import Components
 from .delivery.routing import Router
 from .delivery.sender import Sender
 from .errors import ConfigError, OTPError
+from .processes import lock_per_process
 from .service import Service
 from .site import BLUEPRINT, EXTENSION
 
@@ -29,7 +29,7 @@ class Trust:
 
     def __init__(self, lag: int) -> None:
         self._lag = lag
-        self._lock = Lock()
+        self._lock = lock_per_process()
         self._until: dict[bytes, float] = {}
         #: How often something was ended. An answer that the store gave before the last end is not remembered.
         self.ends = 0
@@ -38,7 +38,7 @@ class Trust:
         return now < self._until.get(proof.proof_id, now) <= now + self._lag
 
     def remember(self, proof: Proof, now: float, ends: int) -> None:
-        with self._lock:
+        with self._lock.get():
             if self._lag == 0 or ends != self.ends:
                 return
             if len(self._until) >= _TRUSTED:
@@ -47,7 +47,7 @@ class Trust:
 
     def clear(self) -> None:
         """Something was ended: ask the store about every proof again."""
-        with self._lock:
+        with self._lock.get():
             self.ends += 1
             self._until.clear()
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
-from threading import Lock, Thread
 
 #: Pieces of work of one kind that may go on in their threads when nobody waits for them any more.
 MOST_LEFT_BEHIND = 8
@@ -25,7 +25,7 @@ class Deadline:
         self._seconds = seconds
         self._left_behind = set() if left_behind is None else left_behind
         self._done: Future[None] = Future()
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._is_over = False
         self._cut: Callable[[], None] = lambda: None
         #: The work is, or broke off, at what has nothing to do with the recipient.
@@ -41,7 +41,7 @@ class Deadline:
             raise TimeoutError(f"{MOST_LEFT_BEHIND} deliveries before this one still hang")
         context = copy_context()
         try:
-            Thread(target=context.run, args=(self._do, work), name="flask_otp-channel", daemon=True).start()
+            threading.Thread(target=context.run, args=(self._do, work), name="flask_otp-channel", daemon=True).start()
         except RuntimeError:
             context.run(self._do, work)  # the interpreter is ending and starts no thread: one of its last deliveries
         wait((self._done,), self._seconds)
@@ -54,8 +54,11 @@ class Deadline:
         _current.set(self)
         try:
             work()
-        except BaseException as error:
+        except Exception as error:
             self._done.set_exception(error)
+        except BaseException as error:
+            # A time-out of gevent's, or an exit: it ends this thread alone, and the work has failed like any other.
+            self._done.set_exception(RuntimeError(type(error).__name__))
         else:
             self._done.set_result(None)
 

@@ -1,22 +1,39 @@
-"""A bounded pool of threads for deliveries that a request does not wait for."""
+"""A bounded number of threads for deliveries that a request does not wait for."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from threading import BoundedSemaphore
 
 from flask import Flask
 
 from ..errors import DeliveryFailed
+from ..processes import PerProcess
 
 logger = logging.getLogger("flask_otp")
 
 _WORKERS = 4
 _WAITING = 256
+
+#: A job, and when it may begin, by the monotonic clock.
+_Job = tuple[Callable[[], None], float]
+
+
+class _Queue:
+    """The jobs of one process. Threads come with the work and end with it, so the interpreter waits for the work.
+
+    ``concurrent.futures`` has a lock of its own from when it was imported. Under gevent that may be before the locks
+    were changed, and one such lock freezes the whole worker.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Condition(threading.Lock())
+        self.jobs: deque[_Job] = deque()
+        self.threads = 0
 
 
 class Background:
@@ -28,33 +45,55 @@ class Background:
 
     def __init__(self, app: Flask, workers: int = _WORKERS, waiting: int = _WAITING, pause: float = PAUSE) -> None:
         self._app = app
+        self._workers = workers
+        self._waiting = waiting
         self._pause = pause
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="flask_otp")
-        self._room = BoundedSemaphore(workers + waiting)
+        self._queue = PerProcess(_Queue)
 
     def run(self, job: Callable[[], None], *, discreet: bool) -> bool:
         """Do the job soon. When too many are waiting, do it at once in this thread, or else answer ``False``.
 
         :param discreet: nothing of the job may show in how long the caller takes.
         """
-        if not self._room.acquire(blocking=False):
+        queue = self._queue.get()
+        with queue.lock:
+            is_full = len(queue.jobs) >= self._waiting + max(0, self._workers - queue.threads)
+            if not is_full:
+                queue.jobs.append((job, time.monotonic() + self._pause if discreet else 0))
+                needs_thread = queue.threads < self._workers
+                queue.threads += needs_thread
+        if is_full:
             if not discreet:
                 _finish(job)
             return not discreet
-        try:
-            self._pool.submit(self._run_and_release, job, time.monotonic() + self._pause if discreet else 0)
-        except RuntimeError:  # the interpreter is going down and takes no more
-            self._room.release()
-            _finish(job)
+        if needs_thread:
+            self._start(queue)
         return True
 
-    def _run_and_release(self, job: Callable[[], None], not_before: float) -> None:
+    def wait(self, seconds: float) -> bool:
+        """Wait until this process has nothing left to do. False: it has, after so long."""
+        queue = self._queue.get()
+        with queue.lock:
+            return queue.lock.wait_for(lambda: not queue.threads, seconds)
+
+    def _start(self, queue: _Queue) -> None:
         try:
+            threading.Thread(target=self._work, args=(queue,), name="flask_otp-delivery").start()
+        except RuntimeError:  # the interpreter is ending and starts no thread
+            self._work(queue)
+
+    def _work(self, queue: _Queue) -> None:
+        """Do jobs until there are none."""
+        while True:
+            with queue.lock:
+                if not queue.jobs:
+                    queue.threads -= 1
+                    queue.lock.notify_all()
+                    return
+                job, not_before = queue.jobs.popleft()
             time.sleep(max(0, not_before - time.monotonic()))
             with self._app.app_context():
                 _finish(job)
-        finally:
-            self._room.release()
 
 
 def _finish(job: Callable[[], None]) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from threading import Lock
+
+from ..processes import lock_per_process
 
 #: Failures in a row that open a circuit, and seconds until it may have a trial in its turn.
 FAILURES = 5
@@ -27,7 +28,7 @@ class Circuit:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._lock = Lock()
+        self._lock = lock_per_process()
         self._failures = 0
         self._retry_at: float | None = None
         self._is_on_trial = False
@@ -35,7 +36,7 @@ class Circuit:
     def enter(self, *, is_last_resort: bool) -> Entry:
         """Let a message in. While it is open, one at a time: after the pause, or before it as a last resort."""
         now = self._clock()
-        with self._lock:
+        with self._lock.get():
             if self._retry_at is None:
                 return Entry.FREE
             is_pausing = self._retry_at - PAUSE <= now < self._retry_at
@@ -47,7 +48,7 @@ class Circuit:
     def leave(self, entry: Entry, works: bool | None) -> bool | None:
         """What was found out; ``None``: nothing. Answers whether it is open now, if that has changed."""
         now = self._clock()
-        with self._lock:
+        with self._lock.get():
             was_open = self._retry_at is not None
             if entry is Entry.TRIAL:
                 self._is_on_trial = False

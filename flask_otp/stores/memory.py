@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from threading import Lock
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, StoreUnavailable
+from ..processes import lock_per_process
 from .codec import expiry_of, pack, unpack
 from .record_store import RecordStore
 from .subject_state import Record
@@ -30,7 +30,7 @@ class MemoryStore(RecordStore):
         if not isinstance(max_subjects, int) or max_subjects < 1:
             raise ConfigError("OTP_STORAGE_OPTIONS: max_subjects must be a whole number above 0")
         self._max = max_subjects
-        self._lock = Lock()
+        self._lock = lock_per_process()
         # One table for each first byte of a subject: none gets so large that to grow it, or to list it for the sweep,
         # holds up a request.
         self._tables: dict[bytes, dict[bytes, bytes]] = {}
@@ -42,7 +42,7 @@ class MemoryStore(RecordStore):
         return Record() if packed is None else unpack(packed)
 
     def change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
-        with self._lock:
+        with self._lock.get():
             self._sweep(now)
             record = self.load(subject)
             answer = verb(record)

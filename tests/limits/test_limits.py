@@ -762,7 +762,7 @@ def test_a_tally_goes_up_and_down_and_ends_with_its_life() -> None:
 def test_whether_there_is_a_surge_is_asked_once_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
     here, elsewhere = make_limits(OTP_SURGE_LIMIT="1/hour"), make_limits(OTP_SURGE_LIMIT="1/hour")
     # Two processes with one storage.
-    monkeypatch.setattr(elsewhere, "_own", here._limiter())
+    monkeypatch.setattr(elsewhere, "_own", here._own)
     now = 100.0
     monkeypatch.setattr("flask_otp.limits.surge.time", SimpleNamespace(monotonic=lambda: now))
     assert not here.is_surge()

@@ -440,7 +440,7 @@ def test_r16_a_message_that_did_not_go_out_is_none_that_nobody_verified(
         for number in range(3 * MINIMUM):
             with contextlib.suppress(DeliveryFailed, RateLimited):
                 town.ask(german(number))
-        app.extensions["otp"].delivery._background._pool.shutdown()
+        app.extensions["otp"].delivery._background.wait(10)
         sent, verified = counted(town)
         assert (sent, verified) == (1 if budget else 0, 0)
 
@@ -460,7 +460,7 @@ def test_r21_a_failure_that_nobody_may_see_takes_nothing_of_the_subject_back(tow
     otp.recipient_loader(lambda identifier, channel: identifier)
     town = town_of()
     challenge = town.ask(german(0))
-    town.state.delivery._background._pool.shutdown()
+    town.state.delivery._background.wait(10)
     assert counted(town) == (0, 0)
     handle = town.handle(challenge)
     assert town.state.store.is_live(handle.subject, handle.challenge_id, int(town.clock()))

@@ -796,7 +796,7 @@ def limits_key(app: Flask) -> str:
     """A key of the app's network limits: its server is what each of its requests needs."""
     limits = app.extensions["otp"].limits
     (item,) = limits._settings.ip_verify_limit
-    return limits._own.storage.prefixed_key(item.key_for(*limits._ids("verify", "127.0.0.1")))
+    return limits.storage.prefixed_key(item.key_for(*limits._ids("verify", "127.0.0.1")))
 
 
 def test_r06_r37_a_master_that_dies_under_way_lets_nobody_pass_twice(

@@ -611,7 +611,7 @@ def test_r17_the_whole_store_without_the_key_gives_no_code_away(valkey: ValkeySe
         issued = {"ann@example.com": issue(on_redis, "ann@example.com")}
     issued["bob@example.com"] = issue(in_memory, "bob@example.com")
     state = in_memory.extensions["otp"]
-    in_process = dump_of(vars(state.store)) + dump_of(vars(state.limits._own.storage))
+    in_process = dump_of(vars(state.store)) + dump_of(vars(state.limits.storage))
     dump = Dump(dump_of_server(valkey) + in_process)
 
     salts = [b""]

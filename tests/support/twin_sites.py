@@ -172,7 +172,7 @@ class Side:
     def _note(self, request: Callable[[dict[str, str]], TestResponse]) -> TestResponse:
         with Work() if self.counting else nullcontext(Counter[str]()) as work:
             answer = request({"Accept": "text/html"} if self.as_form else {})
-        self.app.extensions["otp"].delivery._background._pool.submit(lambda: None).result(10)
+        self.app.extensions["otp"].delivery._background.wait(10)
         self.seen.append(show(answer, self.who))
         self.work.append(work)
         return answer
