@@ -12,6 +12,7 @@ import re
 import smtplib
 from collections.abc import Callable
 from enum import Enum
+from typing import Protocol
 from urllib.parse import quote, urlsplit
 
 from flask import Flask
@@ -29,6 +30,19 @@ Failover = tuple[Channel, ...]
 
 #: About one message, from a server that is well. The app's own functions may use smtplib, or Flask-Mail.
 _REFUSALS = (RecipientRefused, smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
+
+
+class Secrets(Protocol):
+    """What no log may show: a :class:`~flask_otp.Message` has it."""
+
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def recipient(self) -> str: ...
+
+    @property
+    def link(self) -> str | None: ...
 
 
 class Result(Enum):
@@ -66,6 +80,10 @@ class Deliverer:
             for attempt in attempts:
                 attempt.end(message, is_taken)
 
+    def longest(self, providers: Failover) -> float:
+        """Seconds that one message may take at all of them together."""
+        return sum(self._timeout if channel.timeout is None else channel.timeout for channel in providers)
+
     def _provider(self, channel: Channel) -> _Provider:
         # By its id, since a channel need not be hashable. The step holds on to it, so no other gets this id.
         if id(channel) not in self._providers:
@@ -89,13 +107,14 @@ class _Provider:
         deadline = Deadline(timeout, self._left_behind)
         try:
             deadline.run(lambda: self._deliver(message))
+            return Result.TAKEN
         except Exception as error:
             reason = redact(f"{type(error).__name__}: {error}", message)
-            logger.error("channel %r (%s) failed: %s", message.channel, type(self.channel).__name__, reason)
-            if isinstance(error, _REFUSALS):
-                return Result.REFUSED
-            return Result.DOWN if deadline.is_impersonal or isinstance(error, ProviderDown) else Result.FAILED
-        return Result.TAKEN
+            is_down = deadline.is_impersonal or isinstance(error, ProviderDown)
+            result = Result.REFUSED if isinstance(error, _REFUSALS) else Result.DOWN if is_down else Result.FAILED
+        # Out here, so that nothing that takes a log line finds the exception.
+        logger.error("channel %r (%s) failed: %s", message.channel, type(self.channel).__name__, reason)
+        return result
 
     def _deliver(self, message: Message) -> None:
         # Not in the app context of the request, which may be torn down, with its database session, before we are done.
@@ -133,15 +152,14 @@ class _Attempt:
             logger.warning("channel %r (%s) %s", message.channel, type(self._provider.channel).__name__, change)
 
 
-def redact(text: str, message: Message) -> str:
+def redact(text: str, secrets: Secrets) -> str:
     """``text`` on one line, without code, link and recipient: libraries like to quote what they could not send."""
-    code = r"[\s-]*".join(map(re.escape, message.code))
-    address = message.recipient.removeprefix("+")
+    code = r"[\s-]*".join(map(re.escape, secrets.code))
+    address = secrets.recipient.removeprefix("+")
     words = [code, re.escape(address), re.escape(quote(address))]
-    if message.link is not None:
-        secret = urlsplit(message.link).path.rpartition("/")[2]
+    if secrets.link is not None:
+        secret = urlsplit(secrets.link).path.rpartition("/")[2]
         # Its line is longer than a line of quoted-printable, where each break is led by "=".
         words.append(r"(?:[\s=]|\\[rn])*".join(map(re.escape, secret)))
-    secrets = "|".join(words)
-    text = re.sub(secrets, "[redacted]", text, flags=re.IGNORECASE)
+    text = re.sub("|".join(words), "[redacted]", text, flags=re.IGNORECASE)
     return " ".join(text.split())[:500]

@@ -6,11 +6,15 @@ At once, in a background thread, or through the app's own queue; in each case th
 from __future__ import annotations
 
 import logging
+import os
 import secrets
+import time
+import traceback
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, NoReturn
+from math import ceil
+from typing import Any, NoReturn, TypeVar
 
 from blinker import Signal
 
@@ -23,12 +27,30 @@ from ..models import Message
 from ..signals import code_sent, delivery_failed
 from .background import Background
 from .components import Components
-from .failover import Deliverer, redact
+from .failover import Deliverer, Secrets, redact
 from .messages import build_message, link_address, render_message
 from .moulds import Moulds
 from .routing import Route, Router
 
 logger = logging.getLogger("flask_otp")
+
+T = TypeVar("T")
+
+#: Seconds after which a message in the background is asked about before it goes out.
+_LATE = 2
+
+#: Seconds between two looks at what another worker is at, and what a delivery may take beside the steps' time-outs.
+_LOOK = 0.1
+_SLACK = 5
+
+
+@dataclass(frozen=True, repr=False)
+class _Secrets:
+    """What a log line on a message may not show, where there is no message yet."""
+
+    code: str
+    recipient: str
+    link: str | None
 
 
 class Sender:
@@ -55,7 +77,7 @@ class Sender:
         """
         # Rendered for unknown identifiers too: what it costs would tell.
         message = self._compose(handle, route.recipient or route.decoy_recipient, secrets.token_urlsafe(16))
-        is_vetoed = self._hooks.before_send is not None and self._hooks.before_send(message) is False
+        is_vetoed = self._is_vetoed(handle, message)
         if is_vetoed:
             reservation.release(keep_challenge=True)
         is_decoy = route.recipient is None or is_vetoed
@@ -67,14 +89,47 @@ class Sender:
         elif not is_decoy:
             self._deliver(handle, message, reservation.release)
 
+    def _is_vetoed(self, handle: Handle, message: Message) -> bool:
+        hook = self._hooks.before_send
+        return hook is not None and self._shielded("before_send", handle, message, lambda: hook(message)) is False
+
     def _send_later(self, handle: Handle, message: Message, reservation: Reservation, is_decoy: bool) -> None:
         # With a recipient_loader, a failure must not show in what the next request of this client is told.
         is_discreet = self._hooks.recipient_loader is not None
         release = partial(reservation.release, keep_challenge=is_discreet)
-        job = (lambda: None) if is_decoy else (lambda: self._deliver(handle, message, release))
+        asked_at, locale = self._parts.clock(), languages.current_locale()
+
+        def job() -> None:
+            if not is_decoy:
+                self._deliver_later(handle, message, release, asked_at, locale)
+
         # Nor may it show in the time: when the pool is full, all are refused.
         if not self._background.run(job, discreet=is_discreet):
+            logger.error("a delivery was refused: too many wait in the background")
             self._fail(handle, reservation.release)
+
+    def _deliver_later(
+        self, handle: Handle, message: Message, release: Callable[[], None], asked_at: float, locale: str | None
+    ) -> None:
+        """In the background. A hung mail server or a frozen process may have kept the message until it is no use."""
+        if self._parts.clock() - asked_at >= _LATE:
+            if not self._is_wanted(handle):
+                return
+            # It says for how many minutes the code is good.
+            message = self._compose(handle, message.recipient, message.id, locale)
+        self._deliver(handle, message, release)
+
+    def _is_wanted(self, handle: Handle) -> bool:
+        """Whether the code of a message that had to wait may still be redeemed. If not, that is told.
+
+        :raises StoreUnavailable: the store does not say.
+        """
+        if self._parts.store.is_live(handle.subject, handle.challenge_id, int(self._parts.clock())):
+            return True
+        logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
+        if not handle.is_decoy:
+            self._tell(delivery_failed, handle)
+        return False
 
     def deliver_queued(self, payload: Any) -> None:
         """In a worker: derive the code of a queued delivery and send it, if it is still wanted and has not gone out.
@@ -89,25 +144,57 @@ class Sender:
         else:
             self._deliver_once(handle, *delivery[1:])
 
-    def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str) -> None:
-        """Once, as far as that can be known: who dies between sending and noting it lets it go out again."""
-        now = int(self._parts.clock())
-        mark = handle.keys.tag(handle.subject, b"delivered", message_id.encode())
-        if self._parts.store.holds(handle.subject, mark, now):
-            logger.info("a delivery that had gone out already was run again and dropped")
-        elif not self._parts.store.is_live(handle.subject, handle.challenge_id, now):
-            logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
-            if not handle.is_decoy:
-                self._tell(delivery_failed, handle)
-        else:
-            # Noted for nobody as well: the next request must not find less to read.
+    def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str | None) -> None:
+        """Send a queued message, unless another worker has sent it or is at it.
+
+        A worker claims the message first, in one step of the store, for as long as a delivery may take. Another waits
+        for it, so that its queue does not take the message for done when the first one fails or dies. Who dies between
+        sending and noting it lets the message go out again.
+        """
+        delivered, claim = (
+            handle.keys.tag(handle.subject, word, message_id.encode()) for word in (b"delivered", b"delivering")
+        )
+        store, longest = self._parts.store, self._longest_delivery(handle)
+        give_up_at = time.monotonic() + longest
+        while True:
+            now = int(self._parts.clock())
+            if store.holds(handle.subject, delivered, now):
+                logger.info("a delivery that had gone out already was run again and dropped")
+                return
+            if not self._is_wanted(handle):
+                return
+            if store.note(handle.subject, claim, now + longest, now) is not False:
+                break
+            if time.monotonic() >= give_up_at:
+                logger.error("a delivery was put off: another worker has been at it for %d seconds", longest)
+                raise DeliveryFailed
+            time.sleep(_LOOK)
+        try:
+            # Decoys take the same steps: the next request must not find less to read.
             if not handle.is_decoy:
                 self._deliver(handle, self._compose(handle, recipient, message_id, locale), release=_nothing)
-            try:
-                self._parts.store.note(handle.subject, mark, handle.expires_at, now)
-            except StoreUnavailable:
-                # Were it raised, the queue would have it sent again for certain.
-                logger.warning("a delivery went out, but could not be noted: run again, it would go out again")
+        except BaseException:
+            self._free(handle, claim)
+            raise
+        self._note_delivered(handle, delivered)
+
+    def _longest_delivery(self, handle: Handle) -> int:
+        """Seconds that one may take: all steps, and what the store and a busy machine may add."""
+        providers = self._routing.channels().get(handle.channel, ())
+        return ceil(self._deliverer.longest(providers)) + _SLACK
+
+    def _free(self, handle: Handle, claim: bytes) -> None:
+        try:
+            self._parts.store.spend(handle.subject, claim, int(self._parts.clock()))
+        except StoreUnavailable:
+            logger.warning("a delivery that failed is claimed for some seconds more: the store is out of reach")
+
+    def _note_delivered(self, handle: Handle, mark: bytes) -> None:
+        try:
+            self._parts.store.note(handle.subject, mark, handle.expires_at, int(self._parts.clock()))
+        except StoreUnavailable:
+            # Were it raised, the queue would have it sent again for certain.
+            logger.warning("a delivery went out, but could not be noted: run again, it would go out again")
 
     def _is_background(self) -> bool:
         mode = self._settings.delivery
@@ -147,16 +234,27 @@ class Sender:
     def _compose(self, handle: Handle, recipient: str, message_id: str, locale: str | None = None) -> Message:
         """
         :param locale: in which language; by default the current one.
-        :raises DeliveryFailed: the app's builder failed. Its exception goes no further: it may quote the code.
+        :raises DeliveryFailed: a template or the app's builder failed.
         """
         with languages.speaking(locale):
-            message = self._render(handle, recipient, message_id)
-            if self._hooks.message_builder is None:
+            unsaid = _Secrets(handle.code, recipient, self._link(handle))
+            message = self._shielded("a template", handle, unsaid, lambda: self._render(handle, recipient, message_id))
+            builder = self._hooks.message_builder
+            if builder is None:
                 return message
-            try:
-                return build_message(self._hooks.message_builder, message)
-            except Exception as error:
-                logger.error("the message_builder failed: %s", redact(f"{type(error).__name__}: {error}", message))
+            return self._shielded("the message_builder", handle, message, lambda: build_message(builder, message))
+
+    def _shielded(self, what: str, handle: Handle, unsaid: Secrets, work: Callable[[], T]) -> T:
+        """What code of the app's answers. Its exception ends here: it may quote the code, and an error tracker keeps
+        the variables of the functions that it came through.
+
+        :raises DeliveryFailed: it raised something.
+        """
+        try:
+            return work()
+        except Exception as error:
+            reason = redact(f"{type(error).__name__} {_place(error)}: {error}", unsaid)
+        logger.error("%s failed: %s", what, reason)
         return self._fail(handle, release=_nothing)
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
@@ -178,6 +276,12 @@ class Sender:
     def _link(self, handle: Handle) -> str | None:
         base_url = self._settings.base_url if self._settings.links else None
         return None if base_url is None else link_address(self._app, base_url, handle.purpose, handle.link)
+
+
+def _place(error: Exception) -> str:
+    """The line that raised it."""
+    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
+    return f"({os.path.basename(frame.f_code.co_filename)}, line {line})"
 
 
 def _nothing() -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Any
 
 from limits import RateLimitItem
+
+from ..processes import lock_per_process
 
 logger = logging.getLogger("flask_otp")
 
@@ -38,7 +39,7 @@ class _Answer:
     """A yes or no that a process asks for once a second at most."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = lock_per_process()
         self._known = (float("-inf"), False)
 
     def get(self, ask: Callable[[], bool]) -> bool:
@@ -46,14 +47,14 @@ class _Answer:
         if time.monotonic() - known[0] < 1:
             return known[1]
         answer = ask()
-        with self._lock:
+        with self._lock.get():
             # A thread that was held up here may not take back what another has found since.
             if self._known is known:
                 self._known = (time.monotonic(), answer)
             return self._known[1]
 
     def is_yes(self) -> None:
-        with self._lock:
+        with self._lock.get():
             self._known = (time.monotonic(), True)
 
 

@@ -295,10 +295,11 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
+    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> bool:
         """Record a mark as :meth:`redeem` records a proof: :meth:`holds` knows it from now on, until ``expires_at``.
 
-        It records that something was done and must not be done again.
+        For what one worker is at, or has done, and no other need do. True for the one caller that recorded it. While it
+        holds, nothing changes, and the answer is False; so it is where ``expires_at`` is not after ``now``.
         """
 
     @abstractmethod

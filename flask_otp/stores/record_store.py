@@ -64,8 +64,8 @@ class RecordStore(Store):
         live = self.load(subject).challenges.get(challenge_id)
         return live is not None and live.expires_at > now
 
-    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
-        self.change(subject, now, lambda record: record.proofs.update({mark: expires_at}))
+    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> bool:
+        return self.change(subject, now, lambda record: verbs.note(record, mark, expires_at, now))
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return self.load(subject).proofs.get(proof_id, now) > now

@@ -237,6 +237,14 @@ def discard(record: Record, opened: OpenResult) -> None:
     _give_back(record.sends, opened.subject_ends)
 
 
+def note(record: Record, mark: bytes, expires_at: int, now: int) -> bool:
+    """:meth:`Store.note`."""
+    if expires_at <= now or record.proofs.get(mark, now) > now:
+        return False
+    record.proofs[mark] = expires_at
+    return True
+
+
 def revoke(record: Record, now_ms: int) -> None:
     """:meth:`Store.revoke`."""
     record.challenges.clear()

@@ -274,7 +274,7 @@ def test_a_message_goes_out_although_no_thread_can_be_started(
         def start(self) -> None:
             raise RuntimeError("can't create new thread at interpreter shutdown")
 
-    monkeypatch.setattr(deadline, "Thread", NoThread)
+    monkeypatch.setattr(deadline.threading, "Thread", NoThread)
     first, second = Provider(breaks), Provider()
     assert outcome(send(climb(first, second))) == SENT
     assert (len(first.asked), len(second.asked)) == (1, 1)

@@ -172,8 +172,8 @@ class RedisStore(Store):
     def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
         return self._end_of(subject, b"c" + challenge_id) > now
 
-    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> None:
-        self._run("note", subject, now, mark, expires_at)
+    def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> bool:
+        return bool(self._run("note", subject, now, mark, expires_at))
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return self._end_of(subject, b"p" + proof_id) > now

@@ -144,6 +144,12 @@ class RaceTests:
             answers = track.run([("spend", (ann.subject, proof, ann.now))] * 50)
             assert Counter(answers) == {True: 1, False: 49}
 
+    def test_of_fifty_that_note_one_mark_at_once_exactly_one_does(self, track: Track, clock: Clock) -> None:
+        ann = SubjectDriver(track.store, clock, NO_LIMITS)
+        for number in range(4):
+            answers = track.run([("note", (ann.subject, b"mark%d" % number, ann.now + 60, ann.now))] * 50)
+            assert Counter(answers) == {True: 1, False: 49}
+
     def test_r25_no_code_passes_once_a_revocation_has_answered(self, track: Track, clock: Clock) -> None:
         ann = SubjectDriver(track.store, clock, NO_LIMITS)
         opened = [ann.open() for _ in range(49)]

@@ -138,8 +138,8 @@ class SubjectDriver:
     def is_live(self, opened: OpenResult) -> bool:
         return self.store.is_live(self.subject, opened.challenge_id, self.now)
 
-    def note(self, mark: bytes, life: int = HOUR) -> None:
-        self.store.note(self.subject, mark, self.now + life, self.now)
+    def note(self, mark: bytes, life: int = HOUR) -> bool:
+        return self.store.note(self.subject, mark, self.now + life, self.now)
 
     def holds(self, proof: bytes) -> bool:
         return self.store.holds(self.subject, proof, self.now)

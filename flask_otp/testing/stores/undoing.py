@@ -157,6 +157,17 @@ class UndoingTests:
         ann.revoke()
         assert not ann.holds(b"mark")
 
+    def test_one_caller_records_a_mark_until_it_is_over_or_ended(self, ann: SubjectDriver, clock: Clock) -> None:
+        assert (ann.note(b"mark"), ann.note(b"mark", 2 * HOUR), ann.note(b"another")) == (True, False, True)
+        assert not ann.note(b"over", 0)
+        clock.advance(HOUR)
+        # What was refused has not made it longer.
+        assert (ann.note(b"mark"), ann.note(b"mark")) == (True, False)
+        assert ann.spend(b"mark")
+        assert ann.note(b"mark")
+        ann.revoke()
+        assert ann.note(b"mark")
+
     # Dropping
 
     def test_a_dropped_challenge_is_refused_and_gives_nothing_back(self, ann: SubjectDriver, clock: Clock) -> None:
