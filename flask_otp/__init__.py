@@ -22,5 +22,6 @@ from .guard import otp_required as otp_required
 from .models import Challenge as Challenge
 from .models import Message as Message
 from .models import Verification as Verification
+from .state import health as health
 
 __version__ = "0.1.0"

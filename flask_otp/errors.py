@@ -24,6 +24,7 @@ API clients, a page for browsers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wrappers import Response
 
 from .languages import N_, gettext, tell_language
+from .outages import Cause, cause_of, tell
 from .site import current_site
 
 if TYPE_CHECKING:
@@ -272,15 +274,32 @@ class DeliveryFailed(OTPError):
 
 
 class StoreUnavailable(OTPError):
-    """The store or the limiter cannot be reached. Nothing passes until it can."""
+    """The store or the limiter cannot be reached: nothing passes until it can.
+
+    Whoever raises it while an exception is handled need not say why. The cause is logged here, so that no store, not
+    even an app's own, can fail without a word.
+
+    :param part: what is unavailable.
+    :param cause: why; by default what the exception that is being handled says.
+    """
 
     code = 503
     reason = "store_unavailable"
     title = "Temporarily unavailable"
     description = N_("This is temporarily unavailable. Please try again in a moment.")
 
-    def __init__(self, description: str | None = None, *, retry_after: int = 5) -> None:
+    def __init__(
+        self,
+        description: str | None = None,
+        *,
+        retry_after: int = 5,
+        part: str = "the store",
+        cause: Cause | None = None,
+    ) -> None:
         super().__init__(description, retry_after=retry_after)
+        self.part = part
+        self.cause = cause or cause_of(sys.exc_info()[1])
+        tell(part, self.cause)
 
 
 def accepts_html() -> bool:

@@ -67,6 +67,7 @@ class OTP(HookDecorators):
         """
         if EXTENSION in app.extensions:
             raise ConfigError(f"app {app.name!r} has an OTP already: make one, and import it where you need it")
+        _refuse_text_for_flags(app)
         settings = Settings.from_config(app.config)
         tokens = Tokens([Keys(secret, settings.key_prefix) for secret in _secrets(app)])
         if not (app.debug or app.testing):
@@ -238,6 +239,16 @@ class OTP(HookDecorators):
 
         _exempt_from_csrf(app, blueprint)
         app.before_request(check)
+
+
+def _refuse_text_for_flags(app: Flask) -> None:
+    """In debug and testing, codes may be printed and secrets may be short. Flask takes any text for yes there.
+
+    :raises ConfigError: one of the two is text.
+    """
+    for key in ("DEBUG", "TESTING"):
+        if isinstance(app.config.get(key), (str, bytes)):
+            raise ConfigError(f"{key} must be True or False, not text such as {app.config[key]!r}: all text means yes")
 
 
 def _secrets(app: Flask) -> list[bytes]:

@@ -7,7 +7,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Blueprint, current_app, url_for
+from flask import Blueprint, Flask, current_app, url_for
 from werkzeug.wrappers import Response
 
 from .crypto.payloads import Proof
@@ -86,6 +86,24 @@ class AppState(Components):
         page = self.render_page("error.html", error=error, start_url=url_for(f"{BLUEPRINT}.start"))
         return error.with_headers(Response(page, error.code, content_type="text/html; charset=utf-8"))
 
+    # Whether it works
+
+    def probe_store(self) -> None:
+        """Read something that is not there from the store, by the way that changes take, and change nothing.
+
+        :raises StoreUnavailable: it does not answer, or does not let us.
+        """
+        now = int(self.clock())
+        self.store.note(b"health".ljust(16), b"health".ljust(12), now, now)
+
+    def check_health(self) -> None:
+        """Read from the store and from the storage of the limits. Nothing is counted, changed or sent.
+
+        :raises StoreUnavailable: one of them does not answer; its ``part`` and ``cause`` say which, and why.
+        """
+        self.probe_store()
+        self.limits.probe()
+
     # Who is verified
 
     def own_identifier(self) -> str | None:
@@ -137,3 +155,16 @@ def current_state() -> AppState:
     if not isinstance(state, AppState):
         raise ConfigError(f"flask_otp is not set up on app {current_app.name!r}: call OTP(app) or otp.init_app(app)")
     return state
+
+
+def health(app: Flask) -> None:
+    """Whether an app can send and verify codes: one cheap reading of the store, and one of the limits' storage.
+
+    For a readiness check of one's own; ``OTP_HEALTH = True`` makes ``GET /otp/health`` of it. It sends and counts
+    nothing.
+
+    :raises StoreUnavailable: it cannot. ``error.part`` says what does not answer, ``error.cause.kind`` why.
+    :raises ConfigError: the app has no ``OTP``.
+    """
+    with app.app_context():
+        current_state().check_health()

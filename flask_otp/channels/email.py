@@ -11,7 +11,8 @@ import smtplib
 import socket
 import ssl
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from email.charset import QP, Charset
 from email.header import Header
@@ -27,11 +28,12 @@ from flask import Flask, current_app
 from flask_mail import Connection, Mail, sanitize_address
 from flask_mail import Message as MailMessage
 
-from ..config.parsers import ADDRESS
+from ..config.parsers import ADDRESS, flag_in_words
 from ..errors import ConfigError
 from ..models import Message
-from .base import Channel, RecipientRefused
+from .base import Channel, ProviderDown, RecipientRefused
 from .deadline import Deadline, cut_when_late, impersonal
+from .smtp import Conversation, SecureConversation
 
 #: The submission servers of well-known providers, from their own help pages.
 SERVICES: dict[str, dict[str, Any]] = {
@@ -48,11 +50,35 @@ SERVICES: dict[str, dict[str, Any]] = {
 }
 
 
+#: Those that want an access token in place of a password.
+PASSWORDLESS = ("outlook", "office365")
+
+#: Gives an access token.
+OAuth = Callable[[], str]
+
+#: The keys of Flask-Mail that are yes or no. It takes any text for yes, "False" too.
+_FLAGS = ("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_SUPPRESS_SEND")
+
+
+def read_flags(config: MutableMapping[str, Any]) -> None:
+    """Put what text says in place of the text, as it comes from the environment.
+
+    :raises ConfigError: it says neither yes nor no.
+    """
+    for key in _FLAGS:
+        if config.get(key) is not None:
+            try:
+                config[key] = flag_in_words(config[key])
+            except ValueError as error:
+                raise ConfigError(f"{key} {error}, not {config[key]!r}") from None
+
+
 def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:
     """Fill in the ``MAIL_*`` keys that are not set from ``OTP_EMAIL_SERVICE``.
 
-    :raises ConfigError: the service is unknown, or both kinds of TLS are asked for.
+    :raises ConfigError: the service is unknown, both kinds of TLS are asked for, or a flag is none.
     """
+    read_flags(config)
     if service is not None:
         if service not in SERVICES:
             raise ConfigError(f"OTP_EMAIL_SERVICE: unknown service {service!r}; known are {', '.join(SERVICES)}")
@@ -72,19 +98,49 @@ def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:
         )
 
 
+@dataclass(frozen=True)
+class MailOptions:
+    """How we talk to the mail server, beside ``MAIL_*``.
+
+    :param name: what we greet with (``EHLO``); ``None``: the sender's domain.
+    :param ca: a file with the certificate authorities that are trusted, in place of the system's.
+    :param oauth: gives an access token, which takes the place of the password.
+    """
+
+    name: str | None = None
+    ca: str | None = None
+    oauth: OAuth | None = None
+
+    def check(self, config: Mapping[str, Any]) -> None:
+        """
+        :raises ConfigError: they do not fit each other, or a file is none.
+        """
+        if self.oauth is not None and not config.get("MAIL_USERNAME"):
+            raise ConfigError("OTP_EMAIL_OAUTH needs MAIL_USERNAME: a token is one account's")
+        try:
+            ssl.create_default_context(cafile=self.ca)
+        except OSError as error:
+            raise ConfigError(f"OTP_EMAIL_CA cannot be read: {type(error).__name__}") from None
+
+
 class EmailChannel(Channel):
     """Sends by the app's ``MAIL_*`` settings.
 
     :param timeout: seconds for the whole delivery, from the name look-up to the server's last word.
     :param reply_to: where an answer goes, if not to the sender.
+    :raises ConfigError: the options do not fit each other.
     """
 
     accepts = "email"
 
-    def __init__(self, app: Flask, timeout: float, reply_to: str | None = None) -> None:
+    def __init__(
+        self, app: Flask, timeout: float, reply_to: str | None = None, options: MailOptions | None = None
+    ) -> None:
         self._app = app
         self.timeout: float = timeout
         self._reply_to = reply_to
+        self._options = options or MailOptions()
+        self._options.check(app.config)
 
     def deliver(self, message: Message) -> None:
         """
@@ -106,7 +162,10 @@ class EmailChannel(Channel):
     def _converse(self, talk: Callable[[Connection], None]) -> None:
         settings = Mail().init_mail(self._app.config, False, self._app.testing)
         settings.max_emails = None
-        connection = _VerifiedConnection(settings, self.timeout)
+        options = self._options
+        if options.name is None:
+            options = replace(options, name=_sender_domain())
+        connection = _VerifiedConnection(settings, self.timeout, options)
         cut_when_late(connection.cut)
         with connection:
             talk(connection)
@@ -134,6 +193,14 @@ def _mail(message: Message, reply_to: str | None) -> _Mail:
     )
     mail.msgId = make_msgid(domain=domain)
     return mail
+
+
+def _sender_domain() -> str | None:
+    """What to greet with: a container's name is one that many servers refuse."""
+    try:
+        return _sender()[1].rpartition("@")[2]
+    except ConfigError:
+        return None
 
 
 def _sender() -> tuple[str, str]:
@@ -199,9 +266,10 @@ def _mailbox(name: str, mailbox: str) -> str:
 class _VerifiedConnection(Connection):
     """Flask-Mail's connection over a socket that checks certificates, and that can be cut from another thread."""
 
-    def __init__(self, mail: Any, timeout: float) -> None:
+    def __init__(self, mail: Any, timeout: float, options: MailOptions) -> None:
         super().__init__(mail)
         self._timeout = timeout
+        self._options = options
         self._socket: socket.socket | None = None
         self._is_cut = False
 
@@ -210,17 +278,16 @@ class _VerifiedConnection(Connection):
             super().__enter__()
         return self
 
-    def configure_host(self) -> smtplib.SMTP | smtplib.SMTP_SSL:
+    def configure_host(self) -> smtplib.SMTP:
         mail, context = self.mail, self._tls_context()
-        host: smtplib.SMTP = (
-            smtplib.SMTP_SSL(mail.server, mail.port, timeout=self._timeout, context=context)
-            if mail.use_ssl
-            else _SMTP(mail.server, mail.port, self._timeout, self.watch)
-        )
+        where = (mail.server, int(mail.port), self._timeout, self._options.name)
+        host = SecureConversation(*where, self.watch, context) if mail.use_ssl else Conversation(*where, self.watch)
         try:
             if mail.use_tls:
                 host.starttls(context=context)
-            if mail.username and mail.password:
+            if self._options.oauth is not None:
+                host.sign_in_by_token(mail.username, _token(self._options.oauth))
+            elif mail.username and mail.password:
                 host.login(mail.username, mail.password)
         except BaseException:
             host.close()
@@ -246,7 +313,7 @@ class _VerifiedConnection(Connection):
                 watch(self)
                 super().do_handshake(block)
 
-        context = ssl.create_default_context()
+        context = ssl.create_default_context(cafile=self._options.ca)
         context.sslsocket_class = WatchedSocket
         return context
 
@@ -264,12 +331,16 @@ class _VerifiedConnection(Connection):
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-class _SMTP(smtplib.SMTP):
-    def __init__(self, host: str, port: int, timeout: float, watch: Callable[[socket.socket], None]) -> None:
-        self._watch = watch
-        super().__init__(host, port, timeout=timeout)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        sock: socket.socket = super()._get_socket(host, port, timeout)  # type: ignore[misc]
-        self._watch(sock)
-        return sock
+def _token(oauth: OAuth) -> str:
+    """
+    :raises ProviderDown: the app's function gave none. What it raised may quote its secret.
+    """
+    try:
+        token = oauth()
+    except Exception as error:
+        reason = f"raised a {type(error).__name__}"
+    else:
+        if isinstance(token, str) and re.fullmatch("[!-~]+", token):
+            return token
+        reason = "gave no token"
+    raise ProviderDown(f"OTP_EMAIL_OAUTH {reason}")

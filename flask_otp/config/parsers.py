@@ -24,6 +24,8 @@ ADDRESS = r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+"
 _YEAR = 360 * 86400
 #: The most that a limit may count, and the longest window in seconds.
 MAX_AMOUNT, MAX_PERIOD = 1_000_000_000, 100 * _YEAR
+#: What a mail client may greet with: a host name, or an address in brackets (RFC 5321 4.1.3).
+HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Za-z:.]+\]"
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -85,6 +87,21 @@ def optional(parse: Callable[[object], Any]) -> Callable[[object], Any]:
 def flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise ValueError("must be True or False")
+    return value
+
+
+def flag_in_words(value: object) -> bool:
+    """A flag, also as text or a number, as it comes from the environment. Text that says no never means yes."""
+    words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
+    found = words.get(str(value).strip().lower()) if isinstance(value, (bool, int, str)) else None
+    if found is None:
+        raise ValueError("must be True or False")
+    return found
+
+
+def function(value: object) -> Callable[..., Any]:
+    if not callable(value) or isinstance(value, type):
+        raise ValueError("must be a function")
     return value
 
 

@@ -87,6 +87,9 @@ class Settings:
     channel_timeout: int = _key("10s", parsers.duration(1, 60))
     email_timeout: int = _key("10s", parsers.duration(1, 60))
     email_reply_to: str | None = _key(None, parsers.optional(parsers.text(parsers.ADDRESS, "help@example.com")))
+    email_ehlo: str | None = _key(None, parsers.optional(parsers.text(parsers.HOST, "mail.example.com")))
+    email_ca: str | None = _key(None, parsers.optional(parsers.text(r".+", "/etc/ssl/mail-ca.pem")))
+    email_oauth: Callable[[], str] | None = _key(None, parsers.optional(parsers.function))
     code_in_subject: bool = _key(False, parsers.flag)
     delivery: str = _key("auto", parsers.choice("auto", "inline", "background"))
     purposes: dict[str, Purpose] = _key({"login": {}}, parsers.purposes)
@@ -96,6 +99,7 @@ class Settings:
     url_prefix: str = _key("/otp", parsers.text(r"(/[A-Za-z0-9._~-]+)+", "/otp"))
     default_next: str = _key("/", parsers.path)
     site_name: str | None = _key(None, parsers.site_name)
+    health: bool = _key(False, parsers.flag)
     languages: tuple[str, ...] = _key(None, parsers.languages)
 
     @classmethod

@@ -13,7 +13,7 @@ from flask_mail import Mail
 
 from .. import identifiers
 from ..channels import Channel, ConsoleChannel, EmailChannel, channel_from_function
-from ..channels.email import fill_service
+from ..channels.email import MailOptions, fill_service
 from ..config.parsers import nearest
 from ..config.settings import Purpose, Settings
 from ..config.test_recipients import TestRecipient
@@ -204,7 +204,8 @@ def _made(name: str, value: Any, app: Flask, settings: Settings) -> Channel:
     if value == "email":
         if "mail" not in app.extensions:
             Mail(app)
-        return EmailChannel(app, settings.email_timeout, settings.email_reply_to)
+        options = MailOptions(settings.email_ehlo, settings.email_ca, settings.email_oauth)
+        return EmailChannel(app, settings.email_timeout, settings.email_reply_to, options)
     if value == "console":
         if not (app.debug or app.testing):
             raise ConfigError(

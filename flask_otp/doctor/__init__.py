@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from flask import Flask
 
+from ..outages import cause_of
 from ..state import AppState
 from . import risk, secret_key, sending, storage, web
 from .finding import Check, Finding, Level, Site
@@ -16,6 +17,7 @@ CHECKS: list[Check] = [
     web.debug_mode,
     secret_key.secret_key,
     storage.store_answers,
+    storage.limits_answer,
     storage.memory_store,
     storage.limits_in_memory,
     storage.eviction,
@@ -24,6 +26,7 @@ CHECKS: list[Check] = [
     storage.store_tls,
     sending.channels,
     sending.mail_settings,
+    sending.passwords,
     sending.channels_reachable,
     sending.sms_countries,
     sending.channel_budgets,
@@ -55,6 +58,8 @@ def _run(check: Check, site: Site) -> list[Finding]:
     try:
         return list(check(site))
     except Exception as error:
+        if cause_of(error).kind == "rights":
+            return [_forbidden(check)]
         # Its text may quote anything, so only the kind is told. What nobody could check is not taken for good.
         failed = Finding(
             Level.ERROR,
@@ -64,6 +69,17 @@ def _run(check: Check, site: Site) -> list[Finding]:
             "README, flask otp doctor",
         )
         return [failed]
+
+
+def _forbidden(check: Check) -> Finding:
+    """Codes need few rights (``docs/deployment.md``), and the doctor's questions a few more."""
+    return Finding(
+        Level.NOTE,
+        f"The check {check.__name__!r} could not be made: our user of the store may not ask.",
+        "What it looks for was not looked for. Codes do not need that right.",
+        "Look yourself, or let another user run flask otp doctor.",
+        "docs/deployment.md, Rights in Redis",
+    )
 
 
 __all__ = ["CHECKS", "Check", "Finding", "Level", "Site", "examine", "site_of"]

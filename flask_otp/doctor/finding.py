@@ -15,6 +15,7 @@ from ..config.settings import Settings
 from ..delivery.failover import Failover
 from ..errors import StoreUnavailable
 from ..limits.counters import Limits
+from ..outages import Cause
 from ..state import AppState
 from ..stores import Store
 
@@ -81,18 +82,31 @@ class Site:
         }
 
     @cached_property
+    def outage(self) -> Cause | None:
+        """Why the store does not answer: asked once, so that a store that is down is told once."""
+        return _outage(self.state.probe_store)
+
+    @cached_property
+    def limits_outage(self) -> Cause | None:
+        """Why the storage of the limits does not answer."""
+        return _outage(self.limits.probe)
+
+    @property
     def is_store_up(self) -> bool:
-        """Whether the store answers: asked once, so that a store that is down is told once."""
-        try:
-            self.store.holds(b"doctor".ljust(16), b"doctor".ljust(12), int(self.state.clock()))
-        except StoreUnavailable:
-            return False
-        return True
+        return self.outage is None
 
     @cached_property
     def workers(self) -> int | None:
         """How many processes serve the app, where the environment says so."""
         return _workers(self.environ)
+
+
+def _outage(probe: Callable[[], None]) -> Cause | None:
+    try:
+        probe()
+    except StoreUnavailable as error:
+        return error.cause
+    return None
 
 
 Check = Callable[[Site], Iterable[Finding]]

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date, datetime, timezone
 
 from ..channels import Channel, ConsoleChannel, EmailChannel
+from ..channels.email import PASSWORDLESS
 from ..urls import is_loopback
 from .finding import Finding, Level, Site
 
@@ -63,6 +64,18 @@ def mail_settings(site: Site) -> Iterator[Finding]:
             "Codes are made, and nobody gets them.",
             "Set MAIL_SUPPRESS_SEND = False outside of tests.",
             "Flask-Mail, Configuring",
+        )
+
+
+def passwords(site: Site) -> Iterator[Finding]:
+    service = site.settings.email_service
+    if service in PASSWORDLESS and site.settings.email_oauth is None and _sends_mail(site):
+        yield Finding(
+            Level.WARNING,
+            f"OTP_EMAIL_SERVICE is {service!r}, and Microsoft takes no password for new accounts any more.",
+            "Signing in fails, and every delivery with it.",
+            "Set OTP_EMAIL_OAUTH to a function that gives an access token.",
+            "docs/delivery.md, Signing in to the mail server",
         )
 
 

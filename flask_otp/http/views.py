@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, redirect, request, url_for
+from flask import Blueprint, Response, json, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
@@ -50,6 +50,7 @@ def create_blueprint() -> Blueprint:
     blueprint.add_url_rule("/link/<secret>", "link", pages.show, methods=["GET"])
     blueprint.add_url_rule("/repeat", "repeat", confirm, methods=["GET"])
     blueprint.add_url_rule("/logout", "logout", logout, methods=["POST"])
+    blueprint.add_url_rule("/health", "health", health, methods=["GET"])
     blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
     blueprint.add_url_rule("/<path:rest>", "unknown", unknown, methods=_METHODS)
     return blueprint
@@ -164,6 +165,20 @@ def logout() -> Answer:
     actions.forget()
     if wants_html():
         return redirect(request.script_root + current_state().settings.default_next, 303)
+    return Response(status=204)
+
+
+def health() -> Answer:
+    """Whether codes can be sent and verified, for a load balancer or a supervisor, where ``OTP_HEALTH`` says so."""
+    state = current_state()
+    if not state.settings.health:
+        raise NotFound
+    try:
+        state.check_health()
+    except StoreUnavailable as error:
+        answer = error.as_problem()
+        answer.data = json.dumps(error.problem() | {"part": error.part, "cause": error.cause.kind})
+        return answer
     return Response(status=204)
 
 

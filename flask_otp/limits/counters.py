@@ -129,6 +129,13 @@ class Limits:
         """Whether failures over the whole site, or from this network, are so many that short codes must stop."""
         return self._surge.is_on(network)
 
+    def probe(self) -> None:
+        """Read a counter that is not there.
+
+        :raises StoreUnavailable: the storage does not answer.
+        """
+        self._ask("storage.get", "/".join(("LIMITER", *self._ids("health", "site"))))
+
     @property
     def storage(self) -> Any:
         """What counts: the app's Limiter's storage, or our own."""
@@ -158,7 +165,7 @@ class Limits:
                     raise
             return ask(*args)
         except (*failures, StorageError, *OUTAGES) as error:
-            raise StoreUnavailable from error
+            raise StoreUnavailable(part="the storage of the limits") from error
 
     def _limiter(self) -> RateLimiter:
         for limiter in self._extensions.get("limiter", ()):

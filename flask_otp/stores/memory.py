@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from ..errors import ConfigError, StoreUnavailable
+from ..outages import Cause
 from ..processes import lock_per_process
 from .codec import expiry_of, pack, unpack
 from .record_store import RecordStore
@@ -59,7 +60,7 @@ class MemoryStore(RecordStore):
         if self._size >= self._max:
             self._sweep(now, _SWEEP_WHEN_FULL)
         if self._size >= self._max:
-            raise StoreUnavailable
+            raise StoreUnavailable(cause=Cause("full", "max_subjects"))
 
     def _sweep(self, now: int, most: int = _SWEEP) -> None:
         for _ in range(most):

@@ -8,7 +8,7 @@ import email
 import re
 import ssl
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from email.message import EmailMessage
 from email.policy import default as parsing
@@ -125,10 +125,16 @@ def serving(
     starttls: ssl.SSLContext | None = None,
     implicit: ssl.SSLContext | None = None,
     auth: bool = False,
+    exclude: Iterable[str] = (),
 ) -> Iterator[Inbox]:
+    """
+    :param exclude: ways to sign in that it does not offer.
+    """
     inbox = inbox or Inbox()
     inbox.port = free_port()
     options: dict[str, Any] = {"authenticator": inbox.authenticate, "auth_require_tls": False} if auth else {}
+    if exclude:
+        options["auth_exclude_mechanism"] = exclude
     if starttls is not None:
         options["tls_context"] = starttls
     controller = _Controller(inbox, hostname="127.0.0.1", port=inbox.port, ssl_context=implicit, **options)

@@ -84,7 +84,11 @@ DEFAULTS = {
     "OTP_CHANNEL_TIMEOUT": 10,
     "OTP_EMAIL_TIMEOUT": 10,
     "OTP_EMAIL_REPLY_TO": None,
+    "OTP_EMAIL_EHLO": None,
+    "OTP_EMAIL_CA": None,
+    "OTP_EMAIL_OAUTH": None,
     "OTP_CODE_IN_SUBJECT": False,
+    "OTP_HEALTH": False,
     "OTP_DELIVERY": "auto",
     "OTP_VERIFIED_FOR": 12 * 3600,
     "OTP_REVOCATION_LAG": 0,
@@ -151,6 +155,9 @@ GOOD: list[tuple[str, Any, Any]] = [
     ("OTP_CHANNEL_TIMEOUT", "3s", 3),
     ("OTP_EMAIL_REPLY_TO", "help@example.com", "help@example.com"),
     ("OTP_CODE_IN_SUBJECT", True, True),
+    ("OTP_HEALTH", True, True),
+    ("OTP_EMAIL_EHLO", "mail.example.com", "mail.example.com"),
+    ("OTP_EMAIL_EHLO", "[192.0.2.1]", "[192.0.2.1]"),
     ("OTP_DELIVERY", "inline", "inline"),
     ("OTP_DELIVERY", "background", "background"),
     ("OTP_ON_BUDGET", "refuse", "refuse"),
@@ -228,7 +235,10 @@ BAD: list[tuple[str, Any]] = [
     ("OTP_CHANNEL_TIMEOUT", "2m"),
     *(("OTP_MAX_ANNUAL_RISK", value) for value in (0, -0.1, 1.1, "0.001", None, True, float("nan"))),
     *(("OTP_DELIVERY", value) for value in ("", "async", None, True)),
-    *((key, value) for key in ("OTP_LINKS", "OTP_CODE_IN_SUBJECT") for value in ("", "yes", None, 1, 0)),
+    *((key, value) for key in ("OTP_LINKS", "OTP_CODE_IN_SUBJECT", "OTP_HEALTH") for value in ("", "yes", None, 1, 0)),
+    *(("OTP_EMAIL_EHLO", value) for value in ("", "two words", "a\r\nMAIL FROM:<x>", "-a.example", 5)),
+    *(("OTP_EMAIL_CA", value) for value in ("", 5, b"ca.pem")),
+    *(("OTP_EMAIL_OAUTH", value) for value in ("token", 5, str)),
     *(("OTP_ON_BUDGET", value) for value in ("", "lock", None, "Escalate")),
     *(("OTP_KEY_PREFIX", value) for value in ("", "a:b", "{a}", "a b", "1a", "a" * 33, None, "a\n")),
     *(("OTP_STORAGE_URI", value) for value in ("", "memory", "memory://x", "nosuch://x", 5, "redis", "redis:// x")),
@@ -672,3 +682,12 @@ def test_the_config_is_not_changed_by_reading_it() -> None:
     assert app.config["OTP_PURPOSES"] == {"login": {"code_length": 8}}
     purposes["login"]["code_length"] = 6
     assert app.extensions["otp"].service.purpose("login").code_length == 8
+
+
+@pytest.mark.parametrize("key", ["DEBUG", "TESTING"])
+def test_text_that_flask_takes_for_yes_stops_the_app(key: str) -> None:
+    """``TESTING=False`` from the environment would let codes be printed, and short secrets pass."""
+    app = Flask("site")
+    app.config.update(SECRET_KEY="x" * 32, OTP_STORAGE_URI="memory://", **{key: "False"})
+    with pytest.raises(ConfigError, match=f"^{key} must be True or False, not text such as 'False'"):
+        OTP(app)

@@ -37,7 +37,7 @@ def own_imports(path: Path) -> set[str]:
 
 #: From the ground up. A module imports from its own layer and those below it.
 LAYERS = (
-    "context_text errors languages rendering signals urls networks site processes",
+    "context_text errors languages rendering signals urls networks site processes outages",
     "crypto identifiers redis_clients",
     "models stores",
     "config",

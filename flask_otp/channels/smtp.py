@@ -1,0 +1,144 @@
+"""The conversation with a mail server, with what smtplib lacks.
+
+Every address of the server is tried, the socket can be cut from another thread, a name and a password may hold any
+character, and an access token may take the password's place.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import smtplib
+import socket
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, cast
+
+#: Seconds until the next address is tried beside those that have not answered: RFC 8305 section 5.
+_NEXT_ADDRESS = 0.25
+
+
+def connect_to_any(host: str, port: int, seconds: float) -> socket.socket:
+    """A connection to the address of the host that answers first.
+
+    smtplib gives each address the whole time-out, so that a dead one, such as IPv6 without a route, would leave no time
+    for the next. Here the next one is tried soon, and the first is not given up.
+
+    :raises OSError: no address answers in time, or there is none.
+    """
+    end = time.monotonic() + seconds
+    waiting = deque(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    failure = OSError("the host has no address")
+    with selectors.DefaultSelector() as selector:
+        try:
+            while waiting or selector.get_map():
+                if waiting:
+                    failure = _begin(selector, waiting.popleft()) or failure
+                left = end - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError("no address answers")
+                if not selector.get_map():
+                    continue
+                for key, _ in selector.select(min(left, _NEXT_ADDRESS) if waiting else left):
+                    sock: socket.socket = selector.unregister(key.fileobj).data
+                    fault = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    if not fault:
+                        sock.settimeout(seconds)
+                        return sock
+                    sock.close()
+                    failure = OSError(fault, os.strerror(fault))
+        finally:
+            for key in list(selector.get_map().values()):
+                key.data.close()
+    raise failure
+
+
+def _begin(selector: selectors.BaseSelector, address: tuple[Any, ...]) -> OSError | None:
+    """Begin to connect; the failure, if it is one at once."""
+    family, kind, protocol, _, place = address
+    try:
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:  # such as IPv6 on a machine without it
+        return error
+    sock.setblocking(False)
+    fault = sock.connect_ex(place)
+    if fault not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
+        sock.close()
+        return OSError(fault, os.strerror(fault))
+    selector.register(sock, selectors.EVENT_WRITE, sock)
+    return None
+
+
+class Conversation(smtplib.SMTP):
+    """SMTP over a plain connection, which may be upgraded.
+
+    :param name: what we greet with; ``None``: this machine's name.
+    :param watch: is given each socket as soon as it is there.
+    """
+
+    def __init__(
+        self, host: str, port: int, timeout: float, name: str | None, watch: Callable[[socket.socket], None]
+    ) -> None:
+        self._watch = watch
+        super().__init__(host, port, local_hostname=name, timeout=timeout)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        sock = connect_to_any(host, port, timeout)
+        self._watch(sock)
+        return sock
+
+    def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        """As smtplib's, with UTF-8 in place of ASCII: RFC 4616 for PLAIN, and what servers take for the others."""
+
+        def answer(challenge: bytes | None = None) -> _Text | None:
+            text = authobject() if challenge is None else authobject(challenge)
+            return None if text is None else _Text(text)
+
+        return super().auth(mechanism, cast(Any, answer), initial_response_ok=initial_response_ok)
+
+    def login(self, user: str, password: str, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
+        return super().login(user, _Text(password), initial_response_ok=initial_response_ok)
+
+    def sign_in_by_token(self, user: str, token: str) -> None:
+        """XOAUTH2, as Google and Microsoft describe it: https://developers.google.com/gmail/imap/xoauth2-protocol
+
+        :raises smtplib.SMTPNotSupportedError: the server does not offer it.
+        :raises smtplib.SMTPAuthenticationError: it refuses the token.
+        """
+        self.ehlo_or_helo_if_needed()
+        if "XOAUTH2" not in self.esmtp_features.get("auth", "").upper().split():
+            raise smtplib.SMTPNotSupportedError("the server does not offer XOAUTH2")
+        words = f"user={user}\1auth=Bearer {token}\1\1"
+        # A refusal is a challenge with the reason, which wants an empty answer before the error comes.
+        self.auth("XOAUTH2", lambda challenge=None: words if challenge is None else "")
+
+
+class SecureConversation(Conversation, smtplib.SMTP_SSL):
+    """SMTP over TLS from the start."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        timeout: float,
+        name: str | None,
+        watch: Callable[[socket.socket], None],
+        context: ssl.SSLContext,
+    ) -> None:
+        self._watch = watch
+        smtplib.SMTP_SSL.__init__(self, host, port, local_hostname=name, timeout=timeout, context=context)
+
+    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
+        return self.context.wrap_socket(super()._get_socket(host, port, timeout), server_hostname=host)
+
+
+class _Text(str):
+    """smtplib encodes what it signs in with as ASCII."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "utf-8", errors: str = "strict") -> bytes:
+        return super().encode("utf-8")
