@@ -109,7 +109,7 @@ class Sender:
             self._fail(handle, reservation.release)
 
     def _deliver_later(
-        self, handle: Handle, message: Message, release: Callable[[], None], asked_at: float, locale: str | None
+        self, handle: Handle, message: Message, release: Callable[[], None], asked_at: float, locale: str
     ) -> None:
         """In the background. A hung mail server or a frozen process may have kept the message until it is no use."""
         if self._parts.clock() - asked_at >= _LATE:
@@ -144,7 +144,7 @@ class Sender:
         else:
             self._deliver_once(handle, *delivery[1:])
 
-    def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str | None) -> None:
+    def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str) -> None:
         """Send a queued message, unless another worker has sent it or is at it.
 
         A worker claims the message first, in one step of the store, for as long as a delivery may take. Another waits

@@ -22,7 +22,7 @@ def store_answers(site: Site) -> Iterator[Finding]:
     if site.outage is not None:
         yield Finding(
             Level.ERROR,
-            f"The store is unavailable: {site.outage}.",
+            f"The store does not answer. The cause: {site.outage}.",
             "Every send and verify is 503, and the guard denies. What is checked in the store was not checked.",
             "See that OTP_STORAGE_URI leads there from this machine; for a database, run flask otp init-db.",
             "OWASP ASVS 5.0 V16.5.2; R37",
@@ -33,7 +33,7 @@ def limits_answer(site: Site) -> Iterator[Finding]:
     if site.limits_outage not in (None, site.outage):
         yield Finding(
             Level.ERROR,
-            f"The storage of the limits is unavailable: {site.limits_outage}.",
+            f"The storage of the limits does not answer. The cause: {site.limits_outage}.",
             "Every send and verify is 503. It is that of the app's own Limiter, where it has one.",
             "See that RATELIMIT_STORAGE_URI, or OTP_STORAGE_URI, leads there from this machine.",
             "OWASP ASVS 5.0 V16.5.2; R37",

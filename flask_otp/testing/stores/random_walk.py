@@ -138,11 +138,8 @@ class Walk:
     is_live = drop
 
     def note(self) -> tuple[Any, ...]:
-        if self.proofs and self.random.random() < 0.3:
-            subject, mark = self._one_of(self.proofs)
-        else:
-            subject, mark = self.random.choice(self.SUBJECTS), b"%012d" % next(self.ids)
-            self.proofs.append((subject, mark))
+        subject, mark = self.random.choice(self.SUBJECTS), b"%012d" % next(self.ids)
+        self.proofs.append((subject, mark))
         now = self.now_ms // 1000
         return subject, mark, now + self.random.choice((-10, 0, 1, 10, HOUR, DAY)), now
 
