@@ -22,6 +22,8 @@ from flask_otp.channels.smtp import connect_to_any
 from tests.support.apps import AppFactory, certified, free_port
 from tests.support.mail import SENDER, Inbox, mail_config, serving
 
+pytestmark = pytest.mark.server
+
 NAME = "smtp.shop.example"
 
 

@@ -22,6 +22,8 @@ from tests.support.apps import AppFactory, ValkeyServer, free_port
 from tests.support.databases import DatabaseServer
 from tests.support.proxy import Proxy
 
+pytestmark = pytest.mark.server
+
 SECRET = "hunter2-hunter2"
 
 

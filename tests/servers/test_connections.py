@@ -27,6 +27,8 @@ from tests.support.proxy import Proxy
 from tests.support.redis_verbs import VERBS, every_verb, warm
 from tests.support.servers import Server, wait_until
 
+pytestmark = pytest.mark.server
+
 PATIENT = {"socket_timeout": 1, "socket_connect_timeout": 1}
 
 
