@@ -176,6 +176,8 @@ class InvalidCode(OTPError):
     title = "The code is not valid"
     description = N_("That code is not right, or no longer valid.")
     field = "code"
+    #: No code will ever do for this challenge. For our own pages, which tell the person; no other answer differs by it.
+    is_over: bool = False
 
 
 class InvalidWebhook(OTPError):

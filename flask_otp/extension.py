@@ -19,7 +19,7 @@ from .crypto.keys import Keys
 from .crypto.tokens import Tokens
 from .errors import ConfigError
 from .hooks import HookDecorators
-from .http import actions
+from .http import actions, session
 from .http.views import create_blueprint
 from .identifiers import Parser
 from .limits import risk
@@ -76,6 +76,7 @@ class OTP(HookDecorators):
         app.extensions[EXTENSION] = self._state(app, settings, tokens, store)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
+        app.after_request(session.finish)
         app.cli.commands.setdefault("otp", cli.commands)
         self._check_before_serving(app)
 
@@ -92,7 +93,7 @@ class OTP(HookDecorators):
             limits=limits,
             sms_pumping=SmsPumping(app, settings, limits),
             test_recipients=test_recipients,
-            identifiers=Parser(test_recipients.number),
+            identifiers=Parser(test_recipients.number, settings.sms_countries, settings.email_special_domains),
             templates=Templates(app),
             clock=self._clock,
             blueprint=self.blueprint,

@@ -12,13 +12,14 @@ from typing import Any, NamedTuple, TypeVar, overload
 from flask import Flask, Response, after_this_request, current_app, request, url_for
 from flask import session as flask_session
 from flask.views import View
+from werkzeug.routing import RoutingException
 
 from .config.parsers import seconds
 from .crypto.context import json_digest
-from .crypto.payloads import Proof, Requirement
-from .errors import ConfigError, VerificationRequired
+from .crypto.payloads import REQUIREMENT_LIFE, Proof, Requirement
+from .errors import ConfigError, OTPError, VerificationRequired
 from .http import pending_form, session
-from .http.requests import is_cross_origin, request_path
+from .http.requests import is_cross_origin, is_navigation, request_path
 from .models import Verification
 from .site import BLUEPRINT
 from .startup_checks import note_guard, note_guarded
@@ -28,8 +29,8 @@ from .urls import is_safe_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Seconds that the form may take after the guard refused.
-_REQUIREMENT_LIFE = 3600
+#: Characters of a requirement and a way back that an address has room for, so that no server on the way cuts it short.
+_ADDRESS = 2800
 
 
 @dataclass(frozen=True)
@@ -157,16 +158,51 @@ def enforce(rule: Rule) -> Any:
     asked, ends = _asked(state, rule), state.trust.ends
     for proof in session.proofs(state, rule.purpose):
         if _fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
+            if _may_write(state):
+                session.heal(state, proof)
+                pending_form.forget_if_this_is_it(state, proof)
             session.note_checked(state, rule.purpose, proof, ends, is_spent=rule.once)
-            pending_form.forget_if_this_is_it(state, rule.purpose)
             return None
     if is_options:
         return current_app.make_default_options_response()
     error = _refusal(state, rule, asked)
     answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
     if answer is None:
-        raise error
+        raise error if _has_handler_for_ours() else _Refused.of(error)
     return answer
+
+
+class _Refused(VerificationRequired, RoutingException):
+    """The guard's refusal as Flask itself answers it.
+
+    Flask gives no routing exception to an error handler. So the redirect and the headers reach the client although the
+    app shows pages of its own for ``HTTPException``, 401 or ``Exception``, which know nothing of them.
+    """
+
+    @classmethod
+    def of(cls, error: VerificationRequired) -> _Refused:
+        refused = cls.__new__(cls)
+        vars(refused).update(vars(error))
+        return refused
+
+
+def _has_handler_for_ours() -> bool:
+    """Whether the app handles our own error by its class: that handler knows what it has there, so it is asked."""
+    handlers = current_app.error_handler_spec
+    return any(
+        issubclass(kind, OTPError) and issubclass(VerificationRequired, kind)
+        for name in (*request.blueprints, None)
+        for by_class in handlers[name].values()
+        for kind in by_class
+    )
+
+
+def _may_write(state: AppState) -> bool:
+    """Whether this request may write the session: a person navigates, and no other site has sent them.
+
+    What a poll writes, or an image, takes back what an answer before it has set.
+    """
+    return is_navigation() and not is_cross_origin(state.settings.base_url)
 
 
 def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[], Any]:
@@ -244,16 +280,19 @@ def _refusal(state: AppState, rule: Rule, asked: _Asked) -> VerificationRequired
         context_values=asked.context_values,
         identifier=asked.identifier,
         channels=rule.channels,
-        expires_at=int(state.clock()) + _REQUIREMENT_LIFE,
+        expires_at=int(state.clock()) + REQUIREMENT_LIFE,
         user=state.own_identifier(),
     )
     token = state.tokens.dump_requirement(required)
-    # Another site's form comes without the session's cookie: what we kept for it would take that session's place.
-    if request.method in ("GET", "HEAD") or not is_cross_origin(state.settings.base_url):
+    if _may_write(state):
         session.set("requirement", rule.purpose, token)
+    way_back = None if pending_form.keep(state, required) else _way_back()
+    # In the address, so that two tabs ask for two things, and a visitor from another site needs no session for it.
+    says_more = bool(rule.context or rule.channels or asked.identifier is not None)
     arguments: dict[str, Any] = {
-        "next": None if pending_form.keep(state, required) else _way_back(),
+        "next": way_back,
         "purpose": None if rule.purpose == "login" else rule.purpose,
+        "requirement": token if says_more and len(token) + len(way_back or "") <= _ADDRESS else None,
     }
     location = url_for(f"{BLUEPRINT}.start", **arguments) if state.is_mounted else None
     return VerificationRequired(

@@ -11,8 +11,10 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
+import idna
 from email_validator import EmailNotValidError, validate_email
 
+from .crypto.codes import plain
 from .errors import InvalidIdentifier
 from .languages import N_
 
@@ -30,7 +32,11 @@ _WANTED = {
     "phone": N_("Please enter a valid phone number with its country code."),
     "both": N_("Please enter a valid e-mail address or phone number."),
 }
-_PHONE = re.compile(r"\+[0-9][0-9 ().\-/]{5,30}")
+_WANTED_AT_HOME = _WANTED | {"phone": N_("Please enter a valid phone number.")}
+_PHONE = re.compile(r"\+?[0-9(][0-9 ().\-/]{4,30}")
+#: Full-width forms, as keyboards for Chinese, Japanese and Korean write ASCII, and the small form of the @.
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0xFE6B: "@", 0x3000: " ", 0x3002: "."}
+_JOINERS = "\u200c\u200d"
 
 
 @dataclass(frozen=True, repr=False)
@@ -44,31 +50,47 @@ class Identifier:
         return f"<Identifier {mask(self.value)}>"
 
 
-def parse(text: object, accepts: str = "both") -> Identifier:
+def parse(
+    text: object, accepts: str = "both", *, country: str | None = None, special: Collection[str] = ()
+) -> Identifier:
     """The canonical form of what a person typed.
 
     :param accepts: what is wanted: ``"email"``, ``"phone"`` or ``"both"``.
-    :raises InvalidIdentifier: it is neither one e-mail address nor one phone number with its country code.
+    :param country: where a number without a country code is from (two letters); ``None``: it must have one.
+    :param special: special-use domains under which addresses are admitted, such as ``"local"``.
+    :raises InvalidIdentifier: it is neither one e-mail address nor one phone number.
     """
+    wanted = _WANTED if country is None else _WANTED_AT_HOME
     if not isinstance(text, str) or len(text) > 4 * MAX_LENGTH:
-        raise InvalidIdentifier(_WANTED[accepts])
-    # The spaces around are a slip of the hand; a line break would be an attempt at a mail header.
-    text = text.strip(" \t\u00a0\u3000")
+        raise InvalidIdentifier(wanted[accepts])
+    text = text.translate(_FULL_WIDTH)
+    # What is around it is a slip of the hand; a line break would be an attempt at a mail header.
+    text = text.strip(" \t\u00a0" + "".join({char for char in text if unicodedata.category(char) == "Cf"}))
     if "@" in text:
-        return Identifier(_email(text), "email")
+        return Identifier(_email(text, special), "email")
     if accepts == "email":
-        raise InvalidIdentifier(_WANTED[accepts])
-    return Identifier(_phone(text, accepts), "phone")
+        raise InvalidIdentifier(wanted[accepts])
+    return Identifier(_phone(text, wanted[accepts], country), "phone")
 
 
 class Parser:
     """Reads what people type, as one app accepts it.
 
     :param test_number: gives the canonical number of a test recipient, whose made-up number no other parser takes.
+    :param countries: where phones may be. If it is one country, numbers need no country code.
+    :param special: special-use domains under which addresses are admitted.
     """
 
-    def __init__(self, test_number: Callable[[str], str | None]) -> None:
+    def __init__(
+        self,
+        test_number: Callable[[str], str | None],
+        countries: Collection[str] = (),
+        special: Collection[str] = (),
+    ) -> None:
         self._test_number = test_number
+        #: The one country whose numbers may be written without a country code.
+        self.country = next(iter(countries)) if len(countries) == 1 else None
+        self._special = special
 
     def parse(self, text: object, accepts: str = "both") -> Identifier:
         """As :func:`parse`, and the made-up phone numbers of test recipients too.
@@ -76,35 +98,74 @@ class Parser:
         :raises InvalidIdentifier: it is no address.
         """
         number = self._test_number(text) if isinstance(text, str) else None
-        return parse(text, accepts) if number is None else Identifier(number, "phone")
+        if number is not None:
+            return Identifier(number, "phone")
+        return parse(text, accepts, country=self.country, special=self._special)
 
 
-def _email(text: str) -> str:
+def _email(text: str, special: Collection[str]) -> str:
+    local, _, domain = text.rpartition("@")
+    local = "".join(char for char in local if unicodedata.category(char) != "Cf")
+    if not local.isascii():
+        # It would need SMTPUTF8 (RFC 6531) of every server on the way, and look like other people's addresses.
+        raise InvalidIdentifier(N_("We can only send to addresses that have plain letters (a to z) before the @."))
+    domain = _without_invisible(domain)
+    stand_in = _stand_in(domain, special)
     try:
         valid = validate_email(
-            text, check_deliverability=False, allow_smtputf8=False, allow_quoted_local=False, allow_domain_literal=False
+            f"{local}@{domain if stand_in is None else stand_in[0]}",
+            check_deliverability=False,
+            allow_smtputf8=False,
+            allow_quoted_local=False,
+            allow_domain_literal=False,
         )
     except EmailNotValidError:
         raise InvalidIdentifier(_WANTED["email"]) from None
     address = (valid.ascii_email or "").lower()
+    if stand_in is not None:
+        address = address.removesuffix(_STAND_IN) + stand_in[1]
     if not address or len(address) > MAX_LENGTH:
         raise InvalidIdentifier(_WANTED["email"])
     return address
 
 
-def _phone(text: str, wanted: str = "phone") -> str:
-    text = unicodedata.normalize("NFKC", text)
-    if not _PHONE.fullmatch(text):
-        raise InvalidIdentifier(_WANTED[wanted])
+def _without_invisible(domain: str) -> str:
+    """Without format characters, except for joiners within a word: a domain without them is another (RFC 5892 A)."""
+    return "".join(
+        char
+        for before, char in zip("." + domain, domain, strict=False)
+        if unicodedata.category(char) != "Cf" or (char in _JOINERS and not before.isascii())
+    )
+
+
+#: What takes the place of a special-use domain while the rest of an address is checked.
+_STAND_IN = "example.com"
+
+
+def _stand_in(domain: str, special: Collection[str]) -> tuple[str, str] | None:
+    """The domain with an ordinary one in place of the admitted special-use one, and that one; ``None``: it has none."""
+    lower = domain.lower()
+    for name in special:
+        if lower == name or lower.endswith("." + name):
+            return lower[: len(lower) - len(name)] + _STAND_IN, name
+    return None
+
+
+def _phone(text: str, wanted: str = _WANTED["phone"], country: str | None = None) -> str:
+    text = plain(text).strip(" ")
+    if text.startswith("00"):
+        text = "+" + text[2:].lstrip(" ")
+    if not _PHONE.fullmatch(text) or not (text.startswith("+") or country):
+        raise InvalidIdentifier(wanted)
     if phonenumbers is None:
         logger.error("a phone number was given: install flask-otp-codes[phone] to accept it")
         raise InvalidIdentifier(N_("Phone numbers are not accepted here. Please enter an e-mail address."))
     try:
-        number = phonenumbers.parse(text, None)
+        number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException:
-        raise InvalidIdentifier(_WANTED["phone"]) from None
+        raise InvalidIdentifier(wanted) from None
     if number.extension or not phonenumbers.is_valid_number(number) or _is_dear(number):
-        raise InvalidIdentifier(_WANTED["phone"])
+        raise InvalidIdentifier(wanted)
     return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))
 
 
@@ -161,3 +222,24 @@ def mask(address: str) -> str:
     if at:
         return f"{local[:1]}***@{domain}"
     return f"{address[:2]}*******{address[-2:]}" if len(address) > 6 else "***"
+
+
+def readable(address: str) -> str:
+    """A canonical address as people write it: its domain in Unicode. It is for their eyes alone."""
+    local, at, domain = address.rpartition("@")
+    return f"{local}@{'.'.join(map(_readable_label, domain.split('.')))}" if at else address
+
+
+def _readable_label(label: str) -> str:
+    try:
+        return idna.ulabel(label) if label.startswith("xn--") else label
+    except idna.IDNAError:
+        return label
+
+
+def ascii_domain(domain: str) -> str:
+    """A host as browsers write it in ``Origin``; as it is, if it is none."""
+    try:
+        return domain if domain.isascii() else idna.encode(domain, uts46=True).decode()
+    except idna.IDNAError:
+        return domain

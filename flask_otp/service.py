@@ -30,6 +30,9 @@ from .stores.base import LEEWAY
 
 logger = logging.getLogger("flask_otp")
 
+#: Seconds that the clocks of two machines of one site may differ, without people noticing it at a countdown.
+_SKEW = 3
+
 
 class Service:
     """The flows of one app, with all they need handed in."""
@@ -64,6 +67,7 @@ class Service:
         client: Client,
         channels: Collection[str] = (),
         user: str | None = None,
+        is_typed: bool = False,
     ) -> Challenge:
         """Open a challenge, or find the one that this browser has already, and send its code.
 
@@ -94,6 +98,7 @@ class Service:
             user=user,
             is_test=route.test_recipient is not None,
             numbers=self._numbers(route),
+            is_typed=is_typed,
         )
         return self._send(handle, opened, route)
 
@@ -110,7 +115,7 @@ class Service:
         request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
         request = replace(request, challenge_id=handle.challenge_id)
         entry = self._parts.limits.enter_send(client.network, self._parts.store)
-        opened = entry.store.reopen(handle.subject, request, policy, self._now())
+        opened = entry.store.reopen(handle.subject, request, policy, self._ready(handle))
         route = self._resolve(handle.subject, opened, handle.identifier, handle.channel)
         handle = replace(handle, ready_at=opened.ready_at)
         # The same steps for every identifier: what is asked first must not tell who has an account.
@@ -165,7 +170,7 @@ class Service:
         return Challenge(
             handle=self._tokens.dump_handle(handle),
             channel=handle.channel,
-            destination=identifiers.mask(handle.identifier),
+            destination=identifiers.readable(identifiers.mask(handle.identifier)),
             purpose=handle.purpose,
             code_length=codes.STRONG_LENGTH if handle.strong else handle.length,
             expires_in=max(0, handle.expires_at - now),
@@ -223,7 +228,7 @@ class Service:
         redeemed = entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
         if redeemed.outcome is not RedeemOutcome.MATCH:
             self._note_failure(handle, redeemed, entry)
-            raise self._rejected(handle)
+            raise self._rejected(handle, is_over=_is_over(handle, redeemed))
         self._parts.sms_pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
         code_verified.send(self._app, verification=verification)
@@ -266,13 +271,15 @@ class Service:
             logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
             surge.send(self._app)
 
-    def _rejected(self, handle: Handle | None) -> InvalidCode:
+    def _rejected(self, handle: Handle | None, *, is_over: bool = False) -> InvalidCode:
         code_rejected.send(
             self._app,
             identifier=handle.identifier if handle else None,
             purpose=handle.purpose if handle else None,
         )
-        return InvalidCode()
+        error = InvalidCode()
+        error.is_over = is_over
+        return error
 
     def verification(self, proof: Proof) -> Verification:
         """The proof, as the app may see it."""
@@ -297,8 +304,19 @@ class Service:
         proof_revoked.send(self._app, identifier=address, purposes=tuple(self._settings.purposes))
         return address
 
+    def _ready(self, handle: Handle) -> int:
+        """Now; but the end of the cooldown if that is seconds away: the machine that told the client may be ahead."""
+        now = self._now()
+        return handle.ready_at if now < handle.ready_at <= now + _SKEW else now
+
     def _now(self) -> int:
         return int(self._parts.clock())
+
+
+def _is_over(handle: Handle, redeemed: RedeemResult) -> bool:
+    """Whether no code will do for the challenge any more: it was used or revoked, or the tries at it are spent."""
+    is_superseded = redeemed.budget_spent and not handle.strong
+    return redeemed.outcome is RedeemOutcome.REFUSED or redeemed.is_last or is_superseded
 
 
 def _proof(handle: Handle, now: float, life: int) -> Proof:

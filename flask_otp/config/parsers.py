@@ -182,6 +182,36 @@ def base_url(value: object) -> str | None:
     return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
+#: An origin as a browser writes it, of the web or of an app's own scheme.
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+def origins(value: object) -> tuple[str, ...]:
+    """Exact origins, as a browser writes them in ``Origin``: lower case, in ASCII, without the scheme's own port."""
+    return tuple(dict.fromkeys(map(_origin, names(value))))
+
+
+def _origin(text: str) -> str:
+    scheme, separator, place = text.strip().lower().partition("://")
+    host, colon, port = place.partition(":")
+    match = _ORIGIN.fullmatch(scheme + separator + identifiers.ascii_domain(host) + colon + port)
+    # The origin of every file, and of every page in a sandbox, is "null": that would be all of them.
+    if match is None or scheme in ("file", "data", "blob", "about", "javascript"):
+        raise ValueError(
+            'must be a list of exact origins such as ("https://app.example.com", "capacitor://localhost"), '
+            f"without a path or a wildcard; {text!r} is none"
+        )
+    return match[0].removesuffix({"https": ":443", "http": ":80"}.get(scheme, "/"))
+
+
+def special_domains(value: object) -> tuple[str, ...]:
+    """Domains of RFC 6761 and the like under which addresses are accepted: ``"local"``, ``"home.arpa"``."""
+    found = tuple(name.lower().strip(".") for name in names(value))
+    if not all(re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", name) for name in found):
+        raise ValueError('must be a list of domains such as ("local", "home.arpa")')
+    return found
+
+
 def names(value: object) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
         raise ValueError("must be a list of names")

@@ -6,12 +6,12 @@ For the people who review an app before a store takes it, and for tests from end
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, timedelta, timezone
 from typing import NamedTuple
 
 from .. import identifiers
+from ..crypto.codes import plain
 from ..errors import InvalidIdentifier
 
 _NUMBER = re.compile(r"\+[0-9]{6,15}")
@@ -53,7 +53,8 @@ class TestRecipients:
 
 
 def _bare(number: str) -> str:
-    return re.sub(r"[ \t().\-/]", "", unicodedata.normalize("NFKC", number[:64]))
+    bare = re.sub(r"[ \t().\-/]", "", plain(number[:64]))
+    return "+" + bare[2:] if bare.startswith("00") else bare
 
 
 def _address(address: object) -> str:

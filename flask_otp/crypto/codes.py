@@ -13,7 +13,7 @@ LINK_LENGTH = 24
 
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _LOOKALIKES = str.maketrans("OIL", "011")
-_SEPARATORS = re.compile(r"[\s\-\u2010-\u2015\u2212]+")
+_SEPARATORS = re.compile(r"[\s\-]+")
 
 
 def encode_strong(number: int) -> str:
@@ -26,15 +26,32 @@ def display(code: str) -> str:
     return f"{code[:4]}-{code[4:8]}-{code[8:]}" if len(code) == STRONG_LENGTH else code
 
 
+def plain(text: str) -> str:
+    """What a person typed or copied, without what cannot be seen, and with its digits and dashes as ASCII has them."""
+    return "".join(map(_plain, unicodedata.normalize("NFKC", text)))
+
+
+def _plain(char: str) -> str:
+    if char.isascii():
+        return char
+    category = unicodedata.category(char)
+    if category == "Nd":
+        return str(unicodedata.decimal(char))
+    # The minus, the hyphen bullet, and the long mark of Katakana, which is on the key of the dash.
+    if category == "Pd" or char in "\u2212\u2043\u30fc":
+        return "-"
+    return {"Cf": "", "Zs": " "}.get(category, char)
+
+
 def normalise(typed: str, *, strong: bool, length: int) -> str | None:
     """What a person typed as a code to compare, or ``None`` if it cannot be one.
 
-    Spaces, dashes and full-width forms are forgiven (NFKC); other scripts' digits are not. In a strong code, case and
-    the look-alikes O/0, I/1 and L/1 are forgiven too.
+    Spaces, dashes, full-width forms (NFKC), the digits of other scripts, and what cannot be seen are forgiven. In a
+    strong code, case and the look-alikes O/0, I/1 and L/1 are forgiven too.
     """
     if len(typed) > 64:
         return None
-    code = _SEPARATORS.sub("", unicodedata.normalize("NFKC", typed))
+    code = _SEPARATORS.sub("", plain(typed))
     if not strong:
         return code if re.fullmatch(f"[0-9]{{{length}}}", code) else None
     # Upper-casing could turn one letter into two, or a foreign one into ours, so the letters are checked before it.

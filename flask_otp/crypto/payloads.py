@@ -34,6 +34,8 @@ class Handle:
     #: The range of phone numbers that the message goes to, as :mod:`flask_otp.limits.sms_pumping` counts it.
     #: Empty: no phone number. ``None``: this channel sends nothing to phones.
     numbers: str | None = None
+    #: The browser that holds it has typed the identifier itself, so that a page may show it as a whole.
+    is_typed: bool = False
 
     @cached_property
     def subject(self) -> bytes:
@@ -81,6 +83,10 @@ class Proof:
         return f"<Proof {self.purpose} {self.channel}>"
 
 
+#: Seconds that the form may take after the guard refused.
+REQUIREMENT_LIFE = 3600
+
+
 @dataclass(frozen=True)
 class Requirement:
     """What the guard asks for: carried by the client to ``POST /send``, which obeys it."""
@@ -93,6 +99,11 @@ class Requirement:
     expires_at: int
     #: Who was signed in when the guard refused, where the app says so: it is nobody else's.
     user: str | None = None
+
+    @property
+    def made_at(self) -> int:
+        """When the guard refused: no proof from before will do."""
+        return self.expires_at - REQUIREMENT_LIFE
 
     def __repr__(self) -> str:
         return f"<Requirement {self.purpose}>"

@@ -125,8 +125,8 @@ def _load(envelope: Envelope, token: object, readers: Mapping[int, Callable[[Key
 
 
 def _write_handle(handle: Handle) -> bytes:
-    # Two bits in one digit: a longer handle would tell who is a test recipient.
-    nobody = int(handle.is_decoy) | int(handle.is_test) << 1
+    # Bits of one digit: a longer handle would tell who is a test recipient.
+    flags = int(handle.is_decoy) | int(handle.is_test) << 1 | int(handle.is_typed) << 2
     # Nor must it tell who has a phone.
     numbers = [] if handle.numbers is None else [handle.numbers.ljust(_NUMBERS)]
     return _pack(
@@ -139,7 +139,7 @@ def _write_handle(handle: Handle) -> bytes:
             handle.expires_at,
             handle.ready_at,
             handle.identifier,
-            nobody,
+            flags,
             handle.context_values,
             handle.user,
             *numbers,
@@ -149,7 +149,7 @@ def _write_handle(handle: Handle) -> bytes:
 
 def _read_handle(keys: Keys, body: bytes) -> Handle:
     (challenge_id, context), values = _unpack(body, 2)
-    purpose, channel, strong, length, expires_at, ready_at, identifier, nobody, context_values, user, *numbers = values
+    purpose, channel, strong, length, expires_at, ready_at, identifier, flags, context_values, user, *numbers = values
     return Handle(
         challenge_id=challenge_id,
         purpose=purpose,
@@ -160,11 +160,12 @@ def _read_handle(keys: Keys, body: bytes) -> Handle:
         expires_at=expires_at,
         ready_at=ready_at,
         identifier=identifier,
-        is_decoy=bool(nobody & 1),
+        is_decoy=bool(flags & 1),
         context_values=context_values,
         keys=keys,
         user=user,
-        is_test=bool(nobody & 2),
+        is_test=bool(flags & 2),
+        is_typed=bool(flags & 4),
         numbers=numbers[0].rstrip() if numbers else None,
     )
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import has_request_context
 
 from ..crypto.context import context_digest
-from ..crypto.payloads import Requirement
+from ..crypto.payloads import REQUIREMENT_LIFE, Proof, Requirement
 from ..errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
 from ..languages import N_
 from ..models import Challenge, Verification
@@ -39,13 +39,41 @@ def send_as_asked(
         identifier = fixed
     if identifier is None:
         raise InvalidIdentifier
+    is_typed = fixed is None
     if asked is None:
-        return _send(identifier, channel, purpose, b"", None, ())
-    return _send(identifier, channel, purpose, asked.context, asked.context_values, asked.channels)
+        return _send(identifier, channel, purpose, b"", None, (), is_typed=is_typed)
+    return _send(identifier, channel, purpose, asked.context, asked.context_values, asked.channels, is_typed=is_typed)
+
+
+def send_anew(token: str) -> Challenge:
+    """A new code in place of one that is over: to the same identifier, for the same purpose and context.
+
+    :raises ChallengeRequired: the handle is no good, is another user's, or its code has expired long ago.
+    """
+    state = current_state()
+    handle = state.tokens.load_handle(token)
+    if handle is None or handle.expires_at + REQUIREMENT_LIFE <= state.clock() or not _is_own(state, token):
+        raise ChallengeRequired
+    return _send(
+        handle.identifier,
+        handle.channel,
+        handle.purpose,
+        handle.context,
+        handle.context_values,
+        (),
+        is_typed=handle.is_typed,
+    )
 
 
 def _send(
-    identifier: str, channel: str | None, purpose: str, context: bytes, context_values: Any, channels: tuple[str, ...]
+    identifier: str,
+    channel: str | None,
+    purpose: str,
+    context: bytes,
+    context_values: Any,
+    channels: tuple[str, ...],
+    *,
+    is_typed: bool = False,
 ) -> Challenge:
     state = current_state()
     challenge = state.service.send(
@@ -57,6 +85,7 @@ def _send(
         channels=channels,
         client=session.client(state),
         user=state.own_identifier() if has_request_context() else None,
+        is_typed=is_typed,
     )
     return _keep(challenge)
 
@@ -113,6 +142,7 @@ def _verify(
     )
     if has_request_context():
         session.store_proof(state, proof, verification.proof, bucket)
+        session.drop_challenge(state, token)
     return verification
 
 
@@ -123,15 +153,17 @@ def forget(purpose: str | None = None) -> None:
     """
     state = current_state()
     store, tokens, now = state.store, state.tokens, int(state.clock())
-    proofs = {name: tokens.load_proof(token) for name, token in session.get_all("proof").items()}
-    handles = {name: tokens.load_handle(token) for name, token in session.get_all("challenge").items()}
-    bearer = session.bearer_proof(state)
-    ended = [proof for proof in (*proofs.values(), bearer) if proof and purpose in (None, proof.purpose)]
+    ended = [proof for proof in session.all_proofs(state) if purpose in (None, proof.purpose)]
+    handles = ((token, tokens.load_handle(token)) for token in session.challenges(state))
+    dropped = [(token, handle) for token, handle in handles if handle and purpose in (None, handle.purpose)]
     for proof in ended:
         state.end(proof)
-    for handle in handles.values():
-        if handle and purpose in (None, handle.purpose):
-            store.drop(handle.subject, handle.challenge_id, now)
+    for _, handle in dropped:
+        store.drop(handle.subject, handle.challenge_id, now)
+    for proof in ended:
+        session.drop_proof(state, proof)
+    for token, _ in dropped:
+        session.drop_challenge(state, token)
     for kind in ("proof", "challenge", "requirement", "next", "repeat"):
         for name in session.get_all(kind):
             if purpose in (None, name):
@@ -151,6 +183,24 @@ def revoke(identifier: str) -> None:
         session.forget_checked(state, address)
 
 
+def find_held(
+    state: AppState, purpose: str, context: bytes, since: float, identifier: str | None = None, channels: Any = ()
+) -> Proof | None:
+    """A good proof of this browser for just this, not older than ``since``: then there is nothing to ask for.
+
+    :param identifier: whose it must be; ``None``: the signed-in user's, or anybody's where nobody can be.
+    :param channels: by which of these it must be; empty: any.
+    :raises StoreUnavailable: nobody can say.
+    """
+    own = identifier if identifier is not None else state.own_identifier()
+    for proof in session.proofs(state, purpose):
+        fits = proof.context == context and own in (None, proof.identifier) and since <= proof.verified_at
+        in_time = state.clock() < proof.expires_at
+        if fits and in_time and (not channels or proof.channel in channels) and state.vouches(proof):
+            return proof
+    return None
+
+
 def fixed_identifier(state: AppState, asked: Requirement | None) -> str | None:
     """The identifier that the client cannot choose, in canonical form; ``None`` where it may."""
     if asked is not None and asked.identifier is not None:
@@ -160,16 +210,16 @@ def fixed_identifier(state: AppState, asked: Requirement | None) -> str | None:
 
 def own_purpose(purpose: str | None) -> str:
     """What the session's challenge is for, where the client does not say: the only one there is, or else ``login``."""
-    handles = session.get_all("challenge")
-    if purpose is None and len(handles) == 1:
-        return next(iter(handles))
-    return "login" if purpose is None else purpose
+    if purpose is not None:
+        return purpose
+    purposes = session.purposes_of_challenges(current_state()) if has_request_context() else set()
+    return purposes.pop() if len(purposes) == 1 else "login"
 
 
 def _handle(given: str | None, purpose: str | None) -> str:
     if given is not None:
         return given
-    handle = session.get("challenge", own_purpose(purpose)) if has_request_context() else None
+    handle = session.challenge(current_state(), own_purpose(purpose)) if has_request_context() else None
     if handle is None:
         raise ChallengeRequired
     return handle
@@ -177,5 +227,5 @@ def _handle(given: str | None, purpose: str | None) -> str:
 
 def _keep(challenge: Challenge) -> Challenge:
     if has_request_context():
-        session.set("challenge", challenge.purpose, challenge.handle)
+        session.store_challenge(current_state(), challenge.handle)
     return challenge

@@ -1,50 +1,242 @@
-"""The page behind a message's link: one button, in the browser that asked for the code.
+"""The pages: what each shows, and where its forms go.
 
-Mail scanners open links, run scripts and press buttons, and any program that fetches a link may be one. So opening one
-asks the store nothing and counts nothing, and only the session that holds the challenge gets a form.
+Every form carries what it is for: the challenge, the requirement, the way back. So two tabs never meet, whatever the
+session holds meanwhile.
 """
 
 from __future__ import annotations
 
 import hmac
+from typing import Any
 
 from flask import Response, request, url_for
 from werkzeug.exceptions import NotFound
 
-from ..crypto.payloads import Handle
+from .. import identifiers
+from ..crypto.payloads import REQUIREMENT_LIFE, Handle, Requirement
+from ..errors import OTPError, accepts_html
 from ..languages import tell_language
 from ..state import AppState, current_state
-from . import session
+from ..urls import is_safe_path
+from . import actions, companions, session
+from .pending_form import Repeat
+from .requests import request_path
+
+#: Notes on a challenge, in its companion cookie: its message went out once more, and: no code will ever do for it.
+SENT_AGAIN, OVER = "a", "o"
+
+#: The member of an address that says: this is the second try, from our own origin.
+_SECOND_TRY = "again"
 
 
-def show(secret: str) -> Response:
-    """The page for a link: a button where this session holds its challenge, else where to go with it."""
+def url(endpoint: str, purpose: str, **arguments: Any) -> str:
+    """The address of one of our pages."""
+    return url_for(f".{endpoint}", purpose=None if purpose == "login" else purpose, **arguments)
+
+
+def start(
+    state: AppState,
+    purpose: str,
+    *,
+    requirement: str | None = None,
+    way_back: str | None = None,
+    identifier: str = "",
+    channel: str | None = None,
+    error: OTPError | None = None,
+) -> Response:
+    """The page that asks for an address.
+
+    :param identifier: what was typed before.
+    :param channel: what was chosen before.
+    """
+    rules = state.service.purpose(purpose)
+    asked = session.load_requirement(requirement)
+    if asked is None or asked.purpose != purpose:
+        asked, requirement = session.requirement(purpose), session.get("requirement", purpose)
+    fixed = actions.fixed_identifier(state, asked)
+    return _page(
+        state,
+        "send.html",
+        error,
+        purpose=purpose,
+        send_url=url_for(".send"),
+        next=session.get("next", purpose) or "" if way_back is None else way_back,
+        requirement=requirement if asked is not None else None,
+        form=session.new_secret(),
+        identifier=identifier,
+        destination=None if fixed is None else identifiers.readable(identifiers.mask(fixed)),
+        accepts=state.routing.accepts(rules),
+        at_home=state.identifiers.country is not None,
+        channels=_channels(state, purpose, asked),
+        channel=channel,
+        context_values=_context_values(asked.context_values if asked else None),
+    )
+
+
+def _channels(state: AppState, purpose: str, asked: Requirement | None) -> list[str]:
+    names = state.routing.channels_of(state.service.purpose(purpose))
+    return [name for name in names if not (asked and asked.channels) or name in asked.channels]
+
+
+def enter(
+    state: AppState,
+    token: str,
+    handle: Handle,
+    *,
+    way_back: str | None = None,
+    error: OTPError | None = None,
+    is_over: bool = False,
+) -> Response:
+    """The page that asks for the code of a challenge; or, when none will do any more, offers a new one.
+
+    It says the same for known and unknown identifiers: both have a challenge, with its expiry and its attempts.
+    """
+    kept = companions.find(state, "challenge", session.challenge_id(handle))
+    note = kept.note if kept is not None else ""
+    is_expired = handle.expires_at <= state.clock()
+    challenge = state.service.describe(handle)
+    return _page(
+        state,
+        "verify.html",
+        error,
+        purpose=handle.purpose,
+        challenge=challenge,
+        handle=token,
+        destination=identifiers.readable(handle.identifier) if handle.is_typed else challenge.destination,
+        is_expired=is_expired,
+        is_over=is_over or note == OVER,
+        was_sent_again=note == SENT_AGAIN,
+        verify_url=url_for(".verify"),
+        resend_url=url_for(".resend"),
+        send_url=url_for(".send"),
+        next=session.get("next", handle.purpose) or "" if way_back is None else way_back,
+        start_url=_start_url(state, handle, way_back),
+        context_values=_context_values(handle.context_values),
+    )
+
+
+def _start_url(state: AppState, handle: Handle, way_back: str | None) -> str | None:
+    """Where the code can be sent to another address for the same; ``None``: it can go to this one alone."""
+    asked = session.requirement(handle.purpose)
+    if actions.fixed_identifier(state, asked) is not None and not handle.is_typed:
+        return None
+    token = session.get("requirement", handle.purpose) if handle.context else None
+    if handle.context and (asked is None or asked.context != handle.context):
+        token = state.tokens.dump_requirement(_requirement_of(state, handle))
+    id = session.challenge_id(handle) if handle.is_typed else None
+    return url("start", handle.purpose, of=id, next=way_back, requirement=token)
+
+
+def _requirement_of(state: AppState, handle: Handle) -> Requirement:
+    """What a challenge was asked for by, where another tab's has taken its place in the session."""
+    until = int(state.clock()) + REQUIREMENT_LIFE
+    return Requirement(
+        handle.purpose, handle.context, handle.context_values, None, (handle.channel,), until, handle.user
+    )
+
+
+def typed_before(state: AppState, id: str) -> str:
+    """The address that this browser typed for the challenge with this id: a slip need not be typed anew."""
+    handle = state.tokens.load_handle(session.find_challenge(state, id)) if id else None
+    return identifiers.readable(handle.identifier) if handle is not None and handle.is_typed else ""
+
+
+def repeat(state: AppState, kept: Repeat) -> Response:
+    """The page with the button that sends a kept form."""
+    return _page(
+        state,
+        "repeat.html",
+        None,
+        purpose=kept.purpose,
+        path=kept.path,
+        fields=list(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
+        context_values=_context_values(kept.context_values),
+    )
+
+
+def link(secret: str) -> Response:
+    """The page behind a message's link: one button, in the browser that asked for the code.
+
+    Mail scanners open links, run scripts and press buttons, and any program that fetches a link may be one. So opening
+    one asks the store nothing and counts nothing, and only a browser that holds the challenge gets a form.
+    """
     state = current_state()
     if not state.settings.links:
         raise NotFound
     purpose = request.args.get("purpose", "login")
-    handle = _challenge(state, purpose, secret)
-    again = purpose if purpose in state.settings.purposes and purpose != "login" else None
-    page = state.render_page(
+    token, handle = _challenge_of_link(state, purpose, secret)
+    again = purpose if purpose in state.settings.purposes else "login"
+    response = _page(
+        state,
         "link.html",
+        None,
         purpose=purpose,
         link=secret,
+        handle=token,
         challenge=None if handle is None else state.service.describe(handle),
-        context_values=handle.context_values
-        if handle is not None and isinstance(handle.context_values, dict)
-        else None,
+        context_values=_context_values(handle.context_values if handle is not None else None),
         verify_url=url_for(".verify"),
-        start_url=url_for(".start", purpose=again),
+        start_url=url("start", again),
     )
     # The address must not go on in a Referer, not even to our own log; "no-referrer" would take the form's Origin too.
-    response = Response(page, headers={"Referrer-Policy": "strict-origin"})
-    tell_language(response)
+    response.headers["Referrer-Policy"] = "strict-origin"
     return response
 
 
-def _challenge(state: AppState, purpose: str, secret: str) -> Handle | None:
-    """This session's challenge, if the link is of it. Nobody guesses 144 bits, so looking is not an attempt."""
-    handle = state.tokens.load_handle(session.get("challenge", purpose))
-    if handle is None or handle.expires_at <= state.clock():
+def _challenge_of_link(state: AppState, purpose: str, secret: str) -> tuple[str | None, Handle | None]:
+    """This browser's challenge, if the link is of it. Nobody guesses 144 bits, so looking is not an attempt."""
+    for token in session.challenges(state):
+        handle = state.tokens.load_handle(token)
+        if handle is None or handle.purpose != purpose or handle.expires_at <= state.clock():
+            continue
+        if hmac.compare_digest(secret.encode(), handle.link.encode()):
+            return token, handle
+    return None, None
+
+
+def blocked(state: AppState) -> Response:
+    """The page for a browser that keeps no cookies: it can neither hold a challenge nor be signed in."""
+    response = _page(state, "blocked.html", None, start_url=url_for(".start"))
+    response.status_code = 400
+    return response
+
+
+def has_cookies(state: AppState) -> bool:
+    """Whether the browser has sent back any cookie that we or the app's session have set."""
+    name = state.app.session_interface.get_cookie_name(state.app)
+    return name in request.cookies or companions.have_come(state)
+
+
+def from_our_own_origin() -> Response | None:
+    """Before a page: let a visitor from another site who comes without the session fetch the page once more.
+
+    With ``SESSION_COOKIE_SAMESITE = "Strict"`` the browser keeps the session back as long as another site, or a mail,
+    has sent it: to this page and to all that it is redirected from. Our own page may ask for it.
+    """
+    state = current_state()
+    interface = state.app.session_interface
+    is_strict = (interface.get_cookie_samesite(state.app) or "").lower() == "strict"
+    from_elsewhere = request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site"
+    if not (is_strict and from_elsewhere and accepts_html()) or _SECOND_TRY in request.args or has_cookies(state):
         return None
-    return handle if hmac.compare_digest(secret.encode(), handle.link.encode()) else None
+    # The page that the guard refused, so that it looks again.
+    wanted = request.args.get("next", "")
+    path = request_path()
+    here = f"{path}{'&' if '?' in path else '?'}{_SECOND_TRY}=1"
+    response = _page(state, "once_more.html", None, url=wanted if is_safe_path(wanted) else here)
+    # The address may be that of a link, with its secret.
+    response.headers["Referrer-Policy"] = "strict-origin"
+    return response
+
+
+def _page(state: AppState, template: str, error: OTPError | None, **values: Any) -> Response:
+    page = state.render_page(template, error=error, **values)
+    response = Response(page, error.code if error else 200, content_type="text/html; charset=utf-8")
+    tell_language(response)
+    if error is not None:
+        response.headers.update(error.extra_headers())
+    return response
+
+
+def _context_values(context_values: Any) -> dict[str, Any] | None:
+    return context_values if isinstance(context_values, dict) else None

@@ -6,7 +6,9 @@ our page holds its fields, and the person's click posts them to the view, whose 
 
 from __future__ import annotations
 
+import hashlib
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +18,7 @@ from ..crypto.payloads import Proof, Requirement
 from ..errors import accepts_html
 from ..state import AppState
 from ..urls import is_safe_path
-from . import session
+from . import companions, session
 from .requests import is_own_page, request_path
 
 #: Characters of the token, and so bytes of the form at most. It takes the place of a ``next`` in the cookie.
@@ -57,36 +59,62 @@ def keep(state: AppState, asked: Requirement) -> bool:
         return False
     # What was sent before is not what the person wants now.
     session.delete("repeat", asked.purpose)
+    companions.drop(state, "repeat", _id(request.host, request_path(), asked.context))
     kept = _from_request(asked)
     if kept is None or len(token := _dump(state, kept)) > MAX_KEPT:
         return False
     session.set("repeat", asked.purpose, token)
+    # Another tab may keep a form for another context: each has a cookie of its own.
+    companions.save(state, "repeat", id_of(kept), token, life=kept.expires_at - int(state.clock()))
+    for other in companions.too_many(state, "repeat"):
+        companions.drop(state, "repeat", other.id)
     return True
 
 
-def find(state: AppState, purpose: str) -> tuple[Repeat, Proof] | None:
-    """What this session keeps for the purpose, and its proof for just that, while both are fresh.
+def find(state: AppState, purpose: str, id: str | None = None) -> tuple[Repeat, Proof] | None:
+    """What this browser keeps for the purpose, and its proof for just that, while both are fresh.
 
     The store was not asked whether the proof was ended; nor does it have to be one that the view's guard accepts.
+
+    :param id: the form that an address names; by default any.
     """
-    kept = _load(state, session.get("repeat", purpose))
-    if kept is None:
-        return None
-    proof = state.tokens.load_proof(session.get("proof", purpose))
-    if proof is None or state.clock() >= min(kept.expires_at, proof.expires_at):
-        return None
-    bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
-    return (kept, proof) if bound and _is_the_same_person(kept, proof, state.own_identifier()) else None
+    now, own = state.clock(), state.own_identifier()
+    for kept in _all(state, purpose):
+        for proof in session.proofs(state, purpose):
+            bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
+            in_time = now < min(kept.expires_at, proof.expires_at)
+            if bound and in_time and _is_the_same_person(kept, proof, own) and id in (None, id_of(kept)):
+                return kept, proof
+    return None
 
 
-def forget_if_this_is_it(state: AppState, purpose: str) -> None:
-    """The guard lets the current request pass: if it is what was kept for the purpose, that is done."""
-    token = session.get("repeat", purpose) if request.method == "POST" else None
-    if token is None:
+def forget_if_this_is_it(state: AppState, proof: Proof) -> None:
+    """The guard lets the current request pass: if it is what was kept for the proof's purpose, that is done."""
+    if request.method != "POST":
         return
-    kept = _load(state, token)
-    if kept is None or kept.path == request_path():
-        session.delete("repeat", purpose)
+    path, own = request_path(), session.get("repeat", proof.purpose)
+    kept = _load(state, own)
+    if own is not None and (kept is None or (kept.path == path and kept.context == proof.context)):
+        session.delete("repeat", proof.purpose)
+    companions.drop(state, "repeat", _id(request.host, path, proof.context))
+
+
+def id_of(kept: Repeat) -> str:
+    """What an address calls a kept form."""
+    return _id(kept.host, kept.path, kept.context)
+
+
+def _id(host: str, path: str, context: bytes) -> str:
+    return companions.id_of(hashlib.sha256(b"\0".join([host.encode(), path.encode(), context])).digest())
+
+
+def _all(state: AppState, purpose: str) -> Iterator[Repeat]:
+    """The forms that this browser keeps for a purpose: the session's, then those of its other tabs."""
+    tokens = [session.get("repeat", purpose), *(each.token for each in companions.find_all(state, "repeat"))]
+    for token in dict.fromkeys(tokens):
+        kept = _load(state, token)
+        if kept is not None and kept.purpose == purpose:
+            yield kept
 
 
 def _from_request(asked: Requirement) -> Repeat | None:

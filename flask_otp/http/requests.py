@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from typing import Any
 
-from flask import request
+from flask import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.urls import iri_to_uri
 
@@ -31,13 +32,45 @@ def wants_html() -> bool:
     return accepts_html()
 
 
-def refuse_cross_origin(base_url: str | None) -> None:
-    """Let a state change through only from this very origin, or from a client that is not a browser.
+def is_navigation() -> bool:
+    """Whether a person waits for a page, so that the answer is what they see next: no ``fetch``, poll or image.
+
+    Turbo and its like navigate by ``fetch``, with ``text/html`` in ``Accept``, and only within their own origin. A
+    client without ``Accept`` is no browser: all of those send one. It does one thing after the other.
+    """
+    mode = request.headers.get("Sec-Fetch-Mode", "navigate")
+    is_page = accepts_html() or "Accept" not in request.headers
+    return is_page and (mode == "navigate" or request.headers.get("Sec-Fetch-Site") == "same-origin")
+
+
+def refuse_cross_origin(base_url: str | None, trusted: Collection[str] = ()) -> None:
+    """Let a state change through only from this very origin, a trusted one, or a client that is not a browser.
 
     :raises CrossOrigin: the browser says that another origin sent it.
     """
-    if is_cross_origin(base_url):
+    if is_cross_origin(base_url) and request.headers.get("Origin") not in trusted:
         raise CrossOrigin
+
+
+def allow_trusted_origin(response: Response, trusted: Collection[str]) -> None:
+    """Let pages of a trusted origin read our answer, and send it cookies: the CORS protocol of the Fetch standard.
+
+    Where the app's own CORS extension has given an answer, that one stands.
+    """
+    if not trusted:
+        return
+    response.vary.add("Origin")
+    origin = request.headers.get("Origin")
+    if origin not in trusted or "Access-Control-Allow-Origin" in response.headers:
+        return
+    response.headers["Access-Control-Allow-Origin"] = origin
+    response.headers["Access-Control-Allow-Credentials"] = "true"
+    if request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers:
+        response.headers["Access-Control-Allow-Methods"] = "GET, POST"
+        response.headers["Access-Control-Allow-Headers"] = "Authorization, Content-Type, Idempotency-Key"
+        response.headers["Access-Control-Max-Age"] = "600"
+    else:
+        response.headers["Access-Control-Expose-Headers"] = "Retry-After, WWW-Authenticate"
 
 
 def is_cross_origin(base_url: str | None) -> bool:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from flask import Blueprint, Response, json, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
 
-from .. import identifiers
 from ..errors import (
     PAGE_HEADERS,
     ChallengeRequired,
@@ -19,27 +16,33 @@ from ..errors import (
     OTPError,
     RateLimited,
     StoreUnavailable,
+    accepts_html,
 )
-from ..languages import N_, tell_language
+from ..languages import N_
 from ..models import Challenge, Verification
 from ..site import BLUEPRINT
 from ..state import AppState, current_state
 from ..urls import is_safe_path
 from . import actions, pages, pending_form, session
-from .requests import read_body, refuse_cross_origin, wants_html
+from .requests import is_cross_origin, read_body, refuse_cross_origin, wants_html
 
 Answer = ResponseReturnValue
 
 _ROUTES = {"": "GET", "send": "POST", "verify": "GET, POST", "resend": "POST", "repeat": "GET", "logout": "POST"}
+#: Where a person gets who opens the address of a form: by Back, by a bookmark, or after a log-in elsewhere.
+_PAGE_OF = {"send": "start", "resend": "enter", "logout": "start"}
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 #: Errors that a person can mend on the form, or by trying again from it.
 _ON_THE_FORM = (InvalidIdentifier, InvalidCode, RateLimited, DeliveryFailed, StoreUnavailable)
+#: Seconds after a verification in which the same form, sent again, leads on and not to a refusal.
+_JUST_NOW = 60
 
 
 def create_blueprint() -> Blueprint:
     """The routes, to be mounted at ``OTP_URL_PREFIX``. They find their app's state at each request."""
     blueprint = Blueprint(BLUEPRINT, "flask_otp", template_folder="templates", static_folder="static")
     blueprint.before_request(_refuse_cross_origin)
+    blueprint.before_request(pages.from_our_own_origin)
     blueprint.after_request(_add_headers)
     blueprint.register_error_handler(HTTPException, _answer_error)
     blueprint.add_url_rule("/", "start", start)
@@ -47,7 +50,7 @@ def create_blueprint() -> Blueprint:
     blueprint.add_url_rule("/verify", "enter", enter, methods=["GET"])
     blueprint.add_url_rule("/verify", "verify", verify, methods=["POST"])
     blueprint.add_url_rule("/resend", "resend", resend, methods=["POST"])
-    blueprint.add_url_rule("/link/<secret>", "link", pages.show, methods=["GET"])
+    blueprint.add_url_rule("/link/<secret>", "link", pages.link, methods=["GET"])
     blueprint.add_url_rule("/repeat", "repeat", confirm, methods=["GET"])
     blueprint.add_url_rule("/logout", "logout", logout, methods=["POST"])
     blueprint.add_url_rule("/health", "health", health, methods=["GET"])
@@ -61,49 +64,66 @@ def start() -> Answer:
     purpose = request.args.get("purpose", "login")
     state = current_state()
     state.service.purpose(purpose)
-    wanted = request.args.get("next", "")
-    if is_safe_path(wanted):
-        session.set("next", purpose, wanted)
-    session.client(state)
-    return _start_page(state, purpose)
+    requirement, way_back = request.args.get("requirement"), request.args.get("next")
+    if not is_cross_origin(state.settings.base_url):
+        if way_back is not None and is_safe_path(way_back):
+            session.set("next", purpose, way_back)
+        session.client(state)
+    on = _sent_on(state, purpose, requirement, way_back)
+    if on is not None:
+        return on
+    identifier = pages.typed_before(state, request.args.get("of", ""))
+    return pages.start(state, purpose, requirement=requirement, way_back=way_back, identifier=identifier)
 
 
 def send() -> Answer:
-    body = read_body("identifier", "email", "phone", "channel", "purpose", "requirement", "next")
+    body = read_body("identifier", "email", "phone", "channel", "purpose", "requirement", "next", "challenge", "form")
     named = [name for name in ("identifier", "email", "phone") if name in body]
     identifier = body[named[0]] if named else None
-    purpose = body.get("purpose")
+    session.propose_secret(body.get("form", ""))
+    if "requirement" in body and wants_html() and session.load_requirement(body["requirement"]) is None:
+        # The form has waited for too long, or for somebody else: the guard asks anew.
+        purpose = body.get("purpose", "login")
+        return redirect(body["next"] if is_safe_path(body.get("next", "")) else pages.url("start", purpose), 303)
     try:
         if len(named) > 1:
             raise InvalidIdentifier(N_("Give one of identifier, email and phone."))
-        challenge = actions.send_as_asked(identifier, body.get("channel") or None, purpose, body.get("requirement"))
+        if "challenge" in body and not named:
+            challenge = actions.send_anew(body["challenge"])
+        else:
+            challenge = actions.send_as_asked(
+                identifier, body.get("channel") or None, body.get("purpose"), body.get("requirement")
+            )
+    except ChallengeRequired:
+        if not wants_html():
+            raise
+        return redirect(pages.url("start", actions.own_purpose(body.get("purpose")), next=body.get("next")), 303)
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
-        return _start_page(
-            current_state(),
-            "login" if purpose is None else purpose,
-            error=error,
-            identifier=identifier or "",
-            channel=body.get("channel"),
-        )
+        return _form_again(body, identifier, error)
     if is_safe_path(body.get("next", "")):
         session.set("next", challenge.purpose, body["next"])
-    return _challenge_answer(challenge)
+    return _challenge_answer(challenge, body.get("next"))
 
 
 def enter() -> Answer:
     """The page that asks for the code."""
-    purpose = request.args.get("purpose", "login")
+    purpose, id = request.args.get("purpose", "login"), request.args.get("of")
     state = current_state()
     state.service.purpose(purpose)
-    if state.tokens.load_handle(session.get("challenge", purpose)) is None:
-        return redirect(_url("start", purpose), 303)
-    return _code_page(state, purpose)
+    token = session.challenge(state, purpose) if id is None else session.find_challenge(state, id)
+    handle = state.tokens.load_handle(token)
+    if token is not None and handle is not None and handle.purpose == purpose:
+        return pages.enter(state, token, handle, way_back=request.args.get("next"))
+    if id is not None and not pages.has_cookies(state):
+        return pages.blocked(state)
+    on = _sent_on(state, purpose, None, request.args.get("next"), within=_JUST_NOW)
+    return redirect(pages.url("start", purpose, next=request.args.get("next")), 303) if on is None else on
 
 
 def verify() -> Answer:
-    body = read_body("code", "link", "challenge", "purpose")
+    body = read_body("code", "link", "challenge", "purpose", "next")
     given = [name for name in ("code", "link") if name in body]
     if not given:
         raise InvalidCode(N_("Please enter the code."))
@@ -115,30 +135,31 @@ def verify() -> Answer:
     except ChallengeRequired:
         if not wants_html():
             raise
-        return redirect(_url("start", actions.own_purpose(purpose)), 303)
+        own = actions.own_purpose(purpose)
+        on = _sent_on(current_state(), own, None, body.get("next"), within=_JUST_NOW)
+        return redirect(pages.url("start", own, next=body.get("next")), 303) if on is None else on
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
-        if is_link and isinstance(error, InvalidCode):
-            error = InvalidCode(N_("That link is no longer valid. Please type the code."))
-        return _code_page(current_state(), actions.own_purpose(purpose), error=error)
-    return _verified_answer(verification)
+        return _code_again(body, error, is_link=is_link)
+    return _verified_answer(verification, body.get("next"))
 
 
 def resend() -> Answer:
-    body = read_body("challenge", "purpose")
+    body = read_body("challenge", "purpose", "next")
     purpose = body.get("purpose")
+    state = current_state()
     try:
         challenge = actions.resend(body.get("challenge"), purpose)
-    except ChallengeRequired as error:
+    except (ChallengeRequired, *_ON_THE_FORM) as error:
         if not wants_html():
             raise
-        return _start_page(current_state(), actions.own_purpose(purpose), error=error)
-    except _ON_THE_FORM as error:
-        if not wants_html():
-            raise
-        return _code_page(current_state(), actions.own_purpose(purpose), error=error)
-    return _challenge_answer(challenge)
+        return _code_again(body, error)
+    if wants_html():
+        handle = state.tokens.load_handle(challenge.handle)
+        if handle is not None:
+            session.note_on_challenge(state, handle, challenge.handle, pages.SENT_AGAIN)
+    return _challenge_answer(challenge, body.get("next"))
 
 
 def confirm() -> Answer:
@@ -146,18 +167,10 @@ def confirm() -> Answer:
     purpose = request.args.get("purpose", "login")
     state = current_state()
     state.service.purpose(purpose)
-    found = pending_form.find(state, purpose)
+    found = pending_form.find(state, purpose, request.args.get("of"))
     if found is None or not state.vouches(found[1]):
         return redirect(request.script_root + state.settings.default_next, 303)
-    kept = found[0]
-    page = state.render_page(
-        "repeat.html",
-        purpose=purpose,
-        path=kept.path,
-        fields=list(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
-        context_values=_context_values(kept.context_values),
-    )
-    return _page(page, None)
+    return pages.repeat(state, found[0])
 
 
 def logout() -> Answer:
@@ -184,14 +197,80 @@ def health() -> Answer:
 
 def unknown(rest: str = "") -> Answer:
     """What is not ours, answered in our manner. Known paths come here with a method they do not have."""
+    if rest in _PAGE_OF and request.method in ("GET", "HEAD") and accepts_html():
+        return redirect(url_for(f".{_PAGE_OF[rest]}"), 303)
     if rest in _ROUTES:
         raise MethodNotAllowed(_ROUTES[rest].split(", "))
     raise NotFound
 
 
-def _challenge_answer(challenge: Challenge) -> Answer:
+def _form_again(body: dict[str, str], identifier: str | None, error: OTPError) -> Answer:
+    """The form that did not do, with what was typed and chosen; for a new code, the page of the old one."""
+    state, purpose = current_state(), body.get("purpose", "login")
+    handle = state.tokens.load_handle(body.get("challenge")) if identifier is None else None
+    if handle is not None:
+        return pages.enter(state, body["challenge"], handle, way_back=body.get("next"), error=error, is_over=True)
+    return pages.start(
+        state,
+        purpose,
+        requirement=body.get("requirement"),
+        way_back=body.get("next"),
+        identifier=identifier or "",
+        channel=body.get("channel"),
+        error=error,
+    )
+
+
+def _code_again(body: dict[str, str], error: OTPError, *, is_link: bool = False) -> Answer:
+    """The code page of the challenge that the form was for, and what is so of it.
+
+    Whoever has verified by it already, in another tab or by the click before, is sent on.
+    """
+    state, purpose, way_back = current_state(), actions.own_purpose(body.get("purpose")), body.get("next")
+    token = body.get("challenge") or session.challenge(state, purpose)
+    handle = state.tokens.load_handle(token)
+    if token is None or handle is None:
+        known = purpose if purpose in state.settings.purposes else "login"
+        return pages.start(state, known, way_back=way_back, error=error)
+    is_over = isinstance(error, ChallengeRequired) or (isinstance(error, InvalidCode) and error.is_over)
+    if is_over:
+        since = state.clock() - _JUST_NOW
+        if actions.find_held(state, handle.purpose, handle.context, since, handle.identifier) is not None:
+            return redirect(_next_path(state, handle.purpose, way_back), 303)
+        session.note_on_challenge(state, handle, token, pages.OVER)
+    elif is_link and isinstance(error, InvalidCode):
+        error = InvalidCode(N_("That link is no longer valid. Please type the code."))
+    return pages.enter(state, token, handle, way_back=way_back, error=error, is_over=is_over)
+
+
+def _sent_on(
+    state: AppState, purpose: str, requirement: str | None, way_back: str | None, *, within: int | None = None
+) -> Answer | None:
+    """A redirect for whoever already has what the page would give.
+
+    :param within: only by a proof of the last so many seconds. By default, without a requirement, only the sign-in
+        counts: another purpose may be meant to be verified once more.
+    """
+    asked = session.load_requirement(requirement) or session.requirement(purpose)
+    asked = asked if asked is not None and asked.purpose == purpose else None
+    if is_cross_origin(state.settings.base_url) or (asked is None and within is None and purpose != "login"):
+        return None
+    since = state.clock() - within if within is not None else 0.0
+    if asked is None:
+        held = actions.find_held(state, purpose, b"", since)
+    else:
+        since = max(since, asked.made_at)
+        held = actions.find_held(state, purpose, asked.context, since, asked.identifier, asked.channels)
+    where = _next_path(state, purpose, way_back)
+    # Sent back at once, they need something else than we can know of: an app may look at a proof by rules of its own.
+    return redirect(where, 303) if held is not None and session.may_send_on(state, purpose, where) else None
+
+
+def _challenge_answer(challenge: Challenge, way_back: str | None) -> Answer:
     if wants_html():
-        return redirect(_url("enter", challenge.purpose), 303)
+        handle = current_state().tokens.load_handle(challenge.handle)
+        id = None if handle is None else session.challenge_id(handle)
+        return redirect(pages.url("enter", challenge.purpose, of=id, next=way_back), 303)
     return jsonify(
         challenge=challenge.handle,
         channel=challenge.channel,
@@ -203,18 +282,19 @@ def _challenge_answer(challenge: Challenge) -> Answer:
     )
 
 
-def _verified_answer(verification: Verification) -> Answer:
+def _verified_answer(verification: Verification, way_back: str | None) -> Answer:
     state = current_state()
-    kept = session.get("next", verification.purpose) or ""
+    wanted = session.get("next", verification.purpose) if way_back is None else way_back
+    next_path = _next_path(state, verification.purpose, way_back)
     session.delete("next", verification.purpose)
-    next_path = kept if is_safe_path(kept) else request.script_root + state.settings.default_next
     if state.hooks.verified_handler is not None:
         answer: Answer | None = state.hooks.verified_handler(verification)
         if answer is not None:
             return answer
-    # Not before: the handler may have signed somebody in, or out.
-    if pending_form.find(state, verification.purpose) is not None:
-        next_path = _url("repeat", verification.purpose)
+    # Not before: the handler may have signed somebody in, or out. A form that another tab keeps is not the way on.
+    kept = None if wanted else pending_form.find(state, verification.purpose)
+    if kept is not None:
+        next_path = pages.url("repeat", verification.purpose, of=pending_form.id_of(kept[0]))
     if wants_html():
         return redirect(next_path, 303)
     return jsonify(
@@ -229,67 +309,16 @@ def _verified_answer(verification: Verification) -> Answer:
     )
 
 
-def _start_page(
-    state: AppState, purpose: str, *, error: OTPError | None = None, identifier: str = "", channel: str | None = None
-) -> Answer:
-    rules = state.service.purpose(purpose)
-    asked = session.requirement(purpose)
-    fixed = actions.fixed_identifier(state, asked)
-    routing = state.routing
-    channels = [name for name in routing.channels_of(rules) if not (asked and asked.channels) or name in asked.channels]
-    page = state.render_page(
-        "send.html",
-        purpose=purpose,
-        send_url=url_for(".send"),
-        next=session.get("next", purpose) or "",
-        identifier=identifier,
-        destination=identifiers.mask(fixed) if fixed is not None else None,
-        accepts=routing.accepts(rules),
-        channels=channels,
-        channel=channel,
-        context_values=_context_values(asked.context_values if asked else None),
-        error=error,
-    )
-    return _page(page, error)
-
-
-def _code_page(state: AppState, purpose: str, *, error: OTPError | None = None) -> Answer:
-    handle = state.tokens.load_handle(session.get("challenge", purpose))
-    if handle is None:
-        return _start_page(state, purpose if purpose in state.settings.purposes else "login", error=error)
-    asked = session.requirement(purpose)
-    page = state.render_page(
-        "verify.html",
-        purpose=purpose,
-        challenge=state.service.describe(handle),
-        verify_url=url_for(".verify"),
-        resend_url=url_for(".resend"),
-        start_url=None if actions.fixed_identifier(state, asked) is not None else _url("start", purpose),
-        context_values=_context_values(handle.context_values),
-        error=error,
-    )
-    return _page(page, error)
-
-
-def _page(page: str, error: OTPError | None) -> Answer:
-    response = Response(page, error.code if error else 200)
-    tell_language(response)
-    if error is not None:
-        response.headers.update(error.extra_headers())
-    return response
-
-
-def _context_values(context_values: Any) -> dict[str, Any] | None:
-    return context_values if isinstance(context_values, dict) else None
-
-
-def _url(endpoint: str, purpose: str) -> str:
-    return url_for(f".{endpoint}", purpose=None if purpose == "login" else purpose)
+def _next_path(state: AppState, purpose: str, given: str | None) -> str:
+    """Where it goes on: where the form says, though that be nowhere; else where the session does."""
+    wanted = session.get("next", purpose) or "" if given is None else given
+    return wanted if is_safe_path(wanted) else request.script_root + state.settings.default_next
 
 
 def _refuse_cross_origin() -> None:
     if request.method not in ("GET", "HEAD", "OPTIONS"):
-        refuse_cross_origin(current_state().settings.base_url)
+        settings = current_state().settings
+        refuse_cross_origin(settings.base_url, settings.trusted_origins)
 
 
 def _add_headers(response: Response) -> Response:

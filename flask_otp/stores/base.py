@@ -44,7 +44,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn, Protocol
 
@@ -187,6 +187,9 @@ class RedeemResult:
     bucket: bytes = b""
     #: Seconds until the limits that refused a claim have room (:meth:`Store.check` only). 0: something else refused it.
     retry_after: int = 0
+    #: With ``WRONG``: this very failure was the last attempt of the challenge. A page tells its person; it is only for
+    #: that, so a store that does not know it may leave it out.
+    is_last: bool = field(default=False, compare=False)
 
 
 class Gates(Protocol):

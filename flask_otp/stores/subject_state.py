@@ -177,7 +177,8 @@ def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> Redeem
         del record.challenges[attempt.challenge_id]
         record.proofs[attempt.proof_id] = attempt.proof_expires_at
         return RedeemResult(RedeemOutcome.MATCH, bucket=live.bucket)
-    return RedeemResult(RedeemOutcome.WRONG, _fail(_payer(record, live), policy, now), live.bucket)
+    is_last = live.attempts >= policy.max_attempts
+    return RedeemResult(RedeemOutcome.WRONG, _fail(_payer(record, live), policy, now), live.bucket, is_last=is_last)
 
 
 def _fail(payer: Record | Bucket, policy: Policy, now: int) -> bool:

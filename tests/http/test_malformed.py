@@ -146,7 +146,6 @@ ROOTS = {
     "Latin-1": '{"identifier": "b\xf6b@example.com"}'.encode("latin-1"),
     "UTF-16": '{"identifier": "bob@example.com"}'.encode("utf-16"),
     "UTF-32": '{"identifier": "bob@example.com"}'.encode("utf-32-le"),
-    "a byte order mark": b'\xef\xbb\xbf{"identifier": "bob@example.com"}',
     "a deep list": b"[" * 4000,
     "a deep closed list": b"[" * 2000 + b"]" * 2000,
     "deep objects": b'{"a":' * 800,
@@ -488,16 +487,8 @@ ADDRESSES = {
     "a backslash": "ann\\@example.com",
     "a dotless i": "m\u0131ke@example.com",
     "a Cyrillic a": "\u0430nn@example.com",
-    "a full-width local part": "\uff41nn@example.com",
-    "a full-width at sign": "ann\uff20example.com",
-    "a small at sign": "ann\ufe6bexample.com",
     "sharp s": "\xdf@example.com",
     "a combining accent": "a\u0301nn@example.com",
-    "a zero-width space": "ann\u200b@example.com",
-    "a zero-width space in the domain": "ann@exam\u200bple.com",
-    "a soft hyphen in the domain": "ann@exam\xadple.com",
-    "a direction mark": "\u202eann@example.com",
-    "a direction mark in the domain": "ann@exa\u202emple.com",
     "a byte order mark": "\ufeffann@example.com",
     "a broken IDNA label": "ann@xn--a.com",
     "a symbol in the domain": "ann@\u2603\ufe0f\u200d.com",
@@ -507,13 +498,10 @@ ADDRESSES = {
     "3,000 characters": "a" * 3000 + "@example.com",
     "3,000 at signs": "@" * 3000,
     "3,000 dots": "ann@" + "." * 3000,
-    "a number without its country": "07400123456",
-    "00 for plus": "00447400123456",
     "only a plus": "+",
     "a short number": "+44740",
     "a long number": "+44" + "7" * 29,
     "letters in a number": "+44 7400 ABCDEF",
-    "Arabic digits": "+\u0664\u0664\u0667\u0664\u0660\u0660\u0661\u0662\u0663\u0664\u0665\u0666",
     "an extension": "+447400123456;ext=5",
     "two numbers": "+447400123456,+447400123457",
     "a number and a line feed": "+447400123456\n",
@@ -591,17 +579,9 @@ def test_r20_a_code_may_be_typed_with_spaces_dashes_and_full_width_digits(
     assert site.client.post(VERIFY, json={"code": spell(site.code)}).status_code == 200
 
 
-def in_script(zero: int) -> Callable[[str], str]:
-    return lambda code: "".join(chr(zero + int(digit)) for digit in code)
-
-
 BAD_CODES: dict[str, Callable[[str], Any]] = {
     "nothing": lambda code: "",
     "spaces": lambda code: "      ",
-    "Arabic-Indic digits": in_script(0x660),
-    "extended Arabic digits": in_script(0x6F0),
-    "Devanagari digits": in_script(0x966),
-    "Thai digits": in_script(0xE50),
     "with underscores": lambda code: f"{code[:2]}_{code[2:4]}_{code[4:]}",
     "with a plus": lambda code: f"+{code}",
     "with a comma": lambda code: f"{code[:3]},{code[3:]}",
@@ -615,7 +595,6 @@ BAD_CODES: dict[str, Callable[[str], Any]] = {
     "a pattern": lambda code: "[0-9]{6}",
     "a quote": lambda code: f"{code}' OR '1'='1",
     "NUL": lambda code: f"{code}\0",
-    "a zero-width space": lambda code: f"{code[:3]}\u200b{code[3:]}",
     "a surrogate": lambda code: f"{code}\ud800",
     "hexadecimal": lambda code: hex(int(code)),
     "much too long": lambda code: code + " " * 3000,

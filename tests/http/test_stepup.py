@@ -581,7 +581,7 @@ def blur(answer: TestResponse) -> tuple[int, list[tuple[str, str]], str]:
     for name, value in answer.headers:
         if name == "Content-Length":
             continue
-        headers.append((name, re.sub(r"session=[^;]+", "session=<session>", value)))
+        headers.append((name, re.sub(r"session(_otp_[cpr]_)?[\w-]*=[^;]+", r"session\1=<session>", value)))
     return answer.status_code, headers, body
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from werkzeug.test import TestResponse
@@ -12,3 +13,9 @@ def like_any(answer: TestResponse) -> tuple[Any, ...]:
     headers = {name: value for name, value in answer.headers.items() if name != "Set-Cookie"}
     body = {**answer.json, "challenge": len(answer.json["challenge"]), "destination": len(answer.json["destination"])}
     return answer.status_code, headers, body
+
+
+def place(answer: TestResponse | str | None) -> str | None:
+    """Where an answer leads, without what tells one tab from another: the challenge or form, and the requirement."""
+    location = answer if isinstance(answer, str) or answer is None else answer.location
+    return None if location is None else re.sub(r"(?<=[?&])(of|requirement)=[\w.-]+(&|$)", "", location).rstrip("?&")

@@ -63,10 +63,17 @@ def _open_session(found: re.Match[str]) -> str:
     return f"session={len(inside)} {blot(_TOKEN.sub(_open_token, inside))} at {found[3]};"
 
 
+#: What is random at one length (names in cookies and addresses, the secret of a form), and the real time.
+_NAME = re.compile(
+    r"(?<=session_otp_[cpr]_)[\w-]{8}|(?<=[?&;]of=)[\w-]{8}|(?<=name=\"form\" value=\")[\w-]{24}|(?<=Expires=)[^;]+"
+)
+
+
 def show(answer: TestResponse, who: str) -> list[str]:
     """All of an answer: status, each header in its place, and the body."""
     lines = [answer.status, *(f"{name}: {value}" for name, value in answer.headers), answer.text]
     _name, _, rest = who.partition("@")
+    lines = [_NAME.sub("<name>", line) for line in lines]
     return [
         _TOKEN.sub(_open_token, _SESSION.sub(_open_session, line)).replace(who, f"<who>@{rest}" if rest else "<who>")
         for line in lines

@@ -162,6 +162,16 @@ def test_a_code_is_shown_in_groups_if_it_is_strong(code: str, shown: str) -> Non
         "012\u2212345",
         "\t012\u3000345",
         "０１２３４５",
+        "٠١٢٣٤٥",
+        "०१२३४५",
+        "۰۱۲۳۴۵",
+        "\u200b012345",
+        "\u2068012345\u2069",
+        "\ufeff012\u2060345",
+        "012\u00ad345",
+        "012\u2011345",
+        "012\ufe58345",
+        "012ー345",
     ],
     ids=ascii,
 )
@@ -186,8 +196,6 @@ def test_r20_what_people_type_for_digits_is_forgiven(typed: str) -> None:
         "1e2345",
         "12.345",
         "012345\0",
-        "٠١٢٣٤٥",
-        "०१२३४५",
         "012345" + "\u0301",
         "½12345",
         "012345;012345",
@@ -404,6 +412,12 @@ def test_a_context_without_a_canonical_form_is_the_clients_mistake(context: Any)
         ("ann@MU\u0308NCHEN.de", "ann@xn--mnchen-3ya.de"),
         ("ann@xn--mnchen-3ya.de", "ann@xn--mnchen-3ya.de"),
         ("ann@ｅｘａｍｐｌｅ.com", "ann@example.com"),
+        ("ａｎｎ＠ｅｘａｍｐｌｅ．ｃｏｍ", "ann@example.com"),
+        ("ann\ufe6bexample\u3002com", "ann@example.com"),
+        ("an\u200bn@exa\u00admple.com", "ann@example.com"),
+        ("\u2068ann@example.com\u2069", "ann@example.com"),
+        ("\ufeffann@example.com", "ann@example.com"),
+        ("ann\u202e@example.com", "ann@example.com"),
         ("+49 30 901820", "+4930901820"),
         ("+49 (30) 90-18.20", "+4930901820"),
         ("＋４９３０９０１８２０", "+4930901820"),
@@ -415,7 +429,7 @@ def test_a_context_without_a_canonical_form_is_the_clients_mistake(context: Any)
 def test_r20_spellings_of_an_address_are_one_identifier(typed: str, canonical: str) -> None:
     parsed = identifiers.parse(typed)
     assert parsed.value == canonical
-    assert parsed.kind == ("email" if "@" in typed else "phone")
+    assert parsed.kind == ("email" if "@" in canonical else "phone")
     assert identifiers.parse(parsed.value) == parsed
 
 
@@ -452,8 +466,6 @@ def test_r20_spellings_of_an_address_are_one_identifier(typed: str, canonical: s
         "ann@localhost",
         "eve@evil.com@example.com",
         "mıke@example.com",
-        "an\u200bn@example.com",
-        "an\u202en@example.com",
         "\ud800@example.com",
         "ann(comment)@example.com",
         ".ann@example.com",
@@ -468,7 +480,6 @@ def test_r20_spellings_of_an_address_are_one_identifier(typed: str, canonical: s
         "+49;ext=5",
         "tel:+4930901820",
         "+4930901820,+4930901821",
-        "+٤٩٣٠٩٠١٨٢٠",
         "+1 900 555 1234",
     ],
     ids=lambda typed: ascii(typed)[:40],

@@ -337,7 +337,9 @@ def test_r05_the_language_does_not_tell_who_exists(make_app: AppFactory, clock: 
         wrong = client.post("/otp/verify", data={"code": "000000"}, headers=HTML | headers)
         names = ("Content-Language", "Vary")
         answers.append([(a.status_code, [a.headers.get(n) for n in names], a.text) for a in (asked, code, wrong)])
-        answers[-1] = [(s, h, t.replace(f"{identifier[0]}***", "")) for s, h, t in answers[-1]]
+        # The page shows what was typed, as it was typed; the challenge has a name and a token of its own.
+        random = re.compile(rf"{re.escape(identifier)}|(?<=of=)[\w-]{{8}}|[\w.-]{{80,}}")
+        answers[-1] = [(s, h, random.sub("", t)) for s, h, t in answers[-1]]
     assert answers[0] == answers[1]
 
 
@@ -609,8 +611,8 @@ def walk(app: Flask, sent: Outbox, clock: Clock, path: str, purpose: str) -> Ite
     client.post("/otp/send", data={"purpose": purpose, "identifier": ANN}, headers=FORM)
     yield client.get(f"/otp/verify{query}", headers=HTML).text
     yield client.post("/otp/resend", data={"purpose": purpose}, headers=FORM).text
-    yield client.post("/otp/verify", data={"purpose": purpose, "code": "000000"}, headers=FORM).text
     yield client.post("/otp/verify", data={"purpose": purpose, "link": "7"}, headers=FORM).text
+    yield client.post("/otp/verify", data={"purpose": purpose, "code": "000000"}, headers=FORM).text
     for visitor in (client, app.test_client()):
         yield visitor.get(str(sent.link).removeprefix("https://shop.example"), headers=HTML).text
     clock.advance("290s")

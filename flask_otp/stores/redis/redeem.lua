@@ -1,7 +1,7 @@
 -- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, then the policy: seconds until a
 -- challenge expires, most attempts, failure budget
--- Answers {outcome, 0 unless this failure spent the budget, the known bucket that the challenge was opened from, what
--- count_failures of gates.lua answers}
+-- Answers {outcome, 0 unless this failure spent the budget, the known bucket that the challenge was opened from}; after
+-- a failure also {1 if it was the challenge's last attempt, what count_failures of gates.lua answers}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, field, budget = tonumber(ARGV[1]), 'c' .. ARGV[2], ARGV[9]
 local raw, failures = unpack(call('HMGET', key, field, 'f'))
@@ -27,4 +27,4 @@ local live = struct.pack(LIVE, expires_at, strong, attempts + 1, #session_tag, s
 call('HSET', key, field, live, 'f' .. bucket, failures)
 if bucket ~= '' then call('HSETNX', key, 'l' .. bucket, struct.pack(BUCKET, 0, 1)) end
 keep_until(latest(failures, 0), now)
-return {WRONG, before == 0 and wait_for(failures, 0, budget, now) or 0, bucket, count_failures()}
+return {WRONG, before == 0 and wait_for(failures, 0, budget, now) or 0, bucket, attempts + 1 >= max_attempts and 1 or 0, count_failures()}

@@ -117,7 +117,7 @@ class RedisStore(Store):
         )
 
     def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
-        outcome, spent, bucket, *counts = self._run(
+        outcome, spent, bucket, *of_failure = self._run(
             "redeem",
             subject,
             now,
@@ -130,8 +130,9 @@ class RedisStore(Store):
             policy.max_attempts,
             _packed(policy.failure_budget),
         )
+        is_last, *counts = of_failure or (0,)
         self._note_failures(counts)
-        return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket)
+        return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket, is_last=bool(is_last))
 
     def check(self, subject: bytes, claim: Claim, policy: Policy, now: int) -> RedeemResult:
         uses: list[bytes | int] = []

@@ -1,0 +1,168 @@
+"""Companion cookies: one beside the session for each challenge, proof and kept form of a browser.
+
+A session is written as a whole: Flask's as one cookie, Flask-Session's as one record. An answer that left the server
+early and arrives late puts the older session back, and what a later answer had set is gone. A companion cookie has a
+name of its own, so no other answer writes it. The session stays the first place to look.
+
+Nothing in a companion cookie is believed: its token is signed, and the store has the last word.
+"""
+
+from __future__ import annotations
+
+from base64 import urlsafe_b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from flask import Response, request
+
+from ..state import AppState
+
+#: Characters of all companion cookies of a kind. A server takes about 8 KiB of cookies; the app's session is the most.
+_ROOM = {"challenge": 1200, "proof": 1200, "repeat": 1100}
+
+#: Seconds that a challenge's cookie stays when its code has expired, so that the page can say so.
+_AFTERLIFE = 3600
+
+_PENDING = "flask_otp.companions"
+
+
+@dataclass(frozen=True)
+class Companion:
+    """One companion cookie."""
+
+    kind: str
+    id: str
+    #: In milliseconds since 1970, by the server that set it.
+    saved_at: int
+    #: One letter that tells a page what happened to a challenge; empty: nothing. Only ever shown, never believed.
+    note: str
+    token: str
+
+    @property
+    def value(self) -> str:
+        return f"{self.saved_at:x}.{self.note}.{self.token}"
+
+
+class _Cookie(NamedTuple):
+    """What the answer does to one cookie. ``None``: it deletes it."""
+
+    companion: Companion | None
+    max_age: int | None
+
+
+def id_of(name: bytes) -> str:
+    """The short name of a challenge, a proof or a form: eight characters, which an address may carry."""
+    return urlsafe_b64encode(name).decode()[:8]
+
+
+def find_all(state: AppState, kind: str) -> list[Companion]:
+    """This browser's companion cookies of a kind, the newest first. What this very request has set counts."""
+    prefix = _prefix(state, kind)
+    found = {name: _read(kind, name[len(prefix) :], value) for name, value in _cookies() if name.startswith(prefix)}
+    found |= {name: cookie.companion for name, cookie in _pending().items() if name.startswith(prefix)}
+    # Of those of one millisecond the later set: browsers send them in the order in which they were made.
+    there = [each for each in found.values() if each is not None]
+    return sorted(there, key=lambda each: each.saved_at)[::-1]
+
+
+def find(state: AppState, kind: str, id: str) -> Companion | None:
+    return next((each for each in find_all(state, kind) if each.id == id), None)
+
+
+def save(state: AppState, kind: str, id: str, token: str, *, life: int, note: str = "") -> None:
+    """Set a companion cookie with the answer to this request.
+
+    :param life: seconds that the token is good for.
+    """
+    companion = Companion(kind, id, int(state.clock() * 1000), note, token)
+    max_age = life + _AFTERLIFE if kind == "challenge" else life
+    _pending()[_prefix(state, kind) + id] = _Cookie(companion, max_age)
+
+
+def drop(state: AppState, kind: str, id: str) -> None:
+    """Delete a companion cookie with the answer to this request."""
+    name = _prefix(state, kind) + id
+    if name in request.cookies:
+        _pending()[name] = _Cookie(None, None)
+    else:
+        _pending().pop(name, None)
+
+
+def drop_all(state: AppState) -> None:
+    """Delete every companion cookie that came with this request, and set none."""
+    _pending().clear()
+    prefix = _prefix(state)
+    _pending().update({name: _Cookie(None, None) for name, _ in _cookies() if name.startswith(prefix)})
+
+
+def have_come(state: AppState) -> bool:
+    """Whether this request has a companion cookie, or sets one."""
+    prefix = _prefix(state)
+    return bool(_pending()) or any(name.startswith(prefix) for name, _ in _cookies())
+
+
+def too_many(state: AppState, kind: str) -> list[Companion]:
+    """Which companion cookies must go, since the newest need their room: the oldest first. The newest always stays."""
+    left, crowded_out = _ROOM[kind], []
+    for index, companion in enumerate(find_all(state, kind)):
+        left -= len(companion.value)
+        if left < 0 and index > 0:
+            crowded_out.append(companion)
+    return crowded_out[::-1]
+
+
+def write(state: AppState, response: Response, *, permanent: bool) -> None:
+    """Put what this request has set and deleted on its answer.
+
+    :param permanent: whether the session outlives the browser. Else proofs end with it, as the session does.
+    """
+    for name, (companion, max_age) in _pending().items():
+        where = _attributes(state)
+        if companion is None:
+            response.delete_cookie(name, **where)
+        else:
+            kept_for = None if companion.kind == "proof" and not permanent else max_age
+            response.set_cookie(name, companion.value, max_age=kept_for, **where)
+
+
+def has_pending() -> bool:
+    """Whether the answer to this request sets or deletes a companion cookie."""
+    return bool(vars(request).get(_PENDING))
+
+
+def _pending() -> dict[str, _Cookie]:
+    # On the request object itself: neither an environ that is handed on nor another app inherits it.
+    pending: dict[str, _Cookie] = vars(request).setdefault(_PENDING, {})
+    return pending
+
+
+def _cookies() -> Iterable[tuple[str, str]]:
+    return request.cookies.items()
+
+
+def _prefix(state: AppState, kind: str = "") -> str:
+    # Like the session's, so that two apps on one host have two, and with its "__Host-" if it has one.
+    return f"{state.app.session_interface.get_cookie_name(state.app)}_otp_{kind[:1]}{'_' if kind else ''}"
+
+
+def _attributes(state: AppState) -> dict[str, Any]:
+    """Whatever the session's cookie has, so that both come along with the same requests."""
+    app, interface = state.app, state.app.session_interface
+    return {
+        "path": interface.get_cookie_path(app),
+        "domain": interface.get_cookie_domain(app),
+        "secure": interface.get_cookie_secure(app),
+        "samesite": interface.get_cookie_samesite(app) or "Lax",
+        "partitioned": interface.get_cookie_partitioned(app),
+        "httponly": True,
+    }
+
+
+def _read(kind: str, id: str, value: str) -> Companion | None:
+    saved_at, _, rest = value.partition(".")
+    note, _, token = rest.partition(".")
+    try:
+        return Companion(kind, id, int(saved_at, 16), note[:1], token)
+    except ValueError:
+        return None
