@@ -24,8 +24,25 @@ from tests.support.attack_site import stage
 from tests.support.databases import DatabaseServer, mariadb, mariadb_server, pg8000, postgresql, postgresql_server
 from tests.support.servers import Server
 
-#: Fixtures that start a server or a browser. A test that wants one need not have the marker itself.
-_STARTING = {"valkey_server", "own_server", "postgresql_server", "mariadb_server", "chromium", "example"}
+#: Where a test has one of these as a fixture or as a parameter, one process runs all that share it: to start it takes
+#: seconds.
+_SHARED = {
+    "postgresql_server": "postgresql",
+    "postgresql": "postgresql",
+    "pg8000": "postgresql",
+    "mariadb_server": "mariadb",
+    "mariadb": "mariadb",
+    "chromium": "chromium",
+    "shapes": "topologies",
+    "measured": "faults",
+    "backend": "outages",
+    "verdicts": "broken stores",
+    "outcomes": "slow mail servers",
+    "built": "sdist",
+}
+#: A test that has one of these starts a server or a browser, and need not have the marker itself.
+_STARTING = {name for name, group in _SHARED.items() if group in ("postgresql", "mariadb", "chromium")}
+_STARTING |= {"valkey", "valkey_server", "own_server", "example"}
 
 pytest_plugins = ["flask_otp.testing.fixtures"]
 
@@ -38,8 +55,20 @@ __all__ = ["mariadb", "mariadb_server", "pg8000", "postgresql", "postgresql_serv
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if not _STARTING.isdisjoint(getattr(item, "fixturenames", ())):
+        wanted = _wanted(item)
+        if not wanted.isdisjoint(_STARTING):
             item.add_marker("server")
+        groups = [group for name, group in _SHARED.items() if name in wanted]
+        if groups and item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(groups[0]))
+
+
+def _wanted(item: pytest.Item) -> set[str]:
+    """The names of its fixtures, also of those that it gets by a parameter."""
+    call = getattr(item, "callspec", None)
+    values = call.params.values() if call else ()
+    named = (value if isinstance(value, str) else getattr(value, "fixture", None) for value in values)
+    return {*getattr(item, "fixturenames", ()), *filter(None, named)}
 
 
 def _no_server(*args: Any, **kwargs: Any) -> None:

