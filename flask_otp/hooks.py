@@ -27,6 +27,7 @@ Dispatcher = Callable[[dict[str, str]], object]
 class Hooks:
     """The app's own functions, registered by the decorators of :class:`~flask_otp.OTP`."""
 
+    #: Never changed: another one takes its place, by which the routing sees that there is something new.
     channels: dict[str, Channel] = field(default_factory=dict)
     recipient_loader: RecipientLoader | None = None
     identifier_loader: IdentifierLoader | None = None
@@ -66,7 +67,7 @@ class HookDecorators:
         """
 
         def register(sender: C) -> C:
-            self._hooks.channels[name] = channel_from_function(name, sender, accepts)
+            self._hooks.channels = self._hooks.channels | {name: channel_from_function(name, sender, accepts)}
             return sender
 
         return register

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, lru_cache
 from gettext import GNUTranslations, NullTranslations
 from importlib import import_module
 from importlib.resources import files
@@ -86,7 +86,7 @@ def current() -> str:
     locale = _babel_locale()
     if locale is not None:
         return choose([locale], offered) or offered[0]
-    return negotiate(list(request.accept_languages), offered) if has_request_context() else offered[0]
+    return _negotiated(tuple(request.accept_languages), tuple(offered)) if has_request_context() else offered[0]
 
 
 def current_locale() -> str:
@@ -118,6 +118,10 @@ def negotiate(accepted: Iterable[tuple[str, float]], offered: Sequence[str]) -> 
     refused = {tag.lower() for tag, quality in accepted if quality == 0}
     left = [name for name in offered if refused.isdisjoint((tag_of(name).lower(), _subtags(name)[0]))] or offered
     return choose([tag for tag, quality in accepted if quality > 0], left) or left[0]
+
+
+#: Browsers say the same with each request.
+_negotiated = lru_cache(256)(negotiate)
 
 
 def choose(tags: Iterable[str], offered: Sequence[str]) -> str | None:

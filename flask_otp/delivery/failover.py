@@ -119,6 +119,8 @@ class _Provider:
     def _deliver(self, message: Message) -> None:
         # Not in the app context of the request, which may be torn down, with its database session, before we are done.
         with self._app.app_context():
+            # Apps with other time-outs may share the channel.
+            self.channel.default_timeout = self._timeout
             self.channel.deliver(message)
 
 

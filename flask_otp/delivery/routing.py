@@ -60,13 +60,17 @@ class Router:
         self._hooks = components.hooks
         self._test_recipients = components.test_recipients
         self._configured = channels_from_settings(self._app, self._settings)
+        #: All channels, and the hooks that they were resolved from.
+        self._resolved: tuple[dict[str, Channel], dict[str, Failover]] = {}, self._configured
 
     def channels(self) -> dict[str, Failover]:
         """Every channel by name, the app's own functions before those of the settings."""
-        own = {name: (channel,) for name, channel in self._hooks.channels.items()}
-        for (channel,) in own.values():
-            channel.default_timeout = self._settings.channel_timeout
-        return self._configured | own or last_resort(self._app, self._settings)
+        own = self._hooks.channels
+        if self._resolved[0] is not own:
+            for channel in own.values():
+                channel.default_timeout = self._settings.channel_timeout
+            self._resolved = own, self._configured | {name: (channel,) for name, channel in own.items()}
+        return self._resolved[1] or last_resort(self._app, self._settings)
 
     def channels_of(self, purpose: Purpose) -> dict[str, Failover]:
         """The channels that a code of this purpose may take, the app's own functions included."""

@@ -38,6 +38,7 @@ from tests.support.mail import (
     body,
     mail_config,
     serving,
+    wait_until,
 )
 
 pytestmark = pytest.mark.server
@@ -522,10 +523,7 @@ def timed(app: Flask) -> tuple[tuple[int, str | None], float]:
 
 
 def wait_for_mail_threads() -> None:
-    for thread in threading.enumerate():
-        if thread.name.startswith("flask_otp-channel"):
-            thread.join(TIMEOUT + SLACK)
-            assert not thread.is_alive()
+    wait_until(lambda: not any(thread.name == "flask_otp-channel" for thread in threading.enumerate()))
 
 
 @pytest.fixture(scope="module")

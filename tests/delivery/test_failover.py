@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import queue
 import re
 import smtplib
 import socket
@@ -11,9 +13,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,7 +27,7 @@ from werkzeug.test import TestResponse
 
 from flask_otp import OTP, Channel, Message, ProviderDown, RecipientRefused, WebhookChannel, signals
 from flask_otp.channels import deadline
-from flask_otp.channels.deadline import MOST_LEFT_BEHIND
+from flask_otp.channels.deadline import MOST_LEFT_BEHIND, Deadline, Threads
 from flask_otp.delivery.circuit_breaker import FAILURES, PAUSE
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, AppFactory, free_port
@@ -275,9 +278,167 @@ def test_a_message_goes_out_although_no_thread_can_be_started(
             raise RuntimeError("can't create new thread at interpreter shutdown")
 
     monkeypatch.setattr(deadline.threading, "Thread", NoThread)
+    monkeypatch.setattr(deadline, "_threads", Threads())
     first, second = Provider(breaks), Provider()
     assert outcome(send(climb(first, second))) == SENT
     assert (len(first.asked), len(second.asked)) == (1, 1)
+
+
+# The threads of the steps
+
+
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
+    made = Threads()
+    monkeypatch.setattr(deadline, "_threads", made)
+    return made
+
+
+def waiting(threads: Threads) -> int:
+    return sum(map(len, threads._waiting.values()))
+
+
+def test_deliveries_one_after_the_other_share_a_thread(climb: Callable[..., Flask], threads: Threads) -> None:
+    seen: list[int] = []
+    app = climb(lambda message: seen.append(threading.get_ident()))
+    for _ in range(5):
+        send(app)
+        wait_until(lambda: waiting(threads) == 1)
+    assert len(seen) == 5
+    assert len(set(seen)) == 1
+    assert threading.get_ident() not in seen
+
+
+def test_a_thread_that_waits_keeps_nothing_of_its_last_delivery(climb: Callable[..., Flask], threads: Threads) -> None:
+    class Resource:
+        pass
+
+    held: ContextVar[Resource] = ContextVar("held")
+    alive: list[weakref.ref[Resource]] = []
+    app = climb(breaks, works)
+
+    @app.before_request
+    def hold() -> None:
+        resource = Resource()
+        held.set(resource)
+        alive.append(weakref.ref(resource))
+
+    assert copy_context().run(send, app).status_code == 200
+    wait_until(lambda: waiting(threads) == 1)
+    wait_until(lambda: alive[0]() is None)
+
+
+def test_no_more_threads_wait_than_are_needed(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Threads, "MOST_WAITING", 2)
+    go = threading.Event()
+    jobs: list[threading.Thread] = []
+
+    def work() -> None:
+        jobs.append(threading.current_thread())
+        assert go.wait(20)
+
+    with ThreadPoolExecutor(5) as pool:
+        done = [pool.submit(Deadline(20).run, work) for _ in range(5)]
+        wait_until(lambda: len(jobs) == 5)
+        go.set()
+        for each in done:
+            each.result()
+    wait_until(lambda: sum(job.is_alive() for job in jobs) == waiting(threads) == 2)
+
+
+def test_no_thread_waits_for_long(threads: Threads, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Threads, "PATIENCE", SHORT)
+    jobs: list[threading.Thread] = []
+    Deadline(20).run(lambda: jobs.append(threading.current_thread()))
+    wait_until(lambda: not jobs[0].is_alive())
+    assert waiting(threads) == 0
+
+
+def test_work_that_ends_at_the_very_last_moment_has_ended(threads: Threads) -> None:
+    class Late(queue.SimpleQueue[Any]):
+        def get(self, block: bool = True, timeout: float | None = None) -> Any:
+            if timeout is None:
+                return super().get()
+            wait_until(lambda: not self.empty())
+            raise queue.Empty
+
+    left_behind: set[Deadline] = set()
+    ended = Deadline(20, left_behind)
+    ended._outcome = Late()
+    cut: list[bool] = []
+    ended.on_leave(lambda: cut.append(True))
+    ended.run(lambda: None)
+    assert (left_behind, cut) == (set(), [])
+
+
+def test_a_job_that_comes_when_the_patience_of_its_thread_ends_is_done(
+    threads: Threads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Threads, "PATIENCE", 0.01)
+    pop = threading.Event()
+
+    class Slow(list[Any]):
+        """The thread finds itself taken from here, some time before its job comes."""
+
+        def append(self, inbox: Any) -> None:
+            pop.set()
+            threading.Timer(SHORT, lambda: inbox.put(done.set)).start()
+
+    done = threading.Event()
+    threads._waiting[os.getpid()] = Slow()
+    threads.start(lambda: None)
+    assert pop.wait(20)
+    assert done.wait(20)
+
+
+FORKED = """
+import os, threading
+from flask import Flask
+from flask_otp import OTP
+
+app = Flask("site")
+app.config.update(SECRET_KEY="{secret}", OTP_STORAGE_URI="memory://", OTP_CHANNEL_TIMEOUT=5, OTP_COOLDOWN=0)
+otp = OTP(app)
+sent = []
+otp.channel("email")(sent.append)
+with app.app_context():
+    otp.send("ann@example.com")
+    if os.fork() == 0:
+        otp.send("bob@example.com")
+        os._exit(len(sent))
+    print(os.waitstatus_to_exitcode(os.wait()[1]))
+"""
+
+
+def test_a_forked_process_does_not_wait_for_the_threads_of_its_parent() -> None:
+    program = FORKED.format(secret=SECRET)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
+
+
+def test_apps_with_other_time_outs_may_share_a_channel(make_app: AppFactory) -> None:
+    otp = OTP()
+    seen: list[float] = []
+    provider = Provider(lambda message: seen.append(provider.default_timeout))
+    otp.channel("email")(provider)
+    apps = [make_app(otp, OTP_CHANNEL_TIMEOUT=seconds) for seconds in (3, 4)]
+    for app in (*apps, *apps):
+        send(app)
+    assert seen == [3, 4, 3, 4]
+
+
+def test_a_channel_may_be_added_or_replaced_at_any_time(make_app: AppFactory) -> None:
+    otp = OTP()
+    first, second = Provider(), Provider()
+    otp.channel("email")(first)
+    app = make_app(otp)
+    send(app)
+    otp.channel("email")(second)
+    send(app)
+    otp.channel("letter")(first)
+    app.test_client().post("/otp/send", json={"email": ANN, "channel": "letter"})
+    assert [message.channel for message in first.asked] == ["email", "letter"]
+    assert len(second.asked) == 1
 
 
 # Flask's contexts, in the thread of a step
