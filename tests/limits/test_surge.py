@@ -133,6 +133,7 @@ def test_the_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
     assert len(limits._surge._networks) <= 5
 
 
+@pytest.mark.server
 def test_r08_guesses_in_flight_from_several_networks_stay_within_the_sum(valkey: ValkeyServer) -> None:
     """What the sum calls c: threads that compare at the same moment, in two processes."""
     threads, amount = 16, 40

@@ -312,7 +312,7 @@ def test_nor_is_one_inside_of_another_value(config: dict[str, Any]) -> None:
         start(**config)
 
 
-@pytest.mark.parametrize("name", ["memory", "redis", "sqlite"])
+@pytest.mark.parametrize("name", ["memory", pytest.param("redis", marks=pytest.mark.server), "sqlite"])
 def test_every_store_counts_as_far_as_a_limit_may_go(name: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     uris = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'otp.db'}"}
     uri = uris.get(name) or request.getfixturevalue("valkey").uri
