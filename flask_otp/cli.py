@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -9,10 +11,12 @@ from flask import current_app
 from flask.cli import AppGroup
 
 from . import identifiers
+from .delivery.routing import Route
 from .doctor.command import doctor
 from .errors import ConfigError, OTPError
 from .http import actions
-from .state import current_state
+from .signals import code_sent
+from .state import AppState, current_state
 from .stores.memory import MemoryStore
 
 _BATCH = 1000
@@ -60,9 +64,45 @@ def purge() -> None:
 @click.option("--channel", help="One of OTP_CHANNELS; by default the first that fits.")
 @click.option("--purpose", default="login", show_default=True)
 def send(identifier: str, channel: str | None, purpose: str) -> None:
-    """Send a real code to IDENTIFIER, to try the channels."""
-    challenge = actions.send(identifier, channel, purpose, None)
-    click.echo(f"Handed to channel {challenge.channel!r} for {challenge.destination}.")
+    """Send a real code to IDENTIFIER, to try the channels, and say what became of the message."""
+    state = current_state()
+    with _sent(state) as sent:
+        challenge = actions.send(identifier, channel, purpose, None)
+    address = state.identifiers.parse(identifier).value
+    route = state.routing.resolve(address, challenge.channel)
+    if not sent and state.hooks.dispatcher is None:
+        raise click.ClickException(f"Nothing was sent: {_why_not(state, route, address)}.")
+    where = f"channel {challenge.channel!r}, to {identifiers.mask(route.recipient or identifier)}"
+    click.echo(f"Sent by {where}." if sent else f"Given to the dispatcher for {where}: see the log of its worker.")
+
+
+@contextmanager
+def _sent(state: AppState) -> Iterator[list[str]]:
+    """Wait for each message, and note the channels of those that go out."""
+    channels: list[str] = []
+
+    def hear(sender: object, *, channel: str, **about: Any) -> None:
+        channels.append(channel)
+
+    state.delivery.is_waiting = True
+    try:
+        with code_sent.connected_to(hear, state.app):
+            yield channels
+    finally:
+        state.delivery.is_waiting = False
+
+
+def _why_not(state: AppState, route: Route, address: str) -> str:
+    if route.test_recipient is not None:
+        return "it is a test recipient (OTP_TEST_RECIPIENTS)"
+    if route.recipient is None:
+        loader = state.hooks.recipient_loader
+        if loader is not None and not loader(address, route.channel):
+            return "the recipient_loader knows no recipient for it"
+        return "the phone number is not valid, or is outside of OTP_SMS_COUNTRIES"
+    if identifiers.kind(route.recipient) == "phone":
+        return "before_send, OTP_PREFIX_BUDGET or OTP_PUMPING_BREAKER withheld it; see the log"
+    return "before_send withheld it"
 
 
 @commands.command()

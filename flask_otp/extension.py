@@ -28,7 +28,7 @@ from .limits.sms_pumping import SmsPumping
 from .models import Challenge, Verification
 from .rendering import Templates
 from .site import EXTENSION
-from .startup_checks import check_app
+from .startup_checks import check_app, tell_of_reloads
 from .state import AppState, current_state
 from .stores import Store, store_from_uri
 
@@ -233,6 +233,7 @@ class OTP(HookDecorators):
         def check() -> None:
             state = current_state()
             check_app(app, blueprint, state.routing, state.settings)
+            tell_of_reloads(app)
             _exempt_from_csrf(app, blueprint)
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]

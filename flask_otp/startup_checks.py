@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -13,6 +15,8 @@ from .config.settings import Settings
 from .delivery.routing import Router
 from .errors import ConfigError
 from .site import BLUEPRINT
+
+logger = logging.getLogger("flask_otp")
 
 #: The functions and classes under a guard: none of them may be a view itself.
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -43,6 +47,17 @@ def check_app(app: Flask, blueprint: Blueprint, routing: Router, settings: Setti
     routing.check_names()
     check_guards(app, {name: routing.channels_of(purpose) for name, purpose in settings.purposes.items()})
     check_mount(app, blueprint, links=settings.links)
+
+
+def tell_of_reloads(app: Flask) -> None:
+    """Log, while an app is developed under Werkzeug's reloader, why a changed file signs its developer out."""
+    is_reloaded = app.debug and os.environ.get("WERKZEUG_RUN_MAIN") == "true"
+    if is_reloaded and app.config.get("OTP_STORAGE_URI") is None:
+        logger.warning(
+            "OTP_STORAGE_URI is not set: when a file changes, the reloader starts the app again, and all codes and "
+            "sign-ins are gone; OTP_STORAGE_URI = 'sqlite:///dev.db' keeps them (install 'flask-otp-codes[sql]', then run "
+            "flask otp init-db)"
+        )
 
 
 def check_guards(app: Flask, purposes: Mapping[str, Collection[str]]) -> None:

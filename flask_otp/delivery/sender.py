@@ -68,6 +68,8 @@ class Sender:
         self._deliverer = Deliverer(self._app, self._settings.channel_timeout, lambda: components.clock())
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
+        #: Whether the caller waits for each delivery whatever the settings say, as ``flask otp send`` does.
+        self.is_waiting = False
 
     def send(self, handle: Handle, route: Route, reservation: Reservation) -> None:
         """Deliver the code of ``handle``, or only pretend to where the route reaches nobody.
@@ -81,6 +83,10 @@ class Sender:
         if is_vetoed:
             reservation.release(keep_challenge=True)
         is_decoy = route.recipient is None or is_vetoed
+        if self.intercept is not None and not is_decoy:
+            # At once, however messages are delivered. What comes after it, such as a queue, has nothing more to send.
+            self._deliver(handle, message, reservation.release)
+            is_decoy = True
         if self._hooks.dispatcher is not None:
             # Decoys are in the queue too, and a broken queue fails for everybody.
             self._dispatch(replace(handle, is_decoy=is_decoy), message, reservation)
@@ -198,6 +204,8 @@ class Sender:
 
     def _is_background(self) -> bool:
         mode = self._settings.delivery
+        if self.is_waiting:
+            return False
         # With a recipient_loader, the time that a delivery takes would tell who has an account.
         return mode == "background" or (mode == "auto" and self._hooks.recipient_loader is not None)
 

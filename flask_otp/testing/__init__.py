@@ -11,13 +11,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from importlib import import_module
 from typing import Any
 
 from flask import Flask
+from flask import session as flask_session
 from flask.testing import FlaskClient
 
 from ..channels import Channel
 from ..config.parsers import seconds
+from ..crypto.context import context_digest
 from ..crypto.payloads import Proof
 from ..http import session
 from ..models import Message
@@ -64,6 +67,9 @@ class _Recorder(Channel):
 def capture_codes(app: Flask) -> Iterator[Outbox]:
     """Within the ``with``, messages go nowhere but into the outbox that it gives.
 
+    They are there when ``send`` returns, however messages are delivered. In the background nothing is left to do, and a
+    queue gets a payload for which nothing is sent.
+
     :raises RuntimeError: the app is not testing.
     """
     sender = _state(app).delivery
@@ -107,9 +113,13 @@ class OTPClient(FlaskClient):
         app.test_client_class = OTPClient
         client = app.test_client(verified="ann@example.com")
 
+    The app's ``verified_handler`` is called as after a verification over HTTP, so whom it signs in is signed in.
+
     :param verified: the identifier that has verified; none by default.
     :param purpose: what for.
     :param channel: how.
+    :param context: what the verification is bound to, for a view whose guard has a ``context``.
+    :param user: whom to sign in with Flask-Login first, as a password would: an object of the app's user class.
     :raises RuntimeError: the app is not testing.
     """
 
@@ -119,29 +129,55 @@ class OTPClient(FlaskClient):
         verified: str | None = None,
         purpose: str = "login",
         channel: str = "email",
+        context: Any = None,
+        user: Any = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        if verified is None:
-            return
-        state = _state(self.application)
-        now = state.clock()
-        proof = Proof(
-            proof_id=secrets.token_bytes(12),
-            purpose=purpose,
-            channel=channel,
-            context=b"",
-            verified_at=now,
-            expires_at=int(now) + state.service.purpose(purpose).verified_for,
-            identifier=state.identifiers.parse(verified).value,
-            keys=state.tokens.keys,
-        )
-        request = ChallengeRequest(challenge_id=secrets.token_bytes(16), bucket=b"testing")
-        state.store.open(proof.subject, request, _NO_LIMITS, int(now))
-        attempt = Attempt(request.challenge_id, True, proof.proof_id, proof.expires_at)
-        state.store.redeem(proof.subject, attempt, _NO_LIMITS, int(now))
+        if user is not None:
+            login_user = import_module("flask_login").login_user
+            self._in_its_session(lambda: login_user(user))
+        if verified is not None:
+            state = _state(self.application)
+            proof = _record(state, verified, purpose, channel, context)
+            self._in_its_session(lambda: self._verify(state, proof))
+
+    def _verify(self, state: AppState, proof: Proof) -> None:
+        session.set("proof", proof.purpose, state.tokens.dump_proof(proof))
+        if state.hooks.verified_handler is not None:
+            state.hooks.verified_handler(state.service.verification(proof))
+
+    def _in_its_session(self, act: Callable[[], object]) -> None:
+        """Do something in a request of this client, and keep what it leaves in the session."""
+        _state(self.application)
         with self.session_transaction() as kept:
-            session.set("proof", purpose, state.tokens.dump_proof(proof), kept)
+            # Flask-Login binds a session to the client's address and user agent.
+            with self.application.test_request_context(environ_base=self.environ_base):
+                flask_session.update(kept)
+                act()
+                left = dict(flask_session)
+            kept.clear()
+            kept.update(left)
+
+
+def _record(state: AppState, verified: str, purpose: str, channel: str, context: Any) -> Proof:
+    """Have the store record a proof, as a code leaves one."""
+    now = state.clock()
+    proof = Proof(
+        proof_id=secrets.token_bytes(12),
+        purpose=purpose,
+        channel=channel,
+        context=context_digest(context),
+        verified_at=now,
+        expires_at=int(now) + state.service.purpose(purpose).verified_for,
+        identifier=state.identifiers.parse(verified).value,
+        keys=state.tokens.keys,
+    )
+    request = ChallengeRequest(challenge_id=secrets.token_bytes(16), bucket=b"testing")
+    state.store.open(proof.subject, request, _NO_LIMITS, int(now))
+    attempt = Attempt(request.challenge_id, True, proof.proof_id, proof.expires_at)
+    state.store.redeem(proof.subject, attempt, _NO_LIMITS, int(now))
+    return proof
 
 
 def _state(app: Flask) -> AppState:

@@ -8,6 +8,7 @@ They refuse to work on an app that is not ``app.testing``.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -33,9 +34,9 @@ def otp_clock(app: Flask) -> Iterator[Clock]:
 
 @pytest.fixture
 def otp_client(app: Flask) -> Callable[..., OTPClient]:
-    """``otp_client("ann@example.com", purpose="login", channel="email")``: a client that starts verified."""
+    """``otp_client("ann@example.com", purpose="login")``: a client that starts verified. See :class:`OTPClient`."""
 
-    def client(verified: str, *, purpose: str = "login", channel: str = "email") -> OTPClient:
-        return OTPClient(app, app.response_class, verified=verified, purpose=purpose, channel=channel)
+    def client(verified: str, **options: Any) -> OTPClient:
+        return OTPClient(app, app.response_class, verified=verified, **options)
 
     return client

@@ -10,6 +10,7 @@ from flask import Blueprint, Flask
 
 from flask_otp import OTP, Channel, ConfigError, InvalidRequest, Message, otp_required
 from flask_otp.testing import Clock, capture_codes
+from tests.support.apps import SECRET
 
 MakeApp = Callable[..., Flask]
 
@@ -197,3 +198,25 @@ def test_the_way_without_a_next_stays_within_the_apps_root(make_app: MakeApp) ->
     client = make_app().test_client()
     answer = client.post("/otp/logout", headers={"Accept": "text/html"}, base_url="http://localhost/shop")
     assert answer.headers["Location"] == "/shop/"
+
+
+@pytest.mark.parametrize(
+    ("config", "reloader", "told"),
+    [({}, "true", 1), ({}, None, 0), ({"DEBUG": False}, "true", 0), ({"OTP_STORAGE_URI": "memory://"}, "true", 0)],
+)
+def test_a_developer_is_told_once_that_the_reloader_forgets_codes_in_memory(
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    config: dict[str, Any],
+    reloader: str | None,
+    told: int,
+) -> None:
+    monkeypatch.delenv("WERKZEUG_RUN_MAIN", raising=False)
+    if reloader is not None:
+        monkeypatch.setenv("WERKZEUG_RUN_MAIN", reloader)
+    app = Flask("site")
+    app.config.update(DEBUG=True, TESTING=True, SECRET_KEY=SECRET, **config)
+    OTP(app)
+    for _ in range(2):
+        app.test_client().get("/otp/")
+    assert sum("sqlite:///dev.db" in record.getMessage() for record in caplog.records) == told
