@@ -215,7 +215,7 @@ def test_a_developer_is_told_once_that_the_reloader_forgets_codes_in_memory(
     if reloader is not None:
         monkeypatch.setenv("WERKZEUG_RUN_MAIN", reloader)
     app = Flask("site")
-    app.config.update(DEBUG=True, TESTING=True, SECRET_KEY=SECRET, **config)
+    app.config.update({"DEBUG": True, "TESTING": True, "SECRET_KEY": SECRET} | config)
     OTP(app)
     for _ in range(2):
         app.test_client().get("/otp/")
