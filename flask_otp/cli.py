@@ -56,7 +56,7 @@ def purge() -> None:
         if removed < _BATCH:
             click.echo(f"{total} expired rows removed.")
             return
-    click.echo("This store forgets by itself what has expired.")
+    click.echo("This store removes expired state on its own.")
 
 
 @commands.command()

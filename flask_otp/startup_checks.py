@@ -27,7 +27,7 @@ _exempt: weakref.WeakKeyDictionary[Callable[..., Any], frozenset[str]] = weakref
 
 
 def note_guarded(view: Any) -> None:
-    """Somebody put a guard on this function or class."""
+    """A guard was put on this function or class."""
     _guarded.update(_layers(view))
 
 
@@ -61,7 +61,7 @@ def tell_of_reloads(app: Flask) -> None:
 
 
 def check_guards(app: Flask, purposes: Mapping[str, Collection[str]]) -> None:
-    """Refuse to serve an app whose guards do not guard, or let nobody pass.
+    """Refuse to serve an app with a guard that does not guard, or that no client can pass.
 
     :param purposes: the channels of each purpose.
     :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose or channel;

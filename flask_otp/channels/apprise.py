@@ -168,7 +168,7 @@ def _check(where: str, fields: dict[str, Any], service: type[NotifyBase]) -> Non
             f"{where}: the template would go out without the code: say where it belongs, as '?:body=1' does"
         )
     if fields.get("verify") is False:
-        raise ConfigError(f"{where}: with verify=no, anybody between here and the service could read the codes")
+        raise ConfigError(f"{where}: with verify=no, anyone on the network path to the service could read the codes")
     if any(_PLAIN.match(value) for name, value in vars(service).items() if "url" in name and isinstance(value, str)):
         raise ConfigError(f"{where}: Apprise sends this service's messages unencrypted")
 
@@ -194,7 +194,7 @@ def kind_of(service: type[NotifyBase]) -> str | None:
 
 
 def writes_to(plugin: NotifyBase, recipient: str) -> bool:
-    """Whether the object would write to this recipient, and to nobody else, by all that it says of itself."""
+    """Whether the object says that it would write to this recipient and to no other."""
     fields = _parse(plugin.url(privacy=False)) or {}  # type: ignore[no-untyped-call]
     named = [target for target in fields.get("targets") or () if target]
     held = getattr(plugin, "targets", None)

@@ -1,6 +1,6 @@
 """Refusals that Apprise takes for successes.
 
-Some providers answer 200 whatever they think of a message, and tell in the body. Apprise goes by the status for these,
+Some providers answer 200 to every message and report a refusal in the body. Apprise looks at the status alone,
 so the body is read here.
 """
 

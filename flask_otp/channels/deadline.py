@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 
-#: Pieces of work of one kind that may go on in their threads when nobody waits for them any more.
+#: Pieces of work of one kind that may go on in their threads when no caller waits for them any more.
 MOST_LEFT_BEHIND = 8
 
 _Job = Callable[[], None]
@@ -158,7 +158,7 @@ _current: ContextVar[Deadline | None] = ContextVar("flask_otp_deadline", default
 
 
 def cut_when_late(cut: Callable[[], None]) -> None:
-    """Have ``cut`` called when the time of the work that we are in is over: it is to end what that waits for."""
+    """Call ``cut`` when the time of the current work has passed. It must end what that work waits for."""
     deadline = _current.get()
     if deadline is not None:
         deadline.on_leave(cut)

@@ -120,7 +120,7 @@ class WebhookChannel(Channel):
             yield connection
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
-        # The time of this very try, by the clock that the other side goes by.
+        # The time of this try, by the real clock, as the receiver checks it.
         timestamp = str(int(time.time()))
         return {
             "Content-Type": "application/json",

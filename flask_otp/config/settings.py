@@ -62,7 +62,7 @@ class Purpose:
         if self.cooldown > self.expires_in:
             raise ConfigError(
                 f"{where}: OTP_COOLDOWN ({self.cooldown} s) is longer than OTP_EXPIRES_IN ({self.expires_in} s): "
-                "nobody could have a lost message sent again"
+                "a lost message could never be sent again"
             )
 
 

@@ -108,7 +108,7 @@ class Limits:
     def count_prefix(self, prefix: str, *, nobody: bool = False) -> bool:
         """Count a message to the phone numbers that begin so. False: their budget is spent.
 
-        :param nobody: it is pretended only, and no charge to them.
+        :param nobody: a decoy, which is no charge to that prefix.
         """
         ids = self._ids("nobody" if nobody else "prefix", prefix)
         return all(self._ask("hit", item, *ids) for item in self._settings.prefix_budget[prefix])

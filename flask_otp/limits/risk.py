@@ -70,7 +70,7 @@ def compute(settings: Settings, *, accounts: int = 1_000_000, counters: int = 1)
         messages=sum(ceil(guesses(purpose) / purpose.max_attempts) for purpose in purposes.values()) * counters,
         accounts=accounts,
         # A right guess is not counted as a failure, so that the wrong ones are N - 1 to 1, or a little less within one
-        # challenge, where nobody tries the same code twice.
+        # challenge, where an attacker tries no code twice.
         spraying=min(accounts, surge / weakest),
         spraying_step=(step - surge) / weakest,
         spraying_messages=ceil(surge / fewest),

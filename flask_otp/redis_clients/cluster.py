@@ -1,9 +1,9 @@
 """Many servers as one client: Redis Cluster, and a master that Sentinels watch.
 
-redis-py has clients for both. Its one for clusters connects when it is made, so that an app could not start without the
-cluster; and in a failing command it asks every node for the way, one thread after the other: with all six nodes
-hanging and time-outs of 0.25 seconds, the last of twenty threads had its answer after 31. Here a request waits for one
-hanging seed at most, for half the time-out, and nothing is locked: nobody waits for others, nor inherits by a fork.
+redis-py has clients for both. Its cluster client connects when it is made, so an app could not start without the
+cluster. When a command fails, it asks every node for the slots, one thread after the other: with all six nodes hanging
+and time-outs of 0.25 seconds, the last of twenty threads had its answer after 31 seconds. Here a request waits for one
+hanging seed at most, for half the time-out. No thread waits for others, and a fork inherits no lock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class SlotMap(NamedTuple):
 
 
 class Topology(ABC):
-    """A client that finds the server of a key, and finds it anew after a failover.
+    """A client that finds the server of a key, and finds the new one after a failover.
 
     The way is asked for before the first command, and when there is a sign that it has changed. A command goes to a
     second server only where the first has refused it, or was never reached; where that is not known, it has failed.
@@ -97,7 +97,7 @@ class Topology(ABC):
     def servers(self) -> list[Server]:
         """A client of each server, as the way was last told.
 
-        :raises NotSent: nobody has told it.
+        :raises NotSent: no server has told it.
         """
         if self._is_stale:
             self._refresh_slots()

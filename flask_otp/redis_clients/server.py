@@ -71,7 +71,7 @@ class Server(redis.Redis):
             self._send(connection, commands)
             replies = [_reply(connection) for _ in commands]
         except BaseException as error:
-            # What still comes over it would be taken for the answer to somebody else's question.
+            # What still arrives on it would be taken for the answer to the next command.
             pool.discard(connection)
             if isinstance(error, OUTAGES):
                 # The idle ones rest on the same way: each would fail a request of its own.

@@ -96,7 +96,7 @@ class Clock:
 
 
 def set_clock(app: Flask, clock: Callable[[], float]) -> Callable[[], float]:
-    """Let codes, limits of subjects and proofs go by ``clock``, and answer what they went by before.
+    """Use ``clock`` for codes, proofs and the limits of subjects. Return the clock that was used before.
 
     Network limits keep the real time.
 

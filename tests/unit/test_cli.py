@@ -27,7 +27,7 @@ def test_the_commands_are_listed(app: Flask) -> None:
 
 def test_a_store_that_needs_nothing_says_so(app: Flask) -> None:
     assert run(app, "init-db") == (0, "This store needs no preparation.\n")
-    assert run(app, "purge") == (0, "This store forgets by itself what has expired.\n")
+    assert run(app, "purge") == (0, "This store removes expired state on its own.\n")
 
 
 def test_send_sends_a_real_code_and_shows_the_destination_masked(app: Flask, outbox: Outbox) -> None:

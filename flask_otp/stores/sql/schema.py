@@ -33,7 +33,7 @@ def create(table: Table, connection: Connection) -> None:
         try:
             part.create(connection, checkfirst=True)
         except DBAPIError:
-            # Somebody else may have made it since it was looked for.
+            # Another process may have made it since this one looked.
             part.create(connection, checkfirst=True)
 
 

@@ -1,8 +1,8 @@
 """The store for sites that have a database: one row for each subject, in SQLite, PostgreSQL, MariaDB or MySQL.
 
-A verb reads its row, decides, and writes the row back on condition that it is still as it was read; if not, somebody
-else was faster, and it reads and decides again. Each statement commits itself: no transaction is left open, no lock is
-held while Python thinks, and no two verbs can deadlock.
+A verb reads its row, decides, and writes the row back only if it is still as it was read. If it is not, another caller
+was faster, and the verb reads and decides again. Each statement commits itself: no transaction is left open, no lock is
+held while Python computes, and no two verbs can deadlock.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ logger = logging.getLogger("flask_otp")
 
 T = TypeVar("T")
 
-#: Seconds. Whoever has locked an SQLite file will be done soon; a server that is silent for so long may stay so.
+#: Seconds. A lock on an SQLite file is short. A server that is silent for so long may stay silent.
 _TIMEOUT = 0.25
 _SQLITE_TIMEOUT = 0.75
 _MAINTENANCE_TIMEOUT = 60
@@ -131,7 +131,7 @@ class SQLStore(RecordStore):
         if new == old:
             return True
         if not deadline.left():
-            raise StoreUnavailable  # nobody would wait for the answer
+            raise StoreUnavailable  # the caller would not wait for the answer
         try:
             if old is None:
                 values = {"subject": subject, "state": new, "expires_at": expires_at}

@@ -158,7 +158,7 @@ class RaceTests:
         answers = track.run(calls)
         held = [ann.holds(call[1][1].proof_id) for call in calls if call[0] == "redeem"]
         matched = [answer is not None and answer.outcome is MATCH for answer in answers if answer is not None]
-        # Whoever passed before the revocation lost the proof by it; nobody holds one without having passed.
+        # A caller that passed before the revocation lost the proof by it. No caller holds one without having passed.
         assert not any(holds and not match for holds, match in zip(held, matched, strict=True))
         assert {ann.right(one) for one in opened} == {REFUSED}
 

@@ -77,7 +77,7 @@ class StoreSuite(
 
     def size_of(self, store: Store) -> int:
         """Bytes of all state in the store."""
-        pytest.skip("size_of is not defined, so nobody knows whether the state stays small")
+        pytest.skip("size_of is not defined, so the test cannot tell whether the state stays small")
 
     def test_state_stays_small_however_many_networks_get_no_message(
         self, ann: SubjectDriver, store: Store, clock: Clock

@@ -1,4 +1,4 @@
-"""Discarding what could not be delivered, and dropping what nobody will redeem."""
+"""Discarding a message that could not be delivered, and dropping a challenge that will not be redeemed."""
 
 from __future__ import annotations
 

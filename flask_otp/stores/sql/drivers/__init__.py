@@ -17,7 +17,7 @@ _PREFERRED = {"postgresql": ("psycopg", "pg8000"), "mysql": ("pymysql",), "maria
 #: Those with a module of ours.
 _BOUNDED = ("psycopg", "pg8000", "pymysql")
 
-#: libpq takes nothing shorter. Nobody waits that long: it ends the thread that is left behind.
+#: libpq takes nothing shorter. No caller waits that long: it only ends the thread that is left behind.
 _LIBPQ_TIMEOUT = 2
 
 

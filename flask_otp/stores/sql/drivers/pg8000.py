@@ -27,7 +27,7 @@ class BoundedConnection(Connection):  # type: ignore[misc]
 
     def close(self) -> None:
         file = self._sock
-        # It says goodbye, which fails where there is nobody any more, and closes the socket but not its file.
+        # It says goodbye, which fails where the server is gone, and closes the socket but not its file.
         with contextlib.suppress(InterfaceError, OSError):
             super().close()
         with contextlib.suppress(OSError):

@@ -18,7 +18,7 @@ _LONGEST_LOOK = 0.1
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """Closed by a wait that takes too long: nobody knows how far the server got, so it cannot be used again."""
+    """A wait that takes too long closes the connection: it is not known how far the server got."""
 
     def wait(self, gen: Generator[Any, Any, T], *_: Any, **__: Any) -> T:
         seconds = left()
