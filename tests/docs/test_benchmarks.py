@@ -30,7 +30,7 @@ def run_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Iterator[None]
 
 
 #: The others measure in the same ways.
-EVERY_TIME = ("trips", "costs")
+EVERY_TIME = ("costs",)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def test_the_pages_show_known_groups_only() -> None:
     assert shown == {*GROUPS, "machine"}
 
 
+@pytest.mark.long
 def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with run_with(monkeypatch, "--quick", "--only", "trips", "--json"):
         command.main()

@@ -115,10 +115,11 @@ def one_round(site: Site, fault: Fault) -> list[Measurement]:
 
 
 CASES = [(kind, meant) for kind in BACKENDS for fault in FAULTS if (meant := meant_for(kind, fault))]
-#: What differs most between these and the others; all else is for the marker ``long``.
+EVERY_TIME = ("Redis", "PostgreSQL")
+#: What differs most between these two and the others; all else is for the marker ``long``.
 SOME = {"refused", "hung", "silent, reply lost", "killed after the charge", "restarted empty"}
 LONG = [
-    (kind.title in ("Cluster", "Sentinel", "MariaDB") and fault.title not in SOME)
+    (kind.title not in EVERY_TIME and fault.title not in SOME)
     # That it is in time, a busy machine may deny: the time-out is for all of a verb's round trips.
     or (kind.title, fault.title) == ("PostgreSQL", "slow, within the time-out")
     for kind, fault in CASES

@@ -138,7 +138,7 @@ def key_of(person: SubjectDriver) -> str:
 # What one server does, many do
 
 
-class TestEach(RedeemingTests, RaceTests):
+class TestEach(RedeemingTests):
     """Of the suite what a code hangs on, on a cluster and behind Sentinels. The whole takes half a minute."""
 
     shared = False
@@ -148,6 +148,11 @@ class TestEach(RedeemingTests, RaceTests):
     @pytest.fixture
     def store(self, topology: Topology, connect_to: Stores) -> RedisStore:
         return connect_to(topology, **PATIENT)
+
+
+@pytest.mark.long
+class TestRacesOnEach(RaceTests, TestEach):
+    """The scripts are those of one server, for which the suite runs the same races with every change."""
 
 
 @pytest.mark.parametrize("policy", ["noeviction", "volatile-lru"])

@@ -51,6 +51,10 @@ class SQLSuite(StoreSuite):
     ) -> None:
         super().test_it_answers_as_the_memory_store_does_step_by_step(store, seed, policies)
 
+    @pytest.mark.parametrize("seed", [1], ids="seed{}".format)
+    def test_it_answers_claims_as_the_memory_store_does_step_by_step(self, store: Store, seed: int) -> None:
+        super().test_it_answers_claims_as_the_memory_store_does_step_by_step(store, seed)
+
     @pytest.fixture
     def storage_options(self) -> dict[str, Any]:
         return {"timeout": 30}
@@ -60,7 +64,16 @@ class SQLSuite(StoreSuite):
             return sum(len(row.state) for row in connection.execute(select(store._table)))
 
 
-class TestSQLite(SQLSuite):
+class SQLSuiteWithLongRaces(SQLSuite):
+    """PostgreSQL shows with every change that the statements hold between processes."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "track" in metafunc.fixturenames:
+            processes = pytest.param("two-processes", marks=pytest.mark.long)
+            metafunc.parametrize("track", ["threads", processes], indirect=True)
+
+
+class TestSQLite(SQLSuiteWithLongRaces):
     @pytest.fixture
     def storage_uri(self, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'otp.db'}"
@@ -72,7 +85,7 @@ class TestPostgreSQL(SQLSuite):
         return postgresql.uri
 
 
-class TestMariaDB(SQLSuite):
+class TestMariaDB(SQLSuiteWithLongRaces):
     @pytest.fixture
     def storage_uri(self, mariadb: DatabaseServer) -> str:
         return mariadb.uri

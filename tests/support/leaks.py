@@ -58,7 +58,7 @@ class Dump:
         self.digits = {match for chunk in chunks for match in re.findall(rb"(?=([0-9]{6}))", chunk)}
         self.everything = b"\0".join(chunks)
 
-    def finds(self, salts: list[bytes], numbers: Iterable[int] = range(10**6)) -> list[str]:
+    def finds(self, salts: list[bytes], numbers: Iterable[int]) -> list[str]:
         """Which codes show, as they are or as SHA-256 of themselves after one of the salts."""
         windows, digits, found = self.windows, self.digits, []
         for number in numbers:

@@ -131,7 +131,7 @@ class Sentinel(Server):
         lines = [
             f"sentinel myid {self.name}",
             f"sentinel monitor {SERVICE} 127.0.0.1 {port} 2",
-            f"sentinel down-after-milliseconds {SERVICE} 1000",
+            f"sentinel down-after-milliseconds {SERVICE} 700",
             f"sentinel failover-timeout {SERVICE} 4000",
             *[f"sentinel known-replica {SERVICE} 127.0.0.1 {replica.port}" for replica in replicas],
             *[f"sentinel known-sentinel {SERVICE} 127.0.0.1 {other.port} {other.name}" for other in others],
@@ -211,7 +211,7 @@ class Cluster:
     def __init__(
         self, directory: Path, *settings: str, masters: int = 3, replicas: int = 3, password: str = ""
     ) -> None:
-        flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1500", *settings]
+        flags = ["--cluster-enabled", "yes", "--cluster-node-timeout", "1000", *settings]
         self.password = password
         self.servers = [Server(directory, *flags, password=password) for _ in range(masters + replicas)]
         self.masters, self.replicas = self.servers[:masters], self.servers[masters:]
