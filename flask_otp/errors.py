@@ -262,6 +262,11 @@ class RateLimited(OTPError):
     title = "Too many requests"
     description = N_("Too many requests. Please wait a little and try again.")
 
+    def __init__(self, description: str | None = None, *, retry_after: int | None = None, limit: str = "other") -> None:
+        super().__init__(description, retry_after=retry_after)
+        #: Which limit, for the signal ``limit_reached``. The client is not told.
+        self.limit = limit
+
 
 class DeliveryFailed(OTPError):
     """No channel took the message. No code is outstanding; after a failed resend the earlier code still counts."""

@@ -18,6 +18,7 @@ from .config.test_recipients import TestRecipients
 from .crypto.keys import Keys
 from .crypto.tokens import Tokens
 from .errors import ConfigError
+from .events import Events
 from .hooks import HookDecorators
 from .http import actions, session
 from .http.views import create_blueprint
@@ -82,16 +83,18 @@ class OTP(HookDecorators):
 
     def _state(self, app: Flask, settings: Settings, tokens: Tokens, store: Store) -> AppState:
         limits = Limits(settings, app.extensions)
+        events = Events(app, lambda: state.clock(), settings.purposes)
         # By the state's clock, which the tests of apps may set.
         test_recipients = TestRecipients(settings.test_recipients, lambda: state.clock())
         state = AppState(
             app=app,
             settings=settings,
             hooks=self._hooks,
+            events=events,
             tokens=tokens,
             store=store,
             limits=limits,
-            sms_pumping=SmsPumping(app, settings, limits),
+            sms_pumping=SmsPumping(events, settings, limits),
             test_recipients=test_recipients,
             identifiers=Parser(test_recipients.number, settings.sms_countries, settings.email_special_domains),
             templates=Templates(app),

@@ -21,6 +21,7 @@ from .errors import ConfigError, OTPError, VerificationRequired
 from .http import pending_form, session
 from .http.requests import is_cross_origin, is_navigation, request_path
 from .models import Verification
+from .signals import guard_decided
 from .site import BLUEPRINT
 from .startup_checks import note_guard, note_guarded
 from .state import AppState, current_state
@@ -162,9 +163,12 @@ def enforce(rule: Rule) -> Any:
                 session.heal(state, proof)
                 pending_form.forget_if_this_is_it(state, proof)
             session.note_checked(state, rule.purpose, proof, ends, is_spent=rule.once)
+            state.events.tell(guard_decided, "passed", proof)
             return None
     if is_options:
         return current_app.make_default_options_response()
+    if guard_decided.receivers:
+        state.events.tell(guard_decided, "refused", reason=_why_refused(state, rule, asked), purpose_name=rule.purpose)
     error = _refusal(state, rule, asked)
     answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
     if answer is None:
@@ -255,7 +259,7 @@ def _asked(state: AppState, rule: Rule) -> _Asked:
         # A context that comes out as None is still one: a proof without context must not do for it.
         context=b"" if rule.context is None else json_digest(context_values),
         context_values=context_values,
-        identifier=None if rule.identifier is None else state.identifiers.named(rule.identifier()).value,
+        identifier=None if rule.identifier is None else state.identifiers.parse(rule.identifier()).value,
     )
 
 
@@ -271,6 +275,23 @@ def _fits(state: AppState, proof: Proof, rule: Rule, asked: _Asked) -> bool:
         and (rule.max_age is None or now - proof.verified_at <= rule.max_age)
         and now < proof.expires_at
     )
+
+
+def _why_refused(state: AppState, rule: Rule, asked: _Asked) -> str:
+    """Why the first proof of the client did not do, for the signal ``guard_decided``."""
+    proof = next(iter(session.proofs(state, rule.purpose)), None)
+    if proof is None:
+        return "no_proof"
+    now = state.clock()
+    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
+    reasons = {
+        "context": proof.context != asked.context,
+        "identifier": identifier not in (None, proof.identifier),
+        "channel": bool(rule.channels) and proof.channel not in rule.channels,
+        "expired": proof.expires_at <= now or proof.verified_at > now + LEEWAY,
+        "age": rule.max_age is not None and now - proof.verified_at > rule.max_age,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "ended")
 
 
 def _refusal(state: AppState, rule: Rule, asked: _Asked) -> VerificationRequired:

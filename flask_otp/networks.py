@@ -68,3 +68,13 @@ def network_of(address: str | None) -> str:
             return str(ip.ipv4_mapped)
         return str(ipaddress.ip_network((ip, 64), strict=False))
     return str(ip)
+
+
+@lru_cache(maxsize=1024)
+def shorten(network: str) -> str:
+    """A network without the part that tells one household from another: the /24 of IPv4, the /48 of IPv6."""
+    try:
+        ip = ipaddress.ip_network(network, strict=False)
+    except ValueError:
+        return "unknown"
+    return str(ip.supernet(new_prefix=24 if ip.version == 4 else 48))

@@ -13,7 +13,6 @@ from typing import Any
 from . import identifiers
 from .config.parsers import nearest
 from .config.settings import Purpose
-from .config.test_recipients import TestRecipient
 from .crypto import codes
 from .crypto.keys import Keys
 from .crypto.payloads import Client, Handle, Proof
@@ -21,6 +20,7 @@ from .delivery.components import Components
 from .delivery.routing import Route, Router
 from .delivery.sender import Sender
 from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
+from .events import flow, pseudonym
 from .languages import N_
 from .limits.gates import Entry
 from .limits.reservation import Reservation
@@ -57,6 +57,7 @@ class Service:
             raise InvalidRequest(N_("There is no such purpose."))
         return purpose
 
+    @flow("send")
     def send(
         self,
         identifier: object,
@@ -89,7 +90,7 @@ class Service:
             channel=channel,
             context=context,
             strong=opened.strong,
-            length=rules.code_length,
+            length=len(route.test_recipient.code) if route.test_recipient else rules.code_length,
             expires_at=opened.expires_at,
             ready_at=opened.ready_at,
             identifier=address.value,
@@ -103,6 +104,7 @@ class Service:
         )
         return self._send(handle, opened, route)
 
+    @flow("resend")
     def resend(self, token: str, client: Client, purpose: str | None = None) -> Challenge:
         """Send the code of a live challenge once more: the same code, with no attempt given back.
 
@@ -130,7 +132,7 @@ class Service:
         if opened.outcome is OpenOutcome.GONE:
             raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
         if opened.outcome is OpenOutcome.WAIT:
-            raise RateLimited(retry_after=opened.retry_after)
+            raise RateLimited(retry_after=opened.retry_after, limit="identifier")
         try:
             return self._routing.resolve(address, channel)
         except Exception:
@@ -196,6 +198,7 @@ class Service:
             surge=self._parts.limits.is_surge(client.network),
         )
 
+    @flow("verify")
     def verify(
         self,
         code: str,
@@ -217,11 +220,10 @@ class Service:
         typed = None if handle is None else self._typed(handle, code, purpose, identifier, context, is_link=is_link)
         if handle is None or typed is None:
             self._parts.limits.count_verify(network)
-            raise self._rejected(handle)
-        tester = self._routing.test_recipient_of(handle)
-        proof = _proof(handle, self._parts.clock(), self._settings.purposes[handle.purpose].verified_for, tester)
+            raise self._rejected(handle, "handle" if handle is None else "unfit")
+        proof = _proof(handle, self._parts.clock(), self._settings.purposes[handle.purpose].verified_for)
         # Nobody learns how this comparison went until the store has charged for it.
-        right = handle.link if is_link else _code(handle, tester)
+        right = handle.link if is_link else self._code(handle)
         matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
         is_surge = self._parts.limits.is_surge(network)
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
@@ -230,10 +232,13 @@ class Service:
         redeemed = entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
         if redeemed.outcome is not RedeemOutcome.MATCH:
             self._note_failure(handle, redeemed, entry)
-            raise self._rejected(handle, is_over=_is_over(handle, redeemed))
+            reason = "wrong" if redeemed.outcome is RedeemOutcome.WRONG else "closed"
+            raise self._rejected(handle, reason, is_over=_is_over(handle, redeemed))
         self._parts.sms_pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
-        code_verified.send(self._app, verification=verification)
+        told = {"verification": verification}
+        age = proof.verified_at - handle.expires_at + self._policies[handle.purpose].expires_in
+        self._parts.events.tell(code_verified, "verified", handle, seconds=max(0, age), arguments=told)
         return verification, proof, redeemed.bucket
 
     def _typed(
@@ -247,7 +252,7 @@ class Service:
         is_link: bool,
     ) -> str | None:
         """What is to be compared; ``None``: it cannot be a code, or the challenge is for something else."""
-        canonical = None if identifier is None else self._parts.identifiers.named(identifier).value
+        canonical = None if identifier is None else self._parts.identifiers.parse(identifier).value
         is_meant = (
             handle.purpose in self._settings.purposes
             and purpose in (None, handle.purpose)
@@ -260,20 +265,23 @@ class Service:
             return codes.read_link(code) if self._settings.links else None
         return codes.normalise(code, strong=handle.strong, length=handle.length)
 
+    def _code(self, handle: Handle) -> str:
+        # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
+        test_recipient = self._routing.test_recipient_of(handle)
+        return test_recipient.code if test_recipient else handle.code
+
     def _note_failure(self, handle: Handle, redeemed: RedeemResult, entry: Entry) -> None:
         if redeemed.budget_spent:
             logger.warning("the failure budget of %s is spent", identifiers.mask(handle.identifier))
-            budget_spent.send(self._app, identifier=handle.identifier, purpose=handle.purpose)
+            whom = {"identifier": handle.identifier, "purpose": handle.purpose}
+            self._parts.events.tell(budget_spent, "spent", handle, arguments=whom)
         if redeemed.outcome is RedeemOutcome.WRONG and entry.count_failure():
             logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
-            surge.send(self._app)
+            self._parts.events.tell(surge, "begun")
 
-    def _rejected(self, handle: Handle | None, *, is_over: bool = False) -> InvalidCode:
-        code_rejected.send(
-            self._app,
-            identifier=handle.identifier if handle else None,
-            purpose=handle.purpose if handle else None,
-        )
+    def _rejected(self, handle: Handle | None, reason: str, *, is_over: bool = False) -> InvalidCode:
+        whom = {"identifier": handle.identifier if handle else None, "purpose": handle.purpose if handle else None}
+        self._parts.events.tell(code_rejected, "rejected", handle, reason=reason, arguments=whom)
         error = InvalidCode()
         error.is_over = is_over
         return error
@@ -294,11 +302,13 @@ class Service:
 
         :returns: the identifier in canonical form.
         """
-        address = self._parts.identifiers.named(identifier).value
+        address = self._parts.identifiers.parse(identifier).value
         for keys in self._tokens.keyring:
             for purpose in self._settings.purposes:
                 self._parts.store.revoke(keys.subject(purpose, address), int(self._parts.clock() * 1000))
-        proof_revoked.send(self._app, identifier=address, purposes=tuple(self._settings.purposes))
+        whom = {"identifier": address, "purposes": tuple(self._settings.purposes)}
+        subject = pseudonym(self._tokens.keys, address)
+        self._parts.events.tell(proof_revoked, "revoked", subject=subject, arguments=whom)
         return address
 
     def _ready(self, handle: Handle) -> int:
@@ -316,24 +326,15 @@ def _is_over(handle: Handle, redeemed: RedeemResult) -> bool:
     return redeemed.outcome is RedeemOutcome.REFUSED or redeemed.is_last or is_superseded
 
 
-def _code(handle: Handle, tester: TestRecipient | None) -> str:
-    # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
-    return (tester.code(handle.length) if tester else None) or handle.code
-
-
-def _proof(handle: Handle, now: float, life: int, tester: TestRecipient | None) -> Proof:
-    """What the verification of a challenge leaves behind: bound to all that the challenge was bound to.
-
-    A fixed code is known to many, so what it gives ends with its last day.
-    """
-    expires_at = int(now) + life
+def _proof(handle: Handle, now: float, life: int) -> Proof:
+    """What the verification of a challenge leaves behind: bound to all that the challenge was bound to."""
     return Proof(
         proof_id=secrets.token_bytes(12),
         purpose=handle.purpose,
         channel=handle.channel,
         context=handle.context,
         verified_at=now,
-        expires_at=min(expires_at, tester.until) if tester else expires_at,
+        expires_at=int(now) + life,
         identifier=handle.identifier,
         keys=handle.keys,
     )

@@ -2,6 +2,9 @@
 
 The sender is the Flask app. Arguments are keywords; identifiers are passed in full, so mask what you log.
 Connect with ``@code_verified.connect_via(app)``; receivers run in the request (or the delivering thread).
+
+Each signal also passes ``event``, an :class:`~flask_otp.events.Event`. It has no identifier in it, so it can be logged
+and counted as it is. A signal without receivers costs next to nothing: no event is made.
 """
 
 from __future__ import annotations
@@ -10,17 +13,38 @@ from blinker import Namespace
 
 _signals = Namespace()
 
-#: A channel took a message. Arguments: ``identifier``, ``channel``, ``purpose``.
+#: A channel took a message. Arguments: ``identifier``, ``channel``, ``purpose``. The event's reason is ``first`` or
+#: ``repeated``.
 code_sent = _signals.signal("otp-code-sent")
 
 #: No channel took the message, or its code had already expired, been used or been revoked. Arguments: ``identifier``,
 #: ``channel``, ``purpose``.
 delivery_failed = _signals.signal("otp-delivery-failed")
 
-#: A correct code was redeemed. Argument: ``verification``.
+#: A message was made and does not go out, though the client got the usual answer. Sent where the message would have
+#: gone out. No argument. The event's reason: ``unknown`` (nobody has the identifier, or its phone number may not be
+#: used), ``test_recipient``, ``numbers`` (the range of phone numbers is withheld or its budget spent), ``vetoed``
+#: (``before_send``), or ``queued`` (one of these, in a worker, which is not told which).
+message_withheld = _signals.signal("otp-message-withheld")
+
+#: One provider of a channel was asked to take a message. No argument. The event's step is the provider's place, from
+#: ``1``; its outcome ``taken``, ``refused`` (this recipient), ``down`` or ``failed``; its seconds how long that took.
+delivery_tried = _signals.signal("otp-delivery-tried")
+
+#: A delivery is about to wait: for the dispatcher's queue, or for a thread. Argument: ``carrier``, a dict. A receiver
+#: may set its ``traceparent`` (W3C Trace Context), which goes with the delivery.
+delivery_queued = _signals.signal("otp-delivery-queued")
+
+#: A delivery has waited and begins. Argument: ``carrier``, as above. The event's seconds: how long ago the code was
+#: asked for, to the second.
+delivery_started = _signals.signal("otp-delivery-started")
+
+#: A correct code was redeemed. Argument: ``verification``. The event's seconds: since the challenge was opened.
 code_verified = _signals.signal("otp-code-verified")
 
-#: A code was refused. Arguments: ``purpose``, ``identifier`` (both ``None`` when the handle was not ours).
+#: A code was refused. Arguments: ``purpose``, ``identifier`` (both ``None`` when the handle was not ours). The event's
+#: reason: ``handle`` (not ours), ``unfit`` (no code at all, or a challenge for something else), ``wrong`` or ``closed``
+#: (the challenge has expired, was used, revoked or superseded, or has no attempts left). The client learns none of it.
 code_rejected = _signals.signal("otp-code-rejected")
 
 #: A failure spent the subject's failure budget: its next codes are strong. Arguments: ``identifier``, ``purpose``.
@@ -34,6 +58,23 @@ surge = _signals.signal("otp-surge")
 #: once in a window of ``OTP_PUMPING_BREAKER``. Arguments: ``prefix`` (a number without its last four digits, or a
 #: country's two letters), ``channel``, ``sent``, ``verified``.
 sms_pumping = _signals.signal("otp-sms-pumping")
+
+#: A limit refused a request. No argument. The event's reason: ``network_send``, ``network_verify``, ``channel_budget``,
+#: or ``identifier`` (a cooldown or limit of the identifier).
+limit_reached = _signals.signal("otp-limit-reached")
+
+#: A send, resend or verify has ended. No argument. The event's step is ``send``, ``resend`` or ``verify``; its outcome
+#: ``done``, or the reason of the error as the client gets it; its seconds how long the flow took.
+flow_ended = _signals.signal("otp-flow-ended")
+
+#: A guard let a request in, or did not. No argument. The event's outcome is ``passed`` or ``refused``; the reason of a
+#: refusal is ``no_proof``, or why the newest proof did not do: ``context``, ``identifier``, ``channel``, ``age``,
+#: ``expired`` or ``ended``.
+guard_decided = _signals.signal("otp-guard-decided")
+
+#: A verb of the store has answered. No argument. The event's step is the verb; its outcome ``done``, or ``unavailable``
+#: or ``refused``; its seconds how long that took.
+store_called = _signals.signal("otp-store-called")
 
 #: Proofs were ended. Arguments: ``identifier``, ``purposes``.
 proof_revoked = _signals.signal("otp-proof-revoked")

@@ -17,7 +17,10 @@ from .delivery.sender import Sender
 from .errors import ConfigError, OTPError
 from .processes import lock_per_process
 from .service import Service
+from .signals import store_called
 from .site import BLUEPRINT, EXTENSION
+from .stores import Store
+from .stores.watched import watched
 
 _TRUSTED = 10_000
 #: The apps whose ``identifier_loader`` runs right now, in this thread or task.
@@ -68,6 +71,16 @@ class AppState(Components):
         self.delivery = Sender(self, self.routing)
         self.service = Service(self, self.routing, self.delivery)
         self.trust = Trust(self.settings.revocation_lag)
+
+    @property  # type: ignore[misc]  # the field's value, with a look at who listens
+    def store(self) -> Store:
+        """The store. While somebody listens to ``store_called``, its verbs are timed."""
+        return self._watched_store if store_called.receivers else self._store
+
+    @store.setter
+    def store(self, store: Store) -> None:
+        self._store = store
+        self._watched_store = watched(store, self.events)
 
     # The site
 
@@ -121,7 +134,7 @@ class AppState(Components):
             own = loader()
         finally:
             _asked.reset(token)
-        return None if own is None else self.identifiers.named(own).value
+        return None if own is None else self.identifiers.parse(own).value
 
     @property
     def is_asking(self) -> bool:

@@ -10,6 +10,7 @@ from flask import Flask
 from ..config.settings import Settings
 from ..config.test_recipients import TestRecipients
 from ..crypto.tokens import Tokens
+from ..events import Events
 from ..hooks import Hooks
 from ..identifiers import Parser
 from ..limits.counters import Limits
@@ -25,6 +26,7 @@ class Components:
     app: Flask
     settings: Settings
     hooks: Hooks
+    events: Events
     tokens: Tokens
     store: Store
     limits: Limits

@@ -10,8 +10,10 @@ from __future__ import annotations
 import logging
 import re
 import smtplib
+import time
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
@@ -20,7 +22,10 @@ from flask import Flask
 from .. import identifiers
 from ..channels.base import Channel, ProviderDown, RecipientRefused
 from ..channels.deadline import Deadline
+from ..crypto.payloads import Handle
+from ..events import Events
 from ..models import Message
+from ..signals import delivery_tried
 from .circuit_breaker import FAILURES, Circuit, Entry
 
 logger = logging.getLogger("flask_otp")
@@ -62,16 +67,24 @@ class Deliverer:
     :param timeout: seconds that a step may take, where its channel does not say.
     """
 
-    def __init__(self, app: Flask, timeout: float, clock: Callable[[], float]) -> None:
+    def __init__(self, app: Flask, timeout: float, clock: Callable[[], float], events: Events) -> None:
         self._app = app
         self._timeout = timeout
         self._clock = clock
+        self._events = events
         self._providers: dict[int, _Provider] = {}
 
-    def deliver(self, providers: Failover, message: Message) -> bool:
-        """Whether a step took the message. Each is asked once at most, so it takes no longer than their time-outs."""
+    def deliver(self, providers: Failover, message: Message, handle: Handle) -> bool:
+        """Whether a step took the message. Each is asked once at most, so it takes no longer than their time-outs.
+
+        :param handle: of the message's challenge.
+        """
         kind = identifiers.kind(message.recipient)
-        attempts = [_Attempt(self._provider(channel)) for channel in providers if channel.accepts in (None, kind)]
+        attempts = [
+            _Attempt(self._provider(channel), partial(self._events.tell, delivery_tried, about=handle, step=str(place)))
+            for place, channel in enumerate(providers, 1)
+            if channel.accepts in (None, kind)
+        ]
         try:
             # Who was passed over is asked last, not never: an open circuit alone must not fail a message.
             return any(attempt.take(message, is_last) for is_last in (False, True) for attempt in attempts)
@@ -127,8 +140,9 @@ class _Provider:
 class _Attempt:
     """One message at one step."""
 
-    def __init__(self, provider: _Provider) -> None:
+    def __init__(self, provider: _Provider, tell: Callable[..., None]) -> None:
         self._provider = provider
+        self._tell = tell
         self._entry = Entry.REFUSED
         self.result: Result | None = None
 
@@ -138,7 +152,9 @@ class _Attempt:
             return False  # it had its turn
         self._entry = self._provider.circuit.enter(is_last_resort=is_last_resort)
         if self._entry is not Entry.REFUSED:
+            began = time.perf_counter()
             self.result = self._provider.try_message(message)
+            self._tell(self.result.value, seconds=time.perf_counter() - began)
         return self.result is Result.TAKEN
 
     def end(self, message: Message, is_taken: bool) -> None:

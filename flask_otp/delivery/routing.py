@@ -39,6 +39,8 @@ class Route:
     #: The recipient's entry, if it is a test recipient: nothing is sent to those.
     test_recipient: TestRecipient | None
     takes_phones: bool
+    #: Why no message goes out, for the signal ``message_withheld``; empty: it does.
+    withheld: str = ""
 
     @property
     def reached(self) -> str | None:
@@ -48,7 +50,9 @@ class Route:
     def only_if(self, is_admitted: bool) -> Route:
         """This route, or a decoy's where the message may not go out. Both take the same work."""
         reached = self.reached
-        return replace(self, recipient=reached if is_admitted else None, test_recipient=None)
+        why = "test_recipient" if self.test_recipient else "unknown" if self.recipient is None else "numbers"
+        withheld = self.withheld or ("" if reached is not None and is_admitted else why)
+        return replace(self, recipient=reached if is_admitted else None, test_recipient=None, withheld=withheld)
 
 
 class Router:

@@ -16,15 +16,16 @@ from functools import partial
 from math import ceil
 from typing import Any, NoReturn, TypeVar
 
-from blinker import Signal
+from blinker import NamedSignal
 
 from .. import languages
 from ..channels import Channel
+from ..config.settings import Purpose
 from ..crypto.payloads import Handle
 from ..errors import DeliveryFailed, StoreUnavailable
 from ..limits.reservation import Reservation
 from ..models import Message
-from ..signals import code_sent, delivery_failed
+from ..signals import code_sent, delivery_failed, delivery_queued, delivery_started, message_withheld
 from .background import Background
 from .components import Components
 from .failover import Deliverer, Secrets, redact
@@ -65,7 +66,9 @@ class Sender:
         self._routing = routing
         self._moulds = Moulds(components.templates)
         self._background = Background(self._app)
-        self._deliverer = Deliverer(self._app, self._settings.channel_timeout, lambda: components.clock())
+        self._deliverer = Deliverer(
+            self._app, self._settings.channel_timeout, lambda: components.clock(), components.events
+        )
         #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
         self.intercept: Channel | None = None
         #: Whether the caller waits for each delivery whatever the settings say, as ``flask otp send`` does.
@@ -83,6 +86,8 @@ class Sender:
         if is_vetoed:
             reservation.release(keep_challenge=True)
         is_decoy = route.recipient is None or is_vetoed
+        # Empty where only the queue has nothing to send, since it was captured.
+        withheld = (route.withheld, "vetoed")[is_vetoed]
         if self.intercept is not None and not is_decoy:
             # At once, however messages are delivered. What comes after it, such as a queue, has nothing more to send.
             self._deliver(handle, message, reservation.release)
@@ -91,22 +96,31 @@ class Sender:
             # Decoys are in the queue too, and a broken queue fails for everybody.
             self._dispatch(replace(handle, is_decoy=is_decoy), message, reservation)
         elif self._is_background():
-            self._send_later(handle, message, reservation, is_decoy)
-        elif not is_decoy:
+            self._send_later(handle, message, reservation, is_decoy, withheld)
+        elif is_decoy:
+            self._tell_withheld(handle, withheld)
+        else:
             self._deliver(handle, message, reservation.release)
 
     def _is_vetoed(self, handle: Handle, message: Message) -> bool:
         hook = self._hooks.before_send
         return hook is not None and self._shielded("before_send", handle, message, lambda: hook(message)) is False
 
-    def _send_later(self, handle: Handle, message: Message, reservation: Reservation, is_decoy: bool) -> None:
+    def _send_later(
+        self, handle: Handle, message: Message, reservation: Reservation, is_decoy: bool, withheld: str
+    ) -> None:
         # With a recipient_loader, a failure must not show in what the next request of this client is told.
         is_discreet = self._hooks.recipient_loader is not None
         release = partial(reservation.release, keep_challenge=is_discreet)
         asked_at, locale = self._parts.clock(), languages.current_locale()
+        carrier: dict[str, str] = {}
+        self._parts.events.tell(delivery_queued, "queued", handle, arguments={"carrier": carrier})
 
         def job() -> None:
-            if not is_decoy:
+            self._tell_start(handle, carrier)
+            if is_decoy:
+                self._tell_withheld(handle, withheld)
+            else:
                 self._deliver_later(handle, message, release, asked_at, locale)
 
         # Nor may it show in the time: when the pool is full, all are refused.
@@ -134,7 +148,7 @@ class Sender:
             return True
         logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
         if not handle.is_decoy:
-            self._tell(delivery_failed, handle)
+            self._tell(delivery_failed, handle, "dropped")
         return False
 
     def deliver_queued(self, payload: Any) -> None:
@@ -148,6 +162,7 @@ class Sender:
         if delivery is None or handle is None:
             logger.error("a delivery that this app did not sign was dropped")
         else:
+            self._tell_start(handle, {"traceparent": str(payload.get("traceparent", ""))})
             self._deliver_once(handle, *delivery[1:])
 
     def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str) -> None:
@@ -177,7 +192,9 @@ class Sender:
             time.sleep(_LOOK)
         try:
             # Decoys take the same steps: the next request must not find less to read.
-            if not handle.is_decoy:
+            if handle.is_decoy:
+                self._tell_withheld(handle, "queued")
+            else:
                 self._deliver(handle, self._compose(handle, recipient, message_id, locale), release=_nothing)
         except BaseException:
             self._free(handle, claim)
@@ -214,7 +231,11 @@ class Sender:
         token = self._tokens.dump_handle(handle)
         # The worker has no request that would say in which language.
         locale = languages.current_locale()
-        payload = {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id, locale)}
+        carrier: dict[str, str] = {}
+        self._parts.events.tell(delivery_queued, "queued", handle, arguments={"carrier": carrier})
+        # Whatever a receiver puts there, only this goes along.
+        carried = {name: value for name, value in carrier.items() if name == "traceparent"}
+        payload = carried | {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id, locale)}
         try:
             self._hooks.dispatcher(payload)
             return
@@ -225,19 +246,40 @@ class Sender:
     def _deliver(self, handle: Handle, message: Message, release: Callable[[], None]) -> None:
         if self.intercept is not None:
             self.intercept.deliver(message)
-        elif not self._deliverer.deliver(self._routing.channels().get(handle.channel, ()), message):
+        elif not self._deliverer.deliver(self._routing.channels().get(handle.channel, ()), message, handle):
             self._fail(handle, release)
-        self._tell(code_sent, handle)
+        is_repeated = self._asked_at(handle) > self._opened_at(handle)
+        self._tell(code_sent, handle, "sent", "repeated" if is_repeated else "first")
 
     def _fail(self, handle: Handle, release: Callable[[], None]) -> NoReturn:
         try:
             release()
         finally:
-            self._tell(delivery_failed, handle)
+            self._tell(delivery_failed, handle, "failed")
         raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self._parts.clock())))
 
-    def _tell(self, signal: Signal, handle: Handle) -> None:
-        signal.send(self._app, identifier=handle.identifier, channel=handle.channel, purpose=handle.purpose)
+    def _tell(self, signal: NamedSignal, handle: Handle, outcome: str, reason: str | None = None) -> None:
+        whom = {"identifier": handle.identifier, "channel": handle.channel, "purpose": handle.purpose}
+        self._parts.events.tell(signal, outcome, handle, reason=reason, arguments=whom)
+
+    def _tell_withheld(self, handle: Handle, reason: str) -> None:
+        if reason:
+            self._parts.events.tell(message_withheld, "withheld", handle, reason=reason)
+
+    def _tell_start(self, handle: Handle, carrier: dict[str, str]) -> None:
+        waited = max(0.0, self._parts.clock() - self._asked_at(handle))
+        self._parts.events.tell(delivery_started, "started", handle, seconds=waited, arguments={"carrier": carrier})
+
+    def _asked_at(self, handle: Handle) -> int:
+        """When this message was asked for."""
+        return handle.ready_at - self._purpose(handle).cooldown
+
+    def _opened_at(self, handle: Handle) -> int:
+        return handle.expires_at - self._purpose(handle).expires_in
+
+    def _purpose(self, handle: Handle) -> Purpose:
+        # A worker may have other settings than the web process.
+        return self._settings.purposes.get(handle.purpose) or next(iter(self._settings.purposes.values()))
 
     def _compose(self, handle: Handle, recipient: str, message_id: str, locale: str | None = None) -> Message:
         """

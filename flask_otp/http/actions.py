@@ -170,7 +170,8 @@ def forget(purpose: str | None = None) -> None:
                 session.delete(kind, name)
     session.checked_proofs(state).clear()
     for proof in ended:
-        proof_revoked.send(state.app, identifier=proof.identifier, purposes=(proof.purpose,))
+        whom = {"identifier": proof.identifier, "purposes": (proof.purpose,)}
+        state.events.tell(proof_revoked, "ended", proof, arguments=whom)
 
 
 def revoke(identifier: str) -> None:

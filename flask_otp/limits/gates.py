@@ -19,6 +19,9 @@ from .surge import Surge
 
 logger = logging.getLogger("flask_otp")
 
+#: What an error calls the limit of a rule.
+_LIMITS = {"send": "network_send", "verify": "network_verify", "channel": "channel_budget"}
+
 
 class Entry:
     """A request that its network's rules have let in, and the store to call.
@@ -70,7 +73,7 @@ def refuse(rule: str, item: RateLimitItem, retry_after: int) -> NoReturn:
     :raises RateLimited: always.
     """
     logger.warning("the %s limit of %s is reached", rule, item)
-    raise RateLimited(retry_after=max(1, retry_after))
+    raise RateLimited(retry_after=max(1, retry_after), limit=_LIMITS[rule])
 
 
 @lru_cache(maxsize=64)

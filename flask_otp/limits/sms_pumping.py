@@ -11,12 +11,11 @@ import logging
 from typing import NamedTuple
 from zlib import crc32
 
-from flask import Flask
-
 from .. import identifiers, signals
 from ..config.settings import Settings
 from ..crypto.payloads import Handle
 from ..errors import StoreUnavailable
+from ..events import Events
 from .counters import Limits
 
 logger = logging.getLogger("flask_otp")
@@ -62,8 +61,8 @@ class Tally(NamedTuple):
 class SmsPumping:
     """Withholds messages to ranges of phone numbers where hardly any code is verified, or whose budget is spent."""
 
-    def __init__(self, app: Flask, settings: Settings, limits: Limits) -> None:
-        self._app = app
+    def __init__(self, events: Events, settings: Settings, limits: Limits) -> None:
+        self._events = events
         self._rule = settings.pumping_breaker
         # The narrowest first: what its budget withholds is no charge to the wider ones.
         self._prefixes = sorted(settings.prefix_budget, key=len, reverse=True)
@@ -142,7 +141,8 @@ class SmsPumping:
             tally.sent,
             tally.verified,
         )
-        signals.sms_pumping.send(self._app, prefix=tripped.name, channel=handle.channel, **tally._asdict())
+        what = {"prefix": tripped.name, "channel": handle.channel, **tally._asdict()}
+        self._events.tell(signals.sms_pumping, "withheld", channel_name=handle.channel, arguments=what)
 
     def _note(self, ranges: tuple[Range, ...], amount: int) -> None:
         """Count what has happened already. Where that fails, ranges look worse than they are, and never better."""

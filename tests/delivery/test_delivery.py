@@ -115,6 +115,7 @@ def recorded(app: Flask) -> Iterator[Recorded]:
 
             def receive(sender: Any, /, name: str = name, **arguments: Any) -> None:
                 assert sender is app
+                assert arguments.pop("event").kind == name
                 seen.append((name, arguments))
 
             stack.enter_context(getattr(signals, name).connected_to(receive, app))
@@ -421,6 +422,7 @@ def test_a_failed_background_delivery_is_signalled_and_its_code_is_dead(
     client, told = app.test_client(), threading.Event()
 
     def hear(sender: Flask, **arguments: Any) -> None:
+        assert arguments.pop("event").outcome == "failed"
         assert arguments == {"identifier": ANN, "channel": "email", "purpose": "login"}
         told.set()
 

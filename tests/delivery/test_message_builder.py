@@ -126,7 +126,7 @@ def test_where_it_fails_nothing_is_sent_counted_or_given_away(
         return builder(message)
 
     failed: list[dict[str, Any]] = []
-    listen = lambda sender, **told: failed.append(told)  # noqa: E731
+    listen = lambda sender, event, **told: failed.append(told)  # noqa: E731
     otp.message_builder(note)
     with capture_codes(app) as sent, delivery_failed.connected_to(listen, app):
         client = app.test_client()

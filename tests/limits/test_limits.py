@@ -521,7 +521,7 @@ class Workers:
 
     def __call__(self) -> Site:
         shop = self._site(OTP(clock=self.clock), **self._config)
-        shop.app.extensions["heard"] = hear = lambda sender: self._hear()
+        shop.app.extensions["heard"] = hear = lambda sender, **_: self._hear()
         signals.surge.connect(hear, shop.app)
         return shop
 
@@ -569,7 +569,7 @@ def test_a_surge_within_one_worker_is_seen_at_once_and_signalled_once(site: Site
     shop, heard = site(OTP_SURGE_LIMIT="3/day"), []
     sent = shop.app.extensions["sent"]
     lengths = []
-    hear = lambda sender: heard.append(sender)  # noqa: E731 - must stay alive
+    hear = lambda sender, **_: heard.append(sender)  # noqa: E731 - must stay alive
     with signals.surge.connected_to(hear, shop.app):
         for number in range(6):
             client, network = shop.app.test_client(), f"203.0.113.{number}"
@@ -608,7 +608,7 @@ def test_parallel_failures_signal_one_surge(site: SiteFactory) -> None:
             wrong = ("0" if code[0] != "0" else "1") + code[1:]
             shop.post("verify", {"code": wrong}, f"198.51.100.{number}", clients[number])
 
-    hear = lambda sender: heard.append(sender)  # noqa: E731
+    hear = lambda sender, **_: heard.append(sender)  # noqa: E731
     with signals.surge.connected_to(hear, shop.app), ThreadPoolExecutor(8) as pool:
         list(pool.map(fail, range(8)))
     assert len(heard) == 1

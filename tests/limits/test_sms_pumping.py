@@ -25,6 +25,7 @@ from flask_limiter.util import get_remote_address
 from flask_otp import OTP, Challenge, Message, signals
 from flask_otp.crypto.payloads import Client, Handle, KnownBrowser
 from flask_otp.errors import DeliveryFailed, InvalidCode, RateLimited, StoreUnavailable
+from flask_otp.events import Event
 from flask_otp.limits.sms_pumping import Tally
 from flask_otp.testing import Clock, Outbox
 from tests.support.answers import like_any
@@ -544,8 +545,9 @@ def test_r34_a_trip_is_told_once_in_a_window_and_names_nobody(town: Town, caplog
     town.clock.now = start_of_window(BLOCK)
 
     @signals.sms_pumping.connect_via(town.app)
-    def tell(app: Flask, **context_values: Any) -> None:
+    def tell(app: Flask, event: Event, **context_values: Any) -> None:
         told.append(context_values)
+        assert event.subject is None
 
     town.fill(3 * MINIMUM)
     assert told == [{"prefix": BLOCK, "channel": "sms", "sent": MINIMUM, "verified": 0}]
@@ -561,7 +563,7 @@ def test_r34_a_trip_is_told_once_in_a_window_and_names_nobody(town: Town, caplog
 def test_r16_a_country_that_trips_is_told_by_its_letters(town: Town) -> None:
     told: list[dict[str, Any]] = []
     town.clock.now = start_of_window("DE")
-    signals.sms_pumping.connect(lambda app, **context_values: told.append(context_values), town.app, weak=False)
+    signals.sms_pumping.connect(lambda app, event, **context_values: told.append(context_values), town.app, weak=False)
     for block in range(2 * COUNTRY_MINIMUM):
         town.ask(german(0, block))
     assert told == [{"prefix": "DE", "channel": "sms", "sent": COUNTRY_MINIMUM, "verified": 0}]

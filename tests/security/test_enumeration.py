@@ -18,6 +18,7 @@ from flask_otp.delivery.routing import Router
 from flask_otp.errors import DeliveryFailed
 from flask_otp.testing import Clock
 from tests.support.attack_site import WIDE, Stage
+from tests.support.listening import listening
 from tests.support.twin_sites import PHONES, Side
 
 Story = Callable[[Side], None]
@@ -339,6 +340,18 @@ def test_r22_whoever_has_no_account_takes_the_same_work(
     for is_known in (True, False):
         WAYS[name].paid(is_known, clock)  # what is kept from then on is kept for both
     assert differences(WAYS[name], clock) == {}
+
+
+@pytest.mark.parametrize("name", ["email", "dispatcher", "phone"])
+def test_r22_nor_does_it_take_other_work_while_everything_is_listened_to(
+    name: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "time", clock)
+    monkeypatch.setattr(time, "monotonic", clock)
+    with listening():
+        for is_known in (True, False):
+            WAYS[name].paid(is_known, clock)
+        assert differences(WAYS[name], clock) == {}
 
 
 def differences(visit: Visit, clock: Clock) -> Counter[str]:

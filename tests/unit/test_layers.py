@@ -39,6 +39,7 @@ def own_imports(path: Path) -> set[str]:
 LAYERS = (
     "context_text errors languages rendering signals urls networks site processes outages",
     "crypto identifiers redis_clients",
+    "events",
     "models stores",
     "config",
     "channels limits webhooks",

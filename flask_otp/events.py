@@ -1,0 +1,177 @@
+"""What a signal says of itself: one frozen :class:`Event`, without identifier, code or address.
+
+Whoever watches (metrics, traces, audit, statistics) is a receiver of the signals. The flows call no observer: they tell
+a signal, and where it has no receiver, no event is made.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import update_wrapper
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
+
+from blinker import NamedSignal
+from flask import Flask, has_request_context, request
+
+from .crypto.keys import Keys
+from .crypto.payloads import Handle, Proof
+from .errors import OTPError, RateLimited
+from .networks import network_of, shorten
+from .signals import flow_ended, limit_reached
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+_NONE: Mapping[str, Any] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One thing that happened. What a signal does not know is ``None``."""
+
+    #: The signal's name: ``"code_sent"``.
+    kind: str
+    #: When, in seconds since 1970, by the app's clock.
+    time: float
+    #: What came of it. Each signal says which words there are.
+    outcome: str
+    #: Why, where that is known. A word from a fixed list, never free text.
+    reason: str | None = None
+    #: One of ``OTP_PURPOSES``.
+    purpose: str | None = None
+    #: One of ``OTP_CHANNELS``.
+    channel: str | None = None
+    #: Which part of the work: a provider's place, a verb of the store, a flow.
+    step: str | None = None
+    #: The two letters of the country that a message to a phone goes to; ``ZZ``: of none.
+    country: str | None = None
+    #: A keyed pseudonym of the identifier: the same for every event about it, while ``SECRET_KEY`` is the same.
+    subject: str | None = None
+    #: A keyed pseudonym of the challenge.
+    challenge: str | None = None
+    #: The client's network, shortened to /24 or /48.
+    network: str | None = None
+    #: A duration. Each signal says of what.
+    seconds: float | None = None
+
+
+def pseudonym(keys: Keys, identifier: str) -> str:
+    """What events call an identifier: 64 bits that tell nothing of it without the key.
+
+    :param identifier: in canonical form.
+    """
+    return keys.tag(b"event", b"person", identifier.encode()).hex()
+
+
+class _HasEvents(Protocol):
+    @property
+    def events(self) -> Events: ...
+
+
+class _HasParts(Protocol):
+    @property
+    def _parts(self) -> _HasEvents: ...
+
+
+S = TypeVar("S", bound=_HasParts)
+
+
+class Events:
+    """Tells the signals of one app.
+
+    :param clock: seconds since 1970.
+    :param purposes: the names that an event may have as its purpose. A client may send any.
+    """
+
+    def __init__(self, app: Flask, clock: Callable[[], float], purposes: Iterable[str]) -> None:
+        self._app = app
+        self._clock = clock
+        self._purposes = frozenset(purposes)
+
+    def tell(
+        self,
+        signal: NamedSignal,
+        outcome: str,
+        about: Handle | Proof | None = None,
+        *,
+        reason: str | None = None,
+        step: str | None = None,
+        seconds: float | None = None,
+        purpose_name: str | None = None,
+        channel_name: str | None = None,
+        subject: str | None = None,
+        arguments: Mapping[str, Any] = _NONE,
+    ) -> None:
+        """Send a signal with its arguments and an :class:`Event`, if it has a receiver.
+
+        :param about: the challenge or proof, which gives purpose, channel and pseudonyms.
+        :param arguments: what the signal passes beside the event.
+        """
+        if not signal.receivers:
+            return
+        event = Event(
+            kind=signal.name.removeprefix("otp-").replace("-", "_"),
+            time=self._clock(),
+            outcome=outcome,
+            reason=reason,
+            purpose=self._known(about.purpose if about else purpose_name),
+            channel=about.channel if about else channel_name,
+            step=step,
+            country=_country(about),
+            subject=pseudonym(about.keys, about.identifier) if about else subject,
+            challenge=_challenge(about),
+            network=_network(),
+            seconds=seconds,
+        )
+        signal.send(self._app, event=event, **arguments)
+
+    def _known(self, purpose: str | None) -> str | None:
+        return purpose if purpose in self._purposes else None
+
+    def follow(self, flow: str, call: Callable[[], T], purpose: str | None) -> T:
+        """Run a flow and tell what became of it. What it raises is told, and raised."""
+        began, outcome = time.perf_counter(), "error"
+        try:
+            answer = call()
+            outcome = "done"
+            return answer
+        except OTPError as error:
+            outcome = error.reason
+            if isinstance(error, RateLimited):
+                self.tell(limit_reached, "refused", reason=error.limit, step=flow, purpose_name=purpose)
+            raise
+        finally:
+            seconds = time.perf_counter() - began
+            self.tell(flow_ended, outcome, step=flow, seconds=seconds, purpose_name=purpose)
+
+
+def flow(name: str) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T]]:
+    """Decorate a flow: a method of what has ``_parts``. While there is no receiver, it is only called."""
+
+    def decorate(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
+        def followed(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            if not (flow_ended.receivers or limit_reached.receivers):
+                return function(self, *args, **kwargs)
+            purpose = kwargs.get("purpose")
+            named = purpose if isinstance(purpose, str) else None
+            return self._parts.events.follow(name, lambda: function(self, *args, **kwargs), named)
+
+        return update_wrapper(followed, function)
+
+    return decorate
+
+
+def _country(about: Handle | Proof | None) -> str | None:
+    return about.numbers[-2:] if isinstance(about, Handle) and about.numbers else None
+
+
+def _challenge(about: Handle | Proof | None) -> str | None:
+    if not isinstance(about, Handle):
+        return None
+    return about.keys.tag(b"event", b"challenge", about.challenge_id).hex()
+
+
+def _network() -> str | None:
+    return shorten(network_of(request.remote_addr)) if has_request_context() else None
