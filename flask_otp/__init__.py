@@ -8,6 +8,7 @@ from .errors import ChallengeRequired as ChallengeRequired
 from .errors import ConfigError as ConfigError
 from .errors import CrossOrigin as CrossOrigin
 from .errors import DeliveryFailed as DeliveryFailed
+from .errors import FactorsUnavailable as FactorsUnavailable
 from .errors import InvalidCode as InvalidCode
 from .errors import InvalidIdentifier as InvalidIdentifier
 from .errors import InvalidRequest as InvalidRequest
@@ -20,7 +21,10 @@ from .extension import OTP as OTP
 from .extension import current_verification as current_verification
 from .guard import otp_required as otp_required
 from .models import Challenge as Challenge
+from .models import Enrolment as Enrolment
+from .models import Factors as Factors
 from .models import Message as Message
+from .models import TrustedBrowser as TrustedBrowser
 from .models import Verification as Verification
 from .state import health as health
 

@@ -13,6 +13,7 @@
         ├── CrossOrigin             403  another site made the browser send this
         ├── RateLimited             429  too much, too soon
         ├── DeliveryFailed          503  the message could not be handed over
+        ├── FactorsUnavailable      503  a person's authenticator apps cannot be read or changed
         └── StoreUnavailable        503  the store or the limiter is out of reach
 
     ValueError
@@ -307,6 +308,18 @@ class StoreUnavailable(OTPError):
         self.part = part
         self.cause = cause or cause_of(sys.exc_info()[1])
         tell(part, self.cause)
+
+
+class FactorsUnavailable(OTPError):
+    """The column with a person's authenticator apps does not open, or could not be saved. Nothing was changed."""
+
+    code = 503
+    reason = "factors_unavailable"
+    title = "The authenticator apps are unavailable"
+    description = N_("Your authenticator apps cannot be changed at the moment. Please try again later.")
+
+    def __init__(self, description: str | None = None, *, retry_after: int = _RETRY_AFTER[503]) -> None:
+        super().__init__(description, retry_after=retry_after)
 
 
 def accepts_html() -> bool:

@@ -19,14 +19,16 @@ from .crypto.keys import Keys
 from .crypto.tokens import Tokens
 from .errors import ConfigError
 from .events import Events
+from .factor_methods import RecoveryMethods, TotpMethods
+from .factors.totp import library
 from .hooks import HookDecorators
-from .http import actions, session
+from .http import actions, factor_views, session
 from .http.views import create_blueprint
 from .identifiers import Parser
 from .limits import risk
 from .limits.counters import Limits
 from .limits.sms_pumping import SmsPumping
-from .models import Challenge, Verification
+from .models import Challenge, Factors, TrustedBrowser, Verification
 from .rendering import Templates
 from .site import EXTENSION
 from .startup_checks import check_app, tell_of_reloads
@@ -55,6 +57,11 @@ class OTP(HookDecorators):
         self, app: Flask | None = None, *, register_blueprint: bool = True, clock: Callable[[], float] = time.time
     ) -> None:
         self.blueprint: Blueprint = create_blueprint()
+        factor_views.add_routes(self.blueprint, guard.require)
+        #: Authenticator apps: :class:`~flask_otp.factor_methods.TotpMethods`.
+        self.totp = TotpMethods()
+        #: Recovery codes: :class:`~flask_otp.factor_methods.RecoveryMethods`.
+        self.recovery = RecoveryMethods()
         self._register_blueprint = register_blueprint
         self._clock = clock
         super().__init__()
@@ -198,6 +205,56 @@ class OTP(HookDecorators):
         """
         current_state().delivery.deliver_queued(payload)
 
+    # Factors that a person keeps
+
+    def factors(self, identifier: str) -> Factors:
+        """The authenticator apps of a person, and how many recovery codes are left. No secret is in it.
+
+        :raises InvalidIdentifier: ``identifier`` is none.
+        :raises FactorsUnavailable: what the ``factors_loader`` gives does not open.
+        """
+        state = current_state()
+        return state.factors.enroller.factors(state.identifiers.parse(identifier).value)
+
+    def move_factors(self, old: str, new: str) -> None:
+        """Bind the factors to another identifier, because the person's address has changed.
+
+        Call it after the change was saved. Called again, it does nothing.
+
+        :raises FactorsUnavailable: the factors open under neither identifier, or were not saved.
+        """
+        state = current_state()
+        state.factors.enroller.move(state.identifiers.parse(old).value, state.identifiers.parse(new).value)
+
+    def reseal(self, identifier: str) -> None:
+        """Seal the factors with the present ``SECRET_KEY``, where one of ``SECRET_KEY_FALLBACKS`` opens them.
+
+        Call it for every user before an old key is taken away: whoever has not been here in the meantime would lose the
+        apps.
+
+        :raises FactorsUnavailable: no key opens them, or they were not saved.
+        """
+        state = current_state()
+        state.factors.enroller.reseal(state.identifiers.parse(identifier).value)
+
+    def trusted(self, identifier: str) -> tuple[TrustedBrowser, ...]:
+        """The browsers that may go without a second factor, the oldest first.
+
+        :raises StoreUnavailable: the store is out of reach.
+        """
+        state = current_state()
+        return state.factors.trusted.list(state.identifiers.parse(identifier).value)
+
+    def untrust(self, identifier: str, browser_id: str) -> bool:
+        """End the trust in one browser, on every machine.
+
+        :param browser_id: the ``id`` that :meth:`trusted` gives.
+        :returns: whether there was such a browser.
+        :raises StoreUnavailable: it may still be trusted.
+        """
+        state = current_state()
+        return state.factors.trusted.end(state.identifiers.parse(identifier).value, browser_id)
+
     # Guards
 
     def protect(
@@ -211,6 +268,7 @@ class OTP(HookDecorators):
         context: Callable[[], Any] | None = None,
         identifier: Callable[[], str] | None = None,
         once: bool = False,
+        trust: str | int | timedelta | None = None,
     ) -> None:
         """Guard every view of an app or a blueprint, as ``@otp_required`` with the same arguments would.
 
@@ -225,7 +283,7 @@ class OTP(HookDecorators):
         """
         if not isinstance(target, Scaffold):
             raise ConfigError(f"protect takes an app or a blueprint, not {target!r}")
-        rule = guard.make_rule(purpose, max_age, channels, context, identifier, once)
+        rule = guard.make_rule(purpose, max_age, channels, context, identifier, once, trust)
         blueprint = target.name if isinstance(target, Blueprint) else ""
         target.before_request(guard.protector(rule, exempt, blueprint))
 
@@ -235,6 +293,8 @@ class OTP(HookDecorators):
 
         def check() -> None:
             state = current_state()
+            if state.hooks.factors_loader is not None:
+                library("pyotp"), library("segno")
             check_app(app, blueprint, state.routing, state.settings)
             tell_of_reloads(app)
             _exempt_from_csrf(app, blueprint)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from functools import partial, wraps
 from inspect import iscoroutinefunction, signature
@@ -18,7 +18,8 @@ from .config.parsers import seconds
 from .crypto.context import json_digest
 from .crypto.payloads import REQUIREMENT_LIFE, Proof, Requirement
 from .errors import ConfigError, OTPError, VerificationRequired
-from .http import pending_form, session
+from .factors.trusted import TRUSTED
+from .http import pending_form, session, trusted_browser
 from .http.requests import is_cross_origin, is_navigation, request_path
 from .models import Verification
 from .signals import guard_decided
@@ -30,6 +31,7 @@ from .urls import is_safe_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_DAY = 86400
 #: Characters of a requirement and a way back that an address has room for, so that no server on the way cuts it short.
 _ADDRESS = 2800
 
@@ -44,6 +46,8 @@ class Rule:
     context: Callable[[], Any] | None = None
     identifier: Callable[[], str] | None = None
     once: bool = False
+    #: Seconds after a verification for which its browser does not need another one, if the person wants that.
+    trust: int | None = None
 
 
 def make_rule(
@@ -53,6 +57,7 @@ def make_rule(
     context: Callable[[], Any] | None = None,
     identifier: Callable[[], str] | None = None,
     once: bool = False,
+    trust: str | int | timedelta | None = None,
 ) -> Rule:
     """
     :raises ConfigError: an argument is of the wrong kind.
@@ -72,7 +77,24 @@ def make_rule(
         oldest = None if max_age is None else seconds(max_age)
     except ValueError as error:
         raise ConfigError(f"otp_required: max_age {error}, not {max_age!r}") from None
-    return Rule(purpose, oldest, names, context, identifier, bool(once))
+    return Rule(purpose, oldest, names, context, identifier, bool(once), _trust(trust, context, once))
+
+
+def _trust(trust: str | int | timedelta | None, context: object, once: bool) -> int | None:
+    """
+    :raises ConfigError: it is no duration, or makes no sense with the other arguments.
+    """
+    if trust is None:
+        return None
+    if context is not None or once:
+        raise ConfigError("otp_required: trust cannot be combined with context or once: each of those needs a new code")
+    try:
+        life = seconds(trust)
+    except ValueError as error:
+        raise ConfigError(f"otp_required: trust {error}, not {trust!r}") from None
+    if not _DAY <= life <= 90 * _DAY:
+        raise ConfigError(f"otp_required: trust must be between 1 and 90 days, not {trust!r}")
+    return life
 
 
 def _can_be_called(function: object) -> bool:
@@ -98,6 +120,7 @@ def otp_required(
     context: Callable[[], Any] | None = ...,
     identifier: Callable[[], str] | None = ...,
     once: bool = ...,
+    trust: str | int | timedelta | None = ...,
 ) -> Callable[[F], F]: ...
 def otp_required(view: Callable[..., Any] | None = None, **options: Any) -> Any:
     """Let only verified clients into a view: a function, an ``async def`` or a class-based view.
@@ -110,6 +133,8 @@ def otp_required(view: Callable[..., Any] | None = None, **options: Any) -> Any:
     :param context: a function whose JSON value the code must have been bound to.
     :param identifier: a function that says whose verification it must be.
     :param once: each verification passes one request only.
+    :param trust: 1 to 90 days. A signed-in person may tick a box beside the code, and this browser then passes for so
+        long without another one. Needs an ``identifier_loader``. ``max_age`` refuses it as soon as the code is too old.
     :raises ConfigError: at import or at the first request, when it is used wrongly.
     """
     rule = make_rule(**options)
@@ -136,7 +161,7 @@ def _guard(rule: Rule, view: Any) -> Any:
         return (current_app.ensure_sync(view) if is_async else view)(*args, **kwargs)
 
     note_guarded(view)
-    note_guard(guarded, rule.purpose, rule.channels)
+    note_guard(guarded, rule.purpose, rule.channels, trust=rule.trust)
     return guarded
 
 
@@ -165,6 +190,8 @@ def enforce(rule: Rule) -> Any:
             session.note_checked(state, rule.purpose, proof, ends, is_spent=rule.once)
             state.events.tell(guard_decided, "passed", proof)
             return None
+    if rule.trust is not None and _is_trusted(state, rule, asked, ends):
+        return None
     if is_options:
         return current_app.make_default_options_response()
     if guard_decided.receivers:
@@ -209,6 +236,11 @@ def _may_write(state: AppState) -> bool:
     return is_navigation() and not is_cross_origin(state.settings.base_url)
 
 
+def require(purpose: str, channels: tuple[str, ...], max_age: int) -> Any:
+    """The guard of our own pages: as :func:`enforce` with these arguments."""
+    return enforce(Rule(purpose, max_age, channels))
+
+
 def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[], Any]:
     """A ``before_request`` function that guards every endpoint but ours, the app's static files, and the exempt ones.
 
@@ -224,7 +256,7 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
             return None
         return None if endpoint in exempt or _local(endpoint, blueprint) in exempt else enforce(rule)
 
-    note_guard(protect, rule.purpose, rule.channels, exempt)
+    note_guard(protect, rule.purpose, rule.channels, exempt, rule.trust)
     return protect
 
 
@@ -243,6 +275,28 @@ def find_verification(purpose: str) -> Verification | None:
     else:
         proof = found.proof
     return None if proof is None else state.service.verification(proof)
+
+
+def _is_trusted(state: AppState, rule: Rule, asked: _Asked, ends: int) -> bool:
+    """Whether this browser may go without a code: it is trusted for the person who is signed in, and no other."""
+    if state.hooks.identifier_loader is None:
+        raise ConfigError("otp_required: trust needs an identifier_loader, which says who is signed in")
+    own = state.own_identifier()
+    if rule.trust is None or own is None:
+        return False
+    oldest = state.clock() - rule.trust
+    for trust in trusted_browser.proofs(state, rule.purpose):
+        if (
+            trust.identifier == own
+            and trust.verified_at >= oldest
+            and _fits(state, trust, rule, asked)
+            and state.vouches(trust)
+        ):
+            proof = replace(trust, channel=TRUSTED)
+            session.note_checked(state, rule.purpose, proof, ends)
+            state.events.tell(guard_decided, "passed", proof)
+            return True
+    return False
 
 
 class _Asked(NamedTuple):

@@ -21,6 +21,9 @@ BeforeSend = Callable[[Message], "bool | None"]
 VerifiedHandler = Callable[[Verification], "ResponseReturnValue | None"]
 UnauthorizedHandler = Callable[[VerificationRequired], "ResponseReturnValue | None"]
 Dispatcher = Callable[[dict[str, str]], object]
+FactorsLoader = Callable[[str], "str | None"]
+FactorsSaver = Callable[[str, "str | None", "str | None"], bool]
+MayEnrol = Callable[[], bool]
 
 
 @dataclass
@@ -36,6 +39,9 @@ class Hooks:
     verified_handler: VerifiedHandler | None = None
     unauthorized_handler: UnauthorizedHandler | None = None
     dispatcher: Dispatcher | None = None
+    factors_loader: FactorsLoader | None = None
+    factors_saver: FactorsSaver | None = None
+    may_enrol: MayEnrol | None = None
 
 
 C = TypeVar("C", bound="Callable[[Message], None] | Channel")
@@ -46,6 +52,9 @@ B = TypeVar("B", bound=BeforeSend)
 V = TypeVar("V", bound=VerifiedHandler)
 U = TypeVar("U", bound=UnauthorizedHandler)
 D = TypeVar("D", bound=Dispatcher)
+L = TypeVar("L", bound=FactorsLoader)
+S = TypeVar("S", bound=FactorsSaver)
+E = TypeVar("E", bound=MayEnrol)
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -112,6 +121,32 @@ class HookDecorators:
     def dispatcher(self, function: D) -> D:
         """``(payload)``: hand the delivery to a queue. The payload is JSON, and holds no code; see :meth:`deliver`."""
         self._hooks.dispatcher = _plain(function)
+        return function
+
+    def factors_loader(self, function: L) -> L:
+        """``(identifier) -> text``: the column with the person's authenticator apps, or ``None``.
+
+        The text is opaque and sealed, and has 4,096 characters at most. The identifier is canonical.
+        """
+        self._hooks.factors_loader = _plain(function)
+        return function
+
+    def factors_saver(self, function: S) -> S:
+        """``(identifier, new, old) -> bool``: compare and swap of that column.
+
+        Return ``False`` where the column is not ``old`` any more, or the person does not exist; else save ``new`` and
+        return ``True``. ``None`` is an empty column.
+        """
+        self._hooks.factors_saver = _plain(function)
+        return function
+
+    def may_enrol(self, function: E) -> E:
+        """``() -> bool``: whether the signed-in person's sign-in is recent enough to add a *first* authenticator app.
+
+        Without it, or where it returns ``False``, the person must verify a code first. Who has an app already must
+        always verify a code of that app, or a recovery code.
+        """
+        self._hooks.may_enrol = _plain(function)
         return function
 
 

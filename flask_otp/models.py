@@ -81,3 +81,45 @@ class Message:
     def written_code(self) -> str:
         """The code as people should see it: a strong one as ``XXXX-XXXX-XXXXX``."""
         return display(self.code)
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """An authenticator app that is about to be added. Nothing is kept before its first right code."""
+
+    #: What the QR code says, ``otpauth://totp/...``.
+    uri: str = field(repr=False)
+    #: The secret in base32, to be typed where a camera cannot be used.
+    secret: str = field(repr=False)
+    #: The QR code as an ``<svg>`` element, ready for a page: black on white, without a style of its own.
+    svg: str = field(repr=False)
+    #: Carries all of it, sealed, to :meth:`otp.totp.confirm <flask_otp.factor_methods.TotpMethods.confirm>`.
+    token: str = field(repr=False)
+    #: Seconds that the token is good for.
+    expires_in: int
+
+    @property
+    def written_secret(self) -> str:
+        """The secret in groups of four."""
+        return " ".join(self.secret[start : start + 4] for start in range(0, len(self.secret), 4))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """What a person has to verify with. It holds no secret."""
+
+    #: Names of the authenticator apps, in the order in which they were added.
+    totp: tuple[str, ...]
+    #: Recovery codes that were not used yet.
+    recovery_left: int
+
+
+@dataclass(frozen=True)
+class TrustedBrowser:
+    """A browser that may go without the second factor."""
+
+    id: str
+    purpose: str
+    #: Since and until when, in UTC.
+    since: datetime
+    until: datetime

@@ -11,16 +11,20 @@ from datetime import datetime, timezone
 from typing import Any
 
 from . import identifiers
+from .channels.kept import KEPT_FACTORS
 from .config.parsers import nearest
 from .config.settings import Purpose
 from .crypto import codes
 from .crypto.keys import Keys
-from .crypto.payloads import Client, Handle, Proof
+from .crypto.payloads import Client, Handle, KnownBrowser, Proof
 from .delivery.components import Components
 from .delivery.routing import Route, Router
 from .delivery.sender import Sender
 from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
 from .events import flow, pseudonym
+from .factors import verification as kept
+from .factors.trusted import TRUSTED
+from .factors.verification import FactorVerifier
 from .languages import N_
 from .limits.gates import Entry
 from .limits.reservation import Reservation
@@ -38,13 +42,14 @@ _SKEW = 3
 class Service:
     """The flows of one app, with all they need handed in."""
 
-    def __init__(self, components: Components, routing: Router, delivery: Sender) -> None:
+    def __init__(self, components: Components, routing: Router, delivery: Sender, factors: FactorVerifier) -> None:
         self._parts = components
         self._app = components.app
         self._settings = components.settings
         self._tokens = components.tokens
         self._routing = routing
         self._delivery = delivery
+        self._factors = factors
         self._policies = {name: purpose.policy() for name, purpose in self._settings.purposes.items()}
 
     def purpose(self, name: str) -> Purpose:
@@ -78,6 +83,10 @@ class Service:
         rules = self.purpose(purpose)
         address = self._parts.identifiers.parse(identifier, self._routing.takes(rules))
         channel = self._routing.choose(channel, rules, address, channels)
+        if channel in KEPT_FACTORS:
+            return self._open_kept(
+                address.value, channel, purpose, context, context_values, client, user, is_typed=is_typed
+            )
         keys = self._tokens.keys
         subject = keys.subject(purpose, address.value)
         request = self._asking(keys, subject, client, channel, context)
@@ -104,6 +113,73 @@ class Service:
         )
         return self._send(handle, opened, route)
 
+    def _open_kept(
+        self,
+        identifier: str,
+        channel: str,
+        purpose: str,
+        context: bytes,
+        context_values: Any,
+        client: Client,
+        user: str | None,
+        *,
+        is_typed: bool,
+    ) -> Challenge:
+        """A challenge for a code that the person looks up. Nothing is sent, and nothing of it is in the store."""
+        now = self._now()
+        handle = Handle(
+            challenge_id=secrets.token_bytes(16),
+            purpose=purpose,
+            channel=channel,
+            context=context,
+            strong=False,
+            length=0,
+            expires_at=now + self.purpose(purpose).expires_in,
+            ready_at=now,
+            identifier=identifier,
+            is_decoy=False,
+            context_values=context_values,
+            keys=self._tokens.keys,
+            user=user,
+            is_typed=is_typed,
+        )
+        entry = self._parts.limits.enter_send(client.network, self._parts.store)
+        return self.describe(self._factors.open(handle, self._policies[purpose], client, entry.store))
+
+    def switch(self, token: str, channel: str, client: Client, purpose: str | None = None) -> Challenge:
+        """Another challenge for the same person, purpose and context, by another channel.
+
+        One of the two channels is a factor that the person keeps, so that the codes are not the same.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.send`.
+        """
+        handle = self._tokens.load_handle(token)
+        if handle is None or purpose not in (None, handle.purpose) or handle.purpose not in self._policies:
+            self._parts.limits.count_send(client.network)
+            raise ChallengeRequired
+        if channel not in KEPT_FACTORS and handle.channel not in KEPT_FACTORS:
+            raise InvalidRequest(N_("There is no such channel."))
+        return self.send(
+            handle.identifier,
+            channel=channel,
+            purpose=handle.purpose,
+            context=handle.context,
+            context_values=handle.context_values,
+            client=client,
+            user=handle.user,
+            is_typed=handle.is_typed,
+        )
+
+    def refresh(self, handle: Handle, client: Client) -> Handle:
+        """A handle that says which form of an app's code would be compared now.
+
+        :raises RateLimited: none would.
+        """
+        if handle.channel not in KEPT_FACTORS or handle.purpose not in self._policies:
+            return handle
+        policy = self._policies[handle.purpose]
+        return self._factors.open(replace(handle, keys=self._tokens.keys), policy, client, self._parts.store)
+
     @flow("resend")
     def resend(self, token: str, client: Client, purpose: str | None = None) -> Challenge:
         """Send the code of a live challenge once more: the same code, with no attempt given back.
@@ -115,6 +191,8 @@ class Service:
         if handle is None or policy is None or purpose not in (None, handle.purpose):
             self._parts.limits.count_send(client.network)
             raise ChallengeRequired
+        if handle.channel in KEPT_FACTORS:
+            raise InvalidRequest(N_("Nothing is sent for this code: look it up in your app or on your list."))
         request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
         request = replace(request, challenge_id=handle.challenge_id)
         entry = self._parts.limits.enter_send(client.network, self._parts.store)
@@ -173,7 +251,9 @@ class Service:
         return Challenge(
             handle=self._tokens.dump_handle(handle),
             channel=handle.channel,
-            destination=identifiers.readable(identifiers.mask(handle.identifier)),
+            destination=kept.destination(handle.channel)
+            if handle.channel in KEPT_FACTORS
+            else identifiers.readable(identifiers.mask(handle.identifier)),
             purpose=handle.purpose,
             code_length=codes.STRONG_LENGTH if handle.strong else handle.length,
             expires_in=max(0, handle.expires_at - now),
@@ -208,6 +288,7 @@ class Service:
         identifier: str | None = None,
         context: bytes | None = None,
         network: str | None,
+        known: tuple[KnownBrowser, ...] = (),
         is_link: bool = False,
     ) -> tuple[Verification, Proof, bytes]:
         """Redeem a code, or the secret of a link. What is ``None`` is not compared: over HTTP the handle says it.
@@ -217,19 +298,19 @@ class Service:
         :raises OTPError: see :meth:`flask_otp.OTP.verify`.
         """
         handle = self._tokens.load_handle(token)
+        if handle is not None and handle.channel in KEPT_FACTORS:
+            # Which codes were used must be known under one key: an app's are not derived from it, as sent ones are.
+            handle = replace(handle, keys=self._tokens.keys)
         typed = None if handle is None else self._typed(handle, code, purpose, identifier, context, is_link=is_link)
         if handle is None or typed is None:
             self._parts.limits.count_verify(network)
             raise self._rejected(handle, "handle" if handle is None else "unfit")
         proof = _proof(handle, self._parts.clock(), self._settings.purposes[handle.purpose].verified_for)
-        # Nobody learns how this comparison went until the store has charged for it.
-        right = handle.link if is_link else self._code(handle)
-        matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
-        is_surge = self._parts.limits.is_surge(network)
-        attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
-        # Nobody guesses a strong code: failures at those are no reason to stop short ones.
-        entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=not handle.strong)
-        redeemed = entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now())
+        if handle.channel in KEPT_FACTORS:
+            client = Client(network, known=known)
+            redeemed, entry = self._factors.redeem(handle, typed, proof, self._policies[handle.purpose], client)
+        else:
+            redeemed, entry = self._redeem(handle, typed, proof, network, is_link=is_link)
         if redeemed.outcome is not RedeemOutcome.MATCH:
             self._note_failure(handle, redeemed, entry)
             reason = "wrong" if redeemed.outcome is RedeemOutcome.WRONG else "closed"
@@ -261,9 +342,23 @@ class Service:
         )
         if not is_meant:
             return None
+        if handle.channel in KEPT_FACTORS:
+            return None if is_link or handle.expires_at <= self._now() else kept.read(handle.channel, code)
         if is_link:
             return codes.read_link(code) if self._settings.links else None
         return codes.normalise(code, strong=handle.strong, length=handle.length)
+
+    def _redeem(
+        self, handle: Handle, typed: str, proof: Proof, network: str | None, *, is_link: bool
+    ) -> tuple[RedeemResult, Entry]:
+        # Nobody learns how this comparison went until the store has charged for it.
+        right = handle.link if is_link else self._code(handle)
+        matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
+        is_surge = self._parts.limits.is_surge(network)
+        attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
+        # Nobody guesses a strong code: failures at those are no reason to stop short ones.
+        entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=not handle.strong)
+        return entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now()), entry
 
     def _code(self, handle: Handle) -> str:
         # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
@@ -293,7 +388,8 @@ class Service:
             channel=proof.channel,
             purpose=proof.purpose,
             verified_at=datetime.fromtimestamp(proof.verified_at, timezone.utc),
-            proof=self._tokens.dump_proof(proof),
+            # The guard that takes a trusted browser lets it in. No other one must, so that there is no token for it.
+            proof="" if proof.channel == TRUSTED else self._tokens.dump_proof(proof),
             expires_at=datetime.fromtimestamp(proof.expires_at, timezone.utc),
         )
 
@@ -322,6 +418,8 @@ class Service:
 
 def _is_over(handle: Handle, redeemed: RedeemResult) -> bool:
     """Whether no code will do for the challenge any more: it was used or revoked, or the tries at it are spent."""
+    if handle.channel in KEPT_FACTORS:
+        return False  # the next code, or two in a row, will do
     is_superseded = redeemed.budget_spent and not handle.strong
     return redeemed.outcome is RedeemOutcome.REFUSED or redeemed.is_last or is_superseded
 

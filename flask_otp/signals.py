@@ -78,3 +78,16 @@ store_called = _signals.signal("otp-store-called")
 
 #: Proofs were ended. Arguments: ``identifier``, ``purposes``.
 proof_revoked = _signals.signal("otp-proof-revoked")
+
+#: A person has added an authenticator app. Arguments: ``identifier``, ``name``. Tell the owner: it may be a thief's.
+factor_added = _signals.signal("otp-factor-added")
+
+#: A person has removed an authenticator app. Arguments: ``identifier``, ``name``.
+factor_removed = _signals.signal("otp-factor-removed")
+
+#: A recovery code was used. Arguments: ``identifier``, ``left`` (how many are left).
+recovery_used = _signals.signal("otp-recovery-used")
+
+#: A browser may go without the second factor from now on. Arguments: ``identifier``, ``purpose``, ``until``
+#: (aware UTC), ``id`` (for :meth:`flask_otp.OTP.untrust`).
+browser_trusted = _signals.signal("otp-browser-trusted")

@@ -10,6 +10,7 @@ from typing import Any
 
 from flask import Blueprint, Flask
 
+from .channels.kept import KEPT_FACTORS
 from .config.parsers import nearest
 from .config.settings import Settings
 from .delivery.routing import Router
@@ -22,6 +23,10 @@ logger = logging.getLogger("flask_otp")
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
 #: Which purpose and channels each guard wants: by the function that does the guarding.
 _guards: weakref.WeakKeyDictionary[Callable[..., Any], tuple[str, tuple[str, ...]]] = weakref.WeakKeyDictionary()
+#: For how many seconds each guard takes a trusted browser in place of a proof.
+_trusting: weakref.WeakKeyDictionary[Callable[..., Any], int] = weakref.WeakKeyDictionary()
+#: By app, the longest of them for each purpose. Filled when the app begins to serve.
+_offers: weakref.WeakKeyDictionary[Flask, dict[str, int]] = weakref.WeakKeyDictionary()
 #: The endpoints that each ``protect`` leaves open.
 _exempt: weakref.WeakKeyDictionary[Callable[..., Any], frozenset[str]] = weakref.WeakKeyDictionary()
 
@@ -32,10 +37,15 @@ def note_guarded(view: Any) -> None:
 
 
 def note_guard(
-    guard: Callable[..., Any], purpose: str, channels: tuple[str, ...], exempt: frozenset[str] = frozenset()
+    guard: Callable[..., Any],
+    purpose: str,
+    channels: tuple[str, ...],
+    exempt: frozenset[str] = frozenset(),
+    trust: int | None = None,
 ) -> None:
     """This function guards."""
     _guards[guard] = purpose, channels
+    _trusting[guard] = trust or 0
     _exempt[guard] = exempt
 
 
@@ -47,6 +57,28 @@ def check_app(app: Flask, blueprint: Blueprint, routing: Router, settings: Setti
     routing.check_names()
     check_guards(app, {name: routing.channels_of(purpose) for name, purpose in settings.purposes.items()})
     check_mount(app, blueprint, links=settings.links)
+    _offers[app] = _find_offers(app)
+
+
+def trust_offered(app: Flask) -> dict[str, int]:
+    """For how many seconds a browser can be trusted, by purpose: what the most generous guard of the app says."""
+    return _offers.get(app, {})
+
+
+def _find_offers(app: Flask) -> dict[str, int]:
+    offers: dict[str, int] = {}
+    for guard in _guards_of(app):
+        purpose = _guards[guard][0]
+        offers[purpose] = max(offers.get(purpose, 0), _trusting[guard])
+    return offers
+
+
+def _guards_of(app: Flask) -> Iterable[Callable[..., Any]]:
+    functions = [hook for hooks in app.before_request_funcs.values() for hook in hooks]
+    for view in app.view_functions.values():
+        view_class = getattr(view, "view_class", None)
+        functions += [*_layers(view), *(vars(view_class).values() if view_class else ())]
+    return (function for function in functions if callable(function) and function in _guards)
 
 
 def tell_of_reloads(app: Flask) -> None:
@@ -105,9 +137,10 @@ def _check_wants(where: str, guards: Iterable[Any], purposes: Mapping[str, Colle
             raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES")
         known = list(purposes[purpose])
         # With none the app starts all the same, and while it is developed the console stands in for all of them.
-        unknown = [name for name in channels if name not in known] if known not in ([], ["console"]) else []
+        lenient = [name for name in known if name not in KEPT_FACTORS] in ([], ["console"])
+        unknown = [name for name in channels if name not in known and (name in KEPT_FACTORS or not lenient)]
         if unknown:
-            hint = nearest(unknown[0], known)
+            hint = "it needs otp.factors_loader" if unknown[0] in KEPT_FACTORS else nearest(unknown[0], known)
             raise ConfigError(f"{where}: no channel of the purpose {purpose!r} is called {unknown[0]!r}: {hint}")
 
 

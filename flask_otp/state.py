@@ -15,6 +15,7 @@ from .delivery.components import Components
 from .delivery.routing import Router
 from .delivery.sender import Sender
 from .errors import ConfigError, OTPError
+from .factors import KeptFactors
 from .processes import lock_per_process
 from .service import Service
 from .signals import store_called
@@ -63,14 +64,16 @@ class AppState(Components):
     blueprint: Blueprint
     routing: Router = field(init=False)
     delivery: Sender = field(init=False)
+    factors: KeptFactors = field(init=False)
     service: Service = field(init=False)
     trust: Trust = field(init=False)
 
     def __post_init__(self) -> None:
         self.routing = Router(self)
         self.delivery = Sender(self, self.routing)
-        self.service = Service(self, self.routing, self.delivery)
         self.trust = Trust(self.settings.revocation_lag)
+        self.factors = KeptFactors(self, self.trust.clear)
+        self.service = Service(self, self.routing, self.delivery, self.factors.verifier)
 
     @property  # type: ignore[misc]  # the field's value, with a look at who listens
     def store(self) -> Store:

@@ -94,6 +94,8 @@ class Settings:
     code_in_subject: bool = _key(False, parsers.flag)
     delivery: str = _key("auto", parsers.choice("auto", "inline", "background"))
     purposes: dict[str, Purpose] = _key({"login": {}}, parsers.purposes)
+    #: Time steps before the present one whose codes an authenticator app may still show.
+    totp_steps: int = _key(1, parsers.integer(0, 2))
     revocation_lag: int = _key("0s", parsers.duration(0, 3600))
     base_url: str | None = _key(None, parsers.base_url)
     trusted_origins: tuple[str, ...] = _key((), parsers.origins)

@@ -14,6 +14,7 @@ from flask_mail import Mail
 from .. import identifiers
 from ..channels import Channel, ConsoleChannel, EmailChannel, channel_from_function
 from ..channels.email import MailOptions, fill_service
+from ..channels.kept import KEPT_FACTORS, KeptFactor
 from ..config.parsers import nearest
 from ..config.settings import Purpose, Settings
 from ..config.test_recipients import TestRecipient
@@ -25,6 +26,8 @@ from .components import Components
 from .failover import Failover
 
 logger = logging.getLogger("flask_otp")
+
+_KEPT: dict[str, Failover] = {name: (KeptFactor(),) for name in KEPT_FACTORS}
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,8 @@ class Router:
             for channel in own.values():
                 channel.default_timeout = self._settings.channel_timeout
             self._resolved = own, self._configured | {name: (channel,) for name, channel in own.items()}
-        return self._resolved[1] or last_resort(self._app, self._settings)
+        sending = self._resolved[1] or last_resort(self._app, self._settings)
+        return sending if self._hooks.factors_loader is None else sending | _KEPT
 
     def channels_of(self, purpose: Purpose) -> dict[str, Failover]:
         """The channels that a code of this purpose may take, the app's own functions included."""
@@ -83,7 +87,8 @@ class Router:
 
     def accepts(self, purpose: Purpose) -> str:
         """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
-        kinds = {provider.accepts for providers in self.channels_of(purpose).values() for provider in providers}
+        channels = _sending(self.channels_of(purpose))
+        kinds = {provider.accepts for providers in channels.values() for provider in providers}
         return (kinds.pop() or "both") if len(kinds) == 1 else "both"
 
     def check_names(self) -> None:
@@ -95,6 +100,8 @@ class Router:
         named |= {f"OTP_PURPOSES[{name!r}]": purpose.channels for name, purpose in self._settings.purposes.items()}
         for where, names in named.items():
             for name in names:
+                if name in KEPT_FACTORS and name not in known:
+                    raise ConfigError(f"{where}: the channel {name!r} needs otp.factors_loader")
                 if name not in known:
                     raise ConfigError(f"{where}: there is no channel {name!r}: {nearest(name, known)}")
 
@@ -119,7 +126,7 @@ class Router:
             raise DeliveryFailed
         if wanted is not None and wanted not in channels:
             raise InvalidRequest(N_("There is no such channel."))
-        names = [wanted] if wanted is not None else list(channels)
+        names = [wanted] if wanted is not None else list(_sending(channels))
         fitting = [name for name in names if _fits(channels[name], address.kind)]
         # A recipient_loader may know the phone number that belongs to an e-mail address.
         if not fitting and self._hooks.recipient_loader is None:
@@ -169,6 +176,11 @@ class Router:
 
     def _kinds(self, channel: str) -> set[str | None]:
         return {provider.accepts for provider in self.channels().get(channel, ())}
+
+
+def _sending(channels: dict[str, Failover]) -> dict[str, Failover]:
+    """The channels that send something; where there are none, all of them."""
+    return {name: providers for name, providers in channels.items() if name not in KEPT_FACTORS} or channels
 
 
 def _fits(providers: Failover, kind: str) -> bool:

@@ -13,7 +13,7 @@ from ..languages import N_
 from ..models import Challenge, Verification
 from ..signals import proof_revoked
 from ..state import AppState, current_state
-from . import session
+from . import session, trusted_browser
 
 
 def send(identifier: str, channel: str | None, purpose: str, context: Any) -> Challenge:
@@ -90,10 +90,12 @@ def _send(
     return _keep(challenge)
 
 
-def resend(handle: str | None, purpose: str | None) -> Challenge:
+def resend(handle: str | None, purpose: str | None, channel: str | None = None) -> Challenge:
     state, token = current_state(), _handle(handle, purpose)
     if not _is_own(state, token):
         raise ChallengeRequired
+    if channel is not None:
+        return _keep(state.service.switch(token, channel, session.client(state), purpose))
     return _keep(state.service.resend(token, session.client(state), purpose))
 
 
@@ -102,9 +104,14 @@ def verify(code: str, handle: str | None, identifier: str | None, purpose: str, 
     return _verify(current_state(), code, token, purpose, identifier, digest)
 
 
-def verify_as_asked(code: str, handle: str | None, purpose: str | None, *, is_link: bool) -> Verification:
-    """A client redeems a code or a link over HTTP: the handle says what for, and whose it is."""
-    return _verify(current_state(), code, _handle(handle, purpose), purpose, is_link=is_link)
+def verify_as_asked(
+    code: str, handle: str | None, purpose: str | None, *, is_link: bool, trust: bool = False
+) -> Verification:
+    """A client redeems a code or a link over HTTP: the handle says what for, and whose it is.
+
+    :param trust: the person wants this browser to be trusted, where a guard allows it.
+    """
+    return _verify(current_state(), code, _handle(handle, purpose), purpose, is_link=is_link, trust=trust)
 
 
 def _is_own(state: AppState, token: str) -> bool:
@@ -128,6 +135,7 @@ def _verify(
     context: bytes | None = None,
     *,
     is_link: bool = False,
+    trust: bool = False,
 ) -> Verification:
     if not isinstance(code, str) or not _is_own(state, token):
         raise InvalidCode
@@ -138,11 +146,14 @@ def _verify(
         identifier=identifier,
         context=context,
         network=session.network(),
+        known=session.known(state),
         is_link=is_link,
     )
     if has_request_context():
         session.store_proof(state, proof, verification.proof, bucket)
         session.drop_challenge(state, token)
+        if trust:
+            trusted_browser.remember(state, proof)
     return verification
 
 
@@ -168,6 +179,7 @@ def forget(purpose: str | None = None) -> None:
         for name in session.get_all(kind):
             if purpose in (None, name):
                 session.delete(kind, name)
+    trusted_browser.forget(state, purpose)
     session.checked_proofs(state).clear()
     for proof in ended:
         whom = {"identifier": proof.identifier, "purposes": (proof.purpose,)}

@@ -13,12 +13,13 @@ from flask import Response, request, url_for
 from werkzeug.exceptions import NotFound
 
 from .. import identifiers
+from ..channels.kept import KEPT_FACTORS, RECOVERY
 from ..crypto.payloads import REQUIREMENT_LIFE, Handle, Requirement
 from ..errors import OTPError, accepts_html
 from ..languages import tell_language
 from ..state import AppState, current_state
 from ..urls import is_safe_path
-from . import actions, companions, session
+from . import actions, companions, session, trusted_browser
 from .pending_form import Repeat
 from .requests import request_path
 
@@ -75,7 +76,25 @@ def start(
 
 def _channels(state: AppState, purpose: str, asked: Requirement | None) -> list[str]:
     names = state.routing.channels_of(state.service.purpose(purpose))
-    return [name for name in names if not (asked and asked.channels) or name in asked.channels]
+    allowed = [name for name in names if not (asked and asked.channels) or name in asked.channels]
+    # A list of recovery codes is for those who have lost everything else: the code page leads there.
+    return [name for name in allowed if name != RECOVERY] or allowed
+
+
+def _other_ways(state: AppState, handle: Handle) -> list[str]:
+    """The channels that the person can change to, where one of the two is a factor that the person keeps.
+
+    They are told from the settings, so that they tell nothing of the person.
+    """
+    asked, rules = session.requirement(handle.purpose), state.settings.purposes.get(handle.purpose)
+    wanted = asked.channels if asked is not None else ()
+    names = [] if rules is None else list(state.routing.channels_of(rules))
+    allowed = [name for name in names if name != handle.channel and (not wanted or name in wanted)]
+    kept = [name for name in allowed if name in KEPT_FACTORS]
+    if handle.channel not in KEPT_FACTORS:
+        return kept
+    # One way to have a code sent is enough: the start page has the others.
+    return [*kept, *[name for name in allowed if name not in KEPT_FACTORS][:1]]
 
 
 def enter(
@@ -94,7 +113,13 @@ def enter(
     kept = companions.find(state, "challenge", session.challenge_id(handle))
     note = kept.note if kept is not None else ""
     is_expired = handle.expires_at <= state.clock()
+    try:
+        handle = state.service.refresh(handle, session.client(state))
+    except OTPError as refusal:
+        # A person who opens the page must read why the code does not help.
+        error = error or refusal
     challenge = state.service.describe(handle)
+    is_typed = handle.is_typed and handle.channel not in KEPT_FACTORS
     return _page(
         state,
         "verify.html",
@@ -102,7 +127,9 @@ def enter(
         purpose=handle.purpose,
         challenge=challenge,
         handle=token,
-        destination=identifiers.readable(handle.identifier) if handle.is_typed else challenge.destination,
+        destination=identifiers.readable(handle.identifier) if is_typed else challenge.destination,
+        trust_days=trusted_browser.offered(state, handle.purpose, handle.identifier, handle.context) // 86400,
+        other_ways=_other_ways(state, handle),
         is_expired=is_expired,
         is_over=is_over or note == OVER,
         was_sent_again=note == SENT_AGAIN,

@@ -93,9 +93,11 @@ def is_own_page(base_url: str | None) -> bool:
     return request.headers.get("Origin", "") in _own_origins(base_url)
 
 
-def read_body(*names: str) -> dict[str, str]:
+def read_body(*names: str, flags: Collection[str] = ()) -> dict[str, str]:
     """The named members of a JSON object or a form: each a string, each given at most once. Others are ignored.
 
+    :param flags: names of further members, which are true or false in JSON, and a ticked box in a form. One that is
+        true is in the answer, with any value.
     :raises InvalidRequest: malformed JSON, no object, a wrong type, null, or a name given twice (or in the query).
     :raises RequestEntityTooLarge: over 4 KiB.
     :raises UnsupportedMediaType: neither ``application/json`` nor a form.
@@ -118,18 +120,23 @@ def read_body(*names: str) -> dict[str, str]:
         pairs = list(request.form.items(multi=True))
     else:
         raise UnsupportedMediaType
-    if request.query_string and any(name in request.args for name in names):
+    if request.query_string and any(name in request.args for name in (*names, *flags)):
         raise InvalidRequest(N_("Put the values into the body, not into the query."))
     values: dict[str, str] = {}
     for name, value in pairs:
-        if name not in names:
+        if name in flags and isinstance(value, bool) and name not in values:
+            values[name] = "true" if value else ""
+            continue
+        if name not in names and name not in flags:
             continue
         if name in values:
             raise InvalidRequest(N_("%(name)s is given twice.", name=name))
         if not isinstance(value, str):
             raise InvalidRequest(N_("%(name)s must be a string.", name=name))
+        if name in flags and mimetype == "application/json":
+            raise InvalidRequest(N_("%(name)s must be true or false.", name=name))
         values[name] = value
-    return values
+    return {name: value for name, value in values.items() if value or name not in flags}
 
 
 def _own_origins(base_url: str | None) -> tuple[str | None, ...]:

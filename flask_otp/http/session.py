@@ -18,7 +18,7 @@ from typing import Any
 from flask import Response, has_request_context, request, session
 from flask.globals import request_ctx
 
-from ..crypto.payloads import Client, Handle, Proof, Requirement
+from ..crypto.payloads import Client, Handle, KnownBrowser, Proof, Requirement
 from ..networks import network_of, tell_of_proxy
 from ..state import AppState, current_state
 from . import companions
@@ -43,6 +43,11 @@ def client(state: AppState) -> Client:
     if not has_request_context():
         return Client()
     return Client(network(), _session_secret(), tuple(known_browsers(state)))
+
+
+def known(state: AppState) -> tuple[KnownBrowser, ...]:
+    """What this browser has verified before."""
+    return tuple(known_browsers(state)) if has_request_context() else ()
 
 
 def network() -> str | None:

@@ -16,6 +16,7 @@ from ..errors import (
     OTPError,
     RateLimited,
     StoreUnavailable,
+    VerificationRequired,
     accepts_html,
 )
 from ..languages import N_
@@ -30,7 +31,8 @@ Answer = ResponseReturnValue
 
 _ROUTES = {"": "GET", "send": "POST", "verify": "GET, POST", "resend": "POST", "repeat": "GET", "logout": "POST"}
 #: Where a person gets who opens the address of a form: by Back, by a bookmark, or after a log-in elsewhere.
-_PAGE_OF = {"send": "start", "resend": "enter", "logout": "start"}
+_PAGE_OF = {"send": "start", "resend": "enter", "logout": "start", "app/remove": "app", "recovery": "app"}
+_ROUTES |= {"app": "GET, POST", "app/remove": "POST", "recovery": "POST"}
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 #: Errors that a person can mend on the form, or by trying again from it.
 _ON_THE_FORM = (InvalidIdentifier, InvalidCode, RateLimited, DeliveryFailed, StoreUnavailable)
@@ -123,7 +125,7 @@ def enter() -> Answer:
 
 
 def verify() -> Answer:
-    body = read_body("code", "link", "challenge", "purpose", "next")
+    body = read_body("code", "link", "challenge", "purpose", "next", flags=("trust",))
     given = [name for name in ("code", "link") if name in body]
     if not given:
         raise InvalidCode(N_("Please enter the code."))
@@ -131,7 +133,9 @@ def verify() -> Answer:
         raise InvalidRequest(N_("Give one of code and link."))
     purpose, is_link = body.get("purpose"), given == ["link"]
     try:
-        verification = actions.verify_as_asked(body[given[0]], body.get("challenge"), purpose, is_link=is_link)
+        verification = actions.verify_as_asked(
+            body[given[0]], body.get("challenge"), purpose, is_link=is_link, trust="trust" in body
+        )
     except ChallengeRequired:
         if not wants_html():
             raise
@@ -146,16 +150,16 @@ def verify() -> Answer:
 
 
 def resend() -> Answer:
-    body = read_body("challenge", "purpose", "next")
-    purpose = body.get("purpose")
+    body = read_body("challenge", "purpose", "next", "channel")
+    purpose, channel = body.get("purpose"), body.get("channel") or None
     state = current_state()
     try:
-        challenge = actions.resend(body.get("challenge"), purpose)
+        challenge = actions.resend(body.get("challenge"), purpose, channel)
     except (ChallengeRequired, *_ON_THE_FORM) as error:
         if not wants_html():
             raise
         return _code_again(body, error)
-    if wants_html():
+    if wants_html() and channel is None:
         handle = state.tokens.load_handle(challenge.handle)
         if handle is not None:
             session.note_on_challenge(state, handle, challenge.handle, pages.SENT_AGAIN)
@@ -334,6 +338,8 @@ def _add_headers(response: Response) -> Response:
 def _answer_error(error: HTTPException) -> Answer:
     if error.code is not None and error.code < 400:
         return error.get_response()
+    if isinstance(error, VerificationRequired) and error.location is not None:
+        return error.get_response()  # a guard of our own: browsers are led to the form
     ours = error if isinstance(error, OTPError) else OTPError.from_http(error)
     response = current_state().render_error(ours) if wants_html() else ours.as_problem()
     if isinstance(error, MethodNotAllowed) and error.valid_methods:

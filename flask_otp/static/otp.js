@@ -40,6 +40,18 @@
   });
   addEventListener("pageshow", release); // also when the page comes back from the history
 
+  for (const button of document.querySelectorAll("[data-print], [data-copy]")) {
+    if ("copy" in button.dataset && !navigator.clipboard) continue; // only where the page is safe
+    button.hidden = false;
+    button.addEventListener("click", () => {
+      if ("print" in button.dataset) return print();
+      const lines = document.querySelectorAll(`#${button.dataset.copy} li`);
+      navigator.clipboard.writeText([...lines].map((line) => line.textContent.trim()).join("\n"))
+        .then(() => { button.parentElement.querySelector("[role=status]").textContent = button.dataset.done; })
+        .catch(() => {}); // refused: people can select the text
+    });
+  }
+
   const code = document.querySelector("input[autocomplete=one-time-code]");
   if (code && "OTPCredential" in window) {
     const abort = new AbortController();

@@ -1,4 +1,4 @@
-"""What a store must do: eleven verbs, each one indivisible step on the state of one subject.
+"""What a store must do: twelve verbs, each one indivisible step on the state of one subject.
 
 A store never sees a code, nor anything derived from one. The caller says whether the code matches, and the store
 answers whether that counts: it charges the attempt and checks the limits in the same step.
@@ -303,6 +303,13 @@ class Store(ABC):
 
         For what one worker is at, or has done, and no other need do. True for the one caller that recorded it. While it
         holds, nothing changes, and the answer is False; so it is where ``expires_at`` is not after ``now``.
+        """
+
+    @abstractmethod
+    def noted(self, subject: bytes, prefix: bytes, now: int) -> dict[bytes, int]:
+        """What :meth:`note` has recorded under names that begin with ``prefix``, while it holds: when each is over.
+
+        It must see all that was ended before: a replica that lags will not do.
         """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The eleven verbs for a store that can hold one record still while Python changes it."""
+"""The twelve verbs for a store that can hold one record still while Python changes it."""
 
 from __future__ import annotations
 
@@ -66,6 +66,10 @@ class RecordStore(Store):
 
     def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> bool:
         return self.change(subject, now, lambda record: verbs.note(record, mark, expires_at, now))
+
+    def noted(self, subject: bytes, prefix: bytes, now: int) -> dict[bytes, int]:
+        proofs = self.load(subject).proofs
+        return {name: end for name, end in proofs.items() if name.startswith(prefix) and end > now}
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return self.load(subject).proofs.get(proof_id, now) > now

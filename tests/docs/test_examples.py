@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from werkzeug import security
 from werkzeug.test import TestResponse
 
+from flask_otp import FactorsUnavailable
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import ValkeyServer
+from tests.support.factor_site import Phone
 from tests.support.users import Browser, Example, Forms, at, like
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -97,6 +99,8 @@ def test_every_page_starts_by_the_commands_that_it_gives(
     app = load_page(page).app
     browser = app.test_client()
     for rule in [rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments]:
+        if rule.endpoint == "otp.app" and app.extensions["otp"].hooks.factors_loader is None:
+            continue  # a page of apps that have authenticator apps
         assert browser.get(rule.rule, headers={"Accept": "text/html"}).status_code in (200, 302, 303, 400, 401)
 
 
@@ -104,6 +108,121 @@ def test_the_links_between_the_pages_lead_somewhere() -> None:
     for page in DOCS.rglob("*.md"):
         for link in re.findall(r"\]\((?!http)([^)#]+)", page.read_text("utf-8")):
             assert (page.parent / link).exists(), (page, link)
+
+
+# authenticator
+
+
+@pytest.fixture
+def vault(open_page: Callable[[str], Example], clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Example:
+    vault = open_page("authenticator")
+    monkeypatch.setattr(vault.names, "time", SimpleNamespace(time=clock))
+    with vault.app.app_context():
+        ann = vault.names.db.session.scalars(vault.names.select(vault.names.User)).one()
+        vault.names.db.session.add(vault.names.User(email=BOB, password=ann.password))
+        vault.names.db.session.commit()
+    return vault
+
+
+def at_the_vault(example: Example, email: str = ANN) -> tuple[Browser, TestResponse]:
+    browser = example.browser()
+    return browser, browser.submit(browser.open("/"), email=email, password=PASSWORD)
+
+
+def enrolled(example: Example, clock: Clock, email: str = ANN) -> tuple[Phone, list[str]]:
+    """A person who has added an app, as people do it."""
+    browser, page = at_the_vault(example, email)
+    [key] = re.findall(r'<code class="key"[^>]*>([A-Z2-7 ]+)</code>', page.text)
+    phone = Phone(f"otpauth://totp/x?secret={key.replace(' ', '')}", clock)
+    page = browser.submit(page, code=phone.code(), name="phone")
+    codes = re.findall(r"<li><code>([0-9A-Z-]+)</code>", page.text)
+    clock.advance(30)
+    return phone, codes
+
+
+def test_authenticator_who_has_no_app_adds_one_and_then_needs_it(vault: Example, clock: Clock) -> None:
+    phone, codes = enrolled(vault, clock)
+    assert len(codes) == 10
+    browser, page = at_the_vault(vault)
+    assert (at(page), "We need a code of your authenticator app" in page.text) == ("/otp/", True)
+    page = browser.submit(page, action="/otp/send")
+    page = browser.submit(page, code=phone.code())
+    assert (at(page), "1 apps, 10 recovery codes left" in page.text) == ("/", True)
+    assert vault.outbox == []
+
+
+def test_authenticator_a_trusted_browser_needs_the_password_alone_and_can_be_ended(
+    vault: Example, clock: Clock
+) -> None:
+    phone, _ = enrolled(vault, clock)
+    browser, page = at_the_vault(vault)
+    page = browser.submit(browser.submit(page, action="/otp/send"), code=phone.code(), trust="yes")
+    assert "A browser is trusted until" in page.text
+    clock.advance(13 * 3600)
+    browser.submit(page, action="/logout")
+    page = browser.submit(browser.open("/"), email=ANN, password=PASSWORD)
+    assert "Welcome, ann@example.com" in page.text
+    assert at(browser.open("/transfer")) == "/otp/"
+    [action] = re.findall(r'action="(/trusted/\w+/end)"', page.text)
+    browser.submit(page, action=action)
+    assert at(browser.open("/")) == "/otp/"
+
+
+def test_authenticator_a_lost_phone_is_replaced_by_a_recovery_code(vault: Example, clock: Clock) -> None:
+    _, codes = enrolled(vault, clock)
+    browser, page = at_the_vault(vault)
+    page = browser.submit(page, action="/otp/send")
+    page = browser.submit(page, action="/otp/resend", channel="recovery")
+    page = browser.submit(page, code=codes[7])
+    assert (at(page), "9 recovery codes left" in page.text) == ("/", True)
+    page = browser.submit(browser.open("/otp/app"), action="/otp/app/remove")
+    assert at(page) == "/otp/app"
+    assert "You have" not in page.text
+
+
+def test_authenticator_a_password_alone_opens_and_changes_nothing(vault: Example, clock: Clock) -> None:
+    """A thief knows the password, and reads the mailbox too."""
+    enrolled(vault, clock)
+    thief, page = at_the_vault(vault)
+    assert at(page) == "/otp/"
+    for path in ("/", "/transfer", "/otp/app"):
+        assert at(thief.open(path)) == "/otp/"
+    for path, body in (
+        ("app", {"enrolment": "x", "code": "123456"}),
+        ("app/remove", {"name": "phone"}),
+        ("recovery", {}),
+    ):
+        assert thief.client.post(f"/otp/{path}", json=body).status_code == 401
+    assert thief.client.post("/otp/send", json={"channel": "email"}).status_code == 400
+    with vault.app.app_context():
+        assert vault.names.otp.factors(ANN).totp == ("phone",)
+
+
+def test_authenticator_a_used_or_guessed_or_foreign_code_does_not_pass(vault: Example, clock: Clock) -> None:
+    phone, _ = enrolled(vault, clock)
+    bobs, _ = enrolled(vault, clock, BOB)
+    first, page = at_the_vault(vault)
+    first.submit(first.submit(page, action="/otp/send"), code=phone.code())
+    thief, page = at_the_vault(vault)
+    page = thief.submit(page, action="/otp/send")
+    for code in (phone.code(), bobs.code(), phone.wrong(), phone.pair()):
+        assert at(thief.submit(page, code=code)) == "/otp/verify"
+    assert at(thief.open("/")) == "/otp/"
+
+
+def test_authenticator_a_dump_of_the_table_and_a_swapped_column_are_worth_nothing(vault: Example, clock: Clock) -> None:
+    phone, codes = enrolled(vault, clock)
+    enrolled(vault, clock, BOB)
+    names = vault.names
+    with vault.app.app_context():
+        columns = dict(names.db.session.execute(names.select(names.User.email, names.User.otp)).all())
+        assert not any(shown in columns[ANN] for shown in (phone.secret, *codes))
+        names.db.session.execute(names.update(names.User).where(names.User.email == ANN).values(otp=columns[BOB]))
+        names.db.session.commit()
+        with pytest.raises(FactorsUnavailable):
+            names.otp.factors(ANN)
+    _, page = at_the_vault(vault)
+    assert page.status_code == 503
 
 
 # second-factor

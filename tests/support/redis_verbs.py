@@ -22,6 +22,7 @@ VERBS: dict[str, Callable[[SubjectDriver, OpenResult], object]] = {
     "check wrong": lambda ann, _: ann.check(b"step", matches=False),
     "is_live": lambda ann, opened: ann.is_live(opened),
     "note": lambda ann, _: ann.note(b"mark"),
+    "noted": lambda ann, _: ann.noted(b"ma"),
     "holds": lambda ann, _: ann.holds(b"proof"),
     "spend": lambda ann, _: ann.spend(b"proof"),
     "discard": lambda ann, opened: ann.discard(opened),
@@ -31,7 +32,7 @@ VERBS: dict[str, Callable[[SubjectDriver, OpenResult], object]] = {
 
 
 #: These only ask.
-QUESTIONS = ("holds", "is_live")
+QUESTIONS = ("holds", "is_live", "noted")
 
 
 every_verb = pytest.mark.parametrize("verb", VERBS)

@@ -66,6 +66,7 @@ def _pair(item: Any) -> tuple[int, int]:
 # Defaults
 
 DEFAULTS = {
+    "OTP_TOTP_STEPS": 1,
     "OTP_STORAGE_URI": "memory://",
     "OTP_STORAGE_OPTIONS": {},
     "OTP_KEY_PREFIX": "otp",

@@ -17,6 +17,7 @@ from flask_otp import (
     ConfigError,
     CrossOrigin,
     DeliveryFailed,
+    FactorsUnavailable,
     InvalidCode,
     InvalidIdentifier,
     InvalidRequest,
@@ -44,6 +45,7 @@ STATUSES = {
     CrossOrigin: 403,
     RateLimited: 429,
     DeliveryFailed: 503,
+    FactorsUnavailable: 503,
     StoreUnavailable: 503,
 }
 ERRORS = list(STATUSES)

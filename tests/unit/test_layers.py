@@ -45,10 +45,11 @@ LAYERS = (
     "channels limits webhooks",
     "hooks",
     "delivery",
+    "factors",
     "service startup_checks",
     "state",
     "http",
-    "guard doctor",
+    "guard doctor factor_methods",
     "testing cli extension",
 )
 FLOOR = {name: floor for floor, names in enumerate(LAYERS) for name in names.split()}

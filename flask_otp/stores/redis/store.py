@@ -176,6 +176,16 @@ class RedisStore(Store):
     def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> bool:
         return bool(self._run("note", subject, now, mark, expires_at))
 
+    def noted(self, subject: bytes, prefix: bytes, now: int) -> dict[bytes, int]:
+        key = self._key(subject)
+        with _outage():
+            (fields,) = self.client.exchange(key, ("HGETALL", key))
+        start = b"p" + prefix
+        # A map by the newer protocol of Redis, a list of names and values in turn by the older.
+        pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)
+        ends = {name[1:]: int.from_bytes(packed[:_TIME], "little") for name, packed in pairs if name.startswith(start)}
+        return {name: end for name, end in ends.items() if end > now}
+
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return self._end_of(subject, b"p" + proof_id) > now
 

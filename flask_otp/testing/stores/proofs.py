@@ -52,6 +52,22 @@ class ProofTests:
         assert not bob.spend(b"proof")
         assert ann.holds(b"proof")
 
+    def test_what_is_noted_is_listed_by_the_beginning_of_its_name_until_its_end_or_a_revocation(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
+        for name, life in ((b"a1", 60), (b"a2", HOUR), (b"a3", HOUR), (b"b1", HOUR), (b"\xffa", HOUR)):
+            ann.note(name, life)
+        ann.check(b"a4")
+        assert ann.noted(b"a") == {b"a1": ann.now + 60, b"a2": ann.now + HOUR, b"a3": ann.now + HOUR}
+        assert ann.noted(b"\xff") == {b"\xffa": ann.now + HOUR}
+        assert ann.noted(b"none") == {}
+        end = ann.now + HOUR
+        clock.advance(60)
+        assert ann.spend(b"a3")
+        assert ann.noted(b"a") == {b"a2": end}
+        ann.revoke()
+        assert ann.noted(b"a") == {}
+
     # Revoking
 
     def test_r25_revoking_ends_proofs_and_challenges(self, ann: SubjectDriver) -> None:

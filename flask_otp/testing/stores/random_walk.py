@@ -44,10 +44,10 @@ class WalkTests:
         assert everything <= {name for name, count in walk.seen.items() if count}, walk.seen
 
 
-VERBS = ("open", "reopen", "redeem", "check", "discard", "drop", "is_live", "note", "holds", "spend", "revoke")
+VERBS = ("open", "reopen", "redeem", "check", "discard", "drop", "is_live", "note", "noted", "holds", "spend", "revoke")
 #: How often each verb comes: on walks with challenges, and on those without.
-CHALLENGES = (30, 10, 40, 0, 8, 2, 6, 2, 6, 4, 0.5)
-CLAIMS = (10, 0, 5, 40, 1, 0, 0, 0, 6, 2, 2)
+CHALLENGES = (30, 10, 40, 0, 8, 2, 6, 2, 0, 6, 4, 0.5)
+CLAIMS = (10, 0, 5, 40, 1, 0, 0, 4, 4, 6, 2, 2)
 
 
 class Walk:
@@ -142,6 +142,9 @@ class Walk:
         self.proofs.append((subject, mark))
         now = self.now_ms // 1000
         return subject, mark, now + self.random.choice((-10, 0, 1, 10, HOUR, DAY)), now
+
+    def noted(self) -> tuple[Any, ...]:
+        return self.random.choice(self.SUBJECTS), self.random.choice((b"", b"0", b"00000300")), self.now_ms // 1000
 
     def holds(self) -> tuple[Any, ...]:
         return (*self._one_of(self.proofs, stray=0.2), self.now_ms // 1000)

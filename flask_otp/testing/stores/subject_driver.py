@@ -141,6 +141,9 @@ class SubjectDriver:
     def note(self, mark: bytes, life: int = HOUR) -> bool:
         return self.store.note(self.subject, mark, self.now + life, self.now)
 
+    def noted(self, prefix: bytes = b"") -> dict[bytes, int]:
+        return self.store.noted(self.subject, prefix, self.now)
+
     def holds(self, proof: bytes) -> bool:
         return self.store.holds(self.subject, proof, self.now)
 

@@ -1,0 +1,55 @@
+"""What the app keeps for us, or a client carries, sealed with AES-GCM under a key derived from ``SECRET_KEY``.
+
+Secrets of authenticator apps live for years, so that they are random and not derived. A dump of the app's table gives
+nothing without ``SECRET_KEY``. The sealed text is bound to an identifier: copied to another user's row, it does not
+open. AES-GCM with a random nonce of 96 bits is good for 2^32 texts under one key (NIST SP 800-38D section 8.3).
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ..crypto.keys import Keys
+
+#: Characters of a sealed text.
+MAX_SEALED = 4096
+
+_VERSION = "1"
+_NONCE = 12
+
+
+def seal(keys: Keys, kind: str, identifier: str, data: Any) -> str:
+    """A JSON value as text that shows nothing, and that opens for the same ``kind`` and ``identifier`` only."""
+    nonce = secrets.token_bytes(_NONCE)
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
+    sealed = AESGCM(keys.derive(kind)).encrypt(nonce, text, _bound_to(kind, identifier))
+    return f"{_VERSION}.{urlsafe_b64encode(nonce + sealed).rstrip(b'=').decode()}"
+
+
+def unseal(keyring: Sequence[Keys], kind: str, identifier: str, text: str) -> tuple[Any, Keys] | None:
+    """The value, and which of the keys opened it; ``None``: none did, or it is of a version that is not known."""
+    version, _, body = text.partition(".")
+    if version != _VERSION or len(text) > MAX_SEALED:
+        return None
+    try:
+        raw = urlsafe_b64decode(body + "=" * (-len(body) % 4))
+    except ValueError:
+        return None
+    for keys in keyring:
+        try:
+            opened = AESGCM(keys.derive(kind)).decrypt(raw[:_NONCE], raw[_NONCE:], _bound_to(kind, identifier))
+        except (InvalidTag, ValueError):
+            continue
+        return json.loads(opened), keys
+    return None
+
+
+def _bound_to(kind: str, identifier: str) -> bytes:
+    return f"flask_otp/{kind}/{_VERSION}\0{identifier}".encode()

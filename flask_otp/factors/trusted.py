@@ -1,0 +1,110 @@
+"""Browsers that may go without a second factor for some days. The store has the last word on each of them.
+
+A browser holds a sealed cookie, and the store a note with a random name. The cookie is worth something only to the
+person it is made out to, once that person has signed in, and only while the store holds the note.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
+
+from ..crypto.keys import Keys
+from ..crypto.payloads import Proof
+from ..delivery.components import Components
+from ..models import TrustedBrowser
+from ..signals import browser_trusted
+from .sealing import seal, unseal
+
+#: What a verification by a trusted browser says in place of a channel.
+TRUSTED = "trusted"
+
+_KIND = "trust"
+#: First part of the names of our notes. What else is noted or proved has shorter names.
+_PREFIX = b"trusted browser "
+_ID = 8
+#: Key, purpose, name, and when it is over.
+_Note = tuple[Keys, str, bytes, int]
+
+
+class TrustedBrowsers:
+    """Trusts browsers, lists them, and ends them."""
+
+    def __init__(self, components: Components, ended: Callable[[], None]) -> None:
+        self._parts = components
+        self._ended = ended
+
+    def remember(self, proof: Proof, life: int) -> Proof:
+        """Trust the browser that has just shown this proof, for ``life`` seconds.
+
+        :returns: what the browser's cookie says. It is no proof by itself: only the guard that allows it takes it.
+        """
+        keys, now = self._parts.tokens.keys, self._parts.clock()
+        until = int(now) + life
+        name = _PREFIX + secrets.token_bytes(_ID) + int(now).to_bytes(5, "big")
+        trust = Proof(name, proof.purpose, proof.channel, b"", proof.verified_at, until, proof.identifier, keys)
+        self._parts.store.note(trust.subject, name, until, int(now))
+        told = {"identifier": proof.identifier, "purpose": proof.purpose, "until": _time(until), "id": _id(name)}
+        self._parts.events.tell(browser_trusted, "trusted", proof, seconds=life, arguments=told)
+        return trust
+
+    def dump(self, trust: Proof) -> str:
+        data = [
+            trust.proof_id.hex(),
+            trust.purpose,
+            trust.channel,
+            trust.verified_at,
+            trust.expires_at,
+            trust.identifier,
+        ]
+        return seal(trust.keys, _KIND, "", data)
+
+    def load(self, token: str) -> Proof | None:
+        opened = unseal(self._parts.tokens.keyring, _KIND, "", token)
+        if opened is None:
+            return None
+        (name, purpose, channel, verified_at, expires_at, identifier), keys = opened
+        return Proof(bytes.fromhex(name), purpose, channel, b"", verified_at, expires_at, identifier, keys)
+
+    def list(self, identifier: str) -> tuple[TrustedBrowser, ...]:
+        found = [
+            TrustedBrowser(_id(name), purpose, _time(int.from_bytes(name[-5:], "big")), _time(until))
+            for _, purpose, name, until in self._notes(identifier)
+        ]
+        return tuple(sorted(found, key=lambda browser: (browser.since, browser.id)))
+
+    def end(self, identifier: str, browser_id: str) -> bool:
+        """End one browser. False: there is none of this id any more."""
+        notes = [note for note in self._notes(identifier) if _id(note[2]) == browser_id]
+        return self._end(identifier, notes)
+
+    def end_all(self, identifier: str) -> None:
+        self._end(identifier, self._notes(identifier))
+
+    def _end(self, identifier: str, notes: Iterable[_Note]) -> bool:
+        now = int(self._parts.clock())
+        try:
+            ended = [
+                self._parts.store.spend(keys.subject(purpose, identifier), name, now)
+                for keys, purpose, name, _ in notes
+            ]
+        finally:
+            self._ended()
+        return any(ended)
+
+    def _notes(self, identifier: str) -> Iterator[_Note]:
+        now = int(self._parts.clock())
+        for keys in self._parts.tokens.keyring:
+            for purpose in self._parts.settings.purposes:
+                noted = self._parts.store.noted(keys.subject(purpose, identifier), _PREFIX, now)
+                for name, until in noted.items():
+                    yield keys, purpose, name, until
+
+
+def _id(name: bytes) -> str:
+    return name[len(_PREFIX) :][:_ID].hex()
+
+
+def _time(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)

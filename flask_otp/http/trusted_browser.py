@@ -1,0 +1,85 @@
+"""The cookie of a trusted browser: whom it is trusted for, and for how long. The store decides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flask import Response, after_this_request, request
+
+from ..crypto.payloads import Proof
+from ..startup_checks import trust_offered
+from ..state import AppState
+
+#: Purposes and people that one browser is trusted for at one time. The newest stay.
+_MOST = 4
+_SEPARATOR = "~"
+
+
+def offered(state: AppState, purpose: str, identifier: str, context: bytes) -> int:
+    """For how many seconds a browser may be trusted after this verification: 0, not at all.
+
+    Only the signed-in person's own code counts, and only one for the purpose as a whole.
+    """
+    if context or state.hooks.identifier_loader is None or state.own_identifier() != identifier:
+        return 0
+    return trust_offered(state.app).get(purpose, 0)
+
+
+def remember(state: AppState, proof: Proof) -> None:
+    """Trust this browser from now on, where a guard allows it."""
+    life = offered(state, proof.purpose, proof.identifier, proof.context)
+    if life == 0:
+        return
+    trust = state.factors.trusted.remember(proof, life)
+    others = [old for old in _all(state) if (old.purpose, old.identifier) != (trust.purpose, trust.identifier)]
+    _set_cookie(state, [trust, *others][:_MOST])
+
+
+def proofs(state: AppState, purpose: str) -> Iterable[Proof]:
+    """What this browser is trusted for. The store was not asked yet."""
+    return (trust for trust in _all(state) if trust.purpose == purpose)
+
+
+def forget(state: AppState, purpose: str | None) -> None:
+    """End the trust in this browser, for one purpose or for all.
+
+    :raises StoreUnavailable: it may still be trusted.
+    """
+    known = _all(state)
+    ended = [trust for trust in known if purpose in (None, trust.purpose)]
+    for trust in ended:
+        state.end(trust)
+    if ended:
+        _set_cookie(state, [trust for trust in known if trust not in ended])
+
+
+def _all(state: AppState) -> list[Proof]:
+    texts = request.cookies.get(_cookie_name(state), "").split(_SEPARATOR)[:_MOST]
+    found = [state.factors.trusted.load(text) for text in texts if text]
+    return [trust for trust in found if trust is not None and state.clock() < trust.expires_at]
+
+
+def _cookie_name(state: AppState) -> str:
+    return f"{'__Host-' if _is_secure(state) else ''}{state.settings.key_prefix}_trust"
+
+
+def _is_secure(state: AppState) -> bool:
+    return state.app.session_interface.get_cookie_secure(state.app)
+
+
+def _set_cookie(state: AppState, trusted: list[Proof]) -> None:
+    value = _SEPARATOR.join(state.factors.trusted.dump(trust) for trust in trusted)
+    life = max((trust.expires_at for trust in trusted), default=0) - int(state.clock())
+
+    @after_this_request
+    def set_cookie(response: Response) -> Response:
+        response.set_cookie(
+            _cookie_name(state),
+            value,
+            max_age=max(0, life),
+            path="/",
+            secure=_is_secure(state),
+            httponly=True,
+            samesite="Lax",
+        )
+        return response

@@ -1,0 +1,305 @@
+"""Browsers that may go without a second factor: for one person, for some days, and while the store says so."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_otp import OTP, ConfigError, current_verification, otp_required
+from flask_otp.signals import browser_trusted
+from flask_otp.testing import Clock
+from tests.support.apps import AppFactory
+from tests.support.factor_site import ANN, BOB, HTML, Browser, Phone, Table, add_views, enrol, make_otp
+
+DAY = 86400
+FORM = {"Accept": "text/html", "Origin": "http://localhost"}
+
+
+@pytest.fixture
+def app(make_app: AppFactory, otp: OTP) -> Flask:
+    app = make_app(otp)
+    app.add_url_rule("/forget", "forget", lambda: otp.forget("login") or "ok")  # type: ignore[func-returns-value]
+    add_views(
+        app,
+        account={"trust": "30d"},
+        week={"trust": "7d"},
+        recent={"trust": "30d", "max_age": "1h"},
+        safe={"trust": "30d", "channels": ("totp", "recovery")},
+        mail={"trust": "30d", "channels": ("console",)},
+        strict={},
+    )
+    return app
+
+
+@pytest.fixture
+def phone(app: Flask, clock: Clock) -> Phone:
+    return enrol(app, clock)[0]
+
+
+def trusting(app: Flask, phone: Phone, user: str = ANN, **body: Any) -> Browser:
+    """A browser that verified with the box ticked, and whose person has signed out of the app since."""
+    browser = Browser(app, user)
+    browser.get("/account")
+    browser.send()
+    assert browser.verify(phone.code(), **({"trust": True} | body)).status_code == 200
+    sign_out(browser)
+    return browser
+
+
+def sign_out(browser: Browser) -> None:
+    """By the app's own means: all cookies go but the one of a trusted browser."""
+    trust = browser.client.get_cookie("otp_trust")
+    browser.client = browser.client.application.test_client()
+    if trust is not None:
+        browser.client.set_cookie("otp_trust", trust.value)
+
+
+def sign_in(browser: Browser, user: str = ANN) -> Browser:
+    browser.client.post("/password", data={"user": user})
+    return browser
+
+
+def statuses(browser: Browser, *views: str) -> list[int]:
+    return [browser.get(f"/{view}").status_code for view in views]
+
+
+def test_a_trusted_browser_passes_with_the_password_alone(app: Flask, phone: Phone, clock: Clock) -> None:
+    browser = trusting(app, phone)
+    assert statuses(browser, "account") == [401]
+    sign_in(browser)
+    clock.advance(5 * DAY)
+    assert statuses(browser, "account", "safe", "strict") == [200, 200, 401]
+
+
+def test_only_for_as_long_as_the_guard_allows(app: Flask, phone: Phone, clock: Clock) -> None:
+    browser = sign_in(trusting(app, phone))
+    assert statuses(browser, "account", "week", "recent") == [200, 200, 200]
+    clock.advance(3601)
+    assert statuses(browser, "account", "week", "recent") == [200, 200, 401]
+    clock.advance(7 * DAY)
+    assert statuses(browser, "account", "week") == [200, 401]
+    clock.advance(23 * DAY)
+    assert statuses(browser, "account") == [401]
+
+
+def test_a_browser_is_trusted_only_where_the_person_asks_for_it(app: Flask, phone: Phone, clock: Clock) -> None:
+    assert statuses(sign_in(trusting(app, phone, trust=False)), "account") == [401]
+
+
+def test_the_channel_that_it_was_verified_by_still_counts(app: Flask, phone: Phone) -> None:
+    assert statuses(sign_in(trusting(app, phone)), "safe", "mail") == [200, 401]
+
+
+def test_the_cookie_is_worth_nothing_to_anybody_else(app: Flask, phone: Phone, clock: Clock) -> None:
+    browser = trusting(app, phone)
+    assert statuses(sign_in(browser, BOB), "account") == [401]
+    stolen = browser.client.get_cookie("otp_trust")
+    assert stolen is not None
+    thief = Browser(app)
+    thief.client.set_cookie("otp_trust", stolen.value)
+    assert statuses(thief, "account") == [401]
+    # Nor is it a proof by itself.
+    for token in stolen.value.split("~"):
+        assert thief.get("/account", headers={"Authorization": f"Bearer {token}"}).status_code == 401
+
+
+@pytest.mark.parametrize("value", ["", "~", "x", "1.AAAA", "~".join(["1.AAAA"] * 50), "\x7f", "1." + "A" * 3000])
+def test_a_cookie_that_we_did_not_write_is_none(app: Flask, value: str) -> None:
+    browser = Browser(app, ANN)
+    browser.client.set_cookie("otp_trust", value)
+    assert statuses(browser, "account") == [401]
+
+
+def test_what_it_lets_in_says_so_and_gives_no_proof_away(app: Flask, phone: Phone, clock: Clock) -> None:
+    seen: list[Any] = []
+
+    def look() -> str:
+        seen.append((current_verification.channel, current_verification.proof, current_verification.verified_at))
+        return "ok"
+
+    app.add_url_rule("/look", "look", otp_required(trust="30d")(look))
+    browser = trusting(app, phone)
+    then = clock()
+    clock.advance(DAY)
+    assert statuses(sign_in(browser), "look") == [200]
+    assert [(channel, proof, at.timestamp()) for channel, proof, at in seen] == [("trusted", "", then)]
+
+
+# How it ends
+
+
+@pytest.mark.parametrize("act", ["revoke", "remove", "add", "renew", "untrust", "forget", "forget that purpose"])
+def test_it_ends_on_every_machine(app: Flask, otp: OTP, clock: Clock, phone: Phone, act: str) -> None:
+    browser = sign_in(trusting(app, phone))
+    assert statuses(browser, "account") == [200]
+    with app.app_context():
+        acts = {
+            "revoke": lambda: otp.revoke(ANN),
+            "remove": lambda: otp.totp.remove(ANN, "phone"),
+            "add": lambda: enrol(app, clock, name="tablet"),
+            "renew": lambda: otp.recovery.renew(ANN),
+            "untrust": lambda: otp.untrust(ANN, otp.trusted(ANN)[0].id),
+            "forget": lambda: browser.post("logout"),
+            "forget that purpose": lambda: browser.get("/forget"),
+        }
+        cookie = browser.client.get_cookie("otp_trust")
+        acts[act]()  # type: ignore[no-untyped-call]
+    assert cookie is not None
+    sign_out(browser)
+    browser.client.set_cookie("otp_trust", cookie.value)
+    assert statuses(sign_in(browser), "account") == [401]
+    with app.app_context():
+        assert otp.trusted(ANN) == ()
+
+
+def test_a_lag_does_not_keep_it_alive(make_app: AppFactory, clock: Clock, table: Table) -> None:
+    otp = make_otp(clock, table)
+    app = make_app(otp, OTP_REVOCATION_LAG="1h")
+    add_views(app, account={"trust": "30d"})
+    browser = sign_in(trusting(app, enrol(app, clock)[0]))
+    assert statuses(browser, "account") == [200]
+    with app.app_context():
+        otp.untrust(ANN, otp.trusted(ANN)[0].id)
+    assert statuses(browser, "account") == [401]
+
+
+def test_a_store_that_has_forgotten_asks_again(app: Flask, phone: Phone) -> None:
+    browser = sign_in(trusting(app, phone))
+    app.extensions["otp"].store._tables.clear()
+    assert statuses(browser, "account") == [401]
+
+
+def test_browsers_are_listed_and_ended_one_by_one(app: Flask, otp: OTP, clock: Clock, phone: Phone) -> None:
+    heard: list[Any] = []
+    receiver = browser_trusted.connect(lambda sender, event, **told: heard.append(told), weak=False)
+    browsers = []
+    for _ in range(3):
+        browsers.append(trusting(app, phone))
+        clock.advance(60)
+    browser_trusted.disconnect(receiver)
+    with app.app_context():
+        listed = otp.trusted(ANN)
+        assert [browser.id for browser in listed] == [told["id"] for told in heard]
+        assert {browser.purpose for browser in listed} == {"login"}
+        assert listed[1].since - listed[0].since == timedelta(seconds=60)
+        assert listed[0].until - listed[0].since == timedelta(days=30)
+        assert heard[0]["until"] == listed[0].until
+        assert otp.untrust(ANN, listed[1].id) is True
+        assert otp.untrust(ANN, listed[1].id) is False
+        assert otp.untrust(BOB, listed[0].id) is False
+        assert otp.trusted(BOB) == ()
+    assert [statuses(sign_in(browser), "account") for browser in browsers] == [[200], [401], [200]]
+
+
+def test_an_older_key_still_opens_the_cookie(
+    make_app: AppFactory, app: Flask, phone: Phone, table: Table, clock: Clock
+) -> None:
+    browser = trusting(app, phone)
+    cookie = browser.client.get_cookie("otp_trust")
+    otp = make_otp(clock, table)
+    new = "another secret for the tests only"
+    state = app.extensions["otp"]
+    rotated = make_app(otp, SECRET_KEY=new, SECRET_KEY_FALLBACKS=[app.secret_key])
+    rotated.extensions["otp"].store._tables = state.store._tables
+    add_views(rotated, account={"trust": "30d"})
+    there = Browser(rotated, ANN)
+    there.client.set_cookie("otp_trust", cookie.value if cookie else "")
+    assert statuses(there, "account") == [200]
+    with rotated.app_context():
+        assert len(otp.trusted(ANN)) == 1
+        otp.totp.remove(ANN, "phone")
+    assert statuses(there, "account") == [401]
+
+
+# Where it is offered
+
+
+def test_the_code_page_has_a_box_that_is_not_ticked(app: Flask, phone: Phone) -> None:
+    browser = Browser(app, ANN)
+    browser.get("/account", headers=HTML)
+    browser.client.post("/otp/send", data={"channel": "totp"}, headers=FORM)
+    text = browser.get("/otp/verify", headers=HTML).text
+    assert "Do not ask for a code in this browser for 30 days" in text
+    assert "checked" not in text
+    data = {"code": phone.code(), "trust": "yes"}
+    assert browser.client.post("/otp/verify", data=data, headers=FORM).status_code == 303
+    cookie = browser.client.get_cookie("otp_trust")
+    assert cookie is not None
+    assert cookie.http_only
+    assert (cookie.same_site, cookie.path, cookie.max_age) == ("Lax", "/", 30 * DAY)
+
+
+def test_no_box_where_no_guard_takes_it_or_nobody_has_signed_in(
+    make_app: AppFactory, app: Flask, clock: Clock, table: Table, phone: Phone
+) -> None:
+    stranger = Browser(app)
+    stranger.send(identifier=ANN)
+    assert 'name="trust"' not in stranger.get("/otp/verify", headers=HTML).text
+    assert stranger.verify(phone.code(), trust=True).status_code == 200
+    assert stranger.client.get_cookie("otp_trust") is None
+    without = make_app(make_otp(clock, table))
+    add_views(without, account={})
+    browser = Browser(without, ANN)
+    browser.send()
+    assert 'name="trust"' not in browser.get("/otp/verify", headers=HTML).text
+    clock.advance(30)
+    assert browser.verify(phone.code(), trust=True).status_code == 200
+    assert browser.client.get_cookie("otp_trust") is None
+
+
+def test_a_code_for_a_context_trusts_no_browser(make_app: AppFactory, otp: OTP, clock: Clock) -> None:
+    app = make_app(otp)
+    add_views(app, account={"trust": "30d"}, pay={"context": lambda: {"amount": 5}})
+    phone = enrol(app, clock)[0]
+    browser = Browser(app, ANN)
+    requirement = browser.get("/pay").json["requirement"]
+    browser.send(requirement=requirement)
+    assert browser.verify(phone.code(), trust=True).status_code == 200
+    assert browser.client.get_cookie("otp_trust") is None
+
+
+@pytest.mark.parametrize("value", ["yes", "true", 1, None, ["x"], {}])
+def test_trust_is_true_or_false_in_json(app: Flask, phone: Phone, value: Any) -> None:
+    browser = Browser(app, ANN)
+    browser.send()
+    answer = browser.verify(phone.code(), trust=value)
+    assert (answer.status_code, answer.json["reason"]) == (400, "invalid_request")
+    assert browser.verify(phone.code(), trust=False).status_code == 200
+
+
+# Wrong guards
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"trust": "30d", "once": True},
+        {"trust": "30d", "context": lambda: 1},
+        {"trust": "23h"},
+        {"trust": "91d"},
+        {"trust": True},
+        {"trust": "soon"},
+    ],
+)
+def test_a_guard_that_makes_no_sense_is_refused_at_once(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="trust"):
+        otp_required(**options)
+
+
+def test_trust_needs_an_identifier_loader(make_app: AppFactory) -> None:
+    app = make_app()
+    app.add_url_rule("/account", "account", otp_required(trust="30d")(lambda: "ok"))
+    with pytest.raises(ConfigError, match="identifier_loader"):
+        app.test_client().get("/account")
+
+
+def test_protect_takes_trust_too(make_app: AppFactory, otp: OTP, clock: Clock) -> None:
+    app = make_app(otp)
+    add_views(app)
+    app.add_url_rule("/", "home", lambda: "ok")
+    otp.protect(app, exempt=["password"], trust="30d")
+    browser = sign_in(trusting(app, enrol(app, clock)[0]))
+    assert statuses(browser, "") == [200]
