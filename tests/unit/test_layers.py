@@ -42,7 +42,7 @@ LAYERS = (
     "events",
     "models stores",
     "config",
-    "channels limits webhooks",
+    "channels limits observability webhooks",
     "hooks",
     "delivery",
     "factors",
@@ -100,7 +100,7 @@ def test_functions_fit_a_screen(path: Path) -> None:
 def test_it_works_without_the_extras() -> None:
     program = """
 import sys
-sys.modules["phonenumbers"] = None
+sys.modules["phonenumbers"] = sys.modules["opentelemetry"] = None
 import flask, flask_otp
 app = flask.Flask("site")
 app.config.update(TESTING=True, SECRET_KEY="x" * 16, OTP_STORAGE_URI="memory://")

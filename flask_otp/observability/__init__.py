@@ -1,0 +1,1 @@
+"""Receivers of the signals: metrics and traces, the audit log. The flows know none of them."""

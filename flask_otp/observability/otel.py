@@ -1,0 +1,168 @@
+"""Metrics and traces by OpenTelemetry (extra ``otel``): a receiver of the signals, and of nothing else.
+
+No attribute holds an identifier, a network, a code or free text. Purposes and channels come from the settings and each
+other attribute from a fixed list, so the number of series is known.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from blinker import NamedSignal
+from flask import Flask
+from opentelemetry import metrics, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from .. import signals
+from ..events import Event
+
+logger = logging.getLogger("flask_otp")
+
+_SCOPE = "flask_otp"
+_PROPAGATOR = TraceContextTextMapPropagator()
+#: What an event's step is called where that says more.
+_STEPS = {"verb": "step", "flow": "step", "provider": "step"}
+#: The challenge whose delivery this thread has begun, and the trace that asked for it.
+_asked_by: ContextVar[tuple[str | None, Context] | None] = ContextVar("flask_otp_asked_by", default=None)
+
+
+def instrument(
+    app: Flask,
+    *,
+    meter_provider: metrics.MeterProvider | None = None,
+    tracer_provider: trace.TracerProvider | None = None,
+) -> bool:
+    """Measure and trace what the app's ``OTP`` does. Call it once for each app, after the SDK has been set up.
+
+    Without a provider, given here or set up for the process, nothing is connected, and the flows cost what they cost
+    without this.
+
+    :returns: whether anything is connected.
+    """
+    meters = meter_provider or _real(metrics.get_meter_provider())
+    tracers = tracer_provider or _real(trace.get_tracer_provider())
+    if meters is None and tracers is None:
+        logger.info("OpenTelemetry has no SDK set up in this process: nothing is measured or traced")
+        return False
+    if meters is not None:
+        for signal, receiver in _Metrics(meters).receivers().items():
+            _connect(signal, receiver, app)
+    if tracers is not None:
+        for signal, receive in _Traces(tracers).receivers().items():
+            _connect(signal, receive, app)
+    return True
+
+
+def _real(provider: Any) -> Any:
+    """The provider, unless it is the API's own stand-in, which drops everything."""
+    home = type(provider).__module__
+    return None if home.startswith(("opentelemetry.metrics", "opentelemetry.trace")) else provider
+
+
+def _connect(signal: NamedSignal, receiver: Callable[..., None], app: Flask) -> None:
+    def receive(sender: Flask, event: Event, **arguments: Any) -> None:
+        try:
+            receiver(event, **arguments)
+        except Exception as error:
+            # An observer that breaks must not break what it watches.
+            logger.error("OpenTelemetry failed at %s: %s", event.kind, type(error).__name__)
+
+    signal.connect(receive, app, weak=False)
+
+
+class _Metrics:
+    """The instruments."""
+
+    def __init__(self, provider: metrics.MeterProvider) -> None:
+        meter = provider.get_meter(_SCOPE)
+        self._messages = meter.create_counter("otp.messages", "{message}", "Messages, by what became of them")
+        self._verifications = meter.create_counter("otp.verifications", "{code}", "Codes that were tried")
+        self._guard = meter.create_counter("otp.guard", "{request}", "Decisions of guards")
+        self._limits = meter.create_counter("otp.limits", "{request}", "Requests that a limit refused")
+        self._withheld = meter.create_counter("otp.withheld", "{message}", "Messages that were only pretended")
+        self._budget_spent = meter.create_counter("otp.budget_spent", "{budget}", "Failure budgets that were spent")
+        self._surge = meter.create_counter("otp.surge", "{surge}", "Surges that began")
+        self._pumping = meter.create_counter("otp.sms_pumping", "{range}", "Ranges of numbers that are withheld")
+        self._delivery = meter.create_histogram("otp.delivery.duration", "s", "How long a provider took")
+        self._wait = meter.create_histogram("otp.delivery.wait", "s", "How long a delivery waited in a queue")
+        self._store = meter.create_histogram("otp.store.duration", "s", "How long a verb of the store took")
+        self._flow = meter.create_histogram("otp.flow.duration", "s", "How long a send, resend or verify took")
+        self._to_verify = meter.create_histogram("otp.time_to_verify", "s", "From the send to the right code")
+
+    def receivers(self) -> dict[NamedSignal, Callable[..., None]]:
+        return {
+            signals.code_sent: self._count(self._messages, "channel", "purpose", "outcome", "reason"),
+            signals.delivery_failed: self._count(self._messages, "channel", "purpose", "outcome"),
+            signals.code_rejected: self._count(self._verifications, "channel", "purpose", "outcome", "reason"),
+            signals.code_verified: self._verified,
+            signals.guard_decided: self._count(self._guard, "purpose", "outcome", "reason"),
+            signals.limit_reached: self._count(self._limits, "flow", "reason"),
+            signals.message_withheld: self._count(self._withheld, "channel", "purpose", "reason", "country"),
+            signals.budget_spent: self._count(self._budget_spent, "purpose"),
+            signals.surge: self._count(self._surge),
+            signals.sms_pumping: self._count(self._pumping, "channel"),
+            signals.delivery_tried: self._time(self._delivery, "channel", "provider", "outcome"),
+            signals.delivery_started: self._time(self._wait, "channel"),
+            signals.store_called: self._time(self._store, "verb", "outcome"),
+            signals.flow_ended: self._time(self._flow, "flow", "outcome"),
+        }
+
+    def _verified(self, event: Event, **_: Any) -> None:
+        self._verifications.add(1, _attributes(event, "channel", "purpose", "outcome"))
+        self._to_verify.record(event.seconds or 0, _attributes(event, "channel", "purpose"))
+
+    def _count(self, counter: metrics.Counter, *names: str) -> Callable[..., None]:
+        return lambda event, **_: counter.add(1, _attributes(event, *names))
+
+    def _time(self, histogram: metrics.Histogram, *names: str) -> Callable[..., None]:
+        return lambda event, **_: histogram.record(event.seconds or 0, _attributes(event, *names))
+
+
+class _Traces:
+    """Spans, made when what they span has ended: a signal tells how long it took."""
+
+    def __init__(self, provider: trace.TracerProvider) -> None:
+        self._tracer = provider.get_tracer(_SCOPE)
+
+    def receivers(self) -> dict[NamedSignal, Callable[..., None]]:
+        return {
+            signals.flow_ended: self._flow_ended,
+            signals.delivery_queued: self._queued,
+            signals.delivery_started: self._started,
+            signals.delivery_tried: self._tried,
+        }
+
+    def _flow_ended(self, event: Event, **_: Any) -> None:
+        self._span(f"otp.{event.step}", event, None, event.outcome == "done", "purpose", "outcome")
+
+    def _queued(self, event: Event, carrier: dict[str, str], **_: Any) -> None:
+        _PROPAGATOR.inject(carrier)
+
+    def _started(self, event: Event, carrier: dict[str, str], **_: Any) -> None:
+        _asked_by.set((event.challenge, _PROPAGATOR.extract(carrier, Context())))
+
+    def _tried(self, event: Event, **_: Any) -> None:
+        asked_by = _asked_by.get()
+        # A thread may have begun another delivery before.
+        parent = asked_by[1] if asked_by and asked_by[0] == event.challenge else None
+        names = ("channel", "purpose", "provider", "outcome")
+        self._span("otp.deliver", event, parent, event.outcome == "taken", *names)
+
+    def _span(self, name: str, event: Event, parent: Context | None, is_well: bool, *names: str) -> None:
+        now = time.time_ns()
+        began = now - int((event.seconds or 0) * 1e9)
+        span = self._tracer.start_span(name, parent, attributes=_attributes(event, *names), start_time=began)
+        if not is_well:
+            span.set_status(Status(StatusCode.ERROR))
+        span.end(now)
+
+
+def _attributes(event: Event, *names: str) -> dict[str, str]:
+    found = {f"otp.{name}": getattr(event, _STEPS.get(name, name)) for name in names}
+    return {name: value for name, value in found.items() if value is not None}

@@ -1,0 +1,230 @@
+"""OpenTelemetry with its real SDK: in memory, and scraped from two gunicorn workers."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask import Flask
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import StatusCode
+
+from flask_otp import OTP, otp_required
+from flask_otp.observability.otel import instrument
+from flask_otp.testing import Clock, capture_codes
+from tests.support.apps import AppFactory, free_port
+from tests.support.listening import SIGNALS
+
+ANN = "ann@example.com"
+
+
+class Telemetry:
+    """An SDK in memory."""
+
+    def __init__(self) -> None:
+        self.reader = InMemoryMetricReader()
+        self.spans = InMemorySpanExporter()
+        self.meters = MeterProvider([self.reader])
+        self.tracers = TracerProvider()
+        self.tracers.add_span_processor(SimpleSpanProcessor(self.spans))
+
+    def instrument(self, app: Flask) -> None:
+        assert instrument(app, meter_provider=self.meters, tracer_provider=self.tracers)
+
+    def points(self, name: str) -> dict[tuple[str, ...], Any]:
+        """The points of an instrument, by the values of their attributes."""
+        data = self.reader.get_metrics_data()
+        found = [
+            metric
+            for resource in (data.resource_metrics if data else ())
+            for scope in resource.scope_metrics
+            for metric in scope.metrics
+            if metric.name == name
+        ]
+        return {
+            tuple(map(str, dict(sorted(point.attributes.items())).values())): point
+            for m in found
+            for point in m.data.data_points
+        }
+
+    def counts(self, name: str) -> dict[tuple[str, ...], int]:
+        return {key: getattr(point, "value", None) or point.count for key, point in self.points(name).items()}
+
+    def everything(self) -> str:
+        return repr([(span.name, dict(span.attributes or {})) for span in self.spans.get_finished_spans()]) + str(
+            self.reader.get_metrics_data()
+        )
+
+
+@pytest.fixture
+def telemetry() -> Iterator[Telemetry]:
+    yield Telemetry()
+    for signal in SIGNALS:
+        signal.receivers.clear()
+
+
+def wrong(code: str) -> str:
+    return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}}"
+
+
+def test_a_visit_is_counted_measured_and_traced(make_app: AppFactory, clock: Clock, telemetry: Telemetry) -> None:
+    otp, sent = OTP(clock=clock), []
+    otp.channel("email")(lambda message: sent.append(message))
+    app = make_app(otp)
+    app.add_url_rule("/account", "account", otp_required(lambda: "in"))
+    telemetry.instrument(app)
+    client = app.test_client()
+    client.get("/account")
+    client.post("/otp/send", json={"email": ANN})
+    client.post("/otp/verify", json={"code": wrong(sent[0].code)})
+    clock.advance(12)
+    client.post("/otp/verify", json={"code": sent[0].code})
+    client.get("/account")
+    app.test_client().post("/otp/send", json={"email": ANN})
+    assert telemetry.counts("otp.messages") == {("email", "sent", "login", "first"): 1}
+    assert telemetry.counts("otp.verifications") == {
+        ("email", "rejected", "login", "wrong"): 1,
+        ("email", "verified", "login"): 1,
+    }
+    assert telemetry.counts("otp.guard") == {("refused", "login", "no_proof"): 1, ("passed", "login"): 1}
+    assert telemetry.counts("otp.limits") == {("send", "identifier"): 1}
+    assert telemetry.counts("otp.delivery.duration") == {("email", "taken", "1"): 1}
+    assert telemetry.counts("otp.store.duration")[("done", "redeem")] == 2
+    assert telemetry.points("otp.time_to_verify")[("email", "login")].sum == 12
+    spans = telemetry.spans.get_finished_spans()
+    assert [span.name for span in spans] == ["otp.deliver", "otp.send", "otp.verify", "otp.verify", "otp.send"]
+    assert [span.status.status_code is StatusCode.ERROR for span in spans] == [False, False, True, False, True]
+    for span in spans:
+        assert 0 <= (span.end_time or 0) - (span.start_time or 0) < 5e9
+    for secret in (ANN, "ann@", sent[0].code, "127.0.0"):
+        assert secret not in telemetry.everything()
+
+
+def test_a_queued_delivery_belongs_to_the_trace_of_its_request(
+    make_app: AppFactory, clock: Clock, telemetry: Telemetry
+) -> None:
+    otp, payloads = OTP(clock=clock), []
+    otp.channel("email")(lambda message: None)
+    otp.dispatcher(payloads.append)
+    app = make_app(otp)
+    telemetry.instrument(app)
+    with telemetry.tracers.get_tracer("app").start_as_current_span("request") as request:
+        app.test_client().post("/otp/send", json={"email": ANN})
+    clock.advance(3)
+    with app.app_context():
+        otp.deliver(payloads[0])
+    delivered = next(span for span in telemetry.spans.get_finished_spans() if span.name == "otp.deliver")
+    assert delivered.parent is not None
+    assert delivered.parent.span_id == request.get_span_context().span_id
+    assert telemetry.points("otp.delivery.wait")[("email",)].sum == 3
+
+
+@pytest.mark.parametrize("forged", ["x" * 200, "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331", 5, None])
+def test_a_payload_with_a_forged_trace_is_delivered(
+    make_app: AppFactory, clock: Clock, telemetry: Telemetry, forged: Any
+) -> None:
+    otp, payloads, sent = OTP(clock=clock), [], []
+    otp.channel("email")(lambda message: sent.append(message))
+    otp.dispatcher(payloads.append)
+    app = make_app(otp)
+    telemetry.instrument(app)
+    app.test_client().post("/otp/send", json={"email": ANN})
+    with app.app_context():
+        otp.deliver(payloads[0] | {"traceparent": forged})
+    assert len(sent) == 1
+
+
+def test_a_telemetry_that_breaks_breaks_nothing_else(
+    make_app: AppFactory, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    telemetry.instrument(app)
+    monkeypatch.setattr("flask_otp.observability.otel._attributes", lambda *_: 1 / 0)
+    client = app.test_client()
+    with capture_codes(app) as sent:
+        assert client.post("/otp/send", json={"email": ANN}).status_code == 200
+        assert client.post("/otp/verify", json={"code": sent.code}).status_code == 200
+    assert "OpenTelemetry failed at code_verified: ZeroDivisionError" in caplog.text
+
+
+def test_without_an_sdk_nothing_is_connected(app: Flask) -> None:
+    assert instrument(app) is False
+    assert not any(signal.receivers for signal in SIGNALS)
+
+
+SITE = """
+from flask import Flask
+from flask_otp import OTP
+from flask_otp.observability.otel import instrument
+app = Flask("site")
+app.config.update(SECRET_KEY="x" * 32, OTP_STORAGE_URI="memory://", OTP_COOLDOWN=0)
+app.config.update(OTP_CHANNELS={"email": lambda message: None})
+OTP(app)
+assert instrument(app)
+"""
+GUNICORN = """
+workers, bind = 2, "127.0.0.1:%d"
+
+def post_fork(server, worker):
+    from opentelemetry import metrics
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader
+    from opentelemetry.sdk.metrics import MeterProvider
+    from prometheus_client import start_http_server
+
+    metrics.set_meter_provider(MeterProvider([PrometheusMetricReader()]))
+    start_http_server({1: %d, 2: %d}[worker.age], addr="127.0.0.1")
+"""
+
+
+def fetch(url: str, body: bytes | None = None) -> str:
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+@pytest.mark.server
+def test_two_workers_are_scraped_as_text(tmp_path: Path) -> None:
+    port, *metrics_ports = free_port(), free_port(), free_port()
+    (tmp_path / "site_app.py").write_text(SITE)
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN % (port, *metrics_ports))
+    command = [sys.executable, "-m", "gunicorn", "site_app:app"]
+    package = str(Path(__file__).parents[2])
+    with subprocess.Popen(command, cwd=tmp_path, env={"PYTHONPATH": package, "PATH": "/usr/bin:/bin"}) as server:
+        try:
+            wait_for(*(f"http://127.0.0.1:{number}/" for number in (*metrics_ports, port)))
+            for number in range(20):
+                fetch(f"http://127.0.0.1:{port}/otp/send", b'{"email": "ann%d@example.com"}' % number)
+            texts = [fetch(f"http://127.0.0.1:{number}/metrics") for number in metrics_ports]
+        finally:
+            server.terminate()
+    found = [re.findall(r"^otp_messages_total\{(.*)\} (\S+)$", text, re.MULTILINE) for text in texts]
+    assert sum(float(value) for lines in found for _, value in lines) == 20
+    assert all('otp_channel="email"' in labels for lines in found for labels, _ in lines)
+    assert "ann" not in "".join(texts).replace("channel", "").replace("Cannot", "")
+    assert any("otp_store_duration_seconds_bucket" in text for text in texts)
+
+
+def wait_for(*urls: str) -> None:
+    deadline = time.monotonic() + 60
+    for url in urls:
+        while True:
+            try:
+                fetch(url)
+                break
+            except urllib.error.HTTPError:
+                break
+            except OSError:
+                assert time.monotonic() < deadline, url
+                time.sleep(0.1)
