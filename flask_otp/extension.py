@@ -17,6 +17,7 @@ from .config.settings import Settings
 from .config.test_recipients import TestRecipients
 from .crypto.keys import Keys
 from .crypto.tokens import Tokens
+from .delivery.environment import loses_background
 from .errors import ConfigError
 from .events import Events
 from .factor_methods import RecoveryMethods, TotpMethods
@@ -336,6 +337,13 @@ def _warn(app: Flask, settings: Settings) -> None:
         warnings.warn(
             "OTP_STORAGE_URI is not set: codes and limits are kept in this process's memory, so each worker has "
             "its own and a restart forgets them; set it to redis://..., or to memory:// if that is what you want",
+            stacklevel=4,
+        )
+    lost = loses_background() if settings.delivery == "background" else None
+    if lost is not None:
+        warnings.warn(
+            f"OTP_DELIVERY is 'background', and deliveries would be lost: {lost}; give them to a queue "
+            "(@otp.dispatcher), or set OTP_DELIVERY = 'inline'",
             stacklevel=4,
         )
     chance = risk.compute(settings).one_account

@@ -352,13 +352,18 @@ class Service:
         self, handle: Handle, typed: str, proof: Proof, network: str | None, *, is_link: bool
     ) -> tuple[RedeemResult, Entry]:
         # Nobody learns how this comparison went until the store has charged for it.
-        right = handle.link if is_link else self._code(handle)
-        matches = hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
+        matches = self._matches(handle, typed, is_link=is_link)
         is_surge = self._parts.limits.is_surge(network)
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
         # Nobody guesses a strong code: failures at those are no reason to stop short ones.
         entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=not handle.strong)
         return entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now()), entry
+
+    def _matches(self, handle: Handle, typed: str, *, is_link: bool) -> bool:
+        # In a function of its own: a store or a signal's receiver may raise, and an error tracker would keep the right
+        # code among the variables of our caller.
+        right = handle.link if is_link else self._code(handle)
+        return hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
 
     def _code(self, handle: Handle) -> str:
         # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.

@@ -1,7 +1,7 @@
 """Refusals that Apprise takes for successes.
 
-Some providers answer 200 to every message and report a refusal in the body. Apprise looks at the status alone,
-so the body is read here.
+Some providers answer 200 to every message and report a refusal in the body. Apprise looks at the status alone for most,
+so the body is read here: of each service for a refusal, and of some for the words that they accept with.
 """
 
 from __future__ import annotations
@@ -33,11 +33,26 @@ def _each(*path: str, wanted: object) -> Callable[[Any], bool]:
 
 #: By the name of Apprise's class: whether the body says that the message was taken. From the providers' own pages.
 _ACCEPTS: dict[str, Callable[[Any], bool]] = {
+    "NotifyAfricasTalking": _each("SMSMessageData", "Recipients", "status", wanted="Success"),
     "NotifyClickatell": _each("messages", "accepted", wanted=True),
     "NotifyClickSend": _each("data", "messages", "status", wanted="SUCCESS"),
     "NotifyMSG91": _each("type", wanted="success"),
+    "NotifySeven": _each("success", wanted="100"),
+    "NotifyTelegram": _each("ok", wanted=True),
     "NotifyVonage": _each("messages", "status", wanted="0"),
+    "NotifyZulip": _each("result", wanted="success"),
 }
+
+#: What a refusal looks like anywhere in a body: something said under the first names, or ``False`` under the second.
+_FAULTS = frozenset({"error", "errors", "error_code", "errorcode", "error_message", "errcode", "invalid_number"})
+_YES = frozenset({"ok", "success", "accepted", "sent"})
+_STATES = frozenset(
+    {"failed", "undelivered", "undeliverable", "rejected", "sending_failed", "delivery_failed", "error"}
+)
+    {"failed", "undelivered", "undeliverable", "rejected", "sending_failed", "delivery_failed", "error"}
+)
+#: How deep it is looked for.
+_DEPTH = 6
 
 
 class _Overheard:
@@ -63,18 +78,39 @@ def capture_responses(service: type) -> Iterator[Callable[[], bool]]:
     :param service: Apprise's class.
     """
     accepts = _ACCEPTS.get(service.__name__)
-    if accepts is None:
-        yield lambda: True
-        return
     module: Any = sys.modules[service.__module__]
+    if getattr(module, "requests", None) is None:
+        yield lambda: accepts is None
+        return
     if not isinstance(module.requests, _Overheard):
         module.requests = _Overheard()
     answers: list[requests.Response] = []
     token = _answers.set(answers)
     try:
-        yield lambda: bool(answers) and all(_says(accepts, answer) for answer in answers)
+        yield lambda: _is_taken(accepts, answers)
     finally:
         _answers.reset(token)
+
+
+def _is_taken(accepts: Callable[[Any], bool] | None, answers: list[requests.Response]) -> bool:
+    """Whether all answers say so. Of those that are no 2xx Apprise knows what they mean."""
+    if accepts is not None:
+        return bool(answers) and all(_says(accepts, answer) for answer in answers)
+    return not any(answer.ok and _says(_is_refusal, answer) for answer in answers)
+
+
+def _is_refusal(body: Any, depth: int = _DEPTH) -> bool:
+    if isinstance(body, list):
+        return depth > 0 and any(_is_refusal(part, depth - 1) for part in body)
+    if not isinstance(body, dict):
+        return False
+    return any(
+        (name.lower() in _FAULTS and value not in (None, "", 0, "0", [], {}, False))
+        or (name.lower() in _YES and value is False)
+        or (name.lower() in ("status", "groupname") and str(value).lower() in _STATES)
+        or (depth > 0 and _is_refusal(value, depth - 1))
+        for name, value in body.items()
+    )
 
 
 def _says(accepts: Callable[[Any], bool], answer: requests.Response) -> bool:

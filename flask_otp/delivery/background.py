@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
+import os
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from weakref import ref
 
 from flask import Flask
 
 from ..errors import DeliveryFailed
 from ..processes import PerProcess
+from .environment import loses_background
 
 logger = logging.getLogger("flask_otp")
 
 _WORKERS = 4
 _WAITING = 256
+#: Seconds that the end of a process waits. Supervisors kill after 30 to 90.
+_AT_EXIT = 25
 
 #: A job, and when it may begin, by the monotonic clock.
 _Job = tuple[Callable[[], None], float]
@@ -31,9 +37,25 @@ class _Queue:
     """
 
     def __init__(self) -> None:
+        reason = loses_background()
+        if reason is not None:
+            logger.warning("a delivery in the background may be lost: %s; see docs/deployment.md", reason)
         self.lock = threading.Condition(threading.Lock())
         self.jobs: deque[_Job] = deque()
         self.threads = 0
+        # The interpreter waits for threads, but not for gevent's, and uWSGI does not wait at all.
+        atexit.register(_drain, ref(self), os.getpid())
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there is nothing left to do. False: there is, after so long."""
+        with self.lock:
+            return self.lock.wait_for(lambda: not self.threads, seconds)
+
+
+def _drain(queue_ref: ref[_Queue], pid: int) -> None:
+    queue = queue_ref()
+    if queue is not None and pid == os.getpid() and not queue.wait(_AT_EXIT):
+        logger.error("the process ends, and deliveries in the background are lost: they took too long")
 
 
 class Background:
@@ -72,9 +94,7 @@ class Background:
 
     def wait(self, seconds: float) -> bool:
         """Wait until this process has nothing left to do. False: it has, after so long."""
-        queue = self._queue.get()
-        with queue.lock:
-            return queue.lock.wait_for(lambda: not queue.threads, seconds)
+        return self._queue.get().wait(seconds)
 
     def _start(self, queue: _Queue) -> None:
         try:

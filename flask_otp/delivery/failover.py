@@ -89,6 +89,10 @@ class Deliverer:
             # Who was passed over is asked last, not never: an open circuit alone must not fail a message.
             return any(attempt.take(message, is_last) for is_last in (False, True) for attempt in attempts)
         finally:
+            if not any(attempt.result for attempt in attempts):
+                # Every other failure has a line of its own.
+                why = "every step is down, and tried by another message" if attempts else "no step takes this address"
+                logger.error("channel %r failed: %s", message.channel, why)
             is_taken = any(attempt.result is Result.TAKEN for attempt in attempts)
             for attempt in attempts:
                 attempt.end(message, is_taken)

@@ -219,6 +219,10 @@ class Sender:
             # Were it raised, the queue would have it sent again for certain.
             logger.warning("a delivery went out, but could not be noted: run again, it would go out again")
 
+    def is_background(self) -> bool:
+        """Whether messages go out when their request is answered already, by a thread of this process."""
+        return self._hooks.dispatcher is None and self._is_background()
+
     def _is_background(self) -> bool:
         mode = self._settings.delivery
         if self.is_waiting:

@@ -28,6 +28,7 @@ CHECKS: list[Check] = [
     sending.mail_settings,
     sending.passwords,
     sending.channels_reachable,
+    sending.background,
     sending.sms_countries,
     sending.channel_budgets,
     sending.prefix_budgets,

@@ -9,6 +9,7 @@ from datetime import date, datetime, timezone
 
 from ..channels import Channel, ConsoleChannel, EmailChannel
 from ..channels.email import PASSWORDLESS
+from ..delivery.environment import loses_background
 from ..urls import is_loopback
 from .finding import Finding, Level, Site
 
@@ -116,6 +117,18 @@ def _trouble(error: Exception) -> str:
     if isinstance(error, TimeoutError):
         return "did not answer in time"
     return "is out of reach"
+
+
+def background(site: Site) -> Iterator[Finding]:
+    reason = loses_background(site.environ)
+    if reason is not None and site.state.delivery.is_background():
+        yield Finding(
+            Level.ERROR,
+            f"Messages go out in the background, and would be lost: {reason}.",
+            "A client is told that the code was sent, and nothing was, or much later.",
+            'Give deliveries to a queue (@otp.dispatcher), or set OTP_DELIVERY = "inline".',
+            "docs/deployment.md, Where nothing runs between two requests",
+        )
 
 
 def sms_countries(site: Site) -> Iterator[Finding]:

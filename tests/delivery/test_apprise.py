@@ -124,6 +124,29 @@ def test_the_code_does_not_travel_on_by_a_redirect(name: str, served: tuple[Prov
         elsewhere.close()
 
 
+REFUSALS_WITHIN_2XX: dict[str, tuple[int, Any]] = {
+    "twilio": (201, {"sid": "SM1", "status": "failed", "error_code": 30006}),
+    "msgbird": (201, {"id": "1", "recipients": {"items": [{"recipient": 49151, "status": "delivery_failed"}]}}),
+    "plivo": (202, {"message": "message(s) queued", "message_uuid": [], "invalid_number": ["4915112345678"]}),
+    "telnyx": (200, {"data": {"to": [{"phone_number": "+4915112345678", "status": "sending_failed"}]}}),
+    "sinch": (201, {"id": "1", "error": {"code": "syntax_invalid_parameter_format"}}),
+    "infobip": (200, {"messages": [{"status": {"groupId": 5, "groupName": "REJECTED", "id": 12}}]}),
+    "whatsapp": (200, {"error": {"message": "(#131026) Message undeliverable", "code": 131026}}),
+    "signal": (201, {"error": "Unregistered user"}),
+    "tgram": (200, {"ok": False, "error_code": 403, "description": "Forbidden"}),
+    "slack": (200, {"ok": False, "error": "channel_not_found"}),
+    "resend": (200, {"error": {"name": "validation_error"}}),
+}
+
+
+@pytest.mark.parametrize("service", REFUSALS_WITHIN_2XX)
+def test_a_refusal_within_a_2xx_is_an_error(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with serving(service, monkeypatch) as (provider, url):
+        provider.answer = lambda asked: REFUSALS_WITHIN_2XX[service]
+        with pytest.raises(RuntimeError):
+            channel(url).deliver(message(SERVICES[service].recipient))
+
+
 @pytest.mark.parametrize("service", ["vonage", "clickatell", "clicksend"])
 def test_a_200_that_does_not_say_that_it_was_taken_is_an_error(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(service, monkeypatch) as (provider, url):

@@ -1,0 +1,200 @@
+"""Real servers that fork, preload and change the standard library under us: gunicorn with gevent, and uWSGI."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.support.apps import ValkeyServer, free_port
+
+pytestmark = pytest.mark.server
+
+#: What an operator's module has: the app is made, and used once, before anything forks.
+APP = """
+import os, time, warnings
+from flask import Flask
+from flask_otp import OTP
+
+app = Flask("site")
+app.config.update(SECRET_KEY="x" * 32, OTP_STORAGE_URI=os.environ["URI"], OTP_DELIVERY="background", OTP_HEALTH=True)
+app.config.update(OTP_IP_SEND_LIMIT=None, OTP_STORAGE_OPTIONS=dict(socket_timeout=5, socket_connect_timeout=5))
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    otp = OTP(app)
+
+@otp.channel("email")
+def mail(message):
+    time.sleep(float(os.environ.get("SECONDS", "0.05")))
+    with open(os.environ["SENT"], "a") as file:
+        file.write(f"{os.getpid()} {message.recipient}\\n")
+
+if os.environ.get("USED_BEFORE"):
+    with app.app_context():
+        otp.send("parent@example.com")
+        app.extensions["otp"].check_health()
+        app.extensions["otp"].delivery._background.wait(10)
+"""
+
+
+class Site:
+    """One server with the app, on a port of its own."""
+
+    def __init__(self, directory: Path, uri: str, command: Sequence[str], **environment: str) -> None:
+        (directory / "site_app.py").write_text(APP)
+        self.sent_path = directory / "sent"
+        self.sent_path.touch()
+        self.log_path = directory / "log"
+        self.port = free_port()
+        paths = [str(directory), os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])]
+        environment = {
+            **os.environ,
+            "URI": uri,
+            "SENT": str(self.sent_path),
+            "PYTHONPATH": ":".join(paths),
+            **environment,
+        }
+        with self.log_path.open("w") as log:
+            self.process = subprocess.Popen(
+                [part.format(port=self.port) for part in command],
+                env=environment,
+                cwd=directory,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 60
+        while self.get("/otp/health") != 204:
+            assert time.monotonic() < deadline, self.log_path.read_text()
+            assert self.process.poll() is None, self.log_path.read_text()
+            time.sleep(0.1)
+
+    def get(self, path: str) -> int:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            return self._ask("GET", path)
+        return 0
+
+    def send(self, name: str) -> int:
+        body = json.dumps({"email": f"{name}@example.com"})
+        return self._ask("POST", "/otp/send", body, {"Content-Type": "application/json"})
+
+    def _ask(self, *request: object) -> int:
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        with contextlib.closing(connection):
+            connection.request(*request)  # type: ignore[arg-type]
+            return connection.getresponse().status
+
+    @property
+    def sent(self) -> list[tuple[str, str]]:
+        """Process ids and recipients."""
+        return [(pid, who) for pid, who in map(str.split, self.sent_path.read_text().splitlines())]
+
+    def wait_for(self, number: int, seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while len(self.sent) < number:
+            assert time.monotonic() < deadline, (self.sent, self.log_path.read_text()[-3000:])
+            time.sleep(0.05)
+
+    def stop(self, number: signal.Signals, seconds: float = 20) -> float:
+        """How long it took to end."""
+        start = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(seconds)
+        return time.monotonic() - start
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.stop(signal.SIGINT, 5)
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "--preload", "site_app:app"]
+UWSGI = [
+    str(shutil.which("uwsgi", path=str(Path(sys.executable).parent))),
+    "--http-socket",
+    "127.0.0.1:{port}",
+    "--master",
+]
+UWSGI += ["--module", "site_app:app", "--need-app", "--die-on-term"]
+SERVERS = {
+    "gunicorn, gevent": [*GUNICORN, "-w", "2", "-k", "gevent"],
+    "gunicorn, sync": [*GUNICORN, "-w", "2"],
+    "gunicorn, threads": [*GUNICORN, "-w", "2", "--threads", "4"],
+    "uwsgi, enable-threads": [*UWSGI, "-p", "2", "--enable-threads"],
+    "uwsgi, threads": [*UWSGI, "-p", "2", "--threads", "4"],
+}
+
+
+@pytest.fixture
+def sites(tmp_path: Path, valkey: ValkeyServer) -> Iterator[type[Site]]:
+    made: list[Site] = []
+
+    def start(command: Sequence[str], **environment: str) -> Site:
+        if not Path(command[0]).exists():
+            pytest.skip("no uwsgi: pip install pyuwsgi")
+        made.append(Site(tmp_path, valkey.uri, command, **environment))
+        return made[-1]
+
+    yield start  # type: ignore[misc]
+    for site in made:
+        site.close()
+
+
+@pytest.mark.parametrize("used_before", ["", "1"], ids=["", "used before the fork"])
+@pytest.mark.parametrize("server", SERVERS)
+def test_workers_that_fork_after_the_app_was_made_send_every_message(
+    sites: type[Site], server: str, used_before: str
+) -> None:
+    site = sites(SERVERS[server], USED_BEFORE=used_before)  # type: ignore[call-arg, arg-type]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda n: site.send(f"user{n}"), range(24))) == [200] * 24
+    site.wait_for(24 + bool(used_before))
+    parent = [who for pid, who in site.sent if who == "parent@example.com"]
+    assert len(parent) == bool(used_before)
+    assert len({who for _, who in site.sent}) == 24 + bool(used_before)
+
+
+@pytest.mark.parametrize("server", [name for name in SERVERS if "gunicorn" in name])
+def test_messages_under_way_at_sigterm_go_out_first(sites: type[Site], server: str) -> None:
+    site = sites(SERVERS[server], SECONDS="1")  # type: ignore[call-arg, arg-type]
+    assert [site.send(f"user{n}") for n in range(4)] == [200] * 4
+    time.sleep(0.3)
+    site.stop(signal.SIGTERM, 30)
+    site.wait_for(4, 0)
+
+
+@pytest.mark.parametrize("server", [name for name in SERVERS if "uwsgi" in name])
+def test_uwsgi_ends_soon_at_sigterm_and_sends_what_is_under_way(sites: type[Site], server: str) -> None:
+    site = sites(SERVERS[server], SECONDS="1")  # type: ignore[call-arg, arg-type]
+    assert [site.send(f"user{n}") for n in range(4)] == [200] * 4
+    time.sleep(0.3)  # uWSGI runs nothing at the end of a worker that has not yet finished a request
+    assert site.stop(signal.SIGTERM, 30) < 15
+    site.wait_for(4, 0)
+
+
+def test_uwsgi_without_threads_says_that_deliveries_are_lost(sites: type[Site]) -> None:
+    site = sites([*UWSGI, "-p", "1"])  # type: ignore[call-arg, arg-type]
+    assert site.send("ann") == 200
+    assert "may be lost: uWSGI runs no threads of ours" in site.log_path.read_text()
+
+
+def test_workers_of_uwsgi_share_no_connection(sites: type[Site], valkey: ValkeyServer) -> None:
+    """Its ``fork`` calls no hooks of Python's. A connection that two processes share gives one the other's answer."""
+    site = sites([*UWSGI, "-p", "4", "--enable-threads"], USED_BEFORE="1")  # type: ignore[call-arg, arg-type]
+    with ThreadPoolExecutor(8) as threads:
+        assert set(threads.map(lambda n: site.send(f"user{n}"), range(60))) == {200}
+    site.wait_for(61)
+    assert len({pid for pid, _ in site.sent}) > 2
