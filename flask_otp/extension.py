@@ -198,8 +198,8 @@ class OTP(HookDecorators):
 
         Run again once the message has gone out, it does nothing. What comes too late, since its code has expired or was
         used or revoked, it drops with a log line and the signal ``delivery_failed``. A worker that dies in the middle
-        leaves nothing behind: the next to run it delivers. Two that run it at one time may both send, the same code.
-        The store must be the one that the code was asked for with.
+        leaves nothing behind but a claim that ends soon: the next to run it delivers. Of two that run it at one time,
+        one sends and the other waits for it. The store must be the one that the code was asked for with.
 
         :raises DeliveryFailed: no channel took the message; try again if you like, while the code lives.
         :raises StoreUnavailable: nobody can say whether it is still wanted, and nothing was sent: try again.

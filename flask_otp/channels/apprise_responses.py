@@ -49,8 +49,6 @@ _YES = frozenset({"ok", "success", "accepted", "sent"})
 _STATES = frozenset(
     {"failed", "undelivered", "undeliverable", "rejected", "sending_failed", "delivery_failed", "error"}
 )
-    {"failed", "undelivered", "undeliverable", "rejected", "sending_failed", "delivery_failed", "error"}
-)
 #: How deep it is looked for.
 _DEPTH = 6
 
