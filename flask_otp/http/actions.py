@@ -13,7 +13,7 @@ from ..languages import N_
 from ..models import Challenge, Verification
 from ..signals import proof_revoked
 from ..state import AppState, current_state
-from . import session, trusted_browser
+from . import pending_form, session, trusted_browser
 
 
 def send(identifier: str, channel: str | None, purpose: str, context: Any) -> Challenge:
@@ -240,5 +240,9 @@ def _handle(given: str | None, purpose: str | None) -> str:
 
 def _keep(challenge: Challenge) -> Challenge:
     if has_request_context():
-        session.store_challenge(current_state(), challenge.handle)
+        state = current_state()
+        session.store_challenge(state, challenge.handle)
+        handle = state.tokens.load_handle(challenge.handle)
+        if handle is not None:
+            pending_form.tie(state, handle)
     return challenge

@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import request
 
-from ..crypto.payloads import Proof, Requirement
+from ..crypto.payloads import Handle, Proof, Requirement
 from ..errors import accepts_html
 from ..state import AppState
 from ..urls import is_safe_path
@@ -23,6 +23,8 @@ from .requests import is_own_page, request_path
 
 #: Characters of the token, and so bytes of the form at most. It takes the place of a ``next`` in the cookie.
 MAX_KEPT = 1024
+#: Characters of the pseudonym of a sender.
+_SENDER = 16
 #: What a hidden field would give back in another form: a NUL, or a line break that is not a form's own.
 _CHANGED_BY_HTML = re.compile(r"\0|\r(?!\n)|(?<!\r)\n")
 
@@ -44,6 +46,8 @@ class Repeat:
     expires_at: int
     #: Who was signed in when the guard refused, where the app says so.
     user: str | None
+    #: Pseudonym of whom the first code after it went to; empty: none has been asked for yet.
+    sender: str = ""
 
     def __repr__(self) -> str:
         return f"<Repeat {self.purpose}>"
@@ -65,10 +69,40 @@ def keep(state: AppState, asked: Requirement) -> bool:
         return False
     session.set("repeat", asked.purpose, token)
     # Another tab may keep a form for another context: each has a cookie of its own.
-    companions.save(state, "repeat", id_of(kept), token, life=kept.expires_at - int(state.clock()))
+    _save_companion(state, kept, token)
     for other in companions.too_many(state, "repeat"):
         companions.drop(state, "repeat", other.id)
     return True
+
+
+def tie(state: AppState, handle: Handle) -> None:
+    """A code was sent: what this browser keeps for just that is tied to whom it went to, or is theirs no more.
+
+    On a shared machine, whoever asks for a code next must not read what the person before has filled in.
+    """
+    sender = _sender(handle)
+    for kept in list(_all(state, handle.purpose)):
+        if kept.context != handle.context or kept.sender == sender:
+            continue
+        is_own = _load(state, session.get("repeat", kept.purpose)) == kept
+        if kept.sender:
+            companions.drop(state, "repeat", id_of(kept))
+            if is_own:
+                session.delete("repeat", kept.purpose)
+        else:
+            tied = replace(kept, sender=sender)
+            token = _dump(state, tied)
+            _save_companion(state, tied, token)
+            if is_own:
+                session.set("repeat", kept.purpose, token)
+
+
+def _save_companion(state: AppState, kept: Repeat, token: str) -> None:
+    companions.save(state, "repeat", id_of(kept), token, life=kept.expires_at - int(state.clock()))
+
+
+def _sender(of: Handle | Proof) -> str:
+    return of.keys.tag(of.subject, b"kept form").hex()
 
 
 def find(state: AppState, purpose: str, id: str | None = None) -> tuple[Repeat, Proof] | None:
@@ -83,7 +117,8 @@ def find(state: AppState, purpose: str, id: str | None = None) -> tuple[Repeat, 
         for proof in session.proofs(state, purpose):
             bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
             in_time = now < min(kept.expires_at, proof.expires_at)
-            if bound and in_time and _is_the_same_person(kept, proof, own) and id in (None, id_of(kept)):
+            is_sender = kept.sender in ("", _sender(proof)) and _is_the_same_person(kept, proof, own)
+            if bound and in_time and is_sender and id in (None, id_of(kept)):
                 return kept, proof
     return None
 
@@ -137,13 +172,16 @@ def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
 
 
 def _dump(state: AppState, kept: Repeat) -> str:
-    values = (kept.purpose, kept.host, kept.path, kept.context_values, kept.fields, kept.expires_at, kept.user)
+    # With a sender it is as long as without one: what fits once fits always.
+    sender = kept.sender or "-" * _SENDER
+    values = (kept.purpose, kept.host, kept.path, kept.context_values, kept.fields, kept.expires_at, kept.user, sender)
     return state.tokens.dump_repeat(kept.context, values)
 
 
 def _load(state: AppState, token: str | None) -> Repeat | None:
     def build(context: bytes, values: list[Any]) -> Repeat:
-        purpose, host, path, context_values, fields, expires_at, user = values
-        return Repeat(purpose, host, path, context, context_values, tuple(fields), expires_at, user)
+        purpose, host, path, context_values, fields, expires_at, user, sender = values
+        fields = tuple(fields)
+        return Repeat(purpose, host, path, context, context_values, fields, expires_at, user, sender.strip("-"))
 
     return state.tokens.load_repeat(token, build)

@@ -21,7 +21,7 @@ from flask.globals import request_ctx
 from ..crypto.payloads import Client, Handle, KnownBrowser, Proof, Requirement
 from ..networks import network_of, tell_of_proxy
 from ..state import AppState, current_state
-from . import companions
+from . import companions, csrf
 from .companions import Companion
 from .known_browser import known_browsers
 from .known_browser import remember as remember_browser
@@ -222,6 +222,7 @@ def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> Non
     regenerate = getattr(state.app.session_interface, "regenerate", None)
     if regenerate is not None:
         regenerate(session)
+    csrf.renew()
     _save_proof(state, token)
     remember_browser(state, proof, bucket)
 

@@ -259,3 +259,65 @@ def test_a_loader_that_fails_can_be_asked_again(make_app: AppFactory, otp: OTP) 
     for _ in range(2):
         with pytest.raises(LookupError):
             app.test_client().get("/")
+
+
+# A form that waits at a shared machine
+
+PAGE = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
+
+
+@pytest.fixture
+def clinic(make_app: AppFactory, otp: OTP) -> Flask:
+    app = make_app(otp, OTP_COOLDOWN=0, OTP_PURPOSES={"login": {}, "order": {}})
+
+    @app.post("/profile")
+    @otp_required
+    def profile() -> str:
+        return "saved"
+
+    @app.post("/order")
+    @otp_required(purpose="order", context=lambda: request.form["drug"])
+    def order() -> str:
+        return "ordered"
+
+    return app
+
+
+@pytest.mark.parametrize("before", [[], [ANN], [ANN, "Ann@Example.com"]])
+def test_r12_the_next_person_at_the_machine_does_not_get_the_form_of_the_one_before(
+    clinic: Flask, clock: Clock, before: list[str]
+) -> None:
+    browser = clinic.test_client()
+    with capture_codes(clinic) as codes:
+        browser.post("/profile", data={"illness": "words of ann"}, headers=PAGE)
+        for address in before:
+            browser.post("/otp/send", data={"identifier": address}, headers=PAGE)
+        clock.advance("50m")
+        for address in (ANN, BOB) if not before else (BOB,):  # in the first case, she asks now
+            browser.post("/otp/send", data={"identifier": address}, headers=PAGE)
+        verified = browser.post("/otp/verify", data={"code": codes.code}, headers=PAGE)
+    assert verified.status_code == 303
+    assert "/otp/repeat" not in verified.location
+    assert "words of ann" not in browser.get("/otp/repeat", headers=PAGE).text
+    # Nor is it anywhere in what the browser still holds.
+    with browser.session_transaction() as stored:
+        assert not stored["_otp"].get("repeat")
+
+
+def test_the_sender_gets_the_form_after_a_second_code_and_another_tabs_form_is_left_alone(clinic: Flask) -> None:
+    browser = clinic.test_client()
+    with capture_codes(clinic) as codes:
+        for drug in ("aspirin", "insulin"):
+            browser.post("/order", data={"drug": drug}, headers=PAGE)
+        page = browser.post("/profile", data={"illness": "words of ann"}, headers=PAGE)
+        assert page.status_code == 303
+        for path in ("/otp/send", "/otp/send", "/otp/resend"):
+            data = {"identifier": ANN} if path == "/otp/send" else {}
+            assert browser.post(path, data=data, headers=PAGE).status_code == 303
+        browser.post("/otp/verify", data={"code": codes.code}, headers=PAGE)
+        assert "words of ann" in browser.get("/otp/repeat", headers=PAGE).text
+        for drug in ("aspirin", "insulin"):
+            required = browser.post("/order", data={"drug": drug}).json["requirement"]
+            browser.post("/otp/send", json={"email": ANN if drug == "aspirin" else BOB, "requirement": required})
+            browser.post("/otp/verify", json={"code": codes.code})
+            assert drug in browser.get("/otp/repeat?purpose=order", headers=PAGE).text
