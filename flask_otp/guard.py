@@ -17,17 +17,17 @@ from werkzeug.routing import RoutingException
 from .config.parsers import seconds
 from .crypto.context import json_digest
 from .crypto.payloads import REQUIREMENT_LIFE, Proof, Requirement
-from .errors import ConfigError, OTPError, VerificationRequired
+from .errors import ConfigError, InvalidRequest, OTPError, VerificationRequired
 from .factors.trusted import TRUSTED
 from .http import pending_form, session, trusted_browser
-from .http.requests import is_cross_origin, is_navigation, request_path
+from .http.requests import is_cross_origin, is_navigation, own_origin, request_path
 from .models import Verification
 from .signals import guard_decided
 from .site import BLUEPRINT
 from .startup_checks import note_guard, note_guarded
 from .state import AppState, current_state
 from .stores.base import LEEWAY
-from .urls import is_safe_path
+from .urls import is_own_root, is_safe_path
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -194,6 +194,8 @@ def enforce(rule: Rule) -> Any:
         return None
     if is_options:
         return current_app.make_default_options_response()
+    if not is_own_root():
+        return InvalidRequest().as_problem()
     if guard_decided.receivers:
         state.events.tell(guard_decided, "refused", reason=_why_refused(state, rule, asked), purpose_name=rule.purpose)
     error = _refusal(state, rule, asked)
@@ -383,8 +385,8 @@ def _way_back() -> str | None:
     """Where the browser should return to: this page, or for a form that is not kept, the page it stood on."""
     if request.method in ("GET", "HEAD"):
         path = request_path()
-    elif request.referrer and request.referrer.startswith(request.host_url):
-        path = request.referrer[len(request.host_url) - 1 :]
+    elif request.referrer and request.referrer.startswith(own_origin() + "/"):
+        path = request.referrer[len(own_origin()) :]
     else:
         return None
     return path if is_safe_path(path) else None

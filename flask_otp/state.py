@@ -22,6 +22,7 @@ from .signals import store_called
 from .site import BLUEPRINT, EXTENSION
 from .stores import Store
 from .stores.watched import watched
+from .urls import is_own_root
 
 _TRUSTED = 10_000
 #: The apps whose ``identifier_loader`` runs right now, in this thread or task.
@@ -99,6 +100,8 @@ class AppState(Components):
         return self.templates.render_page(name, site_name=self.site_name, **values)
 
     def render_error(self, error: OTPError) -> Response:
+        if not is_own_root():
+            return error.as_problem()
         page = self.render_page("error.html", error=error, start_url=url_for(f"{BLUEPRINT}.start"))
         return error.with_headers(Response(page, error.code, content_type="text/html; charset=utf-8"))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import parse_qsl, urlsplit
+from string import printable
+from urllib.parse import parse_qsl, quote, urlsplit
+
+from flask import request
 
 _SAFE_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]{0,1023}")
 
@@ -36,3 +39,13 @@ def is_safe_path(path: str) -> bool:
     browser or a URL parser would drop (OWASP ASVS 5.0 V3.7.2).
     """
     return _SAFE_PATH.fullmatch(path) is not None
+
+
+def is_own_root() -> bool:
+    """Whether the app's root, as the request has it, is a path on this host.
+
+    A proxy names it in ``X-Forwarded-Prefix``. One that lets a client's header through would have every address that
+    we make begin with ``//`` and a host of the client's choice.
+    """
+    # As it is but for letters outside of ASCII. A whole address parsed and written anew would lose a slash.
+    return is_safe_path(quote(request.script_root, safe=printable) + "/")

@@ -175,9 +175,11 @@ def path(value: object) -> str:
 def base_url(value: object) -> str | None:
     if value is None:
         return None
-    if not isinstance(value, str) or not re.fullmatch(r"https?://[A-Za-z0-9.-]+(:[0-9]+)?/?", value):
+    scheme, separator, place = value.rstrip("/").lower().partition("://") if isinstance(value, str) else ("", "", "")
+    host, colon, port = place.partition(":")
+    origin = scheme + separator + identifiers.ascii_domain(host) + colon + port
+    if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]+)?", origin):
         raise ValueError('must be an origin such as "https://example.com"')
-    origin = value.rstrip("/").lower()
     # As a browser writes it: without the default port.
     return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 

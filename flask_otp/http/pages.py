@@ -19,7 +19,7 @@ from ..errors import OTPError, accepts_html
 from ..languages import tell_language
 from ..state import AppState, current_state
 from ..urls import is_safe_path
-from . import actions, companions, session, trusted_browser
+from . import actions, companions, csrf, session, trusted_browser
 from .pending_form import Repeat
 from .requests import request_path
 
@@ -176,7 +176,7 @@ def repeat(state: AppState, kept: Repeat) -> Response:
         None,
         purpose=kept.purpose,
         path=kept.path,
-        fields=list(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
+        fields=csrf.refreshed(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
         context_values=_context_values(kept.context_values),
     )
 

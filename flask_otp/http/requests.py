@@ -11,6 +11,7 @@ from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.urls import iri_to_uri
 
 from ..errors import CrossOrigin, InvalidRequest, accepts_html
+from ..identifiers import ascii_domain
 from ..languages import N_
 
 MAX_BODY = 4096
@@ -21,6 +22,12 @@ _PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 def request_path() -> str:
     """The current request's path and query, from the host's root and in ASCII. Not safe by itself."""
     return iri_to_uri(request.url)[len(iri_to_uri(request.host_url)) - 1 :]
+
+
+def own_origin() -> str:
+    """The origin that the request came to, as a browser writes it in ``Origin`` and ``Referer``: an IDN in ASCII."""
+    host, colon, port = request.host.lower().partition(":")
+    return f"{request.scheme}://{ascii_domain(host)}{colon}{port}"
 
 
 def wants_html() -> bool:
@@ -140,7 +147,7 @@ def read_body(*names: str, flags: Collection[str] = ()) -> dict[str, str]:
 
 
 def _own_origins(base_url: str | None) -> tuple[str | None, ...]:
-    return request.host_url.removesuffix("/"), base_url
+    return own_origin(), base_url
 
 
 def _json_pairs(data: bytes) -> list[tuple[str, Any]]:

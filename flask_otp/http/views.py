@@ -23,7 +23,7 @@ from ..languages import N_
 from ..models import Challenge, Verification
 from ..site import BLUEPRINT
 from ..state import AppState, current_state
-from ..urls import is_safe_path
+from ..urls import is_own_root, is_safe_path
 from . import actions, pages, pending_form, session
 from .requests import is_cross_origin, read_body, refuse_cross_origin, wants_html
 
@@ -43,6 +43,7 @@ _JUST_NOW = 60
 def create_blueprint() -> Blueprint:
     """The routes, to be mounted at ``OTP_URL_PREFIX``. They find their app's state at each request."""
     blueprint = Blueprint(BLUEPRINT, "flask_otp", template_folder="templates", static_folder="static")
+    blueprint.before_request(_refuse_foreign_root)
     blueprint.before_request(_refuse_cross_origin)
     blueprint.before_request(pages.from_our_own_origin)
     blueprint.after_request(_add_headers)
@@ -317,6 +318,11 @@ def _next_path(state: AppState, purpose: str, given: str | None) -> str:
     """Where it goes on: where the form says, though that be nowhere; else where the session does."""
     wanted = session.get("next", purpose) or "" if given is None else given
     return wanted if is_safe_path(wanted) else request.script_root + state.settings.default_next
+
+
+def _refuse_foreign_root() -> Answer | None:
+    # No page, which would have its style and its forms on that other host.
+    return None if is_own_root() else InvalidRequest().as_problem()
 
 
 def _refuse_cross_origin() -> None:

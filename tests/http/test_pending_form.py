@@ -238,7 +238,7 @@ def test_below_a_script_name_it_goes_back_to_where_it_came_from(bank: Bank, sent
 
 
 @pytest.mark.parametrize("csrf_first", [True, False])
-def test_beside_csrf_protect_the_forms_own_token_is_sent_again(
+def test_beside_csrf_protect_the_form_is_sent_again_with_a_token_of_the_renewed_session(
     make_app: AppFactory, otp: OTP, csrf_first: bool
 ) -> None:
     app = make_app(otp, OTP_PURPOSES=PURPOSES)
@@ -252,7 +252,10 @@ def test_beside_csrf_protect_the_forms_own_token_is_sent_again(
         assert post(client, fields=fields).status_code == 303
         page = confirm(client, sent)
         assert click(client, page).text == "done"
-    assert bank.orders == [fields]
+    [ordered] = bank.orders
+    assert ordered[:-1] == fields[:-1]
+    assert ordered[-1][0] == "csrf_token"
+    assert ordered[-1][1] != fields[-1][1]
 
 
 def test_a_whole_app_that_is_protected_keeps_its_forms_too(make_app: AppFactory, clock: Clock) -> None:
