@@ -12,9 +12,9 @@ from flask.cli import AppGroup
 
 from . import identifiers
 from .delivery.routing import Route
-from .doctor.command import doctor
 from .errors import ConfigError, OTPError
 from .http import actions
+from .lazy import lazy
 from .signals import code_sent
 from .state import AppState, current_state
 from .stores.memory import MemoryStore
@@ -22,8 +22,18 @@ from .stores.memory import MemoryStore
 _BATCH = 1000
 
 
+_doctor = lazy(".doctor.command", __package__)
+
+
 class _Commands(AppGroup):
-    """A failure is one line and exit code 1."""
+    """A failure is one line and exit code 1. The doctor comes when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "doctor"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        command: click.Command | None = _doctor.doctor if cmd_name == "doctor" else super().get_command(ctx, cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,7 +46,6 @@ class _Commands(AppGroup):
 
 
 commands = _Commands("otp", help="One-time codes: maintenance, and a hand for operators.")
-commands.add_command(doctor)
 
 
 @commands.command()

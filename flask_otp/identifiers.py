@@ -8,21 +8,22 @@ import unicodedata
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib import import_module
-from typing import Any
-
-import idna
-from email_validator import EmailNotValidError, validate_email
+from typing import TYPE_CHECKING, Any
 
 from .crypto.codes import plain
 from .errors import InvalidIdentifier
 from .languages import N_
+from .lazy import lazy
 
-phonenumbers: Any
-try:
-    phonenumbers = import_module("phonenumbers")
-except ImportError:  # the extra "phone" is not installed
-    phonenumbers = None
+if TYPE_CHECKING:
+    import email_validator
+    import idna
+else:
+    email_validator = lazy("email_validator")
+    idna = lazy("idna")
+
+#: False where the extra "phone" is not installed.
+phonenumbers = lazy("phonenumbers")
 
 logger = logging.getLogger("flask_otp")
 
@@ -73,6 +74,15 @@ def parse(
     return Identifier(_phone(text, wanted[accepts], country), "phone")
 
 
+def prepare(countries: Collection[str]) -> None:
+    """Import now what reads addresses, so that the first request does not wait for it.
+
+    :param countries: where phones may be.
+    """
+    parse("nobody@example.com")
+    example_phone(frozenset(countries))
+
+
 class Parser:
     """Reads what people type, as one app accepts it.
 
@@ -112,14 +122,14 @@ def _email(text: str, special: Collection[str]) -> str:
     domain = _without_invisible(domain)
     stand_in = _stand_in(domain, special)
     try:
-        valid = validate_email(
+        valid = email_validator.validate_email(
             f"{local}@{domain if stand_in is None else stand_in[0]}",
             check_deliverability=False,
             allow_smtputf8=False,
             allow_quoted_local=False,
             allow_domain_literal=False,
         )
-    except EmailNotValidError:
+    except email_validator.EmailNotValidError:
         raise InvalidIdentifier(_WANTED["email"]) from None
     address = (valid.ascii_email or "").lower()
     if stand_in is not None:
@@ -157,7 +167,7 @@ def _phone(text: str, wanted: str = _WANTED["phone"], country: str | None = None
         text = "+" + text[2:].lstrip(" ")
     if not _PHONE.fullmatch(text) or not (text.startswith("+") or country):
         raise InvalidIdentifier(wanted)
-    if phonenumbers is None:
+    if not phonenumbers:
         logger.error("a phone number was given: install flask-otp-codes[phone] to accept it")
         raise InvalidIdentifier(N_("Phone numbers are not accepted here. Please enter an e-mail address."))
     try:
@@ -198,13 +208,13 @@ def region(phone: str) -> str | None:
 
 def is_country(code: str) -> bool:
     """Whether there are phone numbers of a country with these two letters; where nobody can say, there may be."""
-    return phonenumbers is None or code in phonenumbers.SUPPORTED_REGIONS
+    return not phonenumbers or code in phonenumbers.SUPPORTED_REGIONS
 
 
 @lru_cache(maxsize=8)
 def example_phone(countries: Collection[str]) -> str:
     """A number of the first of the ``countries``, for what is never sent."""
-    if phonenumbers is not None and countries:
+    if countries and phonenumbers:
         number = phonenumbers.example_number_for_type(min(countries), phonenumbers.PhoneNumberType.MOBILE)
         if number is not None:
             return str(phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+
+from ..processes import PerProcess
 
 #: Pieces of work of one kind that may go on in their threads when no caller waits for them any more.
 MOST_LEFT_BEHIND = 8
@@ -27,15 +28,15 @@ class Threads:
     PATIENCE = 60.0
 
     def __init__(self) -> None:
-        # By process, since a fork takes the list along and leaves the threads behind.
-        self._waiting: dict[int, list[queue.SimpleQueue[_Job]]] = {}
+        # A fork takes the list along and leaves the threads behind.
+        self._waiting: PerProcess[list[queue.SimpleQueue[_Job]]] = PerProcess(list)
 
     def start(self, job: _Job) -> None:
         """Do the job in another thread. It must not raise.
 
         :raises RuntimeError: no thread can be started: the interpreter is ending.
         """
-        waiting = self._waiting.setdefault(os.getpid(), [])
+        waiting = self._waiting.get()
         try:
             inbox = waiting.pop()
         except IndexError:

@@ -9,13 +9,17 @@ import difflib
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
-from typing import Any, NamedTuple
-
-from limits import RateLimitItem, parse_many
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import identifiers
 from ..languages import LANGUAGES
+from ..lazy import lazy
 from ..urls import is_safe_path
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
+
+_library = lazy("limits")
 
 #: One plain address: no comma for a second, no line break for a second header.
 ADDRESS = r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+"
@@ -123,9 +127,8 @@ def fraction(value: object) -> float:
 def limits(value: object) -> tuple[RateLimitItem, ...]:
     try:
         # "5/0 hours" would be read as five an hour.
-        items = (
-            tuple(parse_many(value)) if isinstance(value, str) and not re.search(r"[/r]\s*0+\s*[a-z]", value) else ()
-        )
+        is_plain = isinstance(value, str) and not re.search(r"[/r]\s*0+\s*[a-z]", value)
+        items = tuple(_library.parse_many(value)) if is_plain else ()
     except ValueError:
         items = ()
     if not items or any(item.amount < 1 for item in items):

@@ -9,15 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
-
-from limits import RateLimitItem
+from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..stores.base import Policy
 from . import parsers
 from .parsers import nearest
 from .test_recipients import TestRecipient, test_recipients
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 PREFIX = "OTP_"
 

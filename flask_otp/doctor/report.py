@@ -8,13 +8,15 @@ from dataclasses import asdict
 from decimal import Decimal
 from math import ceil
 from textwrap import wrap
-
-from limits import RateLimitItem
+from typing import TYPE_CHECKING
 
 from ..config.parsers import Breaker, Rate
 from ..config.settings import Settings
 from ..limits.risk import DAY, Odds, buckets, most_events, one_in
 from .finding import Finding, Level
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 _WIDTH = 100
 _LABEL = 10
@@ -102,7 +104,7 @@ def _pumping(rule: Breaker) -> str:
 
 def _a_day(rates: Sequence[Rate | RateLimitItem]) -> str:
     """By the day in the long run, and the most within any 24 hours, where two windows meet."""
-    pairs = [(rate.amount, rate.get_expiry()) if isinstance(rate, RateLimitItem) else rate for rate in rates]
+    pairs = [rate if isinstance(rate, Rate) else (rate.amount, rate.get_expiry()) for rate in rates]
     steady = min(ceil(amount * DAY / period) for amount, period in pairs)
     return f"{steady:,} a day (at times {most_events(rates, DAY):,} in 24 hours)"
 

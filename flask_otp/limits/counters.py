@@ -8,28 +8,33 @@ the app would count the app's limits twice and slow every route down. What guard
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Mapping, Sequence
 from math import ceil
 from operator import attrgetter
-from typing import Any
-
-from limits import RateLimitItem
-from limits.errors import StorageError
-from limits.storage import MemoryStorage, RedisStorage
-from limits.strategies import FixedWindowRateLimiter, RateLimiter
-from redis import ConnectionPool
-from redis.exceptions import ReadOnlyError
+from typing import TYPE_CHECKING, Any
 
 from ..config.settings import Settings
 from ..errors import StoreUnavailable
+from ..lazy import lazy
 from ..processes import PerProcess
-from ..redis_clients.server import OUTAGES
-from ..redis_clients.uri import SCHEMES, connect
 from ..stores import Store
 from .gates import Entry, NetworkGates, refuse
 from .surge import Surge
+
+if TYPE_CHECKING:
+    import limits
+    import redis
+    from limits import RateLimitItem
+    from limits.strategies import RateLimiter
+
+    from ..redis_clients import server as redis_server
+    from . import storages
+else:
+    limits = lazy("limits")
+    redis = lazy("redis")
+    redis_server = lazy("..redis_clients.server", __package__)
+    storages = lazy(".storages", __package__)
 
 logger = logging.getLogger("flask_otp")
 
@@ -43,7 +48,7 @@ class Limits:
     def __init__(self, settings: Settings, extensions: Mapping[str, Any]) -> None:
         self._settings = settings
         self._extensions = extensions
-        self._own = PerProcess(lambda: FixedWindowRateLimiter(_storage(settings)))
+        self._own = PerProcess(lambda: storages.own_limiter(settings))
         self._surge = Surge(settings.surge_limit, self._ask, self._ids)
 
     def count_send(self, network: str | None) -> None:
@@ -94,7 +99,7 @@ class Limits:
         """The limits' storage, if the store can count in it: in fixed windows, on its own server. Else ``None``."""
         limiter = self._limiter()
         storage: Any = limiter.storage
-        if type(limiter) is not FixedWindowRateLimiter or type(storage) not in (RedisStorage, _ClientStorage):
+        if not storages.counts_as_scripts_do(limiter):
             return None
         return storage if store.is_on_server_of(storage.get_connection()) else None
 
@@ -159,12 +164,12 @@ class Limits:
         try:
             try:
                 return ask(*args)
-            except ReadOnlyError:
+            except redis.exceptions.ReadOnlyError:
                 # Nothing was counted. The client of an app's Limiter would keep what leads to a replica for ever.
                 if not _drop_idle(limiter.storage):
                     raise
             return ask(*args)
-        except (*failures, StorageError, *OUTAGES) as error:
+        except (*failures, limits.errors.StorageError, *redis_server.OUTAGES) as error:
             raise StoreUnavailable(part="the storage of the limits") from error
 
     def _limiter(self) -> RateLimiter:
@@ -178,41 +183,7 @@ class Limits:
 def _drop_idle(storage: Any) -> bool:
     """Close the idle connections of a storage in Redis. False: it has none that we know of."""
     pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
-    if not isinstance(pool, ConnectionPool):
+    if not isinstance(pool, redis.ConnectionPool):
         return False
     pool.disconnect(inuse_connections=False)
     return True
-
-
-def _storage(settings: Settings) -> Any:
-    uri = settings.storage_uri
-    if uri.partition("://")[0] not in SCHEMES:
-        return _Memory()
-    return _ClientStorage(connect(uri, settings.storage_options), f"{settings.key_prefix}:limits")
-
-
-class _Memory(MemoryStorage):
-    """The counters of ``limits`` in this process, each step whole: its own lose counts while threads begin a window."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._whole = threading.RLock()
-
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
-        with self._whole:
-            return super().incr(key, expiry, amount)
-
-    def get(self, key: str) -> int:
-        with self._whole:
-            return super().get(key)
-
-
-class _ClientStorage(RedisStorage):
-    """The counters of ``limits`` over the store's kind of client, whose time-outs are short and which never retries."""
-
-    def __init__(self, client: Any, key_prefix: str) -> None:
-        self._client = client
-        super().__init__("redis://", key_prefix=key_prefix)
-
-    def get_connection(self, readonly: bool = False) -> Any:
-        return self._client

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import NoReturn
-
-from limits import RateLimitItem
+from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import RateLimited
 from ..stores import Store
 from .surge import Surge
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 logger = logging.getLogger("flask_otp")
 

@@ -10,14 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from math import ceil, expm1, log1p
-
-from limits import RateLimitItem
+from typing import TYPE_CHECKING
 
 from ..config.parsers import Rate
 from ..config.settings import Purpose, Settings
 from ..crypto.codes import STRONG_LENGTH
 from ..stores.base import KNOWN_BROWSERS
 from .surge import most_of_one_network, network_share
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 #: In seconds.
 YEAR = 365 * 86400
@@ -86,7 +88,7 @@ def most_events(rates: Iterable[Rate | RateLimitItem], span: int) -> int:
     """
     bounds = []
     for rate in rates:
-        amount, period = (rate.amount, rate.get_expiry()) if isinstance(rate, RateLimitItem) else rate
+        amount, period = rate if isinstance(rate, Rate) else (rate.amount, rate.get_expiry())
         bounds.append(amount - 1 + amount * ceil(span / period))
     return min(bounds)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
-
-from limits import RateLimitItem
+from typing import TYPE_CHECKING, Any
 
 from ..processes import lock_per_process
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 logger = logging.getLogger("flask_otp")
 

@@ -13,25 +13,8 @@ from redis.retry import Retry
 from ..errors import ConfigError
 from .cluster import Address, Cluster, Factory, Sentinel, Topology
 from .pool import Pool
+from .schemes import SCHEMES
 from .server import DEFAULT_TIMEOUT, Server
-
-SCHEMES = {
-    "redis": "redis",
-    "rediss": "rediss",
-    "redis+unix": "unix",
-    "unix": "unix",
-    "redis+cluster": "redis",
-    "rediss+cluster": "rediss",
-    "redis+sentinel": "redis",
-    "rediss+sentinel": "rediss",
-    "valkey": "redis",
-    "valkeys": "rediss",
-    "valkey+unix": "unix",
-    "valkey+cluster": "redis",
-    "valkeys+cluster": "rediss",
-    "valkey+sentinel": "redis",
-    "valkeys+sentinel": "rediss",
-}
 
 _DEFAULTS = {
     "socket_timeout": DEFAULT_TIMEOUT,

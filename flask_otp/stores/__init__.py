@@ -9,8 +9,9 @@ from importlib.metadata import entry_points
 from typing import Any
 
 from ..errors import ConfigError
-from ..redis_clients.uri import SCHEMES
-from . import memory, redis
+from ..lazy import lazy
+from ..redis_clients.schemes import SCHEMES
+from . import memory
 from .base import Attempt, ChallengeRequest, Claim, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult, Store
 from .record_store import RecordStore
 
@@ -21,18 +22,22 @@ Factory = Callable[[str, str, dict[str, Any]], Store]
 _DATABASES = ("sqlite", "postgresql", "postgres", "mariadb", "mysql")
 
 
+_redis = lazy(".redis", __package__)
+_sql = lazy(".sql", __package__)
+
+
 def _sql_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
     try:
         import_module("sqlalchemy")
     except ImportError:
         raise ConfigError("OTP_STORAGE_URI names a database: install flask-otp-codes[sql]") from None
-    store: Store = import_module(".sql", __package__).SQLStore(uri, prefix, options)
+    store: Store = _sql.SQLStore(uri, prefix, options)
     return store
 
 
 _FACTORIES: dict[str, Factory] = {
     "memory": memory.from_uri,
-    **dict.fromkeys(SCHEMES, redis.from_uri),
+    **dict.fromkeys(SCHEMES, lambda uri, prefix, options: _redis.from_uri(uri, prefix, options)),
     **dict.fromkeys(_DATABASES, _sql_from_uri),
 }
 _registered: dict[str, Factory] = {}

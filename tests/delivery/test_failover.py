@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import queue
 import re
 import smtplib
@@ -29,6 +28,7 @@ from flask_otp import OTP, Channel, Message, ProviderDown, RecipientRefused, Web
 from flask_otp.channels import deadline
 from flask_otp.channels.deadline import MOST_LEFT_BEHIND, Deadline, Threads
 from flask_otp.delivery.circuit_breaker import FAILURES, PAUSE
+from flask_otp.processes import PerProcess
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, AppFactory, free_port
 from tests.support.mail import SLACK, Inbox, mail_config, serving, wait_until
@@ -295,7 +295,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Threads:
 
 
 def waiting(threads: Threads) -> int:
-    return sum(map(len, threads._waiting.values()))
+    return len(threads._waiting.get())
 
 
 def test_deliveries_one_after_the_other_share_a_thread(climb: Callable[..., Flask], threads: Threads) -> None:
@@ -385,7 +385,7 @@ def test_a_job_that_comes_when_the_patience_of_its_thread_ends_is_done(
             threading.Timer(SHORT, lambda: inbox.put(done.set)).start()
 
     done = threading.Event()
-    threads._waiting[os.getpid()] = Slow()
+    threads._waiting = PerProcess(Slow)
     threads.start(lambda: None)
     assert pop.wait(20)
     assert done.wait(20)

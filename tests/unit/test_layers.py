@@ -37,7 +37,7 @@ def own_imports(path: Path) -> set[str]:
 
 #: From the ground up. A module imports from its own layer and those below it.
 LAYERS = (
-    "context_text errors languages rendering signals urls networks site processes outages",
+    "context_text errors languages rendering signals urls networks site processes outages lazy",
     "crypto identifiers redis_clients",
     "events",
     "models stores",
@@ -119,3 +119,61 @@ for extra in ("sqlalchemy", "apprise", "requests", "flask_session", "flask_wtf",
 def test_everything_the_package_needs_is_shipped() -> None:
     for name in ("py.typed", "stores/redis/open.lua", "templates/flask_otp/verify.html", "static/otp.css"):
         assert (PACKAGE / name).is_file()
+
+
+def loaded(program: str, names: str) -> set[str]:
+    """Which of these modules a new interpreter has after the program."""
+    watch = f"\nimport sys\nprint(*[name for name in {names.split()!r} if name in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program + watch], capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == 0, result.stderr
+    return set(result.stdout.split())
+
+
+#: What takes long to import, and is not for every app.
+HEAVY = (
+    "redis limits asyncio email_validator idna phonenumbers sqlalchemy apprise requests flask_limiter multiprocessing "
+    "opentelemetry flask_otp.doctor flask_otp.redis_clients.uri flask_otp.stores.redis flask_otp.stores.sql "
+    "flask_otp.channels.apprise"
+)
+APP = """
+import flask, flask_otp
+app = flask.Flask("site")
+app.config.update(TESTING=True, SECRET_KEY="x" * 16, OTP_STORAGE_URI="{uri}", OTP_CHANNELS={{"console": "console"}})
+otp = flask_otp.OTP(app)
+"""
+
+
+def test_the_import_loads_nothing_that_is_not_for_every_app() -> None:
+    assert loaded("import flask_otp", HEAVY) == loaded("import flask", HEAVY)
+
+
+def test_an_app_loads_what_it_uses_when_it_is_made() -> None:
+    made = loaded(APP.format(uri="memory://"), HEAVY)
+    assert {"limits", "email_validator"} <= made
+    assert made <= {"limits", "asyncio", "email_validator", "idna"}
+    # So that the first request need not.
+    sent = (
+        APP
+        + """
+client = app.test_client()
+answer = client.post("/otp/send", json={{"email": "ann@example.com"}})
+assert client.post("/otp/verify", json={{"code": "000000", "challenge": answer.json["challenge"]}}).status_code == 400
+"""
+    )
+    assert loaded(sent.format(uri="memory://"), HEAVY) == made
+
+
+@pytest.mark.parametrize(
+    ("uri", "module"),
+    [("redis://localhost", "redis"), ("sqlite:///never-made.sqlite", "sqlalchemy")],
+    ids=["redis", "sql"],
+)
+def test_a_store_is_loaded_when_it_is_configured(uri: str, module: str) -> None:
+    assert module in loaded(APP.format(uri=uri), HEAVY)
+
+
+def test_phone_numbers_are_loaded_where_there_may_be_any() -> None:
+    there = APP.replace("OTP_CHANNELS", 'OTP_SMS_COUNTRIES={{"DE"}}, OTP_CHANNELS')
+    assert "phonenumbers" in loaded(there.format(uri="memory://"), HEAVY)

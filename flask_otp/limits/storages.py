@@ -1,0 +1,56 @@
+"""Where the limits are counted if the app has no Limiter: the storages of the library ``limits``, made ours."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from limits.storage import MemoryStorage, RedisStorage
+from limits.strategies import FixedWindowRateLimiter
+
+from ..config.settings import Settings
+from ..lazy import lazy
+from ..redis_clients.schemes import SCHEMES
+
+_redis = lazy("..redis_clients.uri", __package__)
+
+
+def own_limiter(settings: Settings) -> FixedWindowRateLimiter:
+    """Counts at ``OTP_STORAGE_URI`` where that is Redis, else in this process."""
+    uri = settings.storage_uri
+    if uri.partition("://")[0] not in SCHEMES:
+        return FixedWindowRateLimiter(_Memory())
+    client = _redis.connect(uri, settings.storage_options)
+    return FixedWindowRateLimiter(_ClientStorage(client, f"{settings.key_prefix}:limits"))
+
+
+def counts_as_scripts_do(limiter: Any) -> bool:
+    """Whether it counts in fixed windows of Redis, under the keys of ``limits``: then a script may count as well."""
+    return type(limiter) is FixedWindowRateLimiter and type(limiter.storage) in (RedisStorage, _ClientStorage)
+
+
+class _Memory(MemoryStorage):
+    """The counters of ``limits`` in this process, each step whole: its own lose counts while threads begin a window."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._whole = threading.RLock()
+
+    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+        with self._whole:
+            return super().incr(key, expiry, amount)
+
+    def get(self, key: str) -> int:
+        with self._whole:
+            return super().get(key)
+
+
+class _ClientStorage(RedisStorage):
+    """The counters of ``limits`` over the store's kind of client, whose time-outs are short and which never retries."""
+
+    def __init__(self, client: Any, key_prefix: str) -> None:
+        self._client = client
+        super().__init__("redis://", key_prefix=key_prefix)
+
+    def get_connection(self, readonly: bool = False) -> Any:
+        return self._client
