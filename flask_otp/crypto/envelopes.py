@@ -126,7 +126,7 @@ def _decode(text: str) -> bytes:
     """
     :raises ValueError: this is not how we write it.
     """
-    data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    data = urlsafe_b64decode(text + "==")  # surplus padding is passed over
     if _encode(data) != text:
         raise ValueError("another spelling")
     return data

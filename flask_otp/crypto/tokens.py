@@ -228,7 +228,7 @@ def _read_list(rest: bytes) -> list[Any]:
 
 
 def _bytes(text: str) -> bytes:
-    return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    return urlsafe_b64decode(text + "==")  # surplus padding is passed over
 
 
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
