@@ -23,8 +23,8 @@ from .events import Events
 from .factor_methods import RecoveryMethods, TotpMethods
 from .factors.totp import library
 from .hooks import HookDecorators
-from .http import actions, factor_views, session
-from .http.views import create_blueprint
+from .http import actions, factor_views
+from .http.views import create_blueprint, finish
 from .identifiers import Parser
 from .limits import risk
 from .limits.counters import Limits
@@ -86,7 +86,7 @@ class OTP(HookDecorators):
         app.extensions[EXTENSION] = self._state(app, settings, tokens, store)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
-        app.after_request(session.finish)
+        app.after_request(finish)
         app.cli.commands.setdefault("otp", cli.commands)
         self._check_before_serving(app)
 
@@ -303,6 +303,9 @@ class OTP(HookDecorators):
             # A new list, since Flask is walking the old one. From now on no request pays for this.
             hooks = app.before_request_funcs[None]
             app.before_request_funcs[None] = [hook for hook in hooks if hook is not check]
+            # Flask calls the first of these last: then it sees what all the others have done.
+            hooks_after = app.after_request_funcs[None]
+            app.after_request_funcs[None] = [finish, *(hook for hook in hooks_after if hook is not finish)]
 
         _exempt_from_csrf(app, blueprint)
         app.before_request(check)

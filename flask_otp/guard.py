@@ -17,7 +17,7 @@ from werkzeug.routing import RoutingException
 from .config.parsers import seconds
 from .crypto.context import json_digest
 from .crypto.payloads import REQUIREMENT_LIFE, Proof, Requirement
-from .errors import ConfigError, InvalidRequest, OTPError, VerificationRequired
+from .errors import ConfigError, InvalidRequest, VerificationRequired
 from .factors.trusted import TRUSTED
 from .http import pending_form, session, trusted_browser
 from .http.requests import is_cross_origin, is_navigation, own_origin, request_path
@@ -223,10 +223,9 @@ def _has_handler_for_ours() -> bool:
     """Whether the app handles our own error by its class: that handler knows what it has there, so it is asked."""
     handlers = current_app.error_handler_spec
     return any(
-        issubclass(kind, OTPError) and issubclass(VerificationRequired, kind)
+        VerificationRequired in handlers[name].get(code, {})
         for name in (*request.blueprints, None)
-        for by_class in handlers[name].values()
-        for kind in by_class
+        for code in (VerificationRequired.code, None)
     )
 
 

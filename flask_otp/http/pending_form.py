@@ -105,16 +105,19 @@ def _sender(of: Handle | Proof) -> str:
     return of.keys.tag(of.subject, b"kept form").hex()
 
 
-def find(state: AppState, purpose: str, id: str | None = None) -> tuple[Repeat, Proof] | None:
+def find(
+    state: AppState, purpose: str, *, id: str | None = None, new: Proof | None = None
+) -> tuple[Repeat, Proof] | None:
     """What this browser keeps for the purpose, and its proof for just that, while both are fresh.
 
     The store was not asked whether the proof was ended; nor does it have to be one that the view's guard accepts.
 
     :param id: the form that an address names; by default any.
+    :param new: the proof that it must be for; by default any of this browser.
     """
     now, own = state.clock(), state.own_identifier()
     for kept in _all(state, purpose):
-        for proof in session.proofs(state, purpose):
+        for proof in session.proofs(state, purpose) if new is None else (new,):
             bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
             in_time = now < min(kept.expires_at, proof.expires_at)
             is_sender = kept.sender in ("", _sender(proof)) and _is_the_same_person(kept, proof, own)

@@ -410,15 +410,13 @@ def _may_be_late(state: AppState, proof: Proof) -> bool:
 # What the app does to the session
 
 
-def finish(response: Response) -> Response:
-    """After the app's own functions, and before the session is saved: write the companion cookies."""
+def finish(response: Response) -> None:
+    """When the app has done what it does to the session, and before that is saved: write the companion cookies."""
     if not companions.has_pending() and not getattr(_unseen_session(), "modified", True):
-        return response
-    state = current_state()
+        return
     _notice_a_cleared_session()
     if companions.has_pending():
-        companions.write(state, response, permanent=bool(_unseen_session().permanent))
-    return response
+        companions.write(current_state(), response, permanent=bool(_unseen_session().permanent))
 
 
 def _notice_a_cleared_session() -> None:

@@ -25,7 +25,7 @@ from ..site import BLUEPRINT
 from ..state import AppState, current_state
 from ..urls import is_own_root, is_safe_path
 from . import actions, pages, pending_form, session
-from .requests import is_cross_origin, read_body, refuse_cross_origin, wants_html
+from .requests import allow_trusted_origin, is_cross_origin, read_body, refuse_cross_origin, wants_html
 
 Answer = ResponseReturnValue
 
@@ -172,7 +172,7 @@ def confirm() -> Answer:
     purpose = request.args.get("purpose", "login")
     state = current_state()
     state.service.purpose(purpose)
-    found = pending_form.find(state, purpose, request.args.get("of"))
+    found = pending_form.find(state, purpose, id=request.args.get("of"))
     if found is None or not state.vouches(found[1]):
         return redirect(request.script_root + state.settings.default_next, 303)
     return pages.repeat(state, found[0])
@@ -297,7 +297,8 @@ def _verified_answer(verification: Verification, way_back: str | None) -> Answer
         if answer is not None:
             return answer
     # Not before: the handler may have signed somebody in, or out. A form that another tab keeps is not the way on.
-    kept = None if wanted else pending_form.find(state, verification.purpose)
+    proof = state.tokens.load_proof(verification.proof)
+    kept = None if wanted else pending_form.find(state, verification.purpose, new=proof)
     if kept is not None:
         next_path = pages.url("repeat", verification.purpose, of=pending_form.id_of(kept[0]))
     if wants_html():
@@ -338,6 +339,16 @@ def _add_headers(response: Response) -> Response:
         response.vary.add("Cookie")
     # Static files come with a caching header of their own, and under this prefix nothing is cached.
     response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def finish(response: Response) -> Response:
+    """After all functions of the app, also its CORS extension, and before the session is saved."""
+    session.finish(response)
+    if request.blueprint == BLUEPRINT:
+        state = current_state()
+        if state.is_mounted:
+            allow_trusted_origin(response, state.settings.trusted_origins)
     return response
 
 
