@@ -42,7 +42,8 @@ def make_site(make_app: AppFactory, kind: str, directory: Path, **config: Any) -
 
     @app.before_request
     def make_permanent() -> None:
-        session.permanent = kind != "cookie"
+        if kind == "permanent":
+            session.permanent = True
 
     @app.get("/api/count")
     def count() -> str:
@@ -222,22 +223,13 @@ def test_a_browser_without_cookies_is_told(
     make_app: AppFactory, chromium: Browser, contexts: ExitStack, tmp_path: Path, scripts: bool
 ) -> None:
     app = make_site(make_app, "cookie", tmp_path)
-    with capture_codes(app) as sent, serving(app) as url:
-        context = context_of(chromium, contexts, base_url=url, java_script_enabled=scripts)
-        # As a browser that keeps none: whatever is set, no request brings any.
-        context.route("**/*", lambda route: route.continue_(headers=without_cookies(route.request.headers)))
-        page = context.new_page()
-        page.on("response", lambda _: context.clear_cookies())
+    with capture_codes(app) as sent, serving(app, has_cookies=False) as url:
+        page = context_of(chromium, contexts, base_url=url, java_script_enabled=scripts).new_page()
         page.goto("/account")
-        context.clear_cookies()
         page.get_by_label("E-mail address").fill("ann@example.com")
         page.get_by_role("button", name="Send me a code").click()
         expect(page.get_by_role("heading")).to_have_text("Cookies are blocked")
         assert len(sent) == 1
-
-
-def without_cookies(headers: dict[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name.lower() != "cookie"}
 
 
 def test_a_code_page_that_stayed_open_says_that_its_code_has_expired(
