@@ -216,7 +216,7 @@ class OTP(HookDecorators):
         :raises FactorsUnavailable: what the ``factors_loader`` gives does not open.
         """
         state = current_state()
-        return state.factors.enroller.factors(state.identifiers.parse(identifier).value)
+        return state.factors.enroller.factors(state.identifiers.named(identifier).value)
 
     def move_factors(self, old: str, new: str) -> None:
         """Bind the factors to another identifier, because the person's address has changed.
@@ -226,7 +226,7 @@ class OTP(HookDecorators):
         :raises FactorsUnavailable: the factors open under neither identifier, or were not saved.
         """
         state = current_state()
-        state.factors.enroller.move(state.identifiers.parse(old).value, state.identifiers.parse(new).value)
+        state.factors.enroller.move(state.identifiers.named(old).value, state.identifiers.parse(new).value)
 
     def reseal(self, identifier: str) -> None:
         """Seal the factors with the present ``SECRET_KEY``, where one of ``SECRET_KEY_FALLBACKS`` opens them.
@@ -237,7 +237,7 @@ class OTP(HookDecorators):
         :raises FactorsUnavailable: no key opens them, or they were not saved.
         """
         state = current_state()
-        state.factors.enroller.reseal(state.identifiers.parse(identifier).value)
+        state.factors.enroller.reseal(state.identifiers.named(identifier).value)
 
     def trusted(self, identifier: str) -> tuple[TrustedBrowser, ...]:
         """The browsers that may go without a second factor, the oldest first.
@@ -245,7 +245,7 @@ class OTP(HookDecorators):
         :raises StoreUnavailable: the store is out of reach.
         """
         state = current_state()
-        return state.factors.trusted.list(state.identifiers.parse(identifier).value)
+        return state.factors.trusted.list(state.identifiers.named(identifier).value)
 
     def untrust(self, identifier: str, browser_id: str) -> bool:
         """End the trust in one browser, on every machine.
@@ -255,7 +255,7 @@ class OTP(HookDecorators):
         :raises StoreUnavailable: it may still be trusted.
         """
         state = current_state()
-        return state.factors.trusted.end(state.identifiers.parse(identifier).value, browser_id)
+        return state.factors.trusted.end(state.identifiers.named(identifier).value, browser_id)
 
     # Guards
 

@@ -314,7 +314,7 @@ def _asked(state: AppState, rule: Rule) -> _Asked:
         # A context that comes out as None is still one: a proof without context must not do for it.
         context=b"" if rule.context is None else json_digest(context_values),
         context_values=context_values,
-        identifier=None if rule.identifier is None else state.identifiers.parse(rule.identifier()).value,
+        identifier=None if rule.identifier is None else state.identifiers.named(rule.identifier()).value,
     )
 
 

@@ -34,6 +34,8 @@ _WANTED = {
     "both": N_("Please enter a valid e-mail address or phone number."),
 }
 _WANTED_AT_HOME = _WANTED | {"phone": N_("Please enter a valid phone number.")}
+#: A phone number in canonical form, made-up ones included.
+CANONICAL_NUMBER = re.compile(r"\+[0-9]{6,15}")
 _PHONE = re.compile(r"\+?[0-9(][0-9 ().\-/]{4,30}")
 #: Full-width forms, as keyboards for Chinese, Japanese and Korean write ASCII, and the small form of the @.
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0xFE6B: "@", 0x3000: " ", 0x3002: "."}
@@ -111,6 +113,28 @@ class Parser:
         if number is not None:
             return Identifier(number, "phone")
         return parse(text, accepts, country=self.country, special=self._special)
+
+    def named(self, text: object) -> Identifier:
+        """As :meth:`parse`, for what the app names and nothing is sent to: the signed-in user, or whom to revoke.
+
+        A number that was an identifier once is one here for ever: a test recipient's after its last day, or one that
+        ``phonenumbers`` has unlearned. Else nobody could end what it has.
+
+        :raises InvalidIdentifier: it is no address and no number with a country code.
+        """
+        try:
+            return self.parse(text)
+        except InvalidIdentifier:
+            number = bare_number(text) if isinstance(text, str) else ""
+            if not CANONICAL_NUMBER.fullmatch(number):
+                raise
+            return Identifier(number, "phone")
+
+
+def bare_number(text: str) -> str:
+    """What was typed without the marks that people put into phone numbers. Of anything else, nonsense."""
+    bare = re.sub(r"[ \t().\-/]", "", plain(text[:64]))
+    return "+" + bare[2:] if bare.startswith("00") else bare
 
 
 def _email(text: str, special: Collection[str]) -> str:

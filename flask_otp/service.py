@@ -14,6 +14,7 @@ from . import identifiers
 from .channels.kept import KEPT_FACTORS
 from .config.parsers import nearest
 from .config.settings import Purpose
+from .config.test_recipients import TestRecipient
 from .crypto import codes
 from .crypto.keys import Keys
 from .crypto.payloads import Client, Handle, KnownBrowser, Proof
@@ -99,7 +100,7 @@ class Service:
             channel=channel,
             context=context,
             strong=opened.strong,
-            length=len(route.test_recipient.code) if route.test_recipient else rules.code_length,
+            length=rules.code_length,
             expires_at=opened.expires_at,
             ready_at=opened.ready_at,
             identifier=address.value,
@@ -305,7 +306,8 @@ class Service:
         if handle is None or typed is None:
             self._parts.limits.count_verify(network)
             raise self._rejected(handle, "handle" if handle is None else "unfit")
-        proof = _proof(handle, self._parts.clock(), self._settings.purposes[handle.purpose].verified_for)
+        life = self._settings.purposes[handle.purpose].verified_for
+        proof = _proof(handle, self._parts.clock(), life, self._routing.test_recipient_of(handle))
         if handle.channel in KEPT_FACTORS:
             client = Client(network, known=known)
             redeemed, entry = self._factors.redeem(handle, typed, proof, self._policies[handle.purpose], client)
@@ -333,7 +335,7 @@ class Service:
         is_link: bool,
     ) -> str | None:
         """What is to be compared; ``None``: it cannot be a code, or the challenge is for something else."""
-        canonical = None if identifier is None else self._parts.identifiers.parse(identifier).value
+        canonical = None if identifier is None else self._parts.identifiers.named(identifier).value
         is_meant = (
             handle.purpose in self._settings.purposes
             and purpose in (None, handle.purpose)
@@ -367,8 +369,8 @@ class Service:
 
     def _code(self, handle: Handle) -> str:
         # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
-        test_recipient = self._routing.test_recipient_of(handle)
-        return test_recipient.code if test_recipient else handle.code
+        tester = self._routing.test_recipient_of(handle)
+        return (tester.code(handle.length) if tester else None) or handle.code
 
     def _note_failure(self, handle: Handle, redeemed: RedeemResult, entry: Entry) -> None:
         if redeemed.budget_spent:
@@ -403,7 +405,7 @@ class Service:
 
         :returns: the identifier in canonical form.
         """
-        address = self._parts.identifiers.parse(identifier).value
+        address = self._parts.identifiers.named(identifier).value
         for keys in self._tokens.keyring:
             for purpose in self._settings.purposes:
                 self._parts.store.revoke(keys.subject(purpose, address), int(self._parts.clock() * 1000))
@@ -429,15 +431,19 @@ def _is_over(handle: Handle, redeemed: RedeemResult) -> bool:
     return redeemed.outcome is RedeemOutcome.REFUSED or redeemed.is_last or is_superseded
 
 
-def _proof(handle: Handle, now: float, life: int) -> Proof:
-    """What the verification of a challenge leaves behind: bound to all that the challenge was bound to."""
+def _proof(handle: Handle, now: float, life: int, tester: TestRecipient | None) -> Proof:
+    """What the verification of a challenge leaves behind: bound to all that the challenge was bound to.
+
+    A fixed code is known to many, so what it gives ends with its last day.
+    """
+    expires_at = int(now) + life
     return Proof(
         proof_id=secrets.token_bytes(12),
         purpose=handle.purpose,
         channel=handle.channel,
         context=handle.context,
         verified_at=now,
-        expires_at=int(now) + life,
+        expires_at=min(expires_at, tester.until) if tester else expires_at,
         identifier=handle.identifier,
         keys=handle.keys,
     )

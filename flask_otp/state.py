@@ -140,7 +140,7 @@ class AppState(Components):
             own = loader()
         finally:
             _asked.reset(token)
-        return None if own is None else self.identifiers.parse(own).value
+        return None if own is None else self.identifiers.named(own).value
 
     @property
     def is_asking(self) -> bool:

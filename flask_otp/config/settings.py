@@ -15,7 +15,7 @@ from ..errors import ConfigError
 from ..stores.base import Policy
 from . import parsers
 from .parsers import nearest
-from .test_recipients import TestRecipient, test_recipients
+from .test_recipients import TestRecipient, check_lengths, test_recipients
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -123,6 +123,10 @@ class Settings:
         values["purposes"] = {
             name: _override(common, name, overrides) for name, overrides in values["purposes"].items()
         }
+        try:
+            check_lengths(values["test_recipients"], {n: each.code_length for n, each in values["purposes"].items()})
+        except ValueError as error:
+            raise ConfigError(f"OTP_TEST_RECIPIENTS {error}") from None
         return cls(**values)
 
 

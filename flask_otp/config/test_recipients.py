@@ -11,17 +11,20 @@ from datetime import date, datetime, timedelta, timezone
 from typing import NamedTuple
 
 from .. import identifiers
-from ..crypto.codes import plain
 from ..errors import InvalidIdentifier
 
-_NUMBER = re.compile(r"\+[0-9]{6,15}")
 _WANTED = 'must be a dict such as {"+15550100": ("000000", "2027-01-31")}: an address, its code, its last day'
 
 
 class TestRecipient(NamedTuple):
-    code: str
+    #: One for each length that the codes of a purpose have.
+    codes: tuple[str, ...]
     #: When it is an address like any other, in seconds since 1970: the end of its last day, UTC.
     until: int
+
+    def code(self, length: int) -> str | None:
+        """The fixed code of this length, which :func:`check_lengths` has looked for."""
+        return next((code for code in self.codes if len(code) == length), None)
 
 
 def test_recipients(value: object) -> dict[str, TestRecipient]:
@@ -29,6 +32,20 @@ def test_recipients(value: object) -> dict[str, TestRecipient]:
     if not isinstance(value, Mapping):
         raise ValueError(_WANTED)
     return {_address(address): _entry(entry) for address, entry in value.items()}
+
+
+def check_lengths(entries: Mapping[str, TestRecipient], lengths: Mapping[str, int]) -> None:
+    """
+    :param lengths: of the codes of each purpose.
+    :raises ValueError: a fixed code is of another length, which would tell who is a test recipient.
+    """
+    for entry in entries.values():
+        for purpose, length in lengths.items():
+            if entry.code(length) is None:
+                raise ValueError(
+                    f"has no fixed code of {length} digits, as the purpose {purpose!r} has them: give one for each "
+                    'length, as in ("402817", "40281799")'
+                )
 
 
 class TestRecipients:
@@ -48,18 +65,13 @@ class TestRecipients:
 
     def number(self, text: str) -> str | None:
         """The made-up phone number of a test recipient, if that is what a person typed."""
-        number = _bare(text) if self._entries else ""
+        number = identifiers.bare_number(text) if self._entries else ""
         return number if self.find(number) else None
 
 
-def _bare(number: str) -> str:
-    bare = re.sub(r"[ \t().\-/]", "", plain(number[:64]))
-    return "+" + bare[2:] if bare.startswith("00") else bare
-
-
 def _address(address: object) -> str:
-    number = _bare(address) if isinstance(address, str) else ""
-    if _NUMBER.fullmatch(number):
+    number = identifiers.bare_number(address) if isinstance(address, str) else ""
+    if identifiers.CANONICAL_NUMBER.fullmatch(number):
         return number
     try:
         return identifiers.parse(address, "email").value
@@ -70,9 +82,10 @@ def _address(address: object) -> str:
 def _entry(entry: object) -> TestRecipient:
     if not isinstance(entry, (tuple, list)) or len(entry) != 2:
         raise ValueError(_WANTED)
-    code, day = entry
-    if not isinstance(code, str) or not re.fullmatch("[0-9]{6,12}", code):
-        raise ValueError(f"{_WANTED}. The code is text of 6 to 12 digits")
+    given, day = entry
+    fixed = (given,) if isinstance(given, str) else given
+    if not isinstance(fixed, (tuple, list)) or not fixed or not all(map(_is_code, fixed)):
+        raise ValueError(f"{_WANTED}. The code is text of 6 to 12 digits, or a list with one for each length in use")
     if isinstance(day, str):
         try:
             day = date.fromisoformat(day)
@@ -81,4 +94,8 @@ def _entry(entry: object) -> TestRecipient:
     if type(day) is not date:
         raise ValueError(_WANTED)
     end = datetime(day.year, day.month, day.day, tzinfo=timezone.utc) + timedelta(days=1)
-    return TestRecipient(code, int(end.timestamp()))
+    return TestRecipient(tuple(fixed), int(end.timestamp()))
+
+
+def _is_code(code: object) -> bool:
+    return isinstance(code, str) and re.fullmatch("[0-9]{6,12}", code) is not None

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Callable
 from datetime import date, datetime, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from flask_otp import OTP, ConfigError, InvalidCode, InvalidIdentifier, RateLimited, signals
+from flask_otp import OTP, ConfigError, InvalidCode, InvalidIdentifier, RateLimited, otp_required, signals
 from flask_otp.testing import Clock, capture_codes, set_clock
 from tests.support.leaks import layers
 
@@ -108,10 +109,87 @@ def test_who_comes_to_be_a_test_recipient_gets_no_more_messages(
     assert sent == ["ann@example.com"]
 
 
-def test_a_fixed_code_may_have_a_length_of_its_own(site: Callable[..., Flask]) -> None:
-    client = site(OTP_TEST_RECIPIENTS={MAIL: ("12345678", LAST_DAY)}).test_client()
-    assert client.post("/otp/send", json={"email": MAIL}).json["code_length"] == 8
-    assert verify(client, "12345678").status_code == 200
+LENGTHS = {"login": {}, "transfer": {"code_length": 8}}
+
+
+@pytest.mark.parametrize(
+    ("code", "config"),
+    [("12345678", {}), (CODE, {"OTP_PURPOSES": LENGTHS}), (("12345678",), {}), (CODE, {"OTP_CODE_LENGTH": 7})],
+)
+def test_r21_a_fixed_code_of_another_length_would_tell_who_is_one_and_is_refused(
+    site: Callable[..., Flask], code: object, config: dict[str, Any]
+) -> None:
+    with pytest.raises(ConfigError, match=r"OTP_TEST_RECIPIENTS has no fixed code of \d digits") as caught:
+        site(OTP_TEST_RECIPIENTS={MAIL: (code, LAST_DAY)}, **config)
+    assert MAIL not in str(caught.value)
+
+
+def test_purposes_of_two_lengths_have_a_fixed_code_each(site: Callable[..., Flask]) -> None:
+    app = site(OTP_TEST_RECIPIENTS={MAIL: ((CODE, "12345678"), LAST_DAY)}, OTP_PURPOSES=LENGTHS)
+    for purpose, right, wrong in (("login", CODE, "12345678"), ("transfer", "12345678", CODE)):
+        client = app.test_client()
+        answer = client.post("/otp/send", json={"email": MAIL, "purpose": purpose})
+        assert answer.json["code_length"] == len(right)
+        assert client.post("/otp/verify", json={"code": wrong, "purpose": purpose}).status_code == 400
+        assert client.post("/otp/verify", json={"code": right, "purpose": purpose}).status_code == 200
+
+
+@pytest.mark.parametrize("identifier", [PHONE, MAIL])
+def test_r25_what_a_fixed_code_gave_ends_with_its_last_day(
+    site: Callable[..., Flask], clock: Clock, identifier: str
+) -> None:
+    app = site()
+    app.add_url_rule("/inside", "inside", otp_required(lambda: "inside"))
+    clock.advance("35h")  # an hour before the end of the last day
+    client = app.test_client()
+    client.post("/otp/send", json={"identifier": identifier})
+    assert verify(client, CODE).json["proof_expires_in"] == 3600
+    clock.advance("59m")
+    assert client.get("/inside").status_code == 200
+    clock.advance("1m")
+    assert client.get("/inside").status_code == 401
+
+
+@pytest.mark.parametrize("spelling", [PHONE, "+1 (555) 0100", "001 555 0100"])
+@pytest.mark.parametrize("gone", [False, True])
+def test_r25_a_made_up_number_can_be_revoked_after_its_day_and_once_it_is_no_test_recipient(
+    make_app: MakeApp, clock: Clock, tmp_path: Path, spelling: str, gone: bool
+) -> None:
+    """Another process may have it in its settings still, or have been started with a longer day."""
+    uri = f"sqlite:///{tmp_path / 'otp.db'}"
+
+    def process(**config: Any) -> tuple[OTP, Flask]:
+        otp = OTP(clock=clock)
+        otp.channel("sms")(lambda message: None)
+        app = make_app(otp, OTP_STORAGE_URI=uri, **config)
+        app.extensions["otp"].store.prepare()
+        return otp, app
+
+    _, app = process(OTP_TEST_RECIPIENTS={PHONE: (CODE, "2027-12-31")})
+    app.add_url_rule("/inside", "inside", otp_required(lambda: "inside"))
+    client = app.test_client()
+    client.post("/otp/send", json={"phone": PHONE})
+    assert verify(client, CODE).status_code == 200
+    otp, other = process(**({} if gone else {"OTP_TEST_RECIPIENTS": {PHONE: (CODE, "2027-01-01")}}))
+    with other.app_context():
+        with pytest.raises(InvalidIdentifier):
+            otp.send(spelling)
+        otp.revoke(spelling)
+    assert client.get("/inside").status_code == 401
+    for each in (app, other):
+        each.extensions["otp"].store.close()
+
+
+def test_r27_a_signed_in_test_recipient_after_the_day_is_a_user_like_any_other(
+    site: Callable[..., Flask], otp: OTP, clock: Clock
+) -> None:
+    otp.identifier_loader(lambda: PHONE)
+    app = site()
+    app.add_url_rule("/inside", "inside", otp_required(lambda: "inside"))
+    clock.advance("10d")
+    client = app.test_client()
+    assert client.get("/inside").status_code == 401
+    assert client.post("/otp/send", json={}).status_code == 400
 
 
 def test_nothing_is_sent_by_a_queue_or_in_the_background_either_or_signalled(
