@@ -62,7 +62,7 @@ def check_app(app: Flask, blueprint: Blueprint, routing: Router, settings: Setti
 
 def trust_offered(app: Flask) -> dict[str, int]:
     """For how many seconds a browser can be trusted, by purpose: what the most generous guard of the app says."""
-    return _offers.get(app, {})
+    return _offers[app] if app in _offers else _find_offers(app)
 
 
 def _find_offers(app: Flask) -> dict[str, int]:

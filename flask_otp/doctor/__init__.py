@@ -9,7 +9,7 @@ from flask import Flask
 
 from ..outages import cause_of
 from ..state import AppState
-from . import risk, secret_key, sending, storage, web
+from . import factors, risk, secret_key, sending, storage, web
 from .finding import Check, Finding, Level, Site
 
 #: Every check, in the order of the report. A further one is a function of a :class:`Site` that yields findings.
@@ -41,6 +41,10 @@ CHECKS: list[Check] = [
     risk.limits_off,
     risk.risk,
     risk.spraying,
+    factors.hooks,
+    factors.app_risk,
+    factors.only_factor,
+    factors.long_trust,
 ]
 
 

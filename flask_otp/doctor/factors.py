@@ -1,0 +1,86 @@
+"""Authenticator apps, recovery codes and trusted browsers: hooks that are missing, and what they add to the odds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..channels.kept import KEPT_FACTORS, TOTP
+from ..factors.record import MAX_APPS
+from ..limits import factor_risk
+from ..limits.risk import one_in
+from ..startup_checks import trust_offered
+from ..stores.memory import MemoryStore
+from .finding import Finding, Level, Site
+
+_DAY = 86400
+_LONG = 30
+
+
+def hooks(site: Site) -> Iterator[Finding]:
+    wanted = site.state.hooks
+    if wanted.factors_loader is None:
+        return
+    for name, is_missing in (
+        ("factors_saver", wanted.factors_saver is None),
+        ("identifier_loader", wanted.identifier_loader is None),
+    ):
+        if is_missing:
+            yield Finding(
+                Level.ERROR if name == "factors_saver" else Level.WARNING,
+                f"There is a factors_loader, and no {name}.",
+                "Nobody can add an authenticator app on our pages.",
+                f"Register a function with @otp.{name}.",
+                "docs/factors.md",
+            )
+
+
+def app_risk(site: Site) -> Iterator[Finding]:
+    """Codes of apps share the budget, but each guess at one is right more often."""
+    takes_apps = {name: TOTP in _channels(site, name) for name in site.settings.purposes}
+    if not any(takes_apps.values()):
+        return
+    counters = (site.workers or 1) if isinstance(site.store, MemoryStore) else 1
+    bound = site.settings.max_annual_risk
+    for apps, level in ((1, Level.ERROR), (MAX_APPS, Level.NOTE)):
+        chance = factor_risk.one_account(site.settings, takes_apps, apps=apps, counters=counters)
+        if chance > bound:
+            steps = factor_risk.right_codes(site.settings, apps)
+            yield Finding(
+                level,
+                f"An account with {apps} authenticator app{'s' if apps > 1 else ''} may be guessed into with a chance "
+                f"of {one_in(chance)} a year.",
+                f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). Of a million codes {steps} are right at one "
+                "moment.",
+                "Lower OTP_FAILURE_BUDGET or OTP_TOTP_STEPS.",
+                "docs/factors.md, The odds; R52",
+            )
+            return
+
+
+def only_factor(site: Site) -> Iterator[Finding]:
+    for name in site.settings.purposes:
+        channels = _channels(site, name)
+        if channels and set(channels) <= set(KEPT_FACTORS) and site.state.hooks.identifier_loader is None:
+            yield Finding(
+                Level.WARNING,
+                f"The purpose {name!r} takes codes of an authenticator app alone, and nobody signs in before.",
+                "Wrong codes of an app send no message, so the owner is not warned when somebody guesses.",
+                "Ask for a password first, and register an identifier_loader. Or let the purpose take a sent code too.",
+                "docs/factors.md, The odds",
+            )
+
+
+def long_trust(site: Site) -> Iterator[Finding]:
+    for purpose, seconds in trust_offered(site.app).items():
+        if seconds > _LONG * _DAY:
+            yield Finding(
+                Level.WARNING,
+                f"Browsers are trusted for {seconds // _DAY} days for the purpose {purpose!r}.",
+                f"For so long a stolen browser profile and the password are enough. {_LONG} days is what others allow.",
+                'Use trust="30d" or less.',
+                "docs/factors.md, Trusted browsers",
+            )
+
+
+def _channels(site: Site, purpose: str) -> list[str]:
+    return list(site.state.routing.channels_of(site.settings.purposes[purpose]))

@@ -1,0 +1,115 @@
+"""The odds where authenticator apps are taken too, what the doctor says of them, and a year of guesses."""
+
+from __future__ import annotations
+
+import random
+from math import isclose
+from typing import Any
+
+import pytest
+from flask import Flask
+
+from flask_otp import OTP, doctor, otp_required
+from flask_otp.config.settings import Settings
+from flask_otp.limits import factor_risk, risk
+from flask_otp.stores import Claim, RedeemOutcome
+from flask_otp.stores.memory import MemoryStore
+from flask_otp.testing import Clock
+from tests.support.apps import START
+from tests.support.factor_site import Table, make_otp
+
+KEY = "7f3b1c9a04e85d26b1f7c0e9a3d45286cc19e07b5a42f8d3"
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("steps", "apps", "chance"),
+    [(0, 1, 2.79e-4), (1, 1, 5.58e-4), (2, 1, 8.37e-4), (1, 2, 1.12e-3), (1, 5, 2.79e-3), (2, 5, 4.18e-3)],
+)
+def test_each_accepted_step_of_each_app_makes_a_guess_as_much_more_likely(steps: int, apps: int, chance: float) -> None:
+    settings = Settings.from_config({"OTP_TOTP_STEPS": steps})
+    found = factor_risk.account_chance(settings, settings.purposes["login"], apps=apps)
+    assert isclose(found, chance, rel_tol=0.01)
+
+
+def test_the_strong_form_and_recovery_codes_add_next_to_nothing() -> None:
+    settings = Settings.from_config({"OTP_FAILURE_BUDGET": "1/365 days"})
+    purpose = settings.purposes["login"]
+    assert factor_risk.pair_guesses(purpose) == 18_299
+    assert factor_risk.account_chance(settings, purpose) < 4 * 10**-6 + 4 * 10**-8
+    assert factor_risk.recovery_chance(1000) < 1e-8
+
+
+def test_longer_sent_codes_do_not_make_an_apps_codes_longer() -> None:
+    settings = Settings.from_config({"OTP_CODE_LENGTH": 12})
+    purpose = settings.purposes["login"]
+    assert risk.account_chance(purpose) < 1e-8
+    assert factor_risk.account_chance(settings, purpose) > 5e-4
+    assert factor_risk.one_account(settings, {"login": False}) < 1e-8
+
+
+@pytest.mark.parametrize("strong", [False, True], ids=["one code", "two in a row"])
+def test_no_more_guesses_are_compared_in_a_year_than_the_sums_say(strong: bool) -> None:
+    """An attacker on countless networks who guesses whenever the store lets them."""
+    settings = Settings.from_config({})
+    purpose = settings.purposes["login"]
+    store, policy, now, compared = MemoryStore(), purpose.policy(), START, 0
+    pick = random.Random(1)
+    while now < START + risk.YEAR:
+        claim = Claim(False, bucket=pick.randbytes(8), strong=strong, rationed=strong)
+        answer = store.check(b"subject", claim, policy, now)
+        compared += answer.outcome is RedeemOutcome.WRONG
+        now += answer.retry_after
+    bound = factor_risk.pair_guesses(purpose) if strong else risk.guesses(purpose)
+    assert 0.9 * bound < compared <= bound
+
+
+# flask otp doctor
+
+
+def checks(otp: OTP, **config: Any) -> dict[str, list[str]]:
+    app = Flask("site")
+    app.config.update(SECRET_KEY=KEY, OTP_STORAGE_URI="memory://", TESTING=True)
+    app.config.update(config)
+    otp.init_app(app)
+    options = {"trust": app.config["TRUST"]} if "TRUST" in config else {}
+    app.add_url_rule("/", "home", otp_required(**options)(lambda: "ok"))
+    found: dict[str, list[str]] = {}
+    with app.app_context():
+        for finding in doctor.examine(doctor.Site(app, app.extensions["otp"], {}, 1000)):
+            found.setdefault(finding.check, []).append(finding.level.value)
+    return found
+
+
+NEW = ("hooks", "app_risk", "only_factor", "long_trust")
+
+
+def test_a_site_with_apps_as_it_should_be_has_no_finding_but_the_note_of_five_apps(clock: Clock) -> None:
+    found = checks(make_otp(clock, Table()), TRUST="30d")
+    assert {name: found.get(name) for name in NEW} == dict.fromkeys(NEW) | {"app_risk": ["note"]}
+    assert not any(name in checks(OTP()) for name in NEW)
+
+
+def test_hooks_that_are_missing_are_told(clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    otp.factors_loader(lambda identifier: None)
+    assert checks(otp)["hooks"] == ["error", "warning"]
+
+
+def test_a_risk_above_the_bound_is_an_error(clock: Clock) -> None:
+    found = checks(make_otp(clock, Table()), OTP_TOTP_STEPS=2, OTP_FAILURE_BUDGET="30/30 days")
+    assert (found["app_risk"], "risk" in found) == (["error"], False)
+    found = checks(make_otp(clock, Table()), OTP_PURPOSES={"login": {"channels": ["console"]}}, OTP_TOTP_STEPS=2)
+    assert "app_risk" not in found
+
+
+def test_an_app_as_the_only_factor_is_a_warning(clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    Table().register(otp)
+    purposes = {"login": {"channels": ["totp", "recovery"]}}
+    assert checks(otp, OTP_PURPOSES=purposes)["only_factor"] == ["warning"]
+    assert "only_factor" not in checks(make_otp(clock, Table()), OTP_PURPOSES=purposes)
+
+
+def test_a_browser_that_is_trusted_for_long_is_a_warning(clock: Clock) -> None:
+    assert checks(make_otp(clock, Table()), TRUST="31d")["long_trust"] == ["warning"]
