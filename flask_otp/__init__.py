@@ -9,6 +9,7 @@ from .errors import ConfigError as ConfigError
 from .errors import CrossOrigin as CrossOrigin
 from .errors import DeliveryFailed as DeliveryFailed
 from .errors import FactorsUnavailable as FactorsUnavailable
+from .errors import IdempotencyConflict as IdempotencyConflict
 from .errors import InvalidCode as InvalidCode
 from .errors import InvalidIdentifier as InvalidIdentifier
 from .errors import InvalidRequest as InvalidRequest

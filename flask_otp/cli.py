@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,7 +14,7 @@ from flask.cli import AppGroup
 from . import identifiers
 from .delivery.routing import Route
 from .errors import ConfigError, OTPError
-from .http import actions
+from .http import actions, openapi
 from .lazy import lazy
 from .signals import code_sent
 from .state import AppState, current_state
@@ -136,3 +137,9 @@ def routes() -> None:
             click.echo(f"{methods:6} {rule.rule}")
     if not names:
         click.echo("None: its blueprint is not registered.")
+
+
+@commands.command(name="openapi")
+def print_openapi() -> None:
+    """Print the OpenAPI document of the HTTP API, as JSON."""
+    click.echo(json.dumps(openapi.document(current_state()), indent=2, ensure_ascii=False))

@@ -5,7 +5,8 @@
     HTTPException (Werkzeug)
     └── OTPError
         ├── InvalidRequest          400  the request itself is malformed
-        │   └── InvalidIdentifier   400  not an e-mail address or phone number
+        │   ├── InvalidIdentifier   400  not an e-mail address or phone number
+        │   └── IdempotencyConflict 422  an Idempotency-Key was used for another request before
         ├── ChallengeRequired       400  no code was asked for yet
         ├── InvalidCode             400  wrong, expired, used or unknown: never told apart
         ├── InvalidWebhook          400  a sender service: not signed by us, or too old
@@ -157,6 +158,18 @@ class InvalidIdentifier(InvalidRequest):
     title = "The address is not valid"
     description = N_("Please enter a valid e-mail address or phone number.")
     field = "identifier"
+
+
+class IdempotencyConflict(InvalidRequest):
+    """The ``Idempotency-Key`` was used for a request with another body before. Nothing was sent.
+
+    Source: draft-ietf-httpapi-idempotency-key-header, section "Error Handling".
+    """
+
+    code = 422
+    reason = "idempotency_conflict"
+    title = "The Idempotency-Key was used before"
+    description = N_("This Idempotency-Key was used for another request. Use a new one.")
 
 
 class ChallengeRequired(OTPError):

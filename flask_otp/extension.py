@@ -23,7 +23,7 @@ from .events import Events
 from .factor_methods import RecoveryMethods, TotpMethods
 from .factors.totp import library
 from .hooks import HookDecorators
-from .http import actions, factor_views
+from .http import actions, factor_views, openapi
 from .http.views import create_blueprint, finish
 from .identifiers import Parser
 from .limits import risk
@@ -256,6 +256,16 @@ class OTP(HookDecorators):
         """
         state = current_state()
         return state.factors.trusted.end(state.identifiers.named(identifier).value, browser_id)
+
+    # The HTTP API
+
+    def openapi(self) -> dict[str, Any]:
+        """The HTTP API as an OpenAPI 3.1 document: of this app's prefix, purposes and channels. Needs an app context.
+
+        ``components.responses.VerificationRequired`` describes what a guarded view answers: the app's own document
+        may refer to it.
+        """
+        return openapi.document(current_state())
 
     # Guards
 

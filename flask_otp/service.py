@@ -17,11 +17,11 @@ from .config.settings import Purpose
 from .config.test_recipients import TestRecipient
 from .crypto import codes
 from .crypto.keys import Keys
-from .crypto.payloads import Client, Handle, KnownBrowser, Proof
+from .crypto.payloads import Client, Handle, KnownBrowser, Once, Proof
 from .delivery.components import Components
 from .delivery.routing import Route, Router
 from .delivery.sender import Sender
-from .errors import ChallengeRequired, InvalidCode, InvalidRequest, RateLimited
+from .errors import ChallengeRequired, IdempotencyConflict, InvalidCode, InvalidRequest, RateLimited
 from .events import flow, pseudonym
 from .factors import verification as kept
 from .factors.trusted import TRUSTED
@@ -31,7 +31,7 @@ from .limits.gates import Entry
 from .limits.reservation import Reservation
 from .models import Challenge, Verification
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
-from .stores import Attempt, ChallengeRequest, OpenOutcome, OpenResult, RedeemOutcome, RedeemResult
+from .stores import Attempt, ChallengeRequest, Claim, OpenOutcome, OpenResult, RedeemOutcome, RedeemResult, Store
 from .stores.base import LEEWAY
 
 logger = logging.getLogger("flask_otp")
@@ -91,8 +91,7 @@ class Service:
         keys = self._tokens.keys
         subject = keys.subject(purpose, address.value)
         request = self._asking(keys, subject, client, channel, context)
-        entry = self._parts.limits.enter_send(client.network, self._parts.store)
-        opened = entry.store.open(subject, request, self._policies[purpose], self._now())
+        opened = self._enter(client, rules).open(subject, request, self._policies[purpose], self._now())
         route = self._resolve(subject, opened, address.value, channel)
         handle = Handle(
             challenge_id=opened.challenge_id,
@@ -261,13 +260,34 @@ class Service:
             resend_in=max(0, handle.ready_at - now),
         )
 
+    def _enter(self, client: Client, rules: Purpose) -> Store:
+        """The store for a request to send, now that its network and its Idempotency-Key let it in."""
+        if client.once is None:
+            return self._parts.limits.enter_send(client.network, self._parts.store).store
+        # First, so that nobody fills the store with keys.
+        self._parts.limits.count_send(client.network)
+        self._refuse_other_bodies(client.once, rules)
+        return self._parts.store
+
+    def _refuse_other_bodies(self, once: Once, rules: Purpose) -> None:
+        """Let an Idempotency-Key in with the body that it first came with, for as long as that one's code may live.
+
+        :raises IdempotencyConflict: it came with another one.
+        """
+        keys, store, now = self._tokens.keys, self._parts.store, self._now()
+        # In place of a subject: the key is the client's, whomever it names.
+        place = keys.subject("", f"Idempotency-Key: {once.key.decode()}")
+        body, until = keys.tag(b"idempotent", once.body), now + rules.expires_in
+        claim = Claim(True, ((b"key",),), until, body, until, strong=True)
+        if store.check(place, claim, rules.policy(), now).outcome is RedeemOutcome.MATCH:
+            return
+        if not store.holds(place, body, now):
+            raise IdempotencyConflict
+
     def _asking(self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes) -> ChallengeRequest:
         # The session's tag covers channel and context: with another of either it is another challenge.
-        session_tag = (
-            keys.tag(subject, b"session", client.session_secret, channel.encode(), context)
-            if client.session_secret
-            else b""
-        )
+        secret = client.session_secret if client.once is None else client.once.key
+        session_tag = keys.tag(subject, b"session", secret, channel.encode(), context) if secret else b""
         known = next((known for known in client.known if known.subject == subject), None)
         return ChallengeRequest(
             challenge_id=secrets.token_bytes(16),
@@ -277,6 +297,7 @@ class Service:
             # The machine that revokes may be behind the one that verifies, so a revocation reaches what is younger.
             known_since=known.since - LEEWAY * 1000 if known else 0,
             surge=self._parts.limits.is_surge(client.network),
+            once=client.once is not None,
         )
 
     @flow("verify")

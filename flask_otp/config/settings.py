@@ -101,6 +101,7 @@ class Settings:
     base_url: str | None = _key(None, parsers.base_url)
     trusted_origins: tuple[str, ...] = _key((), parsers.origins)
     links: bool = _key(False, parsers.flag)
+    openapi: bool = _key(False, parsers.flag)
     url_prefix: str = _key("/otp", parsers.text(r"(/[A-Za-z0-9._~-]+)+", "/otp"))
     default_next: str = _key("/", parsers.path)
     site_name: str | None = _key(None, parsers.site_name)

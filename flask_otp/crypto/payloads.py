@@ -119,6 +119,14 @@ class KnownBrowser:
 
 
 @dataclass(frozen=True)
+class Once:
+    """What makes a repeated request to send known as the same: an ``Idempotency-Key``, and what came with it."""
+
+    key: bytes = field(repr=False)
+    body: bytes = field(repr=False)
+
+
+@dataclass(frozen=True)
 class Client:
     """Who asks. Outside a request there is neither a network nor a browser."""
 
@@ -127,3 +135,5 @@ class Client:
     session_secret: bytes = field(default=b"", repr=False)
     #: What this browser has verified before.
     known: tuple[KnownBrowser, ...] = field(default=(), repr=False)
+    #: How a repetition of this very request is known; ``None``: it is not.
+    once: Once | None = field(default=None, repr=False)

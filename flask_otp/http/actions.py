@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from flask import has_request_context
 
 from ..crypto.context import context_digest
-from ..crypto.payloads import REQUIREMENT_LIFE, Proof, Requirement
+from ..crypto.payloads import REQUIREMENT_LIFE, Once, Proof, Requirement
 from ..errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
 from ..languages import N_
 from ..models import Challenge, Verification
@@ -21,9 +22,16 @@ def send(identifier: str, channel: str | None, purpose: str, context: Any) -> Ch
 
 
 def send_as_asked(
-    identifier: str | None, channel: str | None, purpose: str | None, requirement: str | None
+    identifier: str | None,
+    channel: str | None,
+    purpose: str | None,
+    requirement: str | None,
+    once: Once | None = None,
 ) -> Challenge:
-    """A client asks over HTTP: what the guard or the app has fixed, the client cannot change."""
+    """A client asks over HTTP: what the guard or the app has fixed, the client cannot change.
+
+    :param once: how a repetition of this request is known.
+    """
     state = current_state()
     if requirement is not None:
         asked = session.load_requirement(requirement)
@@ -41,8 +49,9 @@ def send_as_asked(
         raise InvalidIdentifier
     is_typed = fixed is None
     if asked is None:
-        return _send(identifier, channel, purpose, b"", None, (), is_typed=is_typed)
-    return _send(identifier, channel, purpose, asked.context, asked.context_values, asked.channels, is_typed=is_typed)
+        return _send(identifier, channel, purpose, b"", None, (), is_typed=is_typed, once=once)
+    context, values = asked.context, asked.context_values
+    return _send(identifier, channel, purpose, context, values, asked.channels, is_typed=is_typed, once=once)
 
 
 def send_anew(token: str) -> Challenge:
@@ -74,6 +83,7 @@ def _send(
     channels: tuple[str, ...],
     *,
     is_typed: bool = False,
+    once: Once | None = None,
 ) -> Challenge:
     state = current_state()
     challenge = state.service.send(
@@ -83,7 +93,7 @@ def _send(
         context=context,
         context_values=context_values,
         channels=channels,
-        client=session.client(state),
+        client=replace(session.client(state), once=once),
         user=state.own_identifier() if has_request_context() else None,
         is_typed=is_typed,
     )

@@ -16,7 +16,7 @@ from ..languages import N_, tell_language
 from ..models import Enrolment
 from ..site import BLUEPRINT
 from ..state import AppState, current_state
-from . import session
+from . import routes, session
 from .requests import read_body, wants_html
 
 Answer = ResponseReturnValue
@@ -34,14 +34,10 @@ def add_routes(blueprint: Blueprint, guard: Guard) -> None:
     """
     :param guard: what ``@otp_required`` does, which lies above this room.
     """
-    views: tuple[tuple[str, str, str, View], ...] = (
-        ("/app", "app", "GET", show),
-        ("/app", "add_app", "POST", add),
-        ("/app/remove", "remove_app", "POST", remove),
-        ("/recovery", "renew_recovery", "POST", renew),
-    )
-    for rule, endpoint, method, view in views:
-        blueprint.add_url_rule(rule, endpoint, _guarded(view, guard), methods=[method])
+    views: dict[str, View] = {"app": show, "add_app": add, "remove_app": remove, "renew_recovery": renew}
+    for route in routes.FACTORS:
+        view = _guarded(views[route.endpoint], guard)
+        blueprint.add_url_rule(route.path, route.endpoint, view, methods=[route.method])
 
 
 def _guarded(view: View, guard: Guard) -> Callable[[], Answer]:
@@ -89,7 +85,7 @@ def show(state: AppState, own: str) -> Answer:
 
 
 def add(state: AppState, own: str) -> Answer:
-    body = read_body("enrolment", "code", "name")
+    body = read_body(routes.ADD_APP)
     network = session.network()
     try:
         if network is not None:
@@ -108,7 +104,7 @@ def add(state: AppState, own: str) -> Answer:
 
 
 def remove(state: AppState, own: str) -> Answer:
-    body = read_body("name")
+    body = read_body(routes.REMOVE_APP)
     try:
         state.factors.enroller.remove(own, body.get("name", ""))
     except InvalidRequest as error:
@@ -119,7 +115,7 @@ def remove(state: AppState, own: str) -> Answer:
 
 
 def renew(state: AppState, own: str) -> Answer:
-    read_body()
+    read_body(routes.RENEW_RECOVERY)
     return _changed(state, own, state.factors.enroller.renew(own))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Collection
 from typing import Any
@@ -10,9 +11,11 @@ from flask import Response, request
 from werkzeug.exceptions import RequestEntityTooLarge, UnsupportedMediaType
 from werkzeug.urls import iri_to_uri
 
+from ..crypto.payloads import Once
 from ..errors import CrossOrigin, InvalidRequest, accepts_html
 from ..identifiers import ascii_domain
 from ..languages import N_
+from .routes import IDEMPOTENCY_KEY, Member, Route
 
 MAX_BODY = 4096
 _FORMS = ("application/x-www-form-urlencoded", "multipart/form-data")
@@ -100,15 +103,50 @@ def is_own_page(base_url: str | None) -> bool:
     return request.headers.get("Origin", "") in _own_origins(base_url)
 
 
-def read_body(*names: str, flags: Collection[str] = ()) -> dict[str, str]:
-    """The named members of a JSON object or a form: each a string, each given at most once. Others are ignored.
+def read_body(route: Route) -> dict[str, str]:
+    """The members of a JSON object or a form that the route knows, each given at most once. A flag is there if true.
 
-    :param flags: names of further members, which are true or false in JSON, and a ticked box in a form. One that is
-        true is in the answer, with any value.
-    :raises InvalidRequest: malformed JSON, no object, a wrong type, null, or a name given twice (or in the query).
+    A JSON object may have no other member. A form may: tokens against CSRF, the names of buttons and what a captcha
+    adds belong to the page. But a field whose name is nearly a member's is a slip, and is refused.
+
+    :raises InvalidRequest: malformed JSON, no object, a wrong type, null, too long, a name given twice (or in the
+        query), or one that the route does not know.
     :raises RequestEntityTooLarge: over 4 KiB.
     :raises UnsupportedMediaType: neither ``application/json`` nor a form.
     """
+    members = {member.name: member for member in route.members}
+    pairs = _pairs()
+    if request.query_string and any(name in request.args for name in members):
+        raise InvalidRequest(N_("Put the values into the body, not into the query."))
+    is_form = request.mimetype in _FORMS
+    values: dict[str, str] = {}
+    for name, value in pairs:
+        member = members.get(name)
+        if member is None:
+            _refuse_unknown(name, list(members), 0.8 if is_form else 0.0)
+        elif not (is_form and value == "" and member.least):
+            if name in values:
+                raise InvalidRequest(N_("%(name)s is given twice.", name=name))
+            values[name] = _read_flag(member, value, is_form) if member.is_flag else _checked(member, value)
+    return {name: value for name, value in values.items() if value or not members[name].is_flag}
+
+
+def read_idempotency_key(body: dict[str, str]) -> Once | None:
+    """What the header ``Idempotency-Key`` says of a body that was read; ``None``: it is not there.
+
+    :raises InvalidRequest: it is shorter or longer than :data:`~.routes.IDEMPOTENCY_KEY`, or no printable ASCII.
+    """
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
+        return None
+    least, most = IDEMPOTENCY_KEY
+    if not (least <= len(key) <= most and key.isascii() and key.isprintable()):
+        raise InvalidRequest(N_("Idempotency-Key must have %(least)s to %(most)s characters.", least=least, most=most))
+    return Once(key.encode(), json.dumps(body, sort_keys=True).encode())
+
+
+def _pairs() -> list[tuple[Any, Any]]:
+    """Names and values as they came, a name perhaps twice."""
     size, mimetype = request.content_length or 0, request.mimetype
     if size > MAX_BODY:
         raise RequestEntityTooLarge
@@ -118,32 +156,45 @@ def read_body(*names: str, flags: Collection[str] = ()) -> dict[str, str]:
     if len(body) > MAX_BODY:
         raise RequestEntityTooLarge
     if not mimetype and not size:
-        pairs = []
-    elif mimetype == "application/json":
-        pairs = _json_pairs(body)
-    elif mimetype in _FORMS:
-        if request.files:
-            raise InvalidRequest(N_("A file is not expected here."))
-        pairs = list(request.form.items(multi=True))
-    else:
+        return []
+    if mimetype == "application/json":
+        return _json_pairs(body)
+    if mimetype not in _FORMS:
         raise UnsupportedMediaType
-    if request.query_string and any(name in request.args for name in (*names, *flags)):
-        raise InvalidRequest(N_("Put the values into the body, not into the query."))
-    values: dict[str, str] = {}
-    for name, value in pairs:
-        if name in flags and isinstance(value, bool) and name not in values:
-            values[name] = "true" if value else ""
-            continue
-        if name not in names and name not in flags:
-            continue
-        if name in values:
-            raise InvalidRequest(N_("%(name)s is given twice.", name=name))
-        if not isinstance(value, str):
-            raise InvalidRequest(N_("%(name)s must be a string.", name=name))
-        if name in flags and mimetype == "application/json":
-            raise InvalidRequest(N_("%(name)s must be true or false.", name=name))
-        values[name] = value
-    return {name: value for name, value in values.items() if value or name not in flags}
+    if request.files:
+        raise InvalidRequest(N_("A file is not expected here."))
+    return list(request.form.items(multi=True))
+
+
+def _refuse_unknown(name: str | None, known: list[str], closeness: float) -> None:
+    """
+    :param closeness: how much like a known name it must be to be refused, from 0 to 1.
+    """
+    # A broken form has fields without a name, and half of a surrogate pair could not be written into an answer.
+    shown = (name or "")[:64].encode(errors="replace").decode()
+    if nearest := difflib.get_close_matches(shown, known, 1, closeness):
+        raise InvalidRequest(
+            N_("%(name)s is not expected here. Did you mean %(nearest)s?", name=shown, nearest=nearest[0])
+        )
+    if closeness == 0:
+        raise InvalidRequest(N_("%(name)s is not expected here.", name=shown))
+
+
+def _read_flag(member: Member, value: Any, is_form: bool) -> str:
+    """Any text for true, and none for false."""
+    if not isinstance(value, str if is_form else bool):
+        raise InvalidRequest(N_("%(name)s must be true or false.", name=member.name))
+    return str(value) if value else ""
+
+
+def _checked(member: Member, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest(N_("%(name)s must be a string.", name=member.name))
+    if len(value) > member.most:
+        raise InvalidRequest(N_("%(name)s is too long.", name=member.name))
+    if len(value) < member.least:
+        raise InvalidRequest(N_("%(name)s must not be empty.", name=member.name))
+    return value
 
 
 def _own_origins(base_url: str | None) -> tuple[str | None, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from flask import Blueprint, Response, json, jsonify, redirect, request, url_for
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
@@ -24,15 +26,20 @@ from ..models import Challenge, Verification
 from ..site import BLUEPRINT
 from ..state import AppState, current_state
 from ..urls import is_own_root, is_safe_path
-from . import actions, pages, pending_form, session
-from .requests import allow_trusted_origin, is_cross_origin, read_body, refuse_cross_origin, wants_html
+from . import actions, openapi, pages, pending_form, routes, session
+from .requests import (
+    allow_trusted_origin,
+    is_cross_origin,
+    read_body,
+    read_idempotency_key,
+    refuse_cross_origin,
+    wants_html,
+)
 
 Answer = ResponseReturnValue
 
-_ROUTES = {"": "GET", "send": "POST", "verify": "GET, POST", "resend": "POST", "repeat": "GET", "logout": "POST"}
 #: Where a person gets who opens the address of a form: by Back, by a bookmark, or after a log-in elsewhere.
 _PAGE_OF = {"send": "start", "resend": "enter", "logout": "start", "app/remove": "app", "recovery": "app"}
-_ROUTES |= {"app": "GET, POST", "app/remove": "POST", "recovery": "POST"}
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 #: Errors that a person can mend on the form, or by trying again from it.
 _ON_THE_FORM = (InvalidIdentifier, InvalidCode, RateLimited, DeliveryFailed, StoreUnavailable)
@@ -48,15 +55,10 @@ def create_blueprint() -> Blueprint:
     blueprint.before_request(pages.from_our_own_origin)
     blueprint.after_request(_add_headers)
     blueprint.register_error_handler(HTTPException, _answer_error)
-    blueprint.add_url_rule("/", "start", start)
-    blueprint.add_url_rule("/send", "send", send, methods=["POST"])
-    blueprint.add_url_rule("/verify", "enter", enter, methods=["GET"])
-    blueprint.add_url_rule("/verify", "verify", verify, methods=["POST"])
-    blueprint.add_url_rule("/resend", "resend", resend, methods=["POST"])
-    blueprint.add_url_rule("/link/<secret>", "link", pages.link, methods=["GET"])
-    blueprint.add_url_rule("/repeat", "repeat", confirm, methods=["GET"])
-    blueprint.add_url_rule("/logout", "logout", logout, methods=["POST"])
-    blueprint.add_url_rule("/health", "health", health, methods=["GET"])
+    for route in routes.ROUTES:
+        if route.endpoint not in _VIEWS:
+            continue  # :mod:`.factor_views` adds it
+        blueprint.add_url_rule(route.path, route.endpoint, _VIEWS[route.endpoint], methods=[route.method])
     blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
     blueprint.add_url_rule("/<path:rest>", "unknown", unknown, methods=_METHODS)
     return blueprint
@@ -80,7 +82,8 @@ def start() -> Answer:
 
 
 def send() -> Answer:
-    body = read_body("identifier", "email", "phone", "channel", "purpose", "requirement", "next", "challenge", "form")
+    body = read_body(routes.SEND)
+    once = read_idempotency_key(body)
     named = [name for name in ("identifier", "email", "phone") if name in body]
     identifier = body[named[0]] if named else None
     session.propose_secret(body.get("form", ""))
@@ -95,7 +98,11 @@ def send() -> Answer:
             challenge = actions.send_anew(body["challenge"])
         else:
             challenge = actions.send_as_asked(
-                identifier, body.get("channel") or None, body.get("purpose"), body.get("requirement")
+                identifier,
+                body.get("channel"),
+                body.get("purpose"),
+                body.get("requirement"),
+                once=once,
             )
     except ChallengeRequired:
         if not wants_html():
@@ -126,7 +133,7 @@ def enter() -> Answer:
 
 
 def verify() -> Answer:
-    body = read_body("code", "link", "challenge", "purpose", "next", flags=("trust",))
+    body = read_body(routes.VERIFY)
     given = [name for name in ("code", "link") if name in body]
     if not given:
         raise InvalidCode(N_("Please enter the code."))
@@ -151,8 +158,8 @@ def verify() -> Answer:
 
 
 def resend() -> Answer:
-    body = read_body("challenge", "purpose", "next", "channel")
-    purpose, channel = body.get("purpose"), body.get("channel") or None
+    body = read_body(routes.RESEND)
+    purpose, channel = body.get("purpose"), body.get("channel")
     state = current_state()
     try:
         challenge = actions.resend(body.get("challenge"), purpose, channel)
@@ -179,7 +186,7 @@ def confirm() -> Answer:
 
 
 def logout() -> Answer:
-    read_body()
+    read_body(routes.LOGOUT)
     actions.forget()
     if wants_html():
         return redirect(request.script_root + current_state().settings.default_next, 303)
@@ -204,9 +211,31 @@ def unknown(rest: str = "") -> Answer:
     """What is not ours, answered in our manner. Known paths come here with a method they do not have."""
     if rest in _PAGE_OF and request.method in ("GET", "HEAD") and accepts_html():
         return redirect(url_for(f".{_PAGE_OF[rest]}"), 303)
-    if rest in _ROUTES:
-        raise MethodNotAllowed(_ROUTES[rest].split(", "))
+    if methods := routes.methods_of(rest):
+        raise MethodNotAllowed(methods)
     raise NotFound
+
+
+def describe() -> Answer:
+    """The OpenAPI document, where the app shows it."""
+    state = current_state()
+    if not state.settings.openapi:
+        raise NotFound
+    return jsonify(openapi.document(state))
+
+
+_VIEWS: dict[str, Callable[..., Answer]] = {
+    "start": start,
+    "send": send,
+    "enter": enter,
+    "verify": verify,
+    "resend": resend,
+    "link": pages.link,
+    "repeat": confirm,
+    "logout": logout,
+    "health": health,
+    "openapi": describe,
+}
 
 
 def _form_again(body: dict[str, str], identifier: str | None, error: OTPError) -> Answer:

@@ -84,6 +84,7 @@ class ChallengeRequest:
     :param known_bucket: the own bucket of a browser that verified this subject before, if it is one.
     :param known_since: when that was, in milliseconds; a later revocation makes the browser a stranger again.
     :param surge: failures over the whole site are above their limit.
+    :param once: the client wants no second message of the challenge that its session has.
     """
 
     challenge_id: bytes
@@ -92,6 +93,7 @@ class ChallengeRequest:
     known_bucket: bytes = b""
     known_since: int = 0
     surge: bool = False
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,8 @@ class Store(ABC):
            the subject's under ``recipient_limit``, unless the browser is known; and with ``policy.refuse``, where the
            session has no challenge, the windows of the budget that would pay for a new one.
         3. If there is a wait, nothing is counted. Where the bucket is cooling down and the session has a challenge, the
-           answer is that challenge, ``QUIET``; else ``WAIT``, with ``retry_after`` alone.
+           answer is that challenge, ``QUIET``; else ``WAIT``, with ``retry_after`` alone. With ``request.once``
+           the session's challenge is always the answer, ``QUIET``.
         4. The bucket's cooldown begins; the message is counted on the bucket, and on the subject unless the browser is
            known. Where the session has no challenge, ``request.challenge_id`` becomes one, of no attempts, live for
            ``expires_in``: strong if its payer's budget is spent, or if there is a surge and the browser is a stranger.

@@ -98,11 +98,12 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
         0 if known else _wait(record.sends, policy.recipient_limit, now),
         budget_wait if policy.refuse and found is None else 0,
     )
-    if wait and not (found and cooling and not resend):
+    is_quiet = found is not None and not resend and (cooling > 0 or request.once)
+    if wait and not is_quiet:
         return OpenResult(OpenOutcome.WAIT, retry_after=wait)
     bucket_ends: tuple[int, ...] = ()
     subject_ends: tuple[int, ...] = ()
-    if not wait:
+    if not is_quiet:
         bucket.ready_at, bucket.known = now + policy.cooldown, known
         bucket_ends = _count(bucket.sends, policy.send_limit, now)
         subject_ends = () if known else _count(record.sends, policy.recipient_limit, now)
@@ -115,7 +116,7 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
         )
     live = record.challenges[challenge_id]
     return OpenResult(
-        OpenOutcome.QUIET if wait else OpenOutcome.SEND,
+        OpenOutcome.QUIET if is_quiet else OpenOutcome.SEND,
         challenge_id,
         live.strong,
         not found,

@@ -12,10 +12,12 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from openapi_spec_validator import validate
 from werkzeug import security
 from werkzeug.test import TestResponse
 
 from flask_otp import FactorsUnavailable
+from flask_otp.http.openapi import document
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import ValkeyServer
 from tests.support.factor_site import Phone
@@ -52,6 +54,7 @@ def open_page(
         "TESTING": "true",
         "OTP_STORAGE_URI": valkey.uri,
         "OTP_STORAGE_OPTIONS": '{"socket_timeout": 10, "socket_connect_timeout": 10}',
+        "RQ_URL": valkey.uri,
         "MAIL_SERVER": "localhost",
         "MAIL_DEFAULT_SENDER": "site@example.com",
     }
@@ -79,6 +82,13 @@ def test_the_index_names_every_page_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
+def test_the_http_api_of_every_page_is_described(open_page: Callable[[str], Example], page: str) -> None:
+    app = open_page(page).app
+    with app.app_context():
+        validate(document(app.extensions["otp"]))
+
+
+@pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
 def test_every_page_is_run_by_a_test(page: str) -> None:
     tests = Path(__file__).read_text("utf-8") + (Path(__file__).parents[1] / "delivery" / "test_queues.py").read_text(
         "utf-8"
@@ -101,7 +111,9 @@ def test_every_page_starts_by_the_commands_that_it_gives(
     for rule in [rule for rule in app.url_map.iter_rules() if "GET" in (rule.methods or ()) and not rule.arguments]:
         status = browser.get(rule.rule, headers={"Accept": "text/html"}).status_code
         # A route of ours that the page's app has not switched on is not there.
-        assert status in (200, 302, 303, 400, 401) or (status == 404 and rule.endpoint in ("otp.app", "otp.health"))
+        assert status in (200, 302, 303, 400, 401) or (
+            status == 404 and rule.endpoint in ("otp.app", "otp.health", "otp.openapi")
+        )
 
 
 def test_the_links_between_the_pages_lead_somewhere() -> None:

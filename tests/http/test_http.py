@@ -740,7 +740,9 @@ def test_a_context_never_comes_from_a_client(make_app: AppFactory) -> None:
 
     with capture_codes(app) as sent:
         client = app.test_client()
-        client.post("/otp/send", json={"identifier": ANN, "purpose": "transfer", "context": {"amount": "5"}})
+        body = {"identifier": ANN, "purpose": "transfer"}
+        assert client.post("/otp/send", json=body | {"context": {"amount": "5"}}).status_code == 400
+        client.post("/otp/send", data=body | {"context": "5"})
         assert verify(client, sent.code).status_code == 200
         assert client.get("/pay").status_code == 401
 

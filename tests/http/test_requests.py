@@ -597,8 +597,6 @@ def test_a_query_that_has_nothing_to_do_with_us_is_none_of_our_business(app: Fla
     assert len(sent) == 1
 
 
-@pytest.mark.parametrize("as_form", [False, True], ids=["JSON", "form"])
-def test_what_nobody_asked_for_does_not_hide_what_comes_after_it(app: Flask, sent: Outbox, as_form: bool) -> None:
-    body: dict[str, Any] = {"data" if as_form else "json": {"a": "1", "identifier": ANN}}
-    assert app.test_client().post("/otp/send", **body).status_code in (200, 303)
+def test_a_field_of_the_pages_own_does_not_hide_what_comes_after_it(app: Flask, sent: Outbox) -> None:
+    assert app.test_client().post("/otp/send", data={"a": "1", "identifier": ANN}).status_code == 303
     assert len(sent) == 1

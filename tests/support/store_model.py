@@ -141,11 +141,11 @@ class Model:
         waits = [cooling, bucket.sends.wait(policy.send_limit, now)]
         waits += [] if known else [person.sends.wait(policy.recipient_limit, now)]
         waits += [budget] if policy.refuse and found is None else []
-        if max(waits) and not (cooling and found is not None and not resend):
+        quiet = found is not None and not resend and bool(cooling or request.once)
+        if max(waits) and not quiet:
             return OpenResult(OpenOutcome.WAIT, retry_after=max(waits))
         bucket_ends: tuple[int, ...] = ()
         subject_ends: tuple[int, ...] = ()
-        quiet = max(waits) > 0
         if not quiet:
             bucket.ready_at, bucket.known = now + policy.cooldown, known
             person.buckets[name] = bucket

@@ -98,6 +98,7 @@ DEFAULTS = {
     "OTP_ON_BUDGET": "escalate",
     "OTP_BASE_URL": None,
     "OTP_LINKS": False,
+    "OTP_OPENAPI": False,
     "OTP_URL_PREFIX": "/otp",
     "OTP_DEFAULT_NEXT": "/",
     "OTP_SITE_NAME": None,

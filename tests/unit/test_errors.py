@@ -18,6 +18,7 @@ from flask_otp import (
     CrossOrigin,
     DeliveryFailed,
     FactorsUnavailable,
+    IdempotencyConflict,
     InvalidCode,
     InvalidIdentifier,
     InvalidRequest,
@@ -38,6 +39,7 @@ AppFactory = Callable[..., Flask]
 STATUSES = {
     InvalidRequest: 400,
     InvalidIdentifier: 400,
+    IdempotencyConflict: 422,
     ChallengeRequired: 400,
     InvalidCode: 400,
     InvalidWebhook: 400,

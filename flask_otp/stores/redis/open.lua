@@ -1,11 +1,11 @@
--- ARGV: now, resend, challenge id, bucket, session tag, known bucket, known since (ms), surge, then the policy: seconds
--- until the challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
+-- ARGV: now, resend, challenge id, bucket, session tag, known bucket, known since (ms), surge, once, then the policy:
+-- seconds until the challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
 -- Answers {GONE}, {WAIT, for so many seconds}, or {SEND or QUIET, id, strong, fresh, expires at, ready at, known, bucket,
 -- ends of the bucket's windows that the message was counted on, ends of the subject's}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
 local now, resend, asked, session_tag = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[5]
-local surge, expires_in, max_attempts, cooldown = ARGV[8] == '1', tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11])
-local send_limit, recipient_limit, budget = ARGV[12], ARGV[13], ARGV[14]
+local surge, expires_in, max_attempts, cooldown = ARGV[8] == '1', tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
+local send_limit, recipient_limit, budget = ARGV[13], ARGV[14], ARGV[15]
 
 local state = read_all(now)
 local failures, keep = state.failures, state.keep
@@ -33,14 +33,15 @@ local cooling = ready_at - now
 if cooling < 0 or cooling > cooldown + LEEWAY then cooling = 0 end
 local wait = math.max(cooling, wait_for(bucket, HEAD, send_limit, now))
 if not known then wait = math.max(wait, wait_for(state.sends, 0, recipient_limit, now)) end
-if ARGV[15] == '1' and not found then wait = math.max(wait, budget_wait) end
-if wait > 0 and not (found and cooling > 0 and not resend) then return {WAIT, wait} end
+if ARGV[16] == '1' and not found then wait = math.max(wait, budget_wait) end
+local quiet = found and not resend and (cooling > 0 or ARGV[9] == '1')
+if wait > 0 and not quiet then return {WAIT, wait} end
 
 local bucket_ends, subject_ends, changed = {}, {}, {}
 local function change(field, raw, expires_at)
   if keep(field, expires_at) then changed[#changed + 1], changed[#changed + 2] = field, raw end
 end
-if wait == 0 then
+if not quiet then
   ready_at = now + cooldown
   bucket, bucket_ends = count(struct.pack(BUCKET, ready_at, known and 1 or 0) .. bucket:sub(HEAD + 1), HEAD, send_limit, now)
   if not known then state.sends, subject_ends = count(state.sends, 0, recipient_limit, now) end
@@ -57,6 +58,6 @@ for _, field in ipairs(state.dead) do call('HDEL', key, field) end
 if #changed > 0 then call('HSET', key, unpack(changed)) end
 call('EXPIRE', key, state.last - now)
 return {
-  wait > 0 and QUIET or SEND, found or asked, found_strong, found and 0 or 1, found_until, ready_at,
+  quiet and QUIET or SEND, found or asked, found_strong, found and 0 or 1, found_until, ready_at,
   known and 1 or 0, bucket_id, bucket_ends, subject_ends
 }

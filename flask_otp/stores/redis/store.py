@@ -89,6 +89,7 @@ class RedisStore(Store):
             request.known_bucket,
             request.known_since,
             int(request.surge),
+            int(request.once),
             policy.expires_in,
             policy.max_attempts,
             policy.cooldown,

@@ -99,6 +99,7 @@ class Walk:
             known_bucket=pick((b"", b"", b"", b"known1", b"1")),
             known_since=pick((self.now_ms, self.revoked_ms)) - pick((-1, 0, 1, 1000, HOUR * 1000, 10 * DAY * 1000)),
             surge=self.random.random() < 0.1,
+            once=challenge_id.endswith(b"7"),
         )
         return subject, request, pick(self.policies), self.now_ms // 1000
 

@@ -15,6 +15,7 @@ from .subject_driver import (
     GONE,
     HOUR,
     MATCH,
+    NETWORK,
     POLICY,
     QUIET,
     REFUSED,
@@ -48,6 +49,25 @@ class ResendingTests:
             outcomes.append(ann.open(session_tag=b"h").outcome)
             clock.advance(30)
         assert outcomes == [SEND, SEND, SEND, WAIT]
+
+    def test_a_request_that_wants_no_second_message_gets_none_and_counts_nothing(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
+        first = ann.open(session_tag=b"h", once=True)
+        assert (first.outcome, first.fresh) == (SEND, True)
+        for wait, bucket in ((0, NETWORK), (30, NETWORK), (0, b"another")):
+            clock.advance(wait)
+            again = ann.open(bucket, session_tag=b"h", once=True)
+            assert (again.outcome, again.challenge_id) == (QUIET, first.challenge_id)
+            assert (again.bucket_ends, again.subject_ends) == ((), ())
+        for _ in range(4):
+            assert ann.open(session_tag=b"h").outcome is SEND
+            clock.advance(30)
+        assert ann.open(session_tag=b"h", once=True).outcome is QUIET
+        assert ann.open(session_tag=b"h").outcome is WAIT
+        assert ann.right(first) is MATCH
+        # What is used up is no challenge of the session any more, so the limits count.
+        assert ann.open(session_tag=b"h", once=True).outcome is WAIT
 
     def test_r14_a_repeated_open_does_not_prolong_the_challenge(self, ann: SubjectDriver, clock: Clock) -> None:
         first = ann.open(session_tag=b"h")

@@ -69,10 +69,10 @@ class SubjectDriver:
         known: bytes = b"",
         since: int | None = None,
         surge: bool = False,
+        once: bool = False,
     ) -> OpenResult:
-        request = ChallengeRequest(
-            new_id(), bucket, session_tag, known, int(self.clock() * 1000) if since is None else since, surge
-        )
+        known_since = int(self.clock() * 1000) if since is None else since
+        request = ChallengeRequest(new_id(), bucket, session_tag, known, known_since, surge, once)
         return self.store.open(self.subject, request, self.policy, self.now)
 
     def reopen(self, opened: OpenResult, bucket: bytes = NETWORK, known: bytes = b"") -> OpenResult:

@@ -1,0 +1,262 @@
+"""The HTTP API described by itself: OpenAPI 3.1, from the table of routes and the settings of the running app."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from werkzeug.exceptions import HTTPException
+
+from ..crypto.codes import STRONG_LENGTH
+from ..errors import OTPError, RateLimited, StoreUnavailable, VerificationRequired
+from ..site import BLUEPRINT
+from ..state import AppState
+from .routes import IDEMPOTENCY_KEY, ROUTES, Member, Route
+
+VERSION = "3.1.1"
+
+_TEXT = {"type": "string"}
+_SECONDS = {"type": "integer", "minimum": 0}
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_PAGE = {"text/html": {"schema": {"type": "string"}}}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": _SECONDS}}
+
+
+def document(state: AppState) -> dict[str, Any]:
+    """The document of the app: its prefix, its purposes and channels, and only the routes that it answers."""
+    prefix = _prefix(state)
+    paths: dict[str, dict[str, Any]] = {}
+    for route in ROUTES:
+        if _is_on(state, route):
+            path = prefix + re.sub(r"<(\w+)>", r"{\1}", route.path)
+            paths.setdefault(path, {})[route.method.lower()] = _operation(state, route)
+    return {
+        "openapi": VERSION,
+        "info": {
+            "title": f"One-time codes of {state.site_name}",
+            "version": "1",
+            "description": "One-time codes: sent, sent again, redeemed.",
+        },
+        "servers": [{"url": state.settings.base_url or "/"}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(state),
+            "responses": {"VerificationRequired": _required()},
+            "securitySchemes": {
+                "proof": {"type": "http", "scheme": "bearer", "description": "The proof of a verification."}
+            },
+        },
+    }
+
+
+def _is_on(state: AppState, route: Route) -> bool:
+    if route.needs == "factors":
+        return state.hooks.factors_loader is not None
+    return not route.needs or bool(getattr(state.settings, route.needs))
+
+
+def _prefix(state: AppState) -> str:
+    """Where the blueprint is really mounted: an app may have done that itself, and under another name."""
+    names = [name for name, mounted in state.app.blueprints.items() if mounted is state.blueprint] or [BLUEPRINT]
+    for rule in state.app.url_map.iter_rules(f"{names[0]}.send") if state.app.blueprints.get(names[0]) else ():
+        return rule.rule.removesuffix("/send")
+    return state.settings.url_prefix
+
+
+def _operation(state: AppState, route: Route) -> dict[str, Any]:
+    operation: dict[str, Any] = {
+        "operationId": f"otp_{route.endpoint}",
+        "summary": route.summary,
+        "tags": ["one-time codes"],
+        "responses": _responses(state, route),
+    }
+    parameters = [_parameter(state, member) for member in route.query] + [
+        {"name": name, "in": "path", "required": True, "schema": _TEXT} for name in re.findall(r"<(\w+)>", route.path)
+    ]
+    if route.is_idempotent:
+        least, most = IDEMPOTENCY_KEY
+        parameters.append(
+            {
+                "name": "Idempotency-Key",
+                "in": "header",
+                "description": "The same key and body again: the same challenge, and no second message while it lives.",
+                "schema": {"type": "string", "minLength": least, "maxLength": most, "pattern": r"^[\x20-\x7E]+$"},
+            }
+        )
+    if parameters:
+        operation["parameters"] = parameters
+    if route.method == "POST":
+        operation["requestBody"] = _body(state, route)
+    if route.takes_proof or VerificationRequired in route.errors:
+        operation["security"] = [{}, {"proof": []}]
+    return operation
+
+
+def _parameter(state: AppState, member: Member) -> dict[str, Any]:
+    return {"name": member.name, "in": "query", "description": member.description, "schema": _schema(state, member)}
+
+
+def _body(state: AppState, route: Route) -> dict[str, Any]:
+    members = {member.name: _schema(state, member) for member in route.members}
+    shape: dict[str, Any] = {"type": "object", "properties": members}
+    content = {"application/json": {"schema": shape | {"additionalProperties": False}}}
+    if members:
+        # Pages have fields of their own, and empty ones.
+        content["application/x-www-form-urlencoded"] = {
+            "schema": shape | {"properties": {name: _in_form(schema) for name, schema in members.items()}}
+        }
+    return {"content": content, "required": False}
+
+
+def _in_form(schema: dict[str, Any]) -> dict[str, Any]:
+    loose = {key: value for key, value in schema.items() if key != "minLength"} | {"type": "string"}
+    return loose | {"enum": [*schema["enum"], ""]} if "enum" in schema else loose
+
+
+def _schema(state: AppState, member: Member) -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string", "description": member.description}
+    if member.is_flag:
+        return schema | {"type": "boolean"}
+    values = _values(state, member.values)
+    if values:
+        return schema | {"enum": values}
+    return schema | {"maxLength": member.most} | ({"minLength": member.least} if member.least else {})
+
+
+def _values(state: AppState, setting: str) -> list[str]:
+    if setting == "purposes":
+        return list(state.settings.purposes)
+    if setting == "channels":
+        purposes = state.settings.purposes.values()
+        return list(dict.fromkeys(name for purpose in purposes for name in state.routing.channels_of(purpose)))
+    return []
+
+
+def _responses(state: AppState, route: Route) -> dict[str, Any]:
+    responses: dict[str, Any] = {}
+    if route.answer == "page":
+        responses["200"] = {"description": "The page.", "content": _PAGE}
+        responses["303"] = {"description": "On to where this page's visitor has to go."}
+    elif route.answer:
+        schema = {"$ref": f"#/components/schemas/{route.answer}"}
+        content = {"application/json": {"schema": schema}} | (_PAGE if route.needs == "factors" else {})
+        responses["200"] = {"description": "It is done.", "content": content}
+    else:
+        responses["204"] = {"description": "It is done."}
+    if route.method == "POST":
+        responses["303"] = {"description": "To a browser's form: on to the next page."}
+    if route.answer == "Verification" and state.hooks.verified_handler is not None:
+        responses["default"] = {"description": "What the app's own verified_handler answers."}
+    for status, errors in _by_status(route.errors).items():
+        responses[str(status)] = _failure(errors)
+    return responses
+
+
+def _by_status(kinds: Iterable[type[HTTPException]]) -> dict[int, list[OTPError | type[OTPError]]]:
+    by_status: dict[int, list[OTPError | type[OTPError]]] = {}
+    for kind in kinds:
+        # Ours are not made: they might be told to the operator.
+        error = kind if issubclass(kind, OTPError) else OTPError.from_http(kind())
+        by_status.setdefault(error.code, []).append(error)
+    return dict(sorted(by_status.items()))
+
+
+def _failure(errors: list[OTPError | type[OTPError]]) -> dict[str, Any]:
+    reasons = sorted({error.reason for error in errors})
+    shape = {
+        "allOf": [
+            {"$ref": "#/components/schemas/Problem"},
+            {"properties": {"reason": {"enum": reasons}, "status": {"const": errors[0].code}}},
+        ]
+    }
+    failure: dict[str, Any] = {
+        "description": " ".join(sorted({error.title + "." for error in errors})),
+        "content": {"application/problem+json": {"schema": shape}, **_PAGE},
+    }
+    if errors[0].code in (RateLimited.code, StoreUnavailable.code):
+        failure["headers"] = _RETRY_AFTER
+    return failure
+
+
+def _required() -> dict[str, Any]:
+    """What a guarded view of the app answers, for the app's own document to refer to."""
+    return {
+        "description": VerificationRequired.title + ".",
+        "headers": {"WWW-Authenticate": {"description": "As RFC 9470 has it.", "schema": _TEXT}},
+        "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/VerificationRequired"}}},
+    }
+
+
+def _object(**properties: dict[str, Any]) -> dict[str, Any]:
+    # Open, since later releases may add members.
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _schemas(state: AppState) -> dict[str, Any]:
+    purposes = {"type": "string", "enum": _values(state, "purposes")}
+    return _answers(state, purposes) | _problems(purposes) | _kept_factors() | {"OpenAPI": {"type": "object"}}
+
+
+def _answers(state: AppState, purposes: dict[str, Any]) -> dict[str, Any]:
+    lengths = {purpose.code_length for purpose in state.settings.purposes.values()}
+    lengths |= {STRONG_LENGTH} | {len(entry.code) for entry in state.settings.test_recipients.values()}
+    return {
+        "Challenge": _object(
+            challenge={"type": "string", "description": "The handle. Whoever holds it may try codes."},
+            channel=_TEXT,
+            destination={"type": "string", "description": "Where the message went, masked."},
+            purpose=purposes,
+            code_length={"type": "integer", "enum": sorted(lengths)},
+            expires_in=_SECONDS,
+            resend_in=_SECONDS,
+        ),
+        "Verification": _object(
+            verified={"const": True},
+            identifier=_TEXT,
+            channel=_TEXT,
+            purpose=purposes,
+            verified_at={"type": "string", "format": "date-time"},
+            proof={"type": "string", "description": "For Authorization: Bearer. Treat it like a password."},
+            proof_expires_in=_SECONDS,
+            next=_TEXT,
+        ),
+    }
+
+
+def _kept_factors() -> dict[str, Any]:
+    names = {"type": "array", "items": _TEXT}
+    shown: dict[str, dict[str, Any]] = {"apps": names, "recovery_left": _SECONDS}
+    factors = _object(**shown)
+    factors["properties"]["recovery_codes"] = names | {"description": "Where they are new: they are shown once."}
+    texts: dict[str, dict[str, Any]] = dict.fromkeys(("enrolment", "uri", "secret", "svg"), _TEXT)
+    return {"Factors": factors, "Enrolment": _object(**shown, **texts, expires_in=_SECONDS)}
+
+
+def _problems(purposes: dict[str, Any]) -> dict[str, Any]:
+    members = {
+        "type": {"type": "string", "format": "uri"},
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": {"type": "string", "description": "In the language of the request."},
+        "reason": {"type": "string", "description": "A word for programs."},
+    }
+    retry_after = {"retry_after": {**_SECONDS, "description": "As the header Retry-After."}}
+    required = {
+        "purpose": purposes,
+        "channels": {"type": "array", "items": _TEXT},
+        "max_age": _SECONDS,
+        "requirement": {"type": "string", "description": "For the member requirement of send."},
+    }
+    problem = {"$ref": "#/components/schemas/Problem"}
+    return {
+        "Problem": {
+            "type": "object",
+            "description": "RFC 9457.",
+            "properties": members | retry_after,
+            "required": list(members),
+        },
+        "VerificationRequired": {
+            "allOf": [problem, {"type": "object", "properties": required, "required": ["purpose"]}]
+        },
+    }

@@ -1,0 +1,279 @@
+"""The table of routes, the document made of it, and the app that runs: none knows what the others do not."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+import schemathesis
+from flask import Flask
+from hypothesis import HealthCheck, given, settings
+from openapi_spec_validator import validate
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi import checks
+
+from flask_otp import OTP, InvalidRequest
+from flask_otp.http import routes
+from flask_otp.http.openapi import document
+from flask_otp.http.requests import read_body
+from flask_otp.stores.memory import MemoryStore
+from flask_otp.testing import Clock, Outbox, capture_codes
+
+ANN, BOB = "ann@example.com", "bob@example.com"
+KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+
+
+def refuses_what_is_wrong(context: Any, answer: Any, case: Any) -> bool | None:
+    """Of two things that are wrong, it may be the size that is told."""
+    return None if answer.status_code == 413 else checks.negative_data_rejection(context, answer, case)
+
+
+CHECKS = [
+    not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+    refuses_what_is_wrong,
+]
+AppFactory = Callable[..., Flask]
+
+
+def described(app: Flask) -> dict[str, Any]:
+    with app.app_context():
+        return document(app.extensions["otp"])
+
+
+@pytest.fixture
+def open_app(make_app: AppFactory, clock: Clock) -> Flask:
+    otp = OTP(clock=clock)
+    otp.identifier_loader(lambda: None)
+    otp.factors_loader(lambda identifier: None)
+    otp.factors_saver(lambda identifier, new, old: True)
+    return make_app(
+        otp,
+        OTP_OPENAPI=True,
+        OTP_HEALTH=True,
+        OTP_LINKS=True,
+        OTP_BASE_URL="http://localhost",
+        OTP_PURPOSES={"login": {}, "transfer": {"code_length": 8}},
+        OTP_CHANNELS={"email": lambda message: None, "sms": lambda message: None},
+        OTP_SMS_COUNTRIES=("DE",),
+        OTP_IP_SEND_LIMIT=None,
+        OTP_IP_VERIFY_LIMIT=None,
+    )
+
+
+# The document
+
+
+def test_it_is_what_the_routes_and_the_parser_know(open_app: Flask) -> None:
+    told = described(open_app)
+    assert told == open_app.test_client().get("/otp/openapi.json").get_json()
+    validate(told)
+    served = {
+        (re.sub(r"<(?:\w+:)?(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in open_app.url_map.iter_rules()
+        if rule.endpoint.startswith("otp.") and not rule.endpoint.startswith(("otp.unknown", "otp.static"))
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {(path, method) for path, item in told["paths"].items() for method in item} == served
+    for route in routes.ROUTES:
+        if route.method == "POST":
+            operation = told["paths"][f"/otp{route.path}"]["post"]
+            content = operation["requestBody"]["content"]
+            known = set(content["application/json"]["schema"]["properties"])
+            assert known == set(_names_read(open_app, route))
+            assert content["application/json"]["schema"]["additionalProperties"] is False
+
+
+def _names_read(app: Flask, route: routes.Route) -> Iterator[str]:
+    every = {member.name for each in routes.ROUTES for member in each.members}
+    for name in every | {"context", "user", "code2"}:
+        value = True if name == "trust" else "x"
+        with app.test_request_context(method="POST", json={name: value}):
+            try:
+                assert read_body(route) == {name: str(value)}
+            except InvalidRequest:
+                continue
+        yield name
+
+
+def test_it_says_what_the_settings_say(make_app: AppFactory) -> None:
+    plain = described(make_app())
+    assert not [path for path in plain["paths"] if re.search("link|openapi|health|app", path)]
+    assert make_app().test_client().get("/otp/openapi.json").status_code == 404
+    app = make_app(
+        OTP_URL_PREFIX="/code",
+        OTP_PURPOSES={"login": {}, "payout": {"code_length": 9, "channels": ["sms"]}},
+        OTP_CHANNELS={"sms": lambda message: None},
+    )
+    told = described(app)
+    assert "/code/send" in told["paths"]
+    members = told["paths"]["/code/send"]["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"]
+    assert members["purpose"]["enum"] == ["login", "payout"]
+    assert members["channel"]["enum"] == ["sms"]
+    assert told["components"]["schemas"]["Challenge"]["properties"]["code_length"]["enum"] == [6, 9, 13]
+
+
+def test_it_knows_where_the_app_has_mounted_the_blueprint() -> None:
+    app = Flask("site")
+    app.config.update(TESTING=True, SECRET_KEY="x" * 16, OTP_STORAGE_URI="memory://")
+    otp = OTP(app, register_blueprint=False)
+    app.register_blueprint(otp.blueprint, url_prefix="/my/codes")
+    with app.app_context():
+        told = otp.openapi()
+    validate(told)
+    assert "/my/codes/verify" in told["paths"]
+
+
+def test_the_command_prints_it(open_app: Flask) -> None:
+    result = open_app.test_cli_runner().invoke(args=["otp", "openapi"])
+    assert json.loads(result.output) == described(open_app)
+
+
+def test_an_answer_has_all_the_members_that_are_described_and_no_others(app: Flask, outbox: Outbox) -> None:
+    schemas, client = described(app)["components"]["schemas"], app.test_client()
+    for name, path in (("Challenge", "/otp/send"), ("Verification", "/otp/verify")):
+        answer = client.post(path, json={"email": ANN} if name == "Challenge" else {"code": outbox.code})
+        assert answer.get_json().keys() == schemas[name]["properties"].keys()
+
+
+# Whatever is sent
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("most", [20, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
+def test_no_answer_is_outside_of_the_document_and_no_bad_input_sends(
+    open_app: Flask, mode: GenerationMode, most: int
+) -> None:
+    schema = schemathesis.openapi.from_wsgi("/otp/openapi.json", open_app)
+    seen: set[tuple[str, int]] = set()
+    with capture_codes(open_app) as sent:
+
+        def check(case: Any) -> None:
+            before = len(sent)
+            answer = case.call_and_validate(checks=CHECKS)
+            seen.add((case.path, answer.status_code))
+            assert len(sent) == before or (
+                case.path in ("/otp/send", "/otp/resend") and answer.status_code in (200, 303)
+            )
+
+        for found in schema.get_all_operations():
+            operation = found.ok()
+            if mode is GenerationMode.POSITIVE or operation.method == "post":
+                bounded = settings(max_examples=most, deadline=None, database=None, suppress_health_check=HealthCheck)
+                bounded(given(case=operation.as_strategy(generation_mode=mode))(check))()
+    assert {path for path, status in seen if status == 400} >= {"/otp/send", "/otp/verify", "/otp/resend"}
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "told"),
+    [
+        ("/otp/send", {"identifer": ANN}, "Did you mean identifier?"),
+        ("/otp/send", {"identifier": ANN, "chanel": "sms"}, "Did you mean channel?"),
+        ("/otp/send", {"identifier": ANN, "\ud800": "x"}, "? is not expected here. Did you mean"),
+        ("/otp/verify", {"code": "123456", "chalenge": "x"}, "Did you mean challenge?"),
+        ("/otp/logout", {"purpose": "login"}, "purpose is not expected here."),
+    ],
+)
+def test_a_member_that_the_route_does_not_know_is_400_and_names_the_nearest(
+    app: Flask, outbox: Outbox, path: str, body: dict[str, str], told: str
+) -> None:
+    answer = app.test_client().post(path, json=body)
+    assert (answer.status_code, answer.get_json()["reason"]) == (400, "invalid_request")
+    assert told in answer.get_json()["detail"]
+    assert not outbox
+
+
+def test_a_form_may_have_fields_of_its_own_but_no_slip(app: Flask, outbox: Outbox) -> None:
+    """Tokens against CSRF, buttons and captchas are the page's business."""
+    own = {"csrf_token": "x", "submit": "Send", "g-recaptcha-response": "x", "_charset_": "utf-8", "channel": ""}
+    client = app.test_client()
+    assert client.post("/otp/send", data={"identifier": ANN, **own}).status_code == 303
+    assert len(outbox) == 1
+    assert client.post("/otp/send", data={"identifier": BOB, "purpse": "login"}).status_code == 400
+    assert len(outbox) == 1
+
+
+# Idempotency-Key
+
+
+def keyed(app: Flask, key: str = KEY, **body: str) -> Any:
+    """A client without cookies sends."""
+    return app.test_client().post("/otp/send", json={"email": ANN} | body, headers={"Idempotency-Key": key})
+
+
+def test_a_repeated_request_is_one_challenge_and_one_message(app: Flask, outbox: Outbox, clock: Clock) -> None:
+    first = keyed(app)
+    handles = {app.extensions["otp"].tokens.load_handle(first.get_json()["challenge"]).challenge_id}
+    for wait in ("0s", "31s", "4m"):
+        clock.advance(wait)
+        again = keyed(app)
+        assert again.status_code == 200
+        handles.add(app.extensions["otp"].tokens.load_handle(again.get_json()["challenge"]).challenge_id)
+    assert (len(handles), len(outbox)) == (1, 1)
+    answer = app.test_client().post(
+        "/otp/verify", json={"challenge": again.get_json()["challenge"], "code": outbox.code}
+    )
+    assert answer.status_code == 200
+
+
+def test_repeated_at_once_it_is_still_one(app: Flask, outbox: Outbox) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = [answer.status_code for answer in pool.map(lambda _: keyed(app), range(24))]
+    # The network's own limit counts all of them.
+    assert set(answers) <= {200, 429}
+    assert answers.count(200) == 20
+    assert len(outbox) == 1
+
+
+def test_another_key_is_another_challenge(app: Flask, outbox: Outbox, clock: Clock) -> None:
+    first = keyed(app)
+    clock.advance("31s")
+    second = keyed(app, KEY[::-1])
+    codes = {message.code for message in outbox}
+    assert (first.status_code, second.status_code, len(codes)) == (200, 200, 2)
+
+
+def test_another_body_under_the_same_key_is_422_and_sends_nothing(app: Flask, outbox: Outbox, clock: Clock) -> None:
+    keyed(app)
+    for body in ({"email": BOB}, {"next": "/other"}):
+        answer = keyed(app, **body)
+        assert (answer.status_code, answer.get_json()["reason"]) == (422, "idempotency_conflict")
+    assert len(outbox) == 1
+    clock.advance("6m")
+    assert keyed(app, email=BOB).status_code == 200
+
+
+@pytest.mark.parametrize("key", ["", "x" * 15, "x" * 256, "ü" * 20, "x\ty" * 10])
+def test_a_key_out_of_bounds_is_400(app: Flask, outbox: Outbox, key: str) -> None:
+    assert keyed(app, key).status_code == 400
+    assert not outbox
+
+
+def test_keys_fill_the_store_no_faster_than_the_network_may_send(app: Flask) -> None:
+    store: MemoryStore = app.extensions["otp"].store
+    answers = [keyed(app, f"{number:016d}").status_code for number in range(40)]
+    assert answers.count(429) >= 20
+    # Twenty keys, and the one subject.
+    assert store._size <= 21
+
+
+def test_known_and_unknown_are_one_with_a_key_too(make_app: AppFactory, clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    otp.recipient_loader(lambda identifier, channel: identifier if identifier == ANN else None)
+    app = make_app(otp, OTP_DELIVERY="inline")
+    with capture_codes(app):
+        for body in ({"email": ANN}, {"email": BOB}):
+            key = f"{body['email']:0>20}"
+            members = [sorted(keyed(app, key, **body).get_json()) for _ in range(2)]
+            assert members[0] == members[1]
+            clock.advance("31s")
+            assert keyed(app, key, **body).get_json()["resend_in"] == 0
+            assert keyed(app, key, next="/x", **body).status_code == 422
