@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 import click
 from flask import current_app
@@ -16,6 +16,7 @@ from .delivery.routing import Route
 from .errors import ConfigError, OTPError
 from .http import actions, openapi
 from .lazy import lazy
+from .observability import audit as audit_log
 from .signals import code_sent
 from .state import AppState, current_state
 from .stores.memory import MemoryStore
@@ -123,6 +124,26 @@ def revoke(identifier: str) -> None:
         raise click.ClickException("memory:// is inside of the serving process, where no command can end anything.")
     actions.revoke(identifier)
     click.echo(f"Ended: all that {identifiers.mask(identifier)} had.")
+
+
+@commands.command()
+@click.argument(
+    "files", metavar="FILE...", nargs=-1, required=True, type=click.File(encoding="utf-8", errors="replace")
+)
+def audit(files: tuple[TextIO, ...]) -> None:
+    """Check that no line of an audit log was removed, changed, repeated or moved.
+
+    Give the files of a rotated log from the oldest to the newest. Lines that were cut off at the very end cannot be
+    found in the file: compare the last sequence of each chain with what another copy of the log has.
+    """
+    report = audit_log.check((line for file in files for line in file), current_state().tokens.keyring)
+    for chain, seen in report.chains.items():
+        click.echo(f"chain {chain}: {seen.lines} lines, the last is {seen.next - 1}")
+    for problem in report.problems:
+        click.echo(problem)
+    if report.problems or not report.lines:
+        raise click.ClickException(f"{len(report.problems)} problems in {report.lines} lines.")
+    click.echo(f"{report.lines} lines, as they were written.")
 
 
 @commands.command()

@@ -16,6 +16,7 @@ from .delivery.routing import Router
 from .delivery.sender import Sender
 from .errors import ConfigError, OTPError
 from .factors import KeptFactors
+from .observability.audit import Audit
 from .processes import lock_per_process
 from .service import Service
 from .signals import store_called
@@ -63,6 +64,8 @@ class AppState(Components):
 
     #: Our own one. The app may have another of the same name.
     blueprint: Blueprint
+    #: Keeps the receiver alive, with ``OTP_AUDIT``.
+    audit: Audit | None = field(init=False, default=None)
     routing: Router = field(init=False)
     delivery: Sender = field(init=False)
     factors: KeptFactors = field(init=False)

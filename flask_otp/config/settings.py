@@ -107,6 +107,7 @@ class Settings:
     site_name: str | None = _key(None, parsers.site_name)
     health: bool = _key(False, parsers.flag)
     languages: tuple[str, ...] = _key(None, parsers.languages)
+    audit: bool = _key(False, parsers.flag)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

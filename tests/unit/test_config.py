@@ -102,6 +102,7 @@ DEFAULTS = {
     "OTP_URL_PREFIX": "/otp",
     "OTP_DEFAULT_NEXT": "/",
     "OTP_SITE_NAME": None,
+    "OTP_AUDIT": False,
     "OTP_LANGUAGES": ("en", "de", "es", "fr", "pt", "ar", "hi", "ja", "zh_Hans"),
 }
 LIMIT_DEFAULTS = {

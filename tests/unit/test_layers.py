@@ -37,7 +37,7 @@ def own_imports(path: Path) -> set[str]:
 
 #: From the ground up. A module imports from its own layer and those below it.
 LAYERS = (
-    "context_text errors languages rendering signals urls networks site processes outages lazy",
+    "context_text errors languages lazy networks outages processes rendering signals site urls",
     "crypto identifiers redis_clients",
     "events",
     "models stores",
