@@ -94,7 +94,7 @@ def test_a_networks_surge_ends_with_its_window_and_is_known_to_all_processes_unt
     settings = settings_of({"OTP_SURGE_LIMIT": "20/hour"})
     here, clock = virtual_limits(monkeypatch, settings)
     elsewhere = Limits(settings, {})
-    monkeypatch.setattr(elsewhere, "_own", here._limiter())
+    monkeypatch.setattr(elsewhere, "_own", here._own)  # two processes with one storage
     clock.site = SimpleNamespace(now=START // HOUR * HOUR + 3000)
     for network in (EVIL, HOME):  # the second one comes into its surge in the next period of the clock
         here.count_failure(network)
