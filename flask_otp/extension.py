@@ -12,7 +12,7 @@ from flask import Blueprint, Flask
 from flask.sansio.scaffold import Scaffold
 from werkzeug.local import LocalProxy
 
-from . import cli, guard, identifiers
+from . import cli, guard, identifiers, rendering
 from .config.settings import Settings
 from .config.test_recipients import TestRecipients
 from .crypto.keys import Keys
@@ -79,7 +79,9 @@ class OTP(HookDecorators):
             raise ConfigError(f"app {app.name!r} has an OTP already: make one, and import it where you need it")
         _refuse_text_for_flags(app)
         settings = Settings.from_config(app.config)
+        # The first request should not wait for any of this.
         identifiers.prepare(settings.sms_countries)
+        rendering.compile_messages()
         tokens = Tokens([Keys(secret, settings.key_prefix) for secret in _secrets(app)])
         if not (app.debug or app.testing):
             _warn(app, settings)

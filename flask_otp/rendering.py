@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import CodeType
 from typing import Any
 
 from flask import Flask, render_template
-from jinja2 import BytecodeCache, ChoiceLoader, Environment, PackageLoader, Template, pass_eval_context
+from jinja2 import (
+    BytecodeCache,
+    ChoiceLoader,
+    Environment,
+    PackageLoader,
+    Template,
+    pass_eval_context,
+    select_autoescape,
+)
 from jinja2.bccache import Bucket
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
@@ -106,8 +114,8 @@ class Templates:
         if _looks_again(environment) or not _is_plain(environment):
             return False
         if purpose not in self._are_ours:
-            parts = [self.of_message(purpose, name) for name in ("subject.txt", "email.txt", "email.html", "sms.txt")]
-            parts += [environment.get_template(f"flask_otp/{name}") for name in ("_words.html", "_sentences.html")]
+            parts = [self.of_message(purpose, name) for name in _PARTS]
+            parts += [environment.get_template(f"flask_otp/{name}") for name in _IMPORTED]
             self._are_ours[purpose] = all((part.filename or "").startswith(_OURS) for part in parts)
         return self._are_ours[purpose] and (purpose == "login" or "babel" not in self._app.extensions)
 
@@ -121,6 +129,26 @@ class Templates:
         with languages.speaking():
             page = self.environment.get_template(f"flask_otp/{name}")
             return render_template(page, **values, **languages.page_attributes())
+
+
+#: What a message is made of, and what that imports.
+_PARTS = ("subject.txt", "email.txt", "email.html", "sms.txt")
+_IMPORTED = ("_words.html", "_sentences.html")
+
+
+@cache
+def compile_messages() -> None:
+    """Compile the templates of messages for all apps with Flask's own options, so that no first message waits for it.
+
+    The environment of an app cannot be used: to make it now would be too early for what the app still sets.
+    """
+    environment = Environment(
+        autoescape=select_autoescape(["html"]),
+        loader=PackageLoader("flask_otp"),
+        bytecode_cache=_COMPILED,
+    )
+    for name in (*_PARTS, *_IMPORTED):
+        environment.get_template(f"flask_otp/{name}")
 
 
 #: As it is before an app changes anything.

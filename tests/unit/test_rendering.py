@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -114,3 +116,21 @@ def test_only_so_much_is_kept(tmp_path: Path, compiled: list[str], monkeypatch: 
         app = new_app(tmp_path, comment_start_string="{#" + "#" * number)
         Templates(app).environment.get_template(PAGE)
         assert len(rendering._COMPILED._code) <= 3
+
+
+FIRST = """
+import flask, flask_otp, jinja2
+app = flask.Flask("site")
+app.config.update(SECRET_KEY="x" * 16, OTP_STORAGE_URI="memory://", TESTING=True)
+otp = flask_otp.OTP(app)
+otp.channel("email")(print)
+otp.channel("sms", accepts="email")(print)
+jinja2.Environment.compile = None
+answer = app.test_client().post("/otp/send", json={"email": "ann@example.com"})
+assert answer.status_code == 200, answer.text
+"""
+
+
+def test_the_first_message_of_a_process_waits_for_no_compiler() -> None:
+    done = subprocess.run([sys.executable, "-W", "error", "-c", FIRST], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
