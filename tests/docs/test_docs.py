@@ -20,6 +20,7 @@ from tests.support.apps import free_port
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.server
 @pytest.mark.parametrize(
     ("part", "passing"),
     [

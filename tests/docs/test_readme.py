@@ -200,6 +200,7 @@ print(client.get("/account").text)
     assert answer.strip() == "Hello ann@example.com", errors
 
 
+@pytest.mark.server
 def test_the_tests_for_an_app_pass(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(blocks("python")[0], encoding="utf-8")
     for block in filter(is_test, blocks("python")):

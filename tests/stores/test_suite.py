@@ -16,6 +16,8 @@ from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing.stores.racing import Track
 from tests.support.broken_stores import BROKEN, UNSEEN, opens_in_one_process, walk_of, wanted_of
 
+pytestmark = pytest.mark.server
+
 FILE = Path(__file__).parents[1] / "support" / "broken_stores.py"
 
 
