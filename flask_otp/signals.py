@@ -24,7 +24,8 @@ delivery_failed = _signals.signal("otp-delivery-failed")
 #: A message was made and does not go out, though the client got the usual answer. Sent where the message would have
 #: gone out. No argument. The event's reason: ``unknown`` (nobody has the identifier, or its phone number may not be
 #: used), ``test_recipient``, ``numbers`` (the range of phone numbers is withheld or its budget spent), ``vetoed``
-#: (``before_send``), or ``queued`` (one of these, in a worker, which is not told which).
+#: (``before_send``), ``diverted`` (``OTP_DELIVER_ONLY_TO``), or ``queued`` (one of these, in a worker, which is not
+#: told which).
 message_withheld = _signals.signal("otp-message-withheld")
 
 #: One provider of a channel was asked to take a message. No argument. The event's step is the provider's place, from

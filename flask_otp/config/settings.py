@@ -15,6 +15,7 @@ from ..errors import ConfigError
 from ..stores.base import Policy
 from . import parsers
 from .parsers import nearest
+from .safe_recipients import safe_recipients
 from .test_recipients import TestRecipient, check_lengths, test_recipients
 
 if TYPE_CHECKING:
@@ -108,6 +109,7 @@ class Settings:
     health: bool = _key(False, parsers.flag)
     languages: tuple[str, ...] = _key(None, parsers.languages)
     audit: bool = _key(False, parsers.flag)
+    deliver_only_to: frozenset[str] | None = _key(None, safe_recipients, secret=True)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

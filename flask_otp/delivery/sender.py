@@ -19,7 +19,8 @@ from typing import Any, NoReturn, TypeVar
 from blinker import NamedSignal
 
 from .. import languages
-from ..channels import Channel
+from ..channels import Channel, ConsoleChannel
+from ..config.safe_recipients import may_go_to
 from ..config.settings import Purpose
 from ..crypto.payloads import Handle
 from ..errors import DeliveryFailed, StoreUnavailable
@@ -248,12 +249,21 @@ class Sender:
         self._fail(handle, reservation.release)
 
     def _deliver(self, handle: Handle, message: Message, release: Callable[[], None]) -> None:
+        allowed = self._settings.deliver_only_to
         if self.intercept is not None:
             self.intercept.deliver(message)
+        elif allowed is not None and not may_go_to(allowed, message.recipient, self._parts.identifiers):
+            self._divert(handle, message)
+            return
         elif not self._deliverer.deliver(self._routing.channels().get(handle.channel, ()), message, handle):
             self._fail(handle, release)
         is_repeated = self._asked_at(handle) > self._opened_at(handle)
         self._tell(code_sent, handle, "sent", "repeated" if is_repeated else "first")
+
+    def _divert(self, handle: Handle, message: Message) -> None:
+        logger.warning("a message was printed in place of sent: its recipient is not in OTP_DELIVER_ONLY_TO")
+        ConsoleChannel().deliver(message)
+        self._tell_withheld(handle, "diverted")
 
     def _fail(self, handle: Handle, release: Callable[[], None]) -> NoReturn:
         try:

@@ -34,6 +34,7 @@ CHECKS: list[Check] = [
     sending.prefix_budgets,
     sending.pumping_breaker,
     sending.test_recipients,
+    sending.deliver_only_to,
     web.cookies,
     web.proxies,
     web.base_url,

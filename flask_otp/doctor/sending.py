@@ -10,7 +10,7 @@ from datetime import date, datetime, timezone
 from ..channels import Channel, ConsoleChannel, EmailChannel
 from ..channels.email import PASSWORDLESS
 from ..delivery.environment import loses_background
-from ..urls import is_loopback
+from ..urls import hosts, is_loopback
 from .finding import Finding, Level, Site
 
 #: Days: an app store reviews each new version, so that a test account may have to last.
@@ -35,6 +35,20 @@ def channels(site: Site) -> Iterator[Finding]:
             "Set MAIL_SERVER, OTP_EMAIL_SERVICE or OTP_CHANNELS, or register one with @otp.channel.",
             "README, Configuration; R35",
         )
+
+
+def deliver_only_to(site: Site) -> Iterator[Finding]:
+    if site.settings.deliver_only_to is None:
+        return
+    base_url = site.settings.base_url or ""
+    is_public = base_url.startswith("https://") and not all(map(is_loopback, hosts(base_url)))
+    yield Finding(
+        Level.ERROR if is_public else Level.NOTE,
+        "OTP_DELIVER_ONLY_TO is set: messages to all other addresses are printed in place of sent.",
+        "That is for test environments. Everybody else waits for a code in vain, and codes are in the output.",
+        "Remove it where real visitors sign in.",
+        "README, Configuration",
+    )
 
 
 def mail_settings(site: Site) -> Iterator[Finding]:
