@@ -200,7 +200,9 @@ def _schemas(state: AppState) -> dict[str, Any]:
 
 def _answers(state: AppState, purposes: dict[str, Any]) -> dict[str, Any]:
     lengths = {purpose.code_length for purpose in state.settings.purposes.values()}
-    lengths |= {STRONG_LENGTH} | {len(entry.code) for entry in state.settings.test_recipients.values()}
+    lengths |= {STRONG_LENGTH} | {
+        len(code) for entry in state.settings.test_recipients.values() for code in entry.codes
+    }
     return {
         "Challenge": _object(
             challenge={"type": "string", "description": "The handle. Whoever holds it may try codes."},
