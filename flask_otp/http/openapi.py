@@ -10,6 +10,7 @@ from werkzeug.exceptions import HTTPException
 
 from ..crypto.codes import STRONG_LENGTH
 from ..errors import OTPError, RateLimited, StoreUnavailable, VerificationRequired
+from ..factors import totp
 from ..site import BLUEPRINT
 from ..state import AppState
 from .routes import IDEMPOTENCY_KEY, ROUTES, Member, Route
@@ -203,6 +204,8 @@ def _answers(state: AppState, purposes: dict[str, Any]) -> dict[str, Any]:
     lengths |= {STRONG_LENGTH} | {
         len(code) for entry in state.settings.test_recipients.values() for code in entry.codes
     }
+    if state.hooks.factors_loader is not None:
+        lengths |= {totp.DIGITS, totp.STRONG_DIGITS}
     return {
         "Challenge": _object(
             challenge={"type": "string", "description": "The handle. Whoever holds it may try codes."},
