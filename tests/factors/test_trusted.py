@@ -30,6 +30,7 @@ def app(make_app: AppFactory, otp: OTP) -> Flask:
         safe={"trust": "30d", "channels": ("totp", "recovery")},
         mail={"trust": "30d", "channels": ("console",)},
         strict={},
+        anns={"trust": "30d", "identifier": lambda: ANN},
     )
     return app
 
@@ -95,7 +96,7 @@ def test_the_channel_that_it_was_verified_by_still_counts(app: Flask, phone: Pho
 
 def test_the_cookie_is_worth_nothing_to_anybody_else(app: Flask, phone: Phone, clock: Clock) -> None:
     browser = trusting(app, phone)
-    assert statuses(sign_in(browser, BOB), "account") == [401]
+    assert statuses(sign_in(browser, BOB), "account", "anns") == [401, 401]
     stolen = browser.client.get_cookie("otp_trust")
     assert stolen is not None
     thief = Browser(app)
