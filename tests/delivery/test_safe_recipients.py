@@ -52,7 +52,6 @@ def test_only_what_is_named_goes_out_and_the_answer_is_the_usual_one(
         assert app.test_client().post("/otp/send", json={"email": "who@example.net"}).status_code == 200
         if queued:
             # The worker's own setting counts, whatever the process had that queued the message.
-            channels = {"post": otp_channel(sent)}
             worker = make_app(
                 OTP(clock=clock), OTP_DELIVER_ONLY_TO=SAFE, OTP_CHANNELS={"post": otp_channel(sent)}, **config
             )
