@@ -28,8 +28,6 @@ _OTHERS = str.maketrans(
 #: Where the code and the link go. A rendering that has such a character itself is no mould.
 _CODE, _LINK = "\0", "\x01"
 
-_Key = tuple[object, ...]
-
 
 class Parts(NamedTuple):
     subject: str
@@ -47,7 +45,7 @@ class Moulds:
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
         #: ``None``: this kind has to be rendered each time.
-        self._kept: dict[_Key, Parts | None] = {}
+        self._kept: dict[tuple[object, ...], Parts | None] = {}
 
     def render(self, words: dict[str, Any], *, is_email: bool, code_in_subject: bool) -> Parts:
         """The parts for these words, in the current language, which they name."""
@@ -66,7 +64,7 @@ class Moulds:
             self._kept[key] = _mould(render, words, parts)
         return parts
 
-    def _kind_of(self, words: dict[str, Any], is_email: bool, code_in_subject: bool) -> _Key | None:
+    def _kind_of(self, words: dict[str, Any], is_email: bool, code_in_subject: bool) -> tuple[object, ...] | None:
         """All that a rendering depends on but for the letters of code and link. ``None``: it depends on more."""
         # What somebody wants to confirm is seldom the same again. And the app's own words may change.
         if words["context_values"] is not None or not self._templates.are_ours(words["purpose"]):
