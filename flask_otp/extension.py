@@ -141,16 +141,20 @@ class OTP(HookDecorators):
         """
         return actions.send(identifier, channel, purpose, context)
 
-    def resend(self, challenge: str | None = None, *, purpose: str = "login") -> Challenge:
+    def resend(self, challenge: str | None = None, *, purpose: str = "login", channel: str | None = None) -> Challenge:
         """Send the code of a challenge once more: the same code, and no attempt is given back.
 
         :param challenge: a handle of ``purpose``; by default the session's own.
-        :raises ChallengeRequired: there is none, or it is over.
+        :param channel: another one of ``OTP_CHANNELS``: it may be asked for at once, without a cooldown. A guard with
+            ``channels`` passes only if it allows every channel that carried the code.
+        :raises ChallengeRequired: there is none, it is over, or it went out by four channels already.
+        :raises InvalidRequest: there is no such channel.
+        :raises InvalidIdentifier: it takes another kind of address.
         :raises RateLimited: too soon, or too often.
         :raises DeliveryFailed: the message could not be handed over; the earlier one still counts.
         :raises StoreUnavailable: the store is out of reach.
         """
-        return actions.resend(challenge, purpose)
+        return actions.resend(challenge, purpose, channel)
 
     def verify(
         self,

@@ -129,7 +129,8 @@ def otp_required(view: Callable[..., Any] | None = None, **options: Any) -> Any:
 
     :param purpose: what the code must have been for.
     :param max_age: the oldest acceptable verification: ``"5m"``, seconds or a timedelta.
-    :param channels: only verifications by one of these channels.
+    :param channels: only verifications by one of these channels. A code that was sent again by another channel counts
+        only if that one is named too.
     :param context: a function whose JSON value the code must have been bound to.
     :param identifier: a function that says whose verification it must be.
     :param once: each verification passes one request only.
@@ -325,7 +326,7 @@ def _fits(state: AppState, proof: Proof, rule: Rule, asked: _Asked) -> bool:
         proof.purpose == rule.purpose
         and proof.context == asked.context
         and identifier in (None, proof.identifier)
-        and (not rule.channels or proof.channel in rule.channels)
+        and proof.is_by(rule.channels)
         and proof.verified_at <= now + LEEWAY
         and (rule.max_age is None or now - proof.verified_at <= rule.max_age)
         and now < proof.expires_at
@@ -342,7 +343,7 @@ def _why_refused(state: AppState, rule: Rule, asked: _Asked) -> str:
     reasons = {
         "context": proof.context != asked.context,
         "identifier": identifier not in (None, proof.identifier),
-        "channel": bool(rule.channels) and proof.channel not in rule.channels,
+        "channel": not proof.is_by(rule.channels),
         "expired": proof.expires_at <= now or proof.verified_at > now + LEEWAY,
         "age": rule.max_age is not None and now - proof.verified_at > rule.max_age,
     }

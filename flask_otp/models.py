@@ -24,6 +24,8 @@ class Challenge:
     expires_in: int
     #: Until another message may be asked for.
     resend_in: int
+    #: By what else the same code may be sent. It is told from the settings alone, and tells nothing of the person.
+    other_channels: tuple[str, ...] = ()
 
     @property
     def strong(self) -> bool:
@@ -43,6 +45,8 @@ class Verification:
     #: Its signed form, for ``Authorization: Bearer``. It is worth as much as the code was: treat it like a password.
     proof: str = field(repr=False)
     expires_at: datetime
+    #: Every channel that the code went out by. A code that was sent by e-mail too proves nothing of a phone.
+    channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import logging
 import secrets
@@ -32,7 +33,7 @@ from .limits.reservation import Reservation
 from .models import Challenge, Verification
 from .signals import budget_spent, code_rejected, code_verified, proof_revoked, surge
 from .stores import Attempt, ChallengeRequest, Claim, OpenOutcome, OpenResult, RedeemOutcome, RedeemResult, Store
-from .stores.base import LEEWAY
+from .stores.base import CHANNEL_TAG, LEEWAY
 
 logger = logging.getLogger("flask_otp")
 
@@ -147,9 +148,8 @@ class Service:
         return self.describe(self._factors.open(handle, self._policies[purpose], client, entry.store))
 
     def switch(self, token: str, channel: str, client: Client, purpose: str | None = None) -> Challenge:
-        """Another challenge for the same person, purpose and context, by another channel.
-
-        One of the two channels is a factor that the person keeps, so that the codes are not the same.
+        """The same code by another channel. Where one of the two is a factor that the person keeps, the codes are not
+        the same: then it is another challenge for the same person, purpose and context.
 
         :raises OTPError: see :meth:`flask_otp.OTP.send`.
         """
@@ -158,7 +158,7 @@ class Service:
             self._parts.limits.count_send(client.network)
             raise ChallengeRequired
         if channel not in KEPT_FACTORS and handle.channel not in KEPT_FACTORS:
-            raise InvalidRequest(N_("There is no such channel."))
+            return self.resend(token, client, purpose, channel)
         return self.send(
             handle.identifier,
             channel=channel,
@@ -181,9 +181,10 @@ class Service:
         return self._factors.open(replace(handle, keys=self._tokens.keys), policy, client, self._parts.store)
 
     @flow("resend")
-    def resend(self, token: str, client: Client, purpose: str | None = None) -> Challenge:
+    def resend(self, token: str, client: Client, purpose: str | None = None, channel: str | None = None) -> Challenge:
         """Send the code of a live challenge once more: the same code, with no attempt given back.
 
+        :param channel: by which channel; by default the one of the handle.
         :raises OTPError: see :meth:`flask_otp.OTP.resend`.
         """
         handle = self._tokens.load_handle(token)
@@ -193,16 +194,22 @@ class Service:
             raise ChallengeRequired
         if handle.channel in KEPT_FACTORS:
             raise InvalidRequest(N_("Nothing is sent for this code: look it up in your app or on your list."))
+        is_switched = channel not in (None, handle.channel)
+        if is_switched:
+            address = self._parts.identifiers.named(handle.identifier)
+            channel = self._routing.choose(channel, self._settings.purposes[handle.purpose], address)
+            handle = replace(handle, channel=channel)
         request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
         request = replace(request, challenge_id=handle.challenge_id)
         entry = self._parts.limits.enter_send(client.network, self._parts.store)
         opened = entry.store.reopen(handle.subject, request, policy, self._ready(handle))
         route = self._resolve(handle.subject, opened, handle.identifier, handle.channel)
-        handle = replace(handle, ready_at=opened.ready_at)
+        numbers = self._numbers(route) if is_switched else handle.numbers
+        # A decoy because of what others did may have the message now; and nothing is known yet of another channel.
+        is_unknown = handle.is_decoy and not handle.numbers and not is_switched
+        handle = replace(handle, ready_at=opened.ready_at, numbers=numbers)
         # The same steps for every identifier: what is asked first must not tell who has an account.
         is_test = route.test_recipient is not None or handle.is_test
-        # A decoy because of what others did may have the message now.
-        is_unknown = handle.is_decoy and not handle.numbers
         return self._send(handle, opened, route.only_if(not (is_test or is_unknown)))
 
     def _resolve(self, subject: bytes, opened: OpenResult, address: str, channel: str) -> Route:
@@ -258,7 +265,15 @@ class Service:
             code_length=codes.STRONG_LENGTH if handle.strong else handle.length,
             expires_in=max(0, handle.expires_at - now),
             resend_in=max(0, handle.ready_at - now),
+            other_channels=self.other_channels(handle),
         )
+
+    def other_channels(self, handle: Handle) -> tuple[str, ...]:
+        """By what else the code of a handle can be sent."""
+        rules = self._settings.purposes.get(handle.purpose)
+        if rules is None or handle.channel in KEPT_FACTORS:
+            return ()
+        return self._routing.others(rules, handle.channel, handle.identifier)
 
     def _enter(self, client: Client, rules: Purpose) -> Store:
         """The store for a request to send, now that its network and its Idempotency-Key let it in."""
@@ -297,6 +312,7 @@ class Service:
             # The machine that revokes may be behind the one that verifies, so a revocation reaches what is younger.
             known_since=known.since - LEEWAY * 1000 if known else 0,
             surge=self._parts.limits.is_surge(client.network),
+            channel=_channel_tag(channel),
             once=client.once is not None,
         )
 
@@ -338,12 +354,18 @@ class Service:
             self._note_failure(handle, redeemed, entry)
             reason = "wrong" if redeemed.outcome is RedeemOutcome.WRONG else "closed"
             raise self._rejected(handle, reason, is_over=_is_over(handle, redeemed))
+        proof = replace(proof, others=self._others(handle.channel, redeemed.channels))
         self._parts.sms_pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
         told = {"verification": verification}
         age = proof.verified_at - handle.expires_at + self._policies[handle.purpose].expires_in
         self._parts.events.tell(code_verified, "verified", handle, seconds=max(0, age), arguments=told)
         return verification, proof, redeemed.bucket
+
+    def _others(self, channel: str, tags: tuple[bytes, ...]) -> tuple[str, ...]:
+        """The names of the other channels of a code. One that the settings do not have any more has no name."""
+        names = {_channel_tag(name): name for name in self._routing.channels()}
+        return tuple(names.get(tag, "?") for tag in tags if tag != _channel_tag(channel))
 
     def _typed(
         self,
@@ -414,6 +436,7 @@ class Service:
         return Verification(
             identifier=proof.identifier,
             channel=proof.channel,
+            channels=proof.channels,
             purpose=proof.purpose,
             verified_at=datetime.fromtimestamp(proof.verified_at, timezone.utc),
             # The guard that takes a trusted browser lets it in. No other one must, so that there is no token for it.
@@ -442,6 +465,11 @@ class Service:
 
     def _now(self) -> int:
         return int(self._parts.clock())
+
+
+def _channel_tag(channel: str) -> bytes:
+    """How the store knows a channel. It is no secret, and the same under every key."""
+    return hashlib.sha256(channel.encode()).digest()[:CHANNEL_TAG]
 
 
 def _is_over(handle: Handle, redeemed: RedeemResult) -> bool:

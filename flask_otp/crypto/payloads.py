@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -74,6 +75,16 @@ class Proof:
     keys: Keys
     #: The text that it was read from; empty: it is new.
     token: str = field(default="", compare=False)
+    #: The further channels that the code went out by: whoever reads those could have entered it too.
+    others: tuple[str, ...] = ()
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        return self.channel, *self.others
+
+    def is_by(self, allowed: Collection[str]) -> bool:
+        """Whether the code went out by these channels alone; none at all: any."""
+        return not allowed or all(channel in allowed for channel in self.channels)
 
     @cached_property
     def subject(self) -> bytes:

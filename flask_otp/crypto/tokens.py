@@ -22,6 +22,8 @@ from .payloads import Handle, KnownBrowser, Proof, Requirement
 MAX_TOKEN = 4096
 #: The layout of what is made now. A change of a layout takes the next number, and keeps the reader of the one before.
 _VERSION = 2
+#: The layout of proofs of codes that went out by several channels, whose names come last.
+_SEVERAL_CHANNELS = 3
 #: Before layouts had numbers they were JSON lists, with ids in base64. What a list begins with is their number.
 _LIST = ord("[")
 _PROOFS = 1000
@@ -59,14 +61,19 @@ class Tokens:
 
     def dump_proof(self, proof: Proof) -> str:
         # One that was read keeps its text, also when the release before has made it: a proof has one spelling.
-        return proof.token or self._proof.close(proof.keys, _VERSION, _write_proof(proof))
+        version = _SEVERAL_CHANNELS if proof.others else _VERSION
+        return proof.token or self._proof.close(proof.keys, version, _write_proof(proof))
 
     def load_proof(self, token: object) -> Proof | None:
         if not isinstance(token, str):
             return None
         proof = self._proofs.get(token)
         if proof is None:
-            readers = {_VERSION: partial(_read_proof, token), _LIST: partial(_read_proof_list, token)}
+            readers = {
+                _VERSION: partial(_read_proof, token),
+                _SEVERAL_CHANNELS: partial(_read_proof, token),
+                _LIST: partial(_read_proof_list, token),
+            }
             proof = _load(self._proof, token, readers)
             if proof is not None:
                 if len(self._proofs) >= _PROOFS:
@@ -173,13 +180,13 @@ def _read_handle(keys: Keys, body: bytes) -> Handle:
 def _write_proof(proof: Proof) -> bytes:
     return _pack(
         [proof.proof_id, proof.context],
-        [proof.purpose, proof.channel, proof.verified_at, proof.expires_at, proof.identifier],
+        [proof.purpose, proof.channel, proof.verified_at, proof.expires_at, proof.identifier, *proof.others],
     )
 
 
 def _read_proof(token: str, keys: Keys, body: bytes) -> Proof:
-    (proof_id, context), (purpose, channel, verified_at, expires_at, identifier) = _unpack(body, 2)
-    return Proof(proof_id, purpose, channel, context, verified_at, expires_at, identifier, keys, token)
+    (proof_id, context), (purpose, channel, verified_at, expires_at, identifier, *others) = _unpack(body, 2)
+    return Proof(proof_id, purpose, channel, context, verified_at, expires_at, identifier, keys, token, tuple(others))
 
 
 def _read_proof_list(token: str, keys: Keys, rest: bytes) -> Proof:

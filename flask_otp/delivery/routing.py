@@ -136,6 +136,16 @@ class Router:
             )
         return (fitting or names)[0]
 
+    def others(self, purpose: Purpose, channel: str, identifier: str) -> tuple[str, ...]:
+        """The other channels that could send to the same identifier, for all that the settings say."""
+        channels, kind = self.channels_of(purpose), identifiers.kind(identifier)
+        translates = self._hooks.recipient_loader is not None
+        return tuple(
+            name
+            for name, providers in channels.items()
+            if name not in (channel, *KEPT_FACTORS) and (translates or _fits(providers, kind))
+        )
+
     def resolve(self, address: str, channel: str) -> Route:
         """Where a message by this channel goes for a canonical identifier. It asks the ``recipient_loader`` once."""
         recipient: str | None = address

@@ -219,7 +219,7 @@ def find_held(
     for proof in session.proofs(state, purpose):
         fits = proof.context == context and own in (None, proof.identifier) and since <= proof.verified_at
         in_time = state.clock() < proof.expires_at
-        if fits and in_time and (not channels or proof.channel in channels) and state.vouches(proof):
+        if fits and in_time and proof.is_by(channels) and state.vouches(proof):
             return proof
     return None
 

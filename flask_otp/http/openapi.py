@@ -206,6 +206,7 @@ def _answers(state: AppState, purposes: dict[str, Any]) -> dict[str, Any]:
     }
     if state.hooks.factors_loader is not None:
         lengths |= {totp.DIGITS, totp.STRONG_DIGITS}
+    names = {"type": "array", "items": _TEXT}
     return {
         "Challenge": _object(
             challenge={"type": "string", "description": "The handle. Whoever holds it may try codes."},
@@ -215,11 +216,13 @@ def _answers(state: AppState, purposes: dict[str, Any]) -> dict[str, Any]:
             code_length={"type": "integer", "enum": sorted(lengths)},
             expires_in=_SECONDS,
             resend_in=_SECONDS,
+            other_channels=names | {"description": "By what else the code may be sent, as the settings have it."},
         ),
         "Verification": _object(
             verified={"const": True},
             identifier=_TEXT,
             channel=_TEXT,
+            channels=names | {"description": "Every channel that the code went out by."},
             purpose=purposes,
             verified_at={"type": "string", "format": "date-time"},
             proof={"type": "string", "description": "For Authorization: Bearer. Treat it like a password."},

@@ -82,7 +82,7 @@ def _channels(state: AppState, purpose: str, asked: Requirement | None) -> list[
 
 
 def _other_ways(state: AppState, handle: Handle) -> list[str]:
-    """The channels that the person can change to, where one of the two is a factor that the person keeps.
+    """The channels that the person can change to, the same code's first.
 
     They are told from the settings, so that they tell nothing of the person.
     """
@@ -92,7 +92,7 @@ def _other_ways(state: AppState, handle: Handle) -> list[str]:
     allowed = [name for name in names if name != handle.channel and (not wanted or name in wanted)]
     kept = [name for name in allowed if name in KEPT_FACTORS]
     if handle.channel not in KEPT_FACTORS:
-        return kept
+        return [*(name for name in state.service.other_channels(handle) if name in allowed), *kept]
     # One way to have a code sent is enough: the start page has the others.
     return [*kept, *[name for name in allowed if name not in KEPT_FACTORS][:1]]
 

@@ -313,6 +313,7 @@ def _challenge_answer(challenge: Challenge, way_back: str | None) -> Answer:
         code_length=challenge.code_length,
         expires_in=challenge.expires_in,
         resend_in=challenge.resend_in,
+        other_channels=list(challenge.other_channels),
     )
 
 
@@ -336,6 +337,7 @@ def _verified_answer(verification: Verification, way_back: str | None) -> Answer
         verified=True,
         identifier=verification.identifier,
         channel=verification.channel,
+        channels=list(verification.channels),
         purpose=verification.purpose,
         verified_at=verification.verified_at.isoformat(),
         proof=verification.proof,

@@ -54,6 +54,9 @@ KNOWN_BROWSERS = 8
 #: Seconds that a browser stays known after it last verified; also how long a revocation must be remembered for it.
 KNOWN_BROWSER_FOR = 180 * 86400
 
+#: Bytes of the tag of a channel, and how many channels one challenge's code may go out by.
+CHANNEL_TAG, MAX_CHANNELS = 4, 4
+
 #: Seconds that another machine's clock may be ahead of ours.
 LEEWAY = 60
 
@@ -85,6 +88,7 @@ class ChallengeRequest:
     :param known_since: when that was, in milliseconds; a later revocation makes the browser a stranger again.
     :param surge: failures over the whole site are above their limit.
     :param once: the client wants no second message of the challenge that its session has.
+    :param channel: tag of the channel that the message goes out by, :data:`CHANNEL_TAG` bytes. Empty: none is told.
     """
 
     challenge_id: bytes
@@ -94,6 +98,7 @@ class ChallengeRequest:
     known_since: int = 0
     surge: bool = False
     once: bool = False
+    channel: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -192,6 +197,8 @@ class RedeemResult:
     #: With ``WRONG``: this very failure was the last attempt of the challenge. A page tells its person; it is only for
     #: that, so a store that does not know it may leave it out.
     is_last: bool = field(default=False, compare=False)
+    #: With ``MATCH`` of :meth:`Store.redeem`: the tags of all channels that the code went out by, the first one first.
+    channels: tuple[bytes, ...] = ()
 
 
 class Gates(Protocol):
@@ -234,7 +241,8 @@ class Store(ABC):
         4. The bucket's cooldown begins; the message is counted on the bucket, and on the subject unless the browser is
            known. Where the session has no challenge, ``request.challenge_id`` becomes one, of no attempts, live for
            ``expires_in``: strong if its payer's budget is spent, or if there is a surge and the browser is a stranger.
-           One that the session had keeps its attempts, its expiry and its strength. The answer is ``SEND``.
+           One that the session had keeps its attempts, its expiry and its strength. The challenge remembers
+           ``request.channel``. The answer is ``SEND``.
         """
 
     @abstractmethod
@@ -243,6 +251,10 @@ class Store(ABC):
 
         As :meth:`open`, with this one in place of the session's. When it is not live, has no attempts left or is
         superseded: ``GONE`` and nothing else, before anything is waited for or counted. During the cooldown: ``WAIT``.
+
+        A channel that the challenge does not remember yet, though it remembers others, waits for no cooldown: whoever
+        got no text message may have a call at once. It waits for all windows. With :data:`MAX_CHANNELS` remembered,
+        one more is ``GONE``.
         """
 
     @abstractmethod

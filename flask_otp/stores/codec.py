@@ -6,7 +6,11 @@ lie before the record's own expiry, after which none of them lies: most take thr
 
 from __future__ import annotations
 
+from .base import CHANNEL_TAG
 from .subject_state import Bucket, Live, Record, Windows
+
+#: In the number of a challenge's attempts, of which there are few: whether its channels follow. None had any before.
+_HAS_CHANNELS = 64
 
 
 def pack(record: Record) -> bytes:
@@ -20,9 +24,11 @@ def pack(record: Record) -> bytes:
     for challenge_id, live in record.challenges.items():
         _put_text(data, challenge_id)
         _put(data, expires_at - live.expires_at)
-        _put(data, live.attempts << 1 | live.strong)
+        _put(data, live.attempts << 1 | live.strong | (_HAS_CHANNELS if live.channels else 0))
         _put_text(data, live.session_tag)
         _put_text(data, live.bucket)
+        if live.channels:
+            _put_text(data, b"".join(live.channels))
     _put(data, len(record.buckets))
     for bucket_id, bucket in record.buckets.items():
         _put_text(data, bucket_id)
@@ -53,7 +59,10 @@ def unpack(data: bytes) -> Record:
     for _ in range(reader.number()):
         challenge_id, ends, state = reader.text(), expires_at - reader.number(), reader.number()
         session_tag, bucket = reader.text(), reader.text()
-        record.challenges[challenge_id] = Live(ends, bool(state & 1), session_tag, bucket, state >> 1)
+        tags = reader.text() if state & _HAS_CHANNELS else b""
+        channels = tuple(tags[at : at + CHANNEL_TAG] for at in range(0, len(tags), CHANNEL_TAG))
+        attempts = (state & ~_HAS_CHANNELS) >> 1
+        record.challenges[challenge_id] = Live(ends, bool(state & 1), session_tag, bucket, attempts, channels)
     for _ in range(reader.number()):
         bucket_id, ready_at, known = reader.text(), expires_at - reader.number(), bool(reader.number())
         sends, failures = reader.windows(expires_at), reader.windows(expires_at)

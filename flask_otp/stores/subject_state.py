@@ -13,6 +13,7 @@ from .base import (
     KNOWN_BROWSER_FOR,
     KNOWN_BROWSERS,
     LEEWAY,
+    MAX_CHANNELS,
     Attempt,
     ChallengeRequest,
     Claim,
@@ -45,6 +46,8 @@ class Live:
     session_tag: bytes
     bucket: bytes
     attempts: int = 0
+    #: Tags of the channels that the code went out by.
+    channels: tuple[bytes, ...] = ()
 
 
 @dataclass(slots=True)
@@ -89,9 +92,11 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
     bucket = record.buckets.get(bucket_id) or Bucket()
     budget_wait = _wait((bucket if known else record).failures, policy.failure_budget, now)
     found = _find(record, request, policy, now, resend)
-    if resend and found is None:
+    channels = record.challenges[found].channels if found else ()
+    is_other_way = bool(request.channel and channels) and request.channel not in channels
+    if resend and (found is None or (is_other_way and len(channels) >= MAX_CHANNELS)):
         return OpenResult(OpenOutcome.GONE)
-    cooling = bucket.ready_at - now if now < bucket.ready_at <= now + policy.cooldown + LEEWAY else 0
+    cooling = 0 if resend and is_other_way else _cooling(bucket, policy, now)
     wait = max(
         cooling,
         _wait(bucket.sends, policy.send_limit, now),
@@ -111,10 +116,11 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
     challenge_id = found or request.challenge_id
     if not found:
         strong = budget_wait > 0 or (request.surge and not known)
-        record.challenges[challenge_id] = Live(
-            now + policy.expires_in, strong, request.session_tag, bucket_id if known else b""
-        )
+        payer = bucket_id if known else b""
+        record.challenges[challenge_id] = Live(now + policy.expires_in, strong, request.session_tag, payer)
     live = record.challenges[challenge_id]
+    if not is_quiet and request.channel and request.channel not in channels:
+        live.channels = (*channels, request.channel)
     return OpenResult(
         OpenOutcome.QUIET if is_quiet else OpenOutcome.SEND,
         challenge_id,
@@ -127,6 +133,11 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
         bucket_ends=bucket_ends,
         subject_ends=subject_ends,
     )
+
+
+def _cooling(bucket: Bucket, policy: Policy, now: int) -> int:
+    """Seconds that are left of the bucket's cooldown."""
+    return bucket.ready_at - now if now < bucket.ready_at <= now + policy.cooldown + LEEWAY else 0
 
 
 def _find(record: Record, request: ChallengeRequest, policy: Policy, now: int, resend: bool) -> bytes | None:
@@ -177,7 +188,7 @@ def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> Redeem
     if attempt.matches:
         del record.challenges[attempt.challenge_id]
         record.proofs[attempt.proof_id] = attempt.proof_expires_at
-        return RedeemResult(RedeemOutcome.MATCH, bucket=live.bucket)
+        return RedeemResult(RedeemOutcome.MATCH, bucket=live.bucket, channels=live.channels)
     is_last = live.attempts >= policy.max_attempts
     return RedeemResult(RedeemOutcome.WRONG, _fail(_payer(record, live), policy, now), live.bucket, is_last=is_last)
 

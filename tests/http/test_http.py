@@ -27,7 +27,16 @@ BOB = "bob@example.com"
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 JSON = {"Accept": "application/json"}
 
-CHALLENGE_MEMBERS = ["challenge", "channel", "code_length", "destination", "expires_in", "purpose", "resend_in"]
+CHALLENGE_MEMBERS = [
+    "challenge",
+    "channel",
+    "code_length",
+    "destination",
+    "expires_in",
+    "other_channels",
+    "purpose",
+    "resend_in",
+]
 PROBLEM_MEMBERS = {"type", "title", "status", "detail", "reason"}
 
 AppFactory = Callable[..., Flask]
@@ -126,6 +135,7 @@ def test_send_answers_with_exactly_the_promised_members(app: Flask, sent: Outbox
         "code_length": 6,
         "expires_in": 300,
         "resend_in": 30,
+        "other_channels": [],
     }
     assert [message.recipient for message in sent] == [ANN]
     assert re.fullmatch("[0-9]{6}", sent.code)
@@ -143,6 +153,7 @@ def test_verify_answers_with_exactly_the_promised_members(app: Flask, sent: Outb
         "verified": True,
         "identifier": ANN,
         "channel": "email",
+        "channels": ["email"],
         "purpose": "login",
         "proof_expires_in": 12 * 3600,
         "next": "/",

@@ -234,3 +234,8 @@ def test_a_record_from_before_there_were_marks_opens_and_one_without_is_written_
     assert pack(record) == packed
     record.marks[b"step"] = 1_790_000_090
     assert unpack(pack(record)) == record
+    # Nor were there channels.
+    (live,) = record.challenges.values()
+    assert live.channels == ()
+    live.channels = (b"sms1", b"mail")
+    assert unpack(pack(record)) == record

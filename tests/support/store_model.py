@@ -18,7 +18,7 @@ from flask_otp.stores import (
     RedeemOutcome,
     RedeemResult,
 )
-from flask_otp.stores.base import KNOWN_BROWSERS, LEEWAY, Rates
+from flask_otp.stores.base import KNOWN_BROWSERS, LEEWAY, MAX_CHANNELS, Rates
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Outstanding:
     #: The known browser that pays for failures; ``None``: the subject does.
     payer: bytes | None
     attempts: int = 0
+    channels: tuple[bytes, ...] = ()
 
 
 @dataclass
@@ -137,6 +138,12 @@ class Model:
             bucket = BucketLog()
         cooling = max(0, bucket.ready_at - now)
         cooling = cooling if cooling <= policy.cooldown + LEEWAY else 0
+        carried = person.challenges[found].channels if found else ()
+        first_time = bool(request.channel) and request.channel not in carried
+        if resend and carried and first_time:
+            if len(carried) == MAX_CHANNELS:
+                return OpenResult(OpenOutcome.GONE)
+            cooling = 0
         budget = (bucket if known else person).failures.wait(policy.failure_budget, now)
         waits = [cooling, bucket.sends.wait(policy.send_limit, now)]
         waits += [] if known else [person.sends.wait(policy.recipient_limit, now)]
@@ -158,6 +165,8 @@ class Model:
             )
         challenge_id = request.challenge_id if found is None else found
         live = person.challenges[challenge_id]
+        if first_time and not quiet:
+            live.channels += (request.channel,)
         return OpenResult(
             OpenOutcome.QUIET if quiet else OpenOutcome.SEND,
             challenge_id,
@@ -181,7 +190,7 @@ class Model:
         if attempt.matches:
             del person.challenges[attempt.challenge_id]
             person.proofs[attempt.proof_id] = attempt.proof_expires_at
-            return RedeemResult(RedeemOutcome.MATCH, bucket=bucket)
+            return RedeemResult(RedeemOutcome.MATCH, bucket=bucket, channels=live.channels)
         log = self._payers_log(person, live)
         spent = log.wait(policy.failure_budget, now) > 0
         log.count(policy.failure_budget, now)

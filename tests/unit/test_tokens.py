@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import Any
 
@@ -203,6 +204,17 @@ def test_tokens_are_short() -> None:
     assert len(tokens.dump_known([KnownBrowser(b"s" * 16, b"l" * 8, START * 1000)])) == 88
 
 
+def test_a_proof_of_several_channels_has_a_layout_of_its_own_and_one_of_a_single_channel_is_as_before() -> None:
+    tokens = Tokens([KEYS])
+    single = Proof(b"p" * 12, "login", "sms", b"", 1.5, 9, "ann@example.com", KEYS)
+    several = replace(single, others=("email", "voice"))
+    loaded = tokens.load_proof(tokens.dump_proof(several))
+    assert loaded is not None
+    assert loaded.channels == ("sms", "email", "voice")
+    versions = [Signed("proof", [KEYS]).open(tokens.dump_proof(proof)) for proof in (single, several)]
+    assert [opened.version for opened in versions if opened] == [2, 3]
+
+
 def test_a_proof_spends_no_byte_that_json_does_not_need() -> None:
     shown = decode(Tokens([KEYS]).dump_proof(proof(identifier="müller@example.com")).partition(".")[0])
     values = f'["login","email",{START}.5,{START + 900},"müller@example.com"]'
@@ -242,7 +254,7 @@ def test_a_version_that_is_not_known_is_refused_and_cannot_be_changed(envelope: 
     opened = made.open(one_of_each(tokens)[kind])
     assert opened is not None
     assert load(tokens, kind, made.close(KEYS, opened.version, opened.body))
-    for version in (0, 1, 3, 255):
+    for version in (0, 1, 4, 255):
         other = made.close(KEYS, version, opened.body)
         assert load(tokens, kind, other) is None
         text, dot, signature = other.partition(".")

@@ -1,6 +1,6 @@
 -- Set before each of the scripts, after the constants of base.py. The state of one subject is one hash, so that a verb
 -- reads the fields it needs and no others (subject_state.py has the same in Python):
---   c<id>      a challenge: expiry, strong, attempts, session tag, known bucket that pays
+--   c<id>      a challenge: expiry, strong, attempts, session tag, known bucket that pays, tags of the channels
 --   p<id>      a proof, or what was noted: its expiry
 --   u<mark>    a used code's mark: its expiry
 --   l<bucket>  a bucket: ready at, whether it is a known browser's, then windows of its sends
@@ -59,4 +59,11 @@ end
 local function is_open(expires_at, strong, attempts, bucket, failures, longest, max_attempts, budget, now, surge)
   if expires_at <= now or expires_at > now + longest + LEEWAY or attempts >= max_attempts then return false end
   return strong == 1 or not (surge and bucket == '' or wait_for(failures, 0, budget, now) > 0)
+end
+
+local function has_channel(channels, channel)
+  for at = 1, #channels, CHANNEL_TAG do
+    if channels:sub(at, at + CHANNEL_TAG - 1) == channel then return true end
+  end
+  return false
 end

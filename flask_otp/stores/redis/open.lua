@@ -1,11 +1,11 @@
--- ARGV: now, resend, challenge id, bucket, session tag, known bucket, known since (ms), surge, once, then the policy:
--- seconds until the challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
+-- ARGV: now, resend, challenge id, bucket, session tag, known bucket, known since (ms), surge, once, channel, then
+-- the policy: seconds until the challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
 -- Answers {GONE}, {WAIT, for so many seconds}, or {SEND or QUIET, id, strong, fresh, expires at, ready at, known, bucket,
 -- ends of the bucket's windows that the message was counted on, ends of the subject's}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
 local now, resend, asked, session_tag = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[5]
-local surge, expires_in, max_attempts, cooldown = ARGV[8] == '1', tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
-local send_limit, recipient_limit, budget = ARGV[13], ARGV[14], ARGV[15]
+local surge, expires_in, max_attempts, cooldown = ARGV[8] == '1', tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local send_limit, recipient_limit, budget, channel = ARGV[14], ARGV[15], ARGV[16], ARGV[10]
 
 local state = read_all(now)
 local failures, keep = state.failures, state.keep
@@ -15,25 +15,27 @@ local bucket = state.buckets[bucket_id] or struct.pack(BUCKET, 0, 0)
 local budget_wait = wait_for(failures[known and bucket_id or ''] or '', 0, budget, now)
 
 -- The newest, if a session has several.
-local found, found_until, found_strong = nil, 0, 0
+local found, found_until, found_strong, found_raw, channels = nil, 0, 0, '', ''
 for id, raw in pairs(state.lives) do
-  local expires_at, strong, attempts, tag, payer = struct.unpack(LIVE, raw)
+  local expires_at, strong, attempts, tag, payer, at = struct.unpack(LIVE, raw)
   local mine = tag ~= '' and tag == session_tag
   if resend then mine = id == asked end
   if mine and (expires_at > found_until or (expires_at == found_until and id > found)) and is_open(
     expires_at, strong, attempts, payer, failures[payer] or '', expires_in, max_attempts, budget, now, surge
   ) then
-    found, found_until, found_strong = id, expires_at, strong
+    found, found_until, found_strong, found_raw, channels = id, expires_at, strong, raw, raw:sub(at)
   end
 end
-if resend and not found then return {GONE} end
+local is_first = channel ~= '' and not has_channel(channels, channel)
+local is_other_way = resend and is_first and channels ~= ''
+if resend and (not found or (is_other_way and #channels >= MAX_CHANNELS * CHANNEL_TAG)) then return {GONE} end
 
 local ready_at = struct.unpack(TIME, bucket)
 local cooling = ready_at - now
-if cooling < 0 or cooling > cooldown + LEEWAY then cooling = 0 end
+if cooling < 0 or cooling > cooldown + LEEWAY or is_other_way then cooling = 0 end
 local wait = math.max(cooling, wait_for(bucket, HEAD, send_limit, now))
 if not known then wait = math.max(wait, wait_for(state.sends, 0, recipient_limit, now)) end
-if ARGV[16] == '1' and not found then wait = math.max(wait, budget_wait) end
+if ARGV[17] == '1' and not found then wait = math.max(wait, budget_wait) end
 local quiet = found and not resend and (cooling > 0 or ARGV[9] == '1')
 if wait > 0 and not quiet then return {WAIT, wait} end
 
@@ -52,7 +54,9 @@ if not found then
   local payer = known and bucket_id or ''
   found_until, found_strong = now + expires_in, (budget_wait > 0 or (surge and not known)) and 1 or 0
   local live = struct.pack(LIVE, found_until, found_strong, 0, #session_tag, session_tag, #payer, payer)
-  change('c' .. asked, live, found_until)
+  change('c' .. asked, live .. channel, found_until)
+elseif is_first and not quiet then
+  change('c' .. found, found_raw .. channel, found_until)
 end
 for _, field in ipairs(state.dead) do call('HDEL', key, field) end
 if #changed > 0 then call('HSET', key, unpack(changed)) end

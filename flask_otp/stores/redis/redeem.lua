@@ -1,12 +1,13 @@
 -- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, then the policy: seconds until a
 -- challenge expires, most attempts, failure budget
--- Answers {outcome, 0 unless this failure spent the budget, the known bucket that the challenge was opened from}; after
+-- Answers {outcome, 0 unless this failure spent the budget, the known bucket that the challenge was opened from}; with MATCH also {the tags of the
+-- channels, in one}; after
 -- a failure also {1 if it was the challenge's last attempt, what count_failures of gates.lua answers}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, field, budget = tonumber(ARGV[1]), 'c' .. ARGV[2], ARGV[9]
 local raw, failures = unpack(call('HMGET', key, field, 'f'))
 if not raw then return {REFUSED, 0, ''} end
-local expires_at, strong, attempts, session_tag, bucket = struct.unpack(LIVE, raw)
+local expires_at, strong, attempts, session_tag, bucket, at = struct.unpack(LIVE, raw)
 if bucket ~= '' then failures = call('HGET', key, 'f' .. bucket) end
 failures = failures or ''
 
@@ -19,11 +20,11 @@ if ARGV[3] == '1' then
   call('HSET', key, 'p' .. ARGV[4], struct.pack(TIME, ARGV[5]))
   call('HDEL', key, field)
   keep_until(tonumber(ARGV[5]), now)
-  return {MATCH, 0, bucket}
+  return {MATCH, 0, bucket, raw:sub(at)}
 end
 local before = wait_for(failures, 0, budget, now)
 failures = count(failures, 0, budget, now)
-local live = struct.pack(LIVE, expires_at, strong, attempts + 1, #session_tag, session_tag, #bucket, bucket)
+local live = struct.pack(LIVE, expires_at, strong, attempts + 1, #session_tag, session_tag, #bucket, bucket) .. raw:sub(at)
 call('HSET', key, field, live, 'f' .. bucket, failures)
 if bucket ~= '' then call('HSETNX', key, 'l' .. bucket, struct.pack(BUCKET, 0, 1)) end
 keep_until(latest(failures, 0), now)

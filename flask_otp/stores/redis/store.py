@@ -17,9 +17,11 @@ from ...errors import StoreUnavailable
 from ...redis_clients.server import OUTAGES, Client, Replicated, Script, Server
 from ...redis_clients.uri import connect, replicas_to_wait_for
 from ..base import (
+    CHANNEL_TAG,
     KNOWN_BROWSER_FOR,
     KNOWN_BROWSERS,
     LEEWAY,
+    MAX_CHANNELS,
     Attempt,
     ChallengeRequest,
     Claim,
@@ -62,7 +64,7 @@ class RedisStore(Store):
         self._prefix = prefix
         common = (
             f"local KNOWN_BROWSER_FOR, KNOWN_BROWSERS, LEEWAY = {KNOWN_BROWSER_FOR}, {KNOWN_BROWSERS}, {LEEWAY}\n"
-            + _source("common")
+            f"local CHANNEL_TAG, MAX_CHANNELS = {CHANNEL_TAG}, {MAX_CHANNELS}\n" + _source("common")
         )
         parts = {name: "".join(map(_source, files)) for name, files in _SCRIPTS.items()}
         plain = common + "local function count_failures() end\n"
@@ -90,6 +92,7 @@ class RedisStore(Store):
             request.known_since,
             int(request.surge),
             int(request.once),
+            request.channel,
             policy.expires_in,
             policy.max_attempts,
             policy.cooldown,
@@ -118,7 +121,7 @@ class RedisStore(Store):
         )
 
     def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
-        outcome, spent, bucket, *of_failure = self._run(
+        outcome, spent, bucket, *more = self._run(
             "redeem",
             subject,
             now,
@@ -131,7 +134,11 @@ class RedisStore(Store):
             policy.max_attempts,
             _packed(policy.failure_budget),
         )
-        is_last, *counts = of_failure or (0,)
+        if outcome == RedeemOutcome.MATCH.value:
+            (tags,) = more
+            channels = tuple(tags[at : at + CHANNEL_TAG] for at in range(0, len(tags), CHANNEL_TAG))
+            return RedeemResult(RedeemOutcome.MATCH, bucket=bucket, channels=channels)
+        is_last, *counts = more or (0,)
         self._note_failures(counts)
         return RedeemResult(RedeemOutcome(outcome), bool(spent), bucket, is_last=bool(is_last))
 

@@ -100,6 +100,8 @@ class Walk:
             known_since=pick((self.now_ms, self.revoked_ms)) - pick((-1, 0, 1, 1000, HOUR * 1000, 10 * DAY * 1000)),
             surge=self.random.random() < 0.1,
             once=challenge_id.endswith(b"7"),
+            # From the clock: what is drawn at random stays what it was.
+            channel=(b"sms1", b"mail", b"call", b"", b"chat", b"pager"[:4])[self.now_ms // 1000 % 6],
         )
         return subject, request, pick(self.policies), self.now_ms // 1000
 

@@ -16,6 +16,7 @@ from .subject_driver import (
     HOUR,
     MATCH,
     NETWORK,
+    NO_LIMITS,
     POLICY,
     QUIET,
     REFUSED,
@@ -49,6 +50,48 @@ class ResendingTests:
             outcomes.append(ann.open(session_tag=b"h").outcome)
             clock.advance(30)
         assert outcomes == [SEND, SEND, SEND, WAIT]
+
+    def test_another_channel_waits_for_no_cooldown_and_counts_as_any_message(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
+        opened = ann.open(channel=b"sms1")
+        assert ann.reopen(opened, channel=b"sms1").outcome is WAIT
+        assert ann.reopen(opened, channel=b"mail").outcome is SEND
+        assert ann.reopen(opened, channel=b"mail").outcome is WAIT
+        assert ann.reopen(opened, channel=b"sms1").outcome is WAIT
+        clock.advance(30)
+        assert [ann.reopen(opened, channel=name).outcome for name in (b"sms1", b"call", b"chat")] == [SEND] * 3
+        # Five messages of the bucket in an hour.
+        assert ann.reopen(opened, channel=b"sms1").retry_after == HOUR - 30
+
+    def test_a_challenge_remembers_all_channels_that_its_code_went_out_by(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
+        opened = ann.open(channel=b"sms1", session_tag=b"h")
+        ann.reopen(opened, channel=b"mail")
+        assert ann.wrong(opened) == [WRONG]
+        clock.advance(30)
+        ann.open(channel=b"sms1", session_tag=b"h")
+        result = ann.redeem(opened, True)
+        assert (result.outcome, result.channels) == (MATCH, (b"sms1", b"mail"))
+        untold = ann.open(b"another")
+        assert ann.redeem(untold, True).channels == ()
+
+    def test_a_refused_message_leaves_no_channel_behind_and_a_failed_one_does(self, ann: SubjectDriver) -> None:
+        ann.policy = replace(POLICY, send_limit=((2, HOUR),))
+        opened = ann.open(channel=b"sms1")
+        ann.discard(ann.reopen(opened, channel=b"mail"))
+        assert ann.reopen(opened, channel=b"call").outcome is SEND
+        assert ann.reopen(opened, channel=b"chat").outcome is WAIT
+        # Perhaps it had gone out after all.
+        assert ann.redeem(opened, True).channels == (b"sms1", b"mail", b"call")
+
+    def test_a_code_goes_out_by_four_channels_at_most(self, ann: SubjectDriver, clock: Clock) -> None:
+        ann.policy = NO_LIMITS
+        opened = ann.open(channel=b"sms1")
+        names = (b"mail", b"call", b"chat", b"post", b"mail")
+        assert [ann.reopen(opened, channel=name).outcome for name in names] == [SEND, SEND, SEND, GONE, SEND]
+        assert ann.redeem(opened, True).channels == (b"sms1", b"mail", b"call", b"chat")
 
     def test_a_request_that_wants_no_second_message_gets_none_and_counts_nothing(
         self, ann: SubjectDriver, clock: Clock

@@ -70,14 +70,17 @@ class SubjectDriver:
         since: int | None = None,
         surge: bool = False,
         once: bool = False,
+        channel: bytes = b"",
     ) -> OpenResult:
         known_since = int(self.clock() * 1000) if since is None else since
-        request = ChallengeRequest(new_id(), bucket, session_tag, known, known_since, surge, once)
+        request = ChallengeRequest(new_id(), bucket, session_tag, known, known_since, surge, once, channel)
         return self.store.open(self.subject, request, self.policy, self.now)
 
-    def reopen(self, opened: OpenResult, bucket: bytes = NETWORK, known: bytes = b"") -> OpenResult:
+    def reopen(
+        self, opened: OpenResult, bucket: bytes = NETWORK, known: bytes = b"", *, channel: bytes = b""
+    ) -> OpenResult:
         request = ChallengeRequest(
-            opened.challenge_id, bucket, known_bucket=known, known_since=int(self.clock() * 1000)
+            opened.challenge_id, bucket, known_bucket=known, known_since=int(self.clock() * 1000), channel=channel
         )
         return self.store.reopen(self.subject, request, self.policy, self.now)
 
