@@ -431,7 +431,11 @@ def test_after_the_first_request_nothing_of_ours_runs_for_the_apps_other_routes(
     ours, theirs = build(True), build(False)
     for app in (ours, theirs):
         app.test_client().get("/")
-    assert counts(ours) == counts(theirs)
+    found, wanted = counts(ours), counts(theirs)
+    # But for one look at the session: an app that clears it means our companion cookies too.
+    assert found["after_request_funcs"][None].pop(0) == "finish"
+    found["after_request_funcs"] = {scope: listed for scope, listed in found["after_request_funcs"].items() if listed}
+    assert found == wanted
     answers = [app.test_client().get("/") for app in (ours, theirs)]
     assert answers[0].data == answers[1].data
     varying = ("X-RateLimit-Reset", "Retry-After", "Date")
