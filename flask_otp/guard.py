@@ -366,6 +366,8 @@ def _refusal(state: AppState, rule: Rule, asked: _Asked) -> VerificationRequired
     way_back = None if pending_form.keep(state, required) else _way_back()
     # In the address, so that two tabs ask for two things, and a visitor from another site needs no session for it.
     says_more = bool(rule.context or rule.channels or asked.identifier is not None)
+    # But no order that another site has posted: its page would ask the person to confirm what they never entered.
+    says_more = says_more and (request.method in ("GET", "HEAD") or _may_write(state))
     arguments: dict[str, Any] = {
         "next": way_back,
         "purpose": None if rule.purpose == "login" else rule.purpose,
