@@ -35,9 +35,14 @@ def _sql_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
     return store
 
 
+def _redis_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
+    store: Store = _redis.from_uri(uri, prefix, options)
+    return store
+
+
 _FACTORIES: dict[str, Factory] = {
     "memory": memory.from_uri,
-    **dict.fromkeys(SCHEMES, lambda uri, prefix, options: _redis.from_uri(uri, prefix, options)),
+    **dict.fromkeys(SCHEMES, _redis_from_uri),
     **dict.fromkeys(_DATABASES, _sql_from_uri),
 }
 _registered: dict[str, Factory] = {}

@@ -200,15 +200,15 @@ def test_what_was_sent_before_a_key_was_rotated_still_works(stage: Stage) -> Non
 
 
 def test_a_test_recipient_has_one_code_and_a_budget_like_anybody(stage: Stage) -> None:
-    testers = {OWNER: ("86420135", "2100-01-01")}
+    testers = {OWNER: ("864201", "2100-01-01")}
     site = Machines(stage, OTP_TEST_RECIPIENTS=testers, OTP_FAILURE_BUDGET="2/30 days")
     client = caller(site)
     client.send()
-    assert client.verify("86420135").status_code == 200
+    assert client.verify("864201").status_code == 200
     client.send()
-    for code in ("00000000", "11111111"):
+    for code in ("000000", "111111"):
         assert refused(client.verify(code))
-    assert refused(client.verify("86420135"))
+    assert refused(client.verify("864201"))
     assert stage.sent == []
 
 

