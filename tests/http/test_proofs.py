@@ -224,7 +224,7 @@ def test_a_proof_is_no_handle_and_no_requirement(site: Flask, codes: Outbox) -> 
 
 def payload_of(proof: str) -> Any:
     data = base64.urlsafe_b64decode(proof.split(".")[0] + "==")
-    return json.loads(data[data.index(b"[") :])
+    return json.loads(data[data.index(b'["') :])
 
 
 @pytest.mark.parametrize("salt", ["itsdangerous", "cookie-session", "flask_otp.proof", "flask_otp.handle"])
