@@ -356,7 +356,7 @@ def test_r07_an_attempt_that_too_few_replicas_know_of_stays_charged(
     topology: Topology, connect_to: Stores, clock: Clock
 ) -> None:
     ann = SubjectDriver(connect_to(topology, "charged", **PATIENT), clock)
-    strict = SubjectDriver(connect_to(topology, "charged", wait_for_replicas=2, socket_timeout=0.1), clock)
+    strict = SubjectDriver(connect_to(topology, "charged", wait_for_replicas=2, socket_timeout=0.5), clock)
     opened = ann.open()
     for _ in range(5):
         with pytest.raises(StoreUnavailable):
