@@ -56,7 +56,7 @@ store.close()
 """
 
 
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql", pytest.param("mariadb", marks=pytest.mark.long)])
+@pytest.mark.parametrize("kind", BACKEND)
 @pytest.mark.parametrize("used_before", ["yes", "no"])
 def test_processes_that_a_c_program_forked_share_no_connection(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str, used_before: str
