@@ -176,7 +176,6 @@ def test_messages_under_way_at_sigterm_go_out_first(sites: type[Site], server: s
     site.wait_for(4, 0)
 
 
-@pytest.mark.long  # it depends on how soon a busy machine lets the workers end
 @pytest.mark.parametrize("server", [name for name in SERVERS if "uwsgi" in name])
 def test_uwsgi_ends_soon_at_sigterm_and_sends_what_is_under_way(sites: type[Site], server: str) -> None:
     site = sites(SERVERS[server], SECONDS="1")  # type: ignore[call-arg, arg-type]
