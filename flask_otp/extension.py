@@ -24,7 +24,7 @@ from .factor_methods import RecoveryMethods, TotpMethods
 from .factors.totp import library
 from .hooks import HookDecorators
 from .http import actions, factor_views, openapi
-from .http.views import create_blueprint, finish
+from .http.blueprint import create_blueprint, finish
 from .identifiers import Parser
 from .limits import risk
 from .limits.counters import Limits

@@ -1,0 +1,9 @@
+"""``@otp_required``: nobody passes without a verification that fits, and that the store still vouches for."""
+
+from .decorator import otp_required as otp_required
+from .passing import enforce as enforce
+from .passing import find_verification as find_verification
+from .passing import require as require
+from .protect import protector as protector
+from .rules import Rule as Rule
+from .rules import make_rule as make_rule

@@ -1,0 +1,61 @@
+"""Whether a proof fits what a guard asks for. The store has the last word, and is not asked here."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from ..crypto.context import json_digest
+from ..crypto.payloads import Proof
+from ..http import session
+from ..state import AppState
+from ..stores.base import LEEWAY
+from .rules import Rule
+
+
+class Asked(NamedTuple):
+    """What a rule comes to at the current request."""
+
+    context: bytes
+    context_values: Any
+    identifier: str | None
+
+
+def asked_by(state: AppState, rule: Rule) -> Asked:
+    context_values = rule.context() if rule.context is not None else None
+    return Asked(
+        # A context that comes out as None is still one: a proof without context must not do for it.
+        context=b"" if rule.context is None else json_digest(context_values),
+        context_values=context_values,
+        identifier=None if rule.identifier is None else state.identifiers.named(rule.identifier()).value,
+    )
+
+
+def fits(state: AppState, proof: Proof, rule: Rule, asked: Asked) -> bool:
+    now = state.clock()
+    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
+    return (
+        proof.purpose == rule.purpose
+        and proof.context == asked.context
+        and identifier in (None, proof.identifier)
+        and proof.is_by(rule.channels)
+        and proof.verified_at <= now + LEEWAY
+        and (rule.max_age is None or now - proof.verified_at <= rule.max_age)
+        and now < proof.expires_at
+    )
+
+
+def why_refused(state: AppState, rule: Rule, asked: Asked) -> str:
+    """Why the first proof of the client did not do, for the signal ``guard_decided``."""
+    proof = next(iter(session.proofs(state, rule.purpose)), None)
+    if proof is None:
+        return "no_proof"
+    now = state.clock()
+    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
+    reasons = {
+        "context": proof.context != asked.context,
+        "identifier": identifier not in (None, proof.identifier),
+        "channel": not proof.is_by(rule.channels),
+        "expired": proof.expires_at <= now or proof.verified_at > now + LEEWAY,
+        "age": rule.max_age is not None and now - proof.verified_at > rule.max_age,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), "ended")

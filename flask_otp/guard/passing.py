@@ -1,0 +1,112 @@
+"""The guard itself: whether the current request may pass."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from flask import Response, after_this_request, current_app, request
+from flask import session as flask_session
+
+from ..errors import ConfigError, InvalidRequest
+from ..factors.trusted import TRUSTED
+from ..http import pending_form, session, trusted_browser
+from ..models import Verification
+from ..signals import guard_decided
+from ..state import AppState, current_state
+from ..urls import is_own_root
+from .fitting import Asked, asked_by, fits, why_refused
+from .refusal import Refused, has_handler_for_ours, may_write, refusal
+from .rules import Rule
+
+
+def enforce(rule: Rule) -> Any:
+    """Return ``None`` where the current request may pass, else what the app's ``unauthorized_handler`` answers.
+
+    Where Flask answers ``OPTIONS`` itself it does so, since a preflight has no credentials. A view with an ``OPTIONS``
+    of its own is reached with a proof, as by any method. Without one, Flask's answer takes the place of a refusal.
+
+    :raises VerificationRequired: it may not, and there is no such handler.
+    :raises StoreUnavailable: nobody can say, so it may not.
+    """
+    is_options = request.method == "OPTIONS"
+    if is_options and getattr(request.url_rule, "provide_automatic_options", True):
+        return current_app.make_default_options_response()
+    after_this_request(_mark_private)
+    state = current_state()
+    if rule.purpose not in state.settings.purposes:
+        raise ConfigError(f"otp_required: the purpose {rule.purpose!r} is not in OTP_PURPOSES")
+    asked, ends = asked_by(state, rule), state.trust.ends
+    for proof in session.proofs(state, rule.purpose):
+        if fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
+            if may_write(state):
+                session.heal(state, proof)
+                pending_form.forget_if_this_is_it(state, proof)
+            session.note_checked(state, rule.purpose, proof, ends, is_spent=rule.once)
+            state.events.tell(guard_decided, "passed", proof)
+            return None
+    if rule.trust is not None and _is_trusted(state, rule, asked, ends):
+        return None
+    if is_options:
+        return current_app.make_default_options_response()
+    if not is_own_root():
+        return InvalidRequest().as_problem()
+    if guard_decided.receivers:
+        state.events.tell(guard_decided, "refused", reason=why_refused(state, rule, asked), purpose_name=rule.purpose)
+    error = refusal(state, rule, asked)
+    answer = None if state.hooks.unauthorized_handler is None else state.hooks.unauthorized_handler(error)
+    if answer is None:
+        raise error if has_handler_for_ours() else Refused.of(error)
+    return answer
+
+
+def require(purpose: str, channels: tuple[str, ...], max_age: int) -> Any:
+    """The guard of our own pages: as :func:`enforce` with these arguments."""
+    return enforce(Rule(purpose, max_age, channels))
+
+
+def find_verification(purpose: str) -> Verification | None:
+    """The verification of the current client for a purpose: the one that the guard let in, else one without context."""
+    state = current_state()
+    if state.is_asking:
+        return None  # nobody can say yet who is signed in, so whose a proof would have to be
+    found = session.find_checked(state, purpose)
+    if found is None:
+        rule = Rule(purpose)
+        asked, ends = asked_by(state, rule), state.trust.ends
+        fitting = (p for p in session.proofs(state, purpose) if fits(state, p, rule, asked) and state.vouches(p))
+        proof = next(fitting, None)
+        session.note_checked(state, purpose, proof, ends)
+    else:
+        proof = found.proof
+    return None if proof is None else state.service.verification(proof)
+
+
+def _is_trusted(state: AppState, rule: Rule, asked: Asked, ends: int) -> bool:
+    """Whether this browser may go without a code: it is trusted for the person who is signed in, and no other."""
+    if state.hooks.identifier_loader is None:
+        raise ConfigError("otp_required: trust needs an identifier_loader, which says who is signed in")
+    own = state.own_identifier()
+    if rule.trust is None or own is None:
+        return False
+    oldest = state.clock() - rule.trust
+    for trust in trusted_browser.proofs(state, rule.purpose):
+        if (
+            trust.identifier == own
+            and trust.verified_at >= oldest
+            and fits(state, trust, rule, asked)
+            and state.vouches(trust)
+        ):
+            proof = replace(trust, channel=TRUSTED)
+            session.note_checked(state, rule.purpose, proof, ends)
+            state.events.tell(guard_decided, "passed", proof)
+            return True
+    return False
+
+
+def _mark_private(response: Response) -> Response:
+    response.headers["Cache-Control"] = "no-store"
+    # Whoever saves a session that was looked at says so himself; twice costs more than the whole guard.
+    if not getattr(flask_session, "accessed", False):
+        response.vary.add("Cookie")
+    return response

@@ -1,0 +1,132 @@
+"""What the views answer: the next page or JSON, and the form once more with its error."""
+
+from __future__ import annotations
+
+from flask import jsonify, redirect, request
+from flask.typing import ResponseReturnValue
+
+from ..errors import ChallengeRequired, InvalidCode, OTPError
+from ..languages import N_
+from ..models import Challenge, Verification
+from ..state import AppState, current_state
+from ..urls import is_safe_path
+from . import actions, pages, pending_form, session
+from .requests import is_cross_origin, wants_html
+
+Answer = ResponseReturnValue
+#: Seconds after a verification in which the same form, sent again, leads on and not to a refusal.
+JUST_NOW = 60
+
+
+def challenge_answer(challenge: Challenge, way_back: str | None) -> Answer:
+    if wants_html():
+        handle = current_state().tokens.load_handle(challenge.handle)
+        id = None if handle is None else session.challenge_id(handle)
+        return redirect(pages.url("enter", challenge.purpose, of=id, next=way_back), 303)
+    return jsonify(
+        challenge=challenge.handle,
+        channel=challenge.channel,
+        destination=challenge.destination,
+        purpose=challenge.purpose,
+        code_length=challenge.code_length,
+        expires_in=challenge.expires_in,
+        resend_in=challenge.resend_in,
+        other_channels=list(challenge.other_channels),
+    )
+
+
+def verified_answer(verification: Verification, way_back: str | None) -> Answer:
+    state = current_state()
+    wanted = session.get("next", verification.purpose) if way_back is None else way_back
+    next_path = _next_path(state, verification.purpose, way_back)
+    session.delete("next", verification.purpose)
+    if state.hooks.verified_handler is not None:
+        answer: Answer | None = state.hooks.verified_handler(verification)
+        if answer is not None:
+            return answer
+    # Not before: the handler may have signed somebody in, or out. A form that another tab keeps is not the way on.
+    proof = state.tokens.load_proof(verification.proof)
+    kept = None if wanted else pending_form.find(state, verification.purpose, new=proof)
+    if kept is not None:
+        next_path = pages.url("repeat", verification.purpose, of=pending_form.id_of(kept[0]))
+    if wants_html():
+        return redirect(next_path, 303)
+    return jsonify(
+        verified=True,
+        identifier=verification.identifier,
+        channel=verification.channel,
+        channels=list(verification.channels),
+        purpose=verification.purpose,
+        verified_at=verification.verified_at.isoformat(),
+        proof=verification.proof,
+        proof_expires_in=round((verification.expires_at - verification.verified_at).total_seconds()),
+        next=next_path,
+    )
+
+
+def _next_path(state: AppState, purpose: str, given: str | None) -> str:
+    """Where it goes on: where the form says, though that be nowhere; else where the session does."""
+    wanted = session.get("next", purpose) or "" if given is None else given
+    return wanted if is_safe_path(wanted) else request.script_root + state.settings.default_next
+
+
+def sent_on(
+    state: AppState, purpose: str, requirement: str | None, way_back: str | None, *, within: int | None = None
+) -> Answer | None:
+    """A redirect for whoever already has what the page would give.
+
+    :param within: only by a proof of the last so many seconds. By default, without a requirement, only the sign-in
+        counts: another purpose may be meant to be verified once more.
+    """
+    asked = session.load_requirement(requirement) or session.requirement(purpose)
+    asked = asked if asked is not None and asked.purpose == purpose else None
+    if is_cross_origin(state.settings.base_url) or (asked is None and within is None and purpose != "login"):
+        return None
+    since = state.clock() - within if within is not None else 0.0
+    if asked is None:
+        held = actions.find_held(state, purpose, b"", since)
+    else:
+        since = max(since, asked.made_at)
+        held = actions.find_held(state, purpose, asked.context, since, asked.identifier, asked.channels)
+    where = _next_path(state, purpose, way_back)
+    # Sent back at once, they need something else than we can know of: an app may look at a proof by rules of its own.
+    return redirect(where, 303) if held is not None and session.may_send_on(state, purpose, where) else None
+
+
+def form_again(body: dict[str, str], identifier: str | None, error: OTPError) -> Answer:
+    """The form that did not do, with what was typed and chosen; for a new code, the page of the old one."""
+    state, purpose = current_state(), body.get("purpose", "login")
+    handle = state.tokens.load_handle(body.get("challenge")) if identifier is None else None
+    if handle is not None:
+        return pages.enter(state, body["challenge"], handle, way_back=body.get("next"), error=error, is_over=True)
+    return pages.start(
+        state,
+        purpose,
+        requirement=body.get("requirement"),
+        way_back=body.get("next"),
+        identifier=identifier or "",
+        channel=body.get("channel"),
+        error=error,
+    )
+
+
+def code_again(body: dict[str, str], error: OTPError, *, is_link: bool = False) -> Answer:
+    """The code page of the challenge that the form was for, and what is so of it.
+
+    Whoever has verified by it already, in another tab or by the click before, is sent on.
+    """
+    state, purpose, way_back = current_state(), actions.own_purpose(body.get("purpose")), body.get("next")
+    token = body.get("challenge") or session.challenge(state, purpose)
+    handle = state.tokens.load_handle(token)
+    if token is None or handle is None:
+        known = purpose if purpose in state.settings.purposes else "login"
+        return pages.start(state, known, way_back=way_back, error=error)
+    is_over = isinstance(error, ChallengeRequired) or (isinstance(error, InvalidCode) and error.is_over)
+    if is_over:
+        since = state.clock() - JUST_NOW
+        if actions.find_held(state, handle.purpose, handle.context, since, handle.identifier) is not None:
+            return redirect(_next_path(state, handle.purpose, way_back), 303)
+        session.note_on_challenge(state, handle, token, pages.OVER)
+    elif is_link and isinstance(error, InvalidCode):
+        error = InvalidCode(N_("That link is no longer valid. Please type the code."))
+    return pages.enter(state, token, handle, way_back=way_back, error=error, is_over=is_over)

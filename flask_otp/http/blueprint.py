@@ -1,0 +1,103 @@
+"""The blueprint: which view serves which route, what is refused before, and what each answer gets after."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from flask import Blueprint, Response, redirect, request, url_for
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound
+
+from ..errors import PAGE_HEADERS, InvalidRequest, OTPError, VerificationRequired, accepts_html
+from ..site import BLUEPRINT
+from ..state import current_state
+from ..urls import is_own_root
+from . import pages, routes, session, views
+from .answers import Answer
+from .requests import allow_trusted_origin, refuse_cross_origin, wants_html
+
+#: Where a person gets who opens the address of a form: by Back, by a bookmark, or after a log-in elsewhere.
+_PAGE_OF = {"send": "start", "resend": "enter", "logout": "start", "app/remove": "app", "recovery": "app"}
+_METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
+
+
+def create_blueprint() -> Blueprint:
+    """The routes, to be mounted at ``OTP_URL_PREFIX``. They find their app's state at each request."""
+    blueprint = Blueprint(BLUEPRINT, "flask_otp", template_folder="templates", static_folder="static")
+    blueprint.before_request(_refuse_foreign_root)
+    blueprint.before_request(_refuse_cross_origin)
+    blueprint.before_request(pages.from_our_own_origin)
+    blueprint.after_request(_add_headers)
+    blueprint.register_error_handler(HTTPException, _answer_error)
+    for route in routes.ROUTES:
+        if route.endpoint not in _VIEWS:
+            continue  # :mod:`.factor_views` adds it
+        blueprint.add_url_rule(route.path, route.endpoint, _VIEWS[route.endpoint], methods=[route.method])
+    blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
+    blueprint.add_url_rule("/<path:rest>", "unknown", unknown, methods=_METHODS)
+    return blueprint
+
+
+_VIEWS: dict[str, Callable[..., Answer]] = {
+    "start": views.start,
+    "send": views.send,
+    "enter": views.enter,
+    "verify": views.verify,
+    "resend": views.resend,
+    "link": pages.link,
+    "repeat": views.confirm,
+    "logout": views.logout,
+    "health": views.health,
+    "openapi": views.describe,
+}
+
+
+def unknown(rest: str = "") -> Answer:
+    """What is not ours, answered in our manner. Known paths come here with a method they do not have."""
+    if rest in _PAGE_OF and request.method in ("GET", "HEAD") and accepts_html():
+        return redirect(url_for(f".{_PAGE_OF[rest]}"), 303)
+    if methods := routes.methods_of(rest):
+        raise MethodNotAllowed(methods)
+    raise NotFound
+
+
+def _refuse_foreign_root() -> Answer | None:
+    # No page, which would have its style and its forms on that other host.
+    return None if is_own_root() else InvalidRequest().as_problem()
+
+
+def _refuse_cross_origin() -> None:
+    if request.method not in ("GET", "HEAD", "OPTIONS"):
+        settings = current_state().settings
+        refuse_cross_origin(settings.base_url, settings.trusted_origins)
+
+
+def _add_headers(response: Response) -> Response:
+    present = {name.lower() for name, _ in response.headers}
+    response.headers.extend([(name, value) for name, value in PAGE_HEADERS.items() if name.lower() not in present])
+    if "vary" in present:
+        response.vary.add("Cookie")
+    # Static files come with a caching header of their own, and under this prefix nothing is cached.
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def finish(response: Response) -> Response:
+    """After all functions of the app, also its CORS extension, and before the session is saved."""
+    session.finish(response)
+    if request.blueprint == BLUEPRINT:
+        state = current_state()
+        if state.is_mounted:
+            allow_trusted_origin(response, state.settings.trusted_origins)
+    return response
+
+
+def _answer_error(error: HTTPException) -> Answer:
+    if error.code is not None and error.code < 400:
+        return error.get_response()
+    if isinstance(error, VerificationRequired) and error.location is not None:
+        return error.get_response()  # a guard of our own: browsers are led to the form
+    ours = error if isinstance(error, OTPError) else OTPError.from_http(error)
+    response = current_state().render_error(ours) if wants_html() else ours.as_problem()
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        response.headers["Allow"] = ", ".join(error.valid_methods)
+    return response

@@ -1,0 +1,60 @@
+"""Who asks: by network, by the session's secret, and by what this browser has verified before."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+
+from flask import has_request_context, request
+
+from ...crypto.payloads import Client, KnownBrowser
+from ...networks import network_of, tell_of_proxy
+from ...state import AppState
+from ..known_browser import known_browsers
+from .cleared import notice_a_cleared_session
+from .kept import keep, our_part
+
+
+def client(state: AppState) -> Client:
+    """Who asks, by the current request if there is one."""
+    if not has_request_context():
+        return Client()
+    return Client(network(), session_secret(), tuple(known_browsers(state)))
+
+
+def known(state: AppState) -> tuple[KnownBrowser, ...]:
+    """What this browser has verified before."""
+    return tuple(known_browsers(state)) if has_request_context() else ()
+
+
+def network() -> str | None:
+    """The network that asks; ``None`` outside a request."""
+    if not has_request_context():
+        return None
+    tell_of_proxy(request.environ)
+    return network_of(request.remote_addr)
+
+
+def propose_secret(secret: str) -> None:
+    """Take the session's secret from the form that this browser sends, if the session has none yet.
+
+    The page of the form may not have been allowed to write the session. Two clicks on its button are of one session.
+    """
+    if not isinstance(our_part().get("secret"), str) and re.fullmatch("[0-9A-Za-z_-]{24}", secret):
+        notice_a_cleared_session()
+        keep(our_part() | {"secret": secret})
+
+
+def new_secret() -> str:
+    """A secret for a session or, until that may be written, for a form."""
+    return urlsafe_b64encode(secrets.token_bytes(18)).decode()
+
+
+def session_secret() -> bytes:
+    secret = our_part().get("secret")
+    if not isinstance(secret, str):
+        secret = new_secret()
+        notice_a_cleared_session()
+        keep(our_part() | {"secret": secret})
+    return urlsafe_b64decode(secret)

@@ -1,0 +1,69 @@
+"""What a request has found verified. It lives as long as that request object."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from flask import request
+
+from ...crypto.payloads import Proof
+from ...state import AppState
+from .cleared import companions_of
+from .kept import get
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a request found for a purpose: a good proof, or none."""
+
+    proof: Proof | None
+    #: Who was signed in, and which proofs the client showed.
+    shown: tuple[str | None, ...]
+    #: How often something had been ended before (:class:`~flask_otp.state.Trust`).
+    ends: int
+    #: The guard has spent the proof for this request, so the store does not know it any more.
+    is_spent: bool = False
+
+
+def checked_proofs(state: AppState) -> dict[str, Checked]:
+    """What this request has found already, by purpose.
+
+    It belongs to the request object. An environ may be handed on: Flask-SocketIO makes the request of each event from
+    the environ of the handshake, and a view may give its own to the request of another client.
+    """
+    by_app: dict[int, dict[str, Checked]] = vars(request).setdefault("_flask_otp_checked", {})
+    return by_app.setdefault(id(state), {})
+
+
+def note_checked(state: AppState, purpose: str, proof: Proof | None, ends: int, *, is_spent: bool = False) -> None:
+    """Remember for the rest of this request what was found for the purpose, when ``ends`` things had been ended."""
+    checked_proofs(state)[purpose] = Checked(proof, _shown(state, purpose), ends, is_spent)
+
+
+def find_checked(state: AppState, purpose: str) -> Checked | None:
+    """What this request has found for the purpose, if that is still so.
+
+    It is not after another user has signed in, after the proof's end, and after the session has got another proof.
+    """
+    found = checked_proofs(state).get(purpose)
+    if found is None or found.shown != _shown(state, purpose):
+        return None
+    if found.proof is None or found.is_spent or found.ends == state.trust.ends:
+        is_good = True
+    else:
+        # Something was ended since, perhaps this one.
+        is_good = state.vouches(found.proof)
+    return found if is_good and (found.proof is None or state.clock() < found.proof.expires_at) else None
+
+
+def forget_checked(state: AppState, identifier: str) -> None:
+    """The identifier was revoked: what this request has found of it is not so any more."""
+    checked = checked_proofs(state)
+    for purpose, found in list(checked.items()):
+        if found.proof is not None and found.proof.identifier == identifier:
+            del checked[purpose]
+
+
+def _shown(state: AppState, purpose: str) -> tuple[str | None, ...]:
+    tokens = [companion.token for companion in companions_of(state, "proof")]
+    return state.own_identifier(), request.headers.get("Authorization"), get("proof", purpose), *tokens

@@ -1,0 +1,70 @@
+"""An app that clears its session, as at its own log-out, and what of ours goes with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, has_request_context, request
+from flask.globals import request_ctx
+
+from ...state import AppState, current_state
+from .. import companions
+from ..companions import Companion
+
+#: Where our part is in the session.
+KEY = "_otp"
+_WRITTEN = "flask_otp.session_written"
+
+
+def finish(response: Response) -> None:
+    """When the app has done what it does to the session, and before that is saved: write the companion cookies."""
+    if not companions.has_pending() and not getattr(unseen_session(), "modified", True):
+        return
+    notice_a_cleared_session()
+    if companions.has_pending():
+        companions.write(current_state(), response, permanent=bool(unseen_session().permanent))
+
+
+def notice_a_cleared_session() -> None:
+    """An app that has cleared its session, as at its own log-out, means our companion cookies too.
+
+    A late answer that took our part of the session away is something else: the session came without it.
+    """
+    if not has_request_context() or KEY in unseen_session():
+        return
+    state = current_state()
+    if companions.have_come(state) and (_is_noted_as_written() or _came_with_ours(state)):
+        companions.drop_all(state)
+        vars(request).pop(_WRITTEN, None)
+
+
+def companions_of(state: AppState, kind: str) -> list[Companion]:
+    """Those of this browser, unless the app has cleared the session in this request."""
+    notice_a_cleared_session()
+    return companions.find_all(state, kind)
+
+
+def note_our_own_write() -> None:
+    if has_request_context():
+        vars(request)[_WRITTEN] = True
+
+
+def _is_noted_as_written() -> bool:
+    return _WRITTEN in vars(request)
+
+
+def _came_with_ours(state: AppState) -> bool:
+    before: Any = state.app.session_interface.open_session(state.app, _request())
+    return bool(before) and (KEY in before or not unseen_session())
+
+
+def unseen_session() -> Any:
+    """The session, without the look at it being counted: each look adds ``Vary: Cookie`` to the answer."""
+    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    # Flask 3.1.3 counts looks at the public name.
+    seen = vars(context).get("_session")
+    return context.session if seen is None else seen
+
+
+def _request() -> Any:
+    return request._get_current_object()  # type: ignore[attr-defined]

@@ -1,0 +1,128 @@
+"""The proofs that a client shows, and what becomes of a new one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flask import request, session
+
+from ...crypto.payloads import Proof
+from ...state import AppState
+from .. import companions, csrf
+from ..known_browser import remember as remember_browser
+from .asking_client import new_secret
+from .cleared import companions_of, notice_a_cleared_session
+from .held_challenges import load_requirement
+from .kept import delete, get, get_all, keep, our_part, set, table_of, without
+
+#: Seconds after a verification in which an answer may still come late.
+_LATE = 600
+
+
+def proofs(state: AppState, purpose: str) -> Iterable[Proof]:
+    """The proofs that this client shows for a purpose: its bearer token, then what its browser holds."""
+    bearer = bearer_proof(state)
+    if bearer is not None:
+        yield bearer
+    for proof in own_proofs(state):
+        if proof.purpose == purpose:
+            yield proof
+
+
+def all_proofs(state: AppState) -> list[Proof]:
+    """Every proof that this client shows, its bearer token included."""
+    bearer = bearer_proof(state)
+    return [*([] if bearer is None else [bearer]), *own_proofs(state)]
+
+
+def bearer_proof(state: AppState) -> Proof | None:
+    """The proof in ``Authorization: Bearer``; a bearer token that is not ours is simply none."""
+    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+    return state.tokens.load_proof(token.strip()) if scheme.lower() == "bearer" else None
+
+
+def own_proofs(state: AppState) -> Iterable[Proof]:
+    """What this browser holds: the session's proofs first, then those of companion cookies, the newest first."""
+    tokens = list(get_all("proof").values())
+    for token in tokens:
+        proof = state.tokens.load_proof(token)
+        if proof is not None:
+            yield proof
+    for companion in companions_of(state, "proof"):
+        proof = None if companion.token in tokens else state.tokens.load_proof(companion.token)
+        if proof is not None and _may_be_late(state, proof):
+            yield proof
+
+
+def _may_be_late(state: AppState, proof: Proof) -> bool:
+    """Whether a proof that is in its companion cookie alone counts.
+
+    Soon after the verification it does: a late answer took it from the session. Later on only beside a session that
+    holds something: one that the server has ended takes its proofs along.
+    """
+    return state.clock() - proof.verified_at < _LATE or bool(session)
+
+
+def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> None:
+    """After a verification: keep the proof, renew the session, and know this browser from now on.
+
+    :raises StoreUnavailable: an earlier proof of this browser could not be ended.
+    """
+    notice_a_cleared_session()
+    _end_what_it_replaces(state, proof)
+    purpose = proof.purpose
+    _save_proof(state, get("proof", purpose))
+    kept = our_part()
+    left = {"proof": table_of(kept, "proof") | {purpose: token}}
+    asked = load_requirement(get("requirement", purpose))
+    if asked is None or asked.context == proof.context:
+        left["requirement"] = without(table_of(kept, "requirement"), purpose)
+    # Whoever planted or saw the session from before must not share the one from now on.
+    keep(kept | left | {"secret": new_secret()})
+    regenerate = getattr(state.app.session_interface, "regenerate", None)
+    if regenerate is not None:
+        regenerate(session)
+    csrf.renew()
+    _save_proof(state, token)
+    remember_browser(state, proof, bucket)
+
+
+def _save_proof(state: AppState, token: str | None) -> None:
+    """Give a proof its companion cookie, if it has none."""
+    proof = state.tokens.load_proof(token)
+    if proof is None or token is None:
+        return
+    id = companions.id_of(proof.proof_id)
+    if companions.find(state, "proof", id) is None:
+        companions.save(state, "proof", id, token, life=proof.expires_at - int(state.clock()))
+
+
+def _end_what_it_replaces(state: AppState, new: Proof) -> None:
+    """End this browser's earlier proofs for just the same, and those that there is no more room for.
+
+    Nobody could log them out any more, once the browser has forgotten them.
+    """
+    replaced = [proof for proof in own_proofs(state) if (proof.purpose, proof.context) == (new.purpose, new.context)]
+    crowded_out = (state.tokens.load_proof(each.token) for each in companions.too_many(state, "proof"))
+    # A proof for one payment has less to lose than the one that somebody is signed in by.
+    for proof in (*replaced, *(proof for proof in crowded_out if proof is not None and proof.context)):
+        state.end(proof)
+        drop_proof(state, proof)
+
+
+def drop_proof(state: AppState, proof: Proof) -> None:
+    """Forget a proof of this browser."""
+    companions.drop(state, "proof", companions.id_of(proof.proof_id))
+    own = state.tokens.load_proof(get("proof", proof.purpose))
+    if own is not None and own.proof_id == proof.proof_id:
+        delete("proof", proof.purpose)
+
+
+def heal(state: AppState, proof: Proof) -> None:
+    """Put a proof of this browser back into the session, if a late answer has taken it from there.
+
+    To be called where the session may be written.
+    """
+    is_own = companions.find(state, "proof", companions.id_of(proof.proof_id)) is not None
+    if is_own and get("proof", proof.purpose) is None:
+        set("proof", proof.purpose, state.tokens.dump_proof(proof))

@@ -1,0 +1,67 @@
+"""Our part of the session: for each kind of thing, one text for each purpose."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from typing import Any
+
+from flask import session
+
+from .cleared import KEY, note_our_own_write, notice_a_cleared_session
+
+#: Characters for all handles of a session, and for all requirements.
+_ROOM = 1200
+#: How a verification may go on. One is enough, and two long ones would burst the cookie: the newest stays.
+_WAYS_ON = ("next", "repeat")
+
+
+def set(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] = session) -> None:
+    """Keep a ``challenge``, ``proof``, ``requirement``, ``next`` or ``repeat`` of a purpose in the session."""
+    notice_a_cleared_session()
+    kept = our_part(session)
+    if kind in _WAYS_ON:
+        kept = {name: table for name, table in kept.items() if name not in _WAYS_ON}
+    table = table_of(kept, kind) | {purpose: value}
+    if kind in ("challenge", "requirement"):
+        # A cookie that is too long is dropped whole by the browser, so the others make room for this one.
+        for other in [name for name in table if name != purpose]:
+            if sum(map(len, table.values())) > _ROOM:
+                del table[other]
+    keep(kept | {kind: table}, session)
+
+
+def get(kind: str, purpose: str) -> str | None:
+    value = table_of(our_part(), kind).get(purpose)
+    return value if isinstance(value, str) else None
+
+
+def get_all(kind: str) -> dict[str, str]:
+    return table_of(our_part(), kind)
+
+
+def delete(kind: str, purpose: str) -> None:
+    kept = our_part()
+    table = table_of(kept, kind)
+    if purpose in table:
+        keep(kept | {kind: without(table, purpose)})
+
+
+def keep(kept: dict[str, Any], session: MutableMapping[str, Any] = session) -> None:
+    """Write our part of the session, if that changes anything: each write takes back what other answers have set."""
+    if session.get(KEY) != kept:
+        session[KEY] = kept
+        note_our_own_write()
+
+
+def our_part(session: MutableMapping[str, Any] = session) -> dict[str, Any]:
+    kept = session.get(KEY)
+    return kept if isinstance(kept, dict) else {}
+
+
+def table_of(kept: dict[str, Any], kind: str) -> dict[str, str]:
+    table = kept.get(kind)
+    return table if isinstance(table, dict) else {}
+
+
+def without(table: dict[str, str], purpose: str) -> dict[str, str]:
+    return {name: value for name, value in table.items() if name != purpose}

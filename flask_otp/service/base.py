@@ -1,0 +1,79 @@
+"""What all flows of one app share: its parts, and what a client may see of a challenge."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+
+from .. import identifiers
+from ..channels.kept import KEPT_FACTORS
+from ..config.parsers import nearest
+from ..config.settings import Purpose
+from ..crypto import codes
+from ..crypto.payloads import Handle
+from ..delivery.components import Components
+from ..delivery.routing import Router
+from ..delivery.sender import Sender
+from ..errors import InvalidRequest
+from ..factors import verification as kept
+from ..factors.verification import FactorVerifier
+from ..languages import N_
+from ..models import Challenge
+from ..stores.base import CHANNEL_TAG
+
+logger = logging.getLogger("flask_otp")
+
+
+class Flows:
+    """The flows of one app, with all they need handed in."""
+
+    def __init__(self, components: Components, routing: Router, delivery: Sender, factors: FactorVerifier) -> None:
+        self._parts = components
+        self._app = components.app
+        self._settings = components.settings
+        self._tokens = components.tokens
+        self._routing = routing
+        self._delivery = delivery
+        self._factors = factors
+        self._policies = {name: purpose.policy() for name, purpose in self._settings.purposes.items()}
+
+    def purpose(self, name: str) -> Purpose:
+        """
+        :raises InvalidRequest: ``OTP_PURPOSES`` does not name it.
+        """
+        purpose = self._settings.purposes.get(name)
+        if purpose is None:
+            logger.warning("no purpose %r in OTP_PURPOSES: %s", name[:40], nearest(name, list(self._settings.purposes)))
+            raise InvalidRequest(N_("There is no such purpose."))
+        return purpose
+
+    def describe(self, handle: Handle) -> Challenge:
+        """The challenge of a handle, as its client may see it."""
+        now = self._now()
+        return Challenge(
+            handle=self._tokens.dump_handle(handle),
+            channel=handle.channel,
+            destination=kept.destination(handle.channel)
+            if handle.channel in KEPT_FACTORS
+            else identifiers.readable(identifiers.mask(handle.identifier)),
+            purpose=handle.purpose,
+            code_length=codes.STRONG_LENGTH if handle.strong else handle.length,
+            expires_in=max(0, handle.expires_at - now),
+            resend_in=max(0, handle.ready_at - now),
+            other_channels=self.other_channels(handle),
+        )
+
+    def other_channels(self, handle: Handle) -> tuple[str, ...]:
+        """By what else the code of a handle can be sent."""
+        rules = self._settings.purposes.get(handle.purpose)
+        if rules is None or handle.channel in KEPT_FACTORS:
+            return ()
+        return self._routing.others(rules, handle.channel, handle.identifier)
+
+    def _now(self) -> int:
+        return int(self._parts.clock())
+
+
+def channel_tag(channel: str) -> bytes:
+    """How the store knows a channel. It is no secret, and the same under every key."""
+    return hashlib.sha256(channel.encode()).digest()[:CHANNEL_TAG]

@@ -1,0 +1,263 @@
+"""Send: a challenge is opened or found, its limits are counted, and its code goes out. Resend and switch alike."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection
+from dataclasses import replace
+from typing import Any
+
+from ..channels.kept import KEPT_FACTORS
+from ..config.settings import Purpose
+from ..crypto.keys import Keys
+from ..crypto.payloads import Client, Handle, Once
+from ..delivery.routing import Route
+from ..errors import ChallengeRequired, IdempotencyConflict, InvalidRequest, RateLimited
+from ..events import flow
+from ..languages import N_
+from ..limits.reservation import Reservation
+from ..models import Challenge
+from ..stores import ChallengeRequest, Claim, OpenOutcome, OpenResult, RedeemOutcome, Store
+from ..stores.base import LEEWAY
+from .base import Flows, channel_tag
+
+#: Seconds that the clocks of two machines of one site may differ, without people noticing it at a countdown.
+_SKEW = 3
+
+
+class Sending(Flows):
+    """``send``, ``resend`` and ``switch``, each from top to bottom; the steps that they share come after."""
+
+    @flow("send")
+    def send(
+        self,
+        identifier: object,
+        *,
+        channel: str | None,
+        purpose: str,
+        context: bytes,
+        context_values: Any,
+        client: Client,
+        channels: Collection[str] = (),
+        user: str | None = None,
+        is_typed: bool = False,
+    ) -> Challenge:
+        """Open a challenge, or find the one that this browser has already, and send its code.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.send`.
+        """
+        rules = self.purpose(purpose)
+        address = self._parts.identifiers.parse(identifier, self._routing.takes(rules))
+        channel = self._routing.choose(channel, rules, address, channels)
+        if channel in KEPT_FACTORS:
+            return self._open_kept(
+                address.value, channel, purpose, context, context_values, client, user, is_typed=is_typed
+            )
+        keys = self._tokens.keys
+        subject = keys.subject(purpose, address.value)
+        request = self._asking(keys, subject, client, channel, context)
+        opened = self._enter(client, rules).open(subject, request, self._policies[purpose], self._now())
+        route = self._resolve(subject, opened, address.value, channel)
+        handle = Handle(
+            challenge_id=opened.challenge_id,
+            purpose=purpose,
+            channel=channel,
+            context=context,
+            strong=opened.strong,
+            length=rules.code_length,
+            expires_at=opened.expires_at,
+            ready_at=opened.ready_at,
+            identifier=address.value,
+            is_decoy=route.recipient is None,
+            context_values=context_values,
+            keys=keys,
+            user=user,
+            is_test=route.test_recipient is not None,
+            numbers=self._numbers(route),
+            is_typed=is_typed,
+        )
+        return self._send(handle, opened, route)
+
+    @flow("resend")
+    def resend(self, token: str, client: Client, purpose: str | None = None, channel: str | None = None) -> Challenge:
+        """Send the code of a live challenge once more: the same code, with no attempt given back.
+
+        :param channel: by which channel; by default the one of the handle.
+        :raises OTPError: see :meth:`flask_otp.OTP.resend`.
+        """
+        handle = self._tokens.load_handle(token)
+        policy = None if handle is None else self._policies.get(handle.purpose)
+        if handle is None or policy is None or purpose not in (None, handle.purpose):
+            self._parts.limits.count_send(client.network)
+            raise ChallengeRequired
+        if handle.channel in KEPT_FACTORS:
+            raise InvalidRequest(N_("Nothing is sent for this code: look it up in your app or on your list."))
+        is_switched = channel not in (None, handle.channel)
+        if is_switched:
+            address = self._parts.identifiers.named(handle.identifier)
+            channel = self._routing.choose(channel, self._settings.purposes[handle.purpose], address)
+            handle = replace(handle, channel=channel)
+        request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
+        request = replace(request, challenge_id=handle.challenge_id)
+        entry = self._parts.limits.enter_send(client.network, self._parts.store)
+        opened = entry.store.reopen(handle.subject, request, policy, self._ready(handle))
+        route = self._resolve(handle.subject, opened, handle.identifier, handle.channel)
+        numbers = self._numbers(route) if is_switched else handle.numbers
+        # A decoy because of what others did may have the message now; and nothing is known yet of another channel.
+        is_unknown = handle.is_decoy and not handle.numbers and not is_switched
+        handle = replace(handle, ready_at=opened.ready_at, numbers=numbers)
+        # The same steps for every identifier: what is asked first must not tell who has an account.
+        is_test = route.test_recipient is not None or handle.is_test
+        return self._send(handle, opened, route.only_if(not (is_test or is_unknown)))
+
+    def switch(self, token: str, channel: str, client: Client, purpose: str | None = None) -> Challenge:
+        """The same code by another channel. Where one of the two is a factor that the person keeps, the codes are not
+        the same: then it is another challenge for the same person, purpose and context.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.send`.
+        """
+        handle = self._tokens.load_handle(token)
+        if handle is None or purpose not in (None, handle.purpose) or handle.purpose not in self._policies:
+            self._parts.limits.count_send(client.network)
+            raise ChallengeRequired
+        if channel not in KEPT_FACTORS and handle.channel not in KEPT_FACTORS:
+            return self.resend(token, client, purpose, channel)
+        return self.send(
+            handle.identifier,
+            channel=channel,
+            purpose=handle.purpose,
+            context=handle.context,
+            context_values=handle.context_values,
+            client=client,
+            user=handle.user,
+            is_typed=handle.is_typed,
+        )
+
+    def refresh(self, handle: Handle, client: Client) -> Handle:
+        """A handle that says which form of an app's code would be compared now.
+
+        :raises RateLimited: none would.
+        """
+        if handle.channel not in KEPT_FACTORS or handle.purpose not in self._policies:
+            return handle
+        policy = self._policies[handle.purpose]
+        return self._factors.open(replace(handle, keys=self._tokens.keys), policy, client, self._parts.store)
+
+    def _open_kept(
+        self,
+        identifier: str,
+        channel: str,
+        purpose: str,
+        context: bytes,
+        context_values: Any,
+        client: Client,
+        user: str | None,
+        *,
+        is_typed: bool,
+    ) -> Challenge:
+        """A challenge for a code that the person looks up. Nothing is sent, and nothing of it is in the store."""
+        now = self._now()
+        handle = Handle(
+            challenge_id=secrets.token_bytes(16),
+            purpose=purpose,
+            channel=channel,
+            context=context,
+            strong=False,
+            length=0,
+            expires_at=now + self.purpose(purpose).expires_in,
+            ready_at=now,
+            identifier=identifier,
+            is_decoy=False,
+            context_values=context_values,
+            keys=self._tokens.keys,
+            user=user,
+            is_typed=is_typed,
+        )
+        entry = self._parts.limits.enter_send(client.network, self._parts.store)
+        return self.describe(self._factors.open(handle, self._policies[purpose], client, entry.store))
+
+    def _enter(self, client: Client, rules: Purpose) -> Store:
+        """The store for a request to send, now that its network and its Idempotency-Key let it in."""
+        if client.once is None:
+            return self._parts.limits.enter_send(client.network, self._parts.store).store
+        # First, so that nobody fills the store with keys.
+        self._parts.limits.count_send(client.network)
+        self._refuse_other_bodies(client.once, rules)
+        return self._parts.store
+
+    def _refuse_other_bodies(self, once: Once, rules: Purpose) -> None:
+        """Let an Idempotency-Key in with the body that it first came with, for as long as that one's code may live.
+
+        :raises IdempotencyConflict: it came with another one.
+        """
+        keys, store, now = self._tokens.keys, self._parts.store, self._now()
+        # In place of a subject: the key is the client's, whomever it names.
+        place = keys.subject("", f"Idempotency-Key: {once.key.decode()}")
+        body, until = keys.tag(b"idempotent", once.body), now + rules.expires_in
+        claim = Claim(True, ((b"key",),), until, body, until, strong=True)
+        if store.check(place, claim, rules.policy(), now).outcome is RedeemOutcome.MATCH:
+            return
+        if not store.holds(place, body, now):
+            raise IdempotencyConflict
+
+    def _asking(self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes) -> ChallengeRequest:
+        # The session's tag covers channel and context: with another of either it is another challenge.
+        secret = client.session_secret if client.once is None else client.once.key
+        session_tag = keys.tag(subject, b"session", secret, channel.encode(), context) if secret else b""
+        known = next((known for known in client.known if known.subject == subject), None)
+        return ChallengeRequest(
+            challenge_id=secrets.token_bytes(16),
+            bucket=keys.tag(subject, b"network", (client.network or "").encode()),
+            session_tag=session_tag,
+            known_bucket=known.bucket if known else b"",
+            # The machine that revokes may be behind the one that verifies, so a revocation reaches what is younger.
+            known_since=known.since - LEEWAY * 1000 if known else 0,
+            surge=self._parts.limits.is_surge(client.network),
+            channel=channel_tag(channel),
+            once=client.once is not None,
+        )
+
+    def _resolve(self, subject: bytes, opened: OpenResult, address: str, channel: str) -> Route:
+        """Where the message goes, now that the store has let it."""
+        if opened.outcome is OpenOutcome.GONE:
+            raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
+        if opened.outcome is OpenOutcome.WAIT:
+            raise RateLimited(retry_after=opened.retry_after, limit="identifier")
+        try:
+            return self._routing.resolve(address, channel)
+        except Exception:
+            # The app's recipient_loader failed: the message that was counted will not go out.
+            if opened.outcome is OpenOutcome.SEND:
+                self._parts.store.discard(subject, opened, self._now())
+            raise
+
+    def _numbers(self, route: Route) -> str | None:
+        """What the handle says of the phone numbers that its messages go to."""
+        # Found out for unknown identifiers too: the time that it takes would tell.
+        place = None if route.test_recipient else route.recipient or route.decoy_recipient
+        numbers = self._parts.sms_pumping.numbers(place)
+        return (numbers if route.reached else "") if route.takes_phones else None
+
+    def _send(self, handle: Handle, opened: OpenResult, route: Route) -> Challenge:
+        if opened.outcome is OpenOutcome.SEND:
+            handle = self._reserve_and_send(handle, opened, route)
+        return self.describe(handle)
+
+    def _reserve_and_send(self, handle: Handle, opened: OpenResult, route: Route) -> Handle:
+        components = self._parts
+
+        def discard() -> None:
+            components.store.discard(handle.subject, opened, self._now())
+
+        with Reservation(components.limits, components.sms_pumping, handle, discard, self._now()) as reservation:
+            is_admitted = reservation.acquire(route.reached, known=opened.known)
+            # A code that went out before, to the same browser, is good all the same.
+            is_withheld = not is_admitted and (opened.fresh or handle.is_decoy)
+            handle = replace(handle, is_decoy=handle.is_decoy if route.reached is None else is_withheld)
+            self._delivery.send(handle, route.only_if(is_admitted), reservation)
+        return handle
+
+    def _ready(self, handle: Handle) -> int:
+        """Now; but the end of the cooldown if that is seconds away: the machine that told the client may be ahead."""
+        now = self._now()
+        return handle.ready_at if now < handle.ready_at <= now + _SKEW else now

@@ -1,0 +1,181 @@
+"""Verify: what was typed is compared once the store has charged for it, and a proof comes of it."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from dataclasses import replace
+from datetime import datetime, timezone
+
+from .. import identifiers
+from ..channels.kept import KEPT_FACTORS
+from ..config.test_recipients import TestRecipient
+from ..crypto import codes
+from ..crypto.payloads import Client, Handle, KnownBrowser, Proof
+from ..errors import InvalidCode
+from ..events import flow
+from ..factors import verification as kept
+from ..factors.trusted import TRUSTED
+from ..limits.gates import Entry
+from ..models import Verification
+from ..signals import budget_spent, code_rejected, code_verified, surge
+from ..stores import Attempt, RedeemOutcome, RedeemResult
+from .base import Flows, channel_tag, logger
+
+
+class Verifying(Flows):
+    """``verify`` from top to bottom; its steps come after."""
+
+    @flow("verify")
+    def verify(
+        self,
+        code: str,
+        token: str,
+        *,
+        purpose: str | None,
+        identifier: str | None = None,
+        context: bytes | None = None,
+        network: str | None,
+        known: tuple[KnownBrowser, ...] = (),
+        is_link: bool = False,
+    ) -> tuple[Verification, Proof, bytes]:
+        """Redeem a code, or the secret of a link. What is ``None`` is not compared: over HTTP the handle says it.
+
+        Answers with the known browser's bucket too, if the challenge was opened from one.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.verify`.
+        """
+        handle = self._tokens.load_handle(token)
+        if handle is not None and handle.channel in KEPT_FACTORS:
+            # Which codes were used must be known under one key: an app's are not derived from it, as sent ones are.
+            handle = replace(handle, keys=self._tokens.keys)
+        typed = None if handle is None else self._typed(handle, code, purpose, identifier, context, is_link=is_link)
+        if handle is None or typed is None:
+            self._parts.limits.count_verify(network)
+            raise self._rejected(handle, "handle" if handle is None else "unfit")
+        life = self._settings.purposes[handle.purpose].verified_for
+        proof = _proof(handle, self._parts.clock(), life, self._routing.test_recipient_of(handle))
+        if handle.channel in KEPT_FACTORS:
+            client = Client(network, known=known)
+            redeemed, entry = self._factors.redeem(handle, typed, proof, self._policies[handle.purpose], client)
+        else:
+            redeemed, entry = self._redeem(handle, typed, proof, network, is_link=is_link)
+        if redeemed.outcome is not RedeemOutcome.MATCH:
+            self._note_failure(handle, redeemed, entry)
+            reason = "wrong" if redeemed.outcome is RedeemOutcome.WRONG else "closed"
+            raise self._rejected(handle, reason, is_over=_is_over(handle, redeemed))
+        proof = replace(proof, others=self._others(handle.channel, redeemed.channels))
+        self._parts.sms_pumping.count_verified(handle, self._now())
+        verification = self.verification(proof)
+        told = {"verification": verification}
+        age = proof.verified_at - handle.expires_at + self._policies[handle.purpose].expires_in
+        self._parts.events.tell(code_verified, "verified", handle, seconds=max(0, age), arguments=told)
+        return verification, proof, redeemed.bucket
+
+    def _typed(
+        self,
+        handle: Handle,
+        code: str,
+        purpose: str | None,
+        identifier: str | None,
+        context: bytes | None,
+        *,
+        is_link: bool,
+    ) -> str | None:
+        """What is to be compared; ``None``: it cannot be a code, or the challenge is for something else."""
+        canonical = None if identifier is None else self._parts.identifiers.named(identifier).value
+        is_meant = (
+            handle.purpose in self._settings.purposes
+            and purpose in (None, handle.purpose)
+            and context in (None, handle.context)
+            and canonical in (None, handle.identifier)
+        )
+        if not is_meant:
+            return None
+        if handle.channel in KEPT_FACTORS:
+            return None if is_link or handle.expires_at <= self._now() else kept.read(handle.channel, code)
+        if is_link:
+            return codes.read_link(code) if self._settings.links else None
+        return codes.normalise(code, strong=handle.strong, length=handle.length)
+
+    def _redeem(
+        self, handle: Handle, typed: str, proof: Proof, network: str | None, *, is_link: bool
+    ) -> tuple[RedeemResult, Entry]:
+        # Nobody learns how this comparison went until the store has charged for it.
+        matches = self._matches(handle, typed, is_link=is_link)
+        is_surge = self._parts.limits.is_surge(network)
+        attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
+        # Nobody guesses a strong code: failures at those are no reason to stop short ones.
+        entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=not handle.strong)
+        return entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now()), entry
+
+    def _matches(self, handle: Handle, typed: str, *, is_link: bool) -> bool:
+        # In a function of its own: a store or a signal's receiver may raise, and an error tracker would keep the right
+        # code among the variables of our caller.
+        right = handle.link if is_link else self._code(handle)
+        return hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
+
+    def _code(self, handle: Handle) -> str:
+        # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
+        tester = self._routing.test_recipient_of(handle)
+        return (tester.code(handle.length) if tester else None) or handle.code
+
+    def _others(self, channel: str, tags: tuple[bytes, ...]) -> tuple[str, ...]:
+        """The names of the other channels of a code. One that the settings do not have any more has no name."""
+        names = {channel_tag(name): name for name in self._routing.channels()}
+        return tuple(names.get(tag, "?") for tag in tags if tag != channel_tag(channel))
+
+    def _note_failure(self, handle: Handle, redeemed: RedeemResult, entry: Entry) -> None:
+        if redeemed.budget_spent:
+            logger.warning("the failure budget of %s is spent", identifiers.mask(handle.identifier))
+            whom = {"identifier": handle.identifier, "purpose": handle.purpose}
+            self._parts.events.tell(budget_spent, "spent", handle, arguments=whom)
+        if redeemed.outcome is RedeemOutcome.WRONG and entry.count_failure():
+            logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
+            self._parts.events.tell(surge, "begun")
+
+    def _rejected(self, handle: Handle | None, reason: str, *, is_over: bool = False) -> InvalidCode:
+        whom = {"identifier": handle.identifier if handle else None, "purpose": handle.purpose if handle else None}
+        self._parts.events.tell(code_rejected, "rejected", handle, reason=reason, arguments=whom)
+        error = InvalidCode()
+        error.is_over = is_over
+        return error
+
+    def verification(self, proof: Proof) -> Verification:
+        """The proof, as the app may see it."""
+        return Verification(
+            identifier=proof.identifier,
+            channel=proof.channel,
+            channels=proof.channels,
+            purpose=proof.purpose,
+            verified_at=datetime.fromtimestamp(proof.verified_at, timezone.utc),
+            # The guard that takes a trusted browser lets it in. No other one must, so that there is no token for it.
+            proof="" if proof.channel == TRUSTED else self._tokens.dump_proof(proof),
+            expires_at=datetime.fromtimestamp(proof.expires_at, timezone.utc),
+        )
+
+
+def _is_over(handle: Handle, redeemed: RedeemResult) -> bool:
+    """Whether no code will do for the challenge any more: it was used or revoked, or the tries at it are spent."""
+    if handle.channel in KEPT_FACTORS:
+        return False  # the next code, or two in a row, will do
+    is_superseded = redeemed.budget_spent and not handle.strong
+    return redeemed.outcome is RedeemOutcome.REFUSED or redeemed.is_last or is_superseded
+
+
+def _proof(handle: Handle, now: float, life: int, tester: TestRecipient | None) -> Proof:
+    """What the verification of a challenge leaves behind: bound to all that the challenge was bound to.
+
+    A fixed code is known to many, so what it gives ends with its last day.
+    """
+    expires_at = int(now) + life
+    return Proof(
+        proof_id=secrets.token_bytes(12),
+        purpose=handle.purpose,
+        channel=handle.channel,
+        context=handle.context,
+        verified_at=now,
+        expires_at=min(expires_at, tester.until) if tester else expires_at,
+        identifier=handle.identifier,
+        keys=handle.keys,
+    )
