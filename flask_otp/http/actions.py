@@ -27,10 +27,13 @@ def send_as_asked(
     purpose: str | None,
     requirement: str | None,
     once: Once | None = None,
+    *,
+    in_session: bool = True,
 ) -> Challenge:
     """A client asks over HTTP: what the guard or the app has fixed, the client cannot change.
 
     :param once: how a repetition of this request is known.
+    :param in_session: the session is read, and keeps the handle. Else the client names everything itself.
     """
     state = current_state()
     if requirement is not None:
@@ -38,7 +41,7 @@ def send_as_asked(
         if asked is None or purpose not in (None, asked.purpose):
             raise InvalidRequest(N_("The requirement is not valid, or is too old. Repeat the request that gave it."))
     else:
-        asked = session.requirement("login" if purpose is None else purpose)
+        asked = session.requirement("login" if purpose is None else purpose) if in_session else None
     purpose = asked.purpose if asked else "login" if purpose is None else purpose
     fixed = fixed_identifier(state, asked)
     if fixed is not None:
@@ -49,12 +52,21 @@ def send_as_asked(
         raise InvalidIdentifier
     is_typed = fixed is None
     if asked is None:
-        return _send(identifier, channel, purpose, b"", None, (), is_typed=is_typed, once=once)
-    context, values = asked.context, asked.context_values
-    return _send(identifier, channel, purpose, context, values, asked.channels, is_typed=is_typed, once=once)
+        return _send(identifier, channel, purpose, b"", None, (), is_typed=is_typed, once=once, in_session=in_session)
+    return _send(
+        identifier,
+        channel,
+        purpose,
+        asked.context,
+        asked.context_values,
+        asked.channels,
+        is_typed=is_typed,
+        once=once,
+        in_session=in_session,
+    )
 
 
-def send_anew(token: str) -> Challenge:
+def send_anew(token: str, *, in_session: bool = True) -> Challenge:
     """A new code in place of one that is over: to the same identifier, for the same purpose and context.
 
     :raises ChallengeRequired: the handle is no good, is another user's, or its code has expired long ago.
@@ -71,6 +83,7 @@ def send_anew(token: str) -> Challenge:
         handle.context_values,
         (),
         is_typed=handle.is_typed,
+        in_session=in_session,
     )
 
 
@@ -84,6 +97,7 @@ def _send(
     *,
     is_typed: bool = False,
     once: Once | None = None,
+    in_session: bool = True,
 ) -> Challenge:
     state = current_state()
     challenge = state.service.send(
@@ -93,20 +107,25 @@ def _send(
         context=context,
         context_values=context_values,
         channels=channels,
-        client=replace(session.client(state), once=once),
+        client=replace(session.client(state, in_session=in_session), once=once),
         user=state.own_identifier() if has_request_context() else None,
         is_typed=is_typed,
     )
-    return _keep(challenge)
+    return _keep(challenge) if in_session else challenge
 
 
-def resend(handle: str | None, purpose: str | None, channel: str | None = None) -> Challenge:
-    state, token = current_state(), _handle(handle, purpose)
+def resend(
+    handle: str | None, purpose: str | None, channel: str | None = None, *, in_session: bool = True
+) -> Challenge:
+    state, token = current_state(), _handle(handle, purpose, in_session=in_session)
     if not _is_own(state, token):
         raise ChallengeRequired
+    client = session.client(state, in_session=in_session)
     if channel is not None:
-        return _keep(state.service.switch(token, channel, session.client(state), purpose))
-    return _keep(state.service.resend(token, session.client(state), purpose))
+        challenge = state.service.switch(token, channel, client, purpose)
+    else:
+        challenge = state.service.resend(token, client, purpose)
+    return _keep(challenge) if in_session else challenge
 
 
 def verify(code: str, handle: str | None, identifier: str | None, purpose: str, context: Any) -> Verification:
@@ -115,13 +134,24 @@ def verify(code: str, handle: str | None, identifier: str | None, purpose: str, 
 
 
 def verify_as_asked(
-    code: str, handle: str | None, purpose: str | None, *, is_link: bool, trust: bool = False
+    code: str,
+    handle: str | None,
+    purpose: str | None,
+    *,
+    is_link: bool,
+    trust: bool = False,
+    in_session: bool = True,
 ) -> Verification:
     """A client redeems a code or a link over HTTP: the handle says what for, and whose it is.
 
     :param trust: the person wants this browser to be trusted, where a guard allows it.
+    :param in_session: the session keeps the proof. Else the answer alone has it.
+    :raises InvalidRequest: a browser cannot be trusted without a cookie.
     """
-    return _verify(current_state(), code, _handle(handle, purpose), purpose, is_link=is_link, trust=trust)
+    if trust and not in_session:
+        raise InvalidRequest(N_("%(name)s is not expected here.", name="trust"))
+    token = _handle(handle, purpose, in_session=in_session)
+    return _verify(current_state(), code, token, purpose, is_link=is_link, trust=trust, in_session=in_session)
 
 
 def _is_own(state: AppState, token: str) -> bool:
@@ -146,6 +176,7 @@ def _verify(
     *,
     is_link: bool = False,
     trust: bool = False,
+    in_session: bool = True,
 ) -> Verification:
     if not isinstance(code, str) or not _is_own(state, token):
         raise InvalidCode
@@ -159,7 +190,10 @@ def _verify(
         known=session.known(state),
         is_link=is_link,
     )
-    if has_request_context():
+    if not in_session:
+        if state.hooks.verified_handler is not None:  # it may ask otp.verification()
+            session.note_checked(state, proof.purpose, proof, state.trust.ends)
+    elif has_request_context():
         session.store_proof(state, proof, verification.proof, bucket)
         session.drop_challenge(state, token)
         if trust:
@@ -239,10 +273,11 @@ def own_purpose(purpose: str | None) -> str:
     return purposes.pop() if len(purposes) == 1 else "login"
 
 
-def _handle(given: str | None, purpose: str | None) -> str:
+def _handle(given: str | None, purpose: str | None, *, in_session: bool = True) -> str:
     if given is not None:
         return given
-    handle = session.challenge(current_state(), own_purpose(purpose)) if has_request_context() else None
+    looks = in_session and has_request_context()
+    handle = session.challenge(current_state(), own_purpose(purpose)) if looks else None
     if handle is None:
         raise ChallengeRequired
     return handle

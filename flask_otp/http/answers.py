@@ -35,20 +35,27 @@ def challenge_answer(challenge: Challenge, way_back: str | None) -> Answer:
     )
 
 
-def verified_answer(verification: Verification, way_back: str | None) -> Answer:
+def verified_answer(verification: Verification, way_back: str | None, *, in_session: bool = True) -> Answer:
+    """
+    :param in_session: the session may say where it goes on. Else the client alone does.
+    """
     state = current_state()
+    if not in_session:
+        way_back = way_back or ""
     wanted = session.get("next", verification.purpose) if way_back is None else way_back
     next_path = _next_path(state, verification.purpose, way_back)
-    session.delete("next", verification.purpose)
+    if in_session:
+        session.delete("next", verification.purpose)
     if state.hooks.verified_handler is not None:
         answer: Answer | None = state.hooks.verified_handler(verification)
         if answer is not None:
             return answer
-    # Not before: the handler may have signed somebody in, or out. A form that another tab keeps is not the way on.
-    proof = state.tokens.load_proof(verification.proof)
-    kept = None if wanted else pending_form.find(state, verification.purpose, new=proof)
-    if kept is not None:
-        next_path = pages.url("repeat", verification.purpose, of=pending_form.id_of(kept[0]))
+    if in_session and not wanted:
+        # Not before: the handler may have signed somebody in, or out. A form that another tab keeps is not the way on.
+        proof = state.tokens.load_proof(verification.proof)
+        kept = pending_form.find(state, verification.purpose, new=proof)
+        if kept is not None:
+            next_path = pages.url("repeat", verification.purpose, of=pending_form.id_of(kept[0]))
     if wants_html():
         return redirect(next_path, 303)
     return jsonify(

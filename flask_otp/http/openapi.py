@@ -104,9 +104,8 @@ def _body(state: AppState, route: Route) -> dict[str, Any]:
     content = {"application/json": {"schema": shape | {"additionalProperties": False}}}
     if members:
         # Pages have fields of their own, and empty ones.
-        content["application/x-www-form-urlencoded"] = {
-            "schema": shape | {"properties": {name: _in_form(schema) for name, schema in members.items()}}
-        }
+        fields = {member.name: _in_form(members[member.name]) for member in route.members if not member.is_json_only}
+        content["application/x-www-form-urlencoded"] = {"schema": shape | {"properties": fields}}
     return {"content": content, "required": False}
 
 
@@ -118,7 +117,7 @@ def _in_form(schema: dict[str, Any]) -> dict[str, Any]:
 def _schema(state: AppState, member: Member) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string", "description": member.description}
     if member.is_flag:
-        return schema | {"type": "boolean"}
+        return schema | {"type": "boolean", "default": member.default}
     values = _values(state, member.values)
     if values:
         return schema | {"enum": values}

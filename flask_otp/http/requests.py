@@ -104,7 +104,9 @@ def is_own_page(base_url: str | None) -> bool:
 
 
 def read_body(route: Route) -> dict[str, str]:
-    """The members of a JSON object or a form that the route knows, each given at most once. A flag is there if true.
+    """The members of a JSON object or a form that the route knows, each given at most once.
+
+    A flag is there if it is not what it is by default.
 
     A JSON object may have no other member. A form may: tokens against CSRF, the names of buttons and what a captcha
     adds belong to the page. But a field whose name is nearly a member's is a slip, and is refused.
@@ -114,11 +116,10 @@ def read_body(route: Route) -> dict[str, str]:
     :raises RequestEntityTooLarge: over 4 KiB.
     :raises UnsupportedMediaType: neither ``application/json`` nor a form.
     """
-    members = {member.name: member for member in route.members}
-    pairs = _pairs()
+    pairs, is_form = _pairs(), request.mimetype in _FORMS
+    members = {member.name: member for member in route.members if not (is_form and member.is_json_only)}
     if request.query_string and any(name in request.args for name in members):
         raise InvalidRequest(N_("Put the values into the body, not into the query."))
-    is_form = request.mimetype in _FORMS
     values: dict[str, str] = {}
     for name, value in pairs:
         member = members.get(name)
@@ -128,7 +129,11 @@ def read_body(route: Route) -> dict[str, str]:
             if name in values:
                 raise InvalidRequest(N_("%(name)s is given twice.", name=name))
             values[name] = _read_flag(member, value, is_form) if member.is_flag else _checked(member, value)
-    return {name: value for name, value in values.items() if value or not members[name].is_flag}
+    return {
+        name: value
+        for name, value in values.items()
+        if not members[name].is_flag or bool(value) is not members[name].default
+    }
 
 
 def read_idempotency_key(body: dict[str, str]) -> Once | None:

@@ -40,6 +40,10 @@ class Member:
     most: int = MAX_TOKEN
     #: Whether it is true or false in JSON, and a ticked box in a form.
     is_flag: bool = False
+    #: What a flag is that is not given.
+    default: bool = False
+    #: Whether a form cannot give it: there a field of this name belongs to the page.
+    is_json_only: bool = False
     #: The setting that has all its values: ``"purposes"`` or ``"channels"``. Empty: any text.
     values: str = ""
 
@@ -73,6 +77,13 @@ _CHANNEL = Member(
 )
 _WAY_BACK = Member("next", "Path on this host to go on to after the verification. Any other place is ignored.")
 _REQUIREMENT = Member("requirement", "What a guard's 401 answer asked for, as it came.")
+_SESSION = Member(
+    "session",
+    "False for a client that keeps the handle and the proof itself: nothing is put into a session or a cookie.",
+    is_flag=True,
+    default=True,
+    is_json_only=True,
+)
 _OF = Member("of", "Which challenge or form of this browser the page is about.")
 _BODY = (InvalidRequest, CrossOrigin, RequestEntityTooLarge, UnsupportedMediaType)
 _SENDING = (ChallengeRequired, RateLimited, DeliveryFailed, StoreUnavailable)
@@ -102,6 +113,7 @@ SEND = Route(
         _WAY_BACK,
         Member("challenge", "In place of an identifier: the handle of a challenge that is over, to begin it again."),
         Member("form", "What our own page put into its form."),
+        _SESSION,
     ),
     errors=(*_BODY, InvalidIdentifier, IdempotencyConflict, *_SENDING),
     is_idempotent=True,
@@ -128,6 +140,7 @@ VERIFY = Route(
         PURPOSE,
         _WAY_BACK,
         Member("trust", "Whether this browser may go without a second factor from now on.", is_flag=True),
+        _SESSION,
     ),
     errors=(*_BODY, ChallengeRequired, InvalidCode, RateLimited, StoreUnavailable),
 )
@@ -137,7 +150,7 @@ RESEND = Route(
     "resend",
     "Send the same code once more. No attempt is given back.",
     "Challenge",
-    (_CHALLENGE, PURPOSE, _WAY_BACK, _CHANNEL),
+    (_CHALLENGE, PURPOSE, _WAY_BACK, _CHANNEL, _SESSION),
     errors=(*_BODY, *_SENDING),
 )
 LINK = Route(

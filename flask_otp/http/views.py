@@ -55,7 +55,9 @@ def send() -> Answer:
     once = read_idempotency_key(body)
     named = [name for name in ("identifier", "email", "phone") if name in body]
     identifier = body[named[0]] if named else None
-    session.propose_secret(body.get("form", ""))
+    in_session = "session" not in body
+    if in_session:
+        session.propose_secret(body.get("form", ""))
     if "requirement" in body and wants_html() and session.load_requirement(body["requirement"]) is None:
         # The form has waited for too long, or for somebody else: the guard asks anew.
         purpose = body.get("purpose", "login")
@@ -64,7 +66,7 @@ def send() -> Answer:
         if len(named) > 1:
             raise InvalidIdentifier(N_("Give one of identifier, email and phone."))
         if "challenge" in body and not named:
-            challenge = actions.send_anew(body["challenge"])
+            challenge = actions.send_anew(body["challenge"], in_session=in_session)
         else:
             challenge = actions.send_as_asked(
                 identifier,
@@ -72,6 +74,7 @@ def send() -> Answer:
                 body.get("purpose"),
                 body.get("requirement"),
                 once=once,
+                in_session=in_session,
             )
     except ChallengeRequired:
         if not wants_html():
@@ -81,7 +84,7 @@ def send() -> Answer:
         if not wants_html():
             raise
         return form_again(body, identifier, error)
-    if is_safe_path(body.get("next", "")):
+    if in_session and is_safe_path(body.get("next", "")):
         session.set("next", challenge.purpose, body["next"])
     return challenge_answer(challenge, body.get("next"))
 
@@ -108,10 +111,15 @@ def verify() -> Answer:
         raise InvalidCode(N_("Please enter the code."))
     if len(given) > 1:
         raise InvalidRequest(N_("Give one of code and link."))
-    purpose, is_link = body.get("purpose"), given == ["link"]
+    purpose, is_link, in_session = body.get("purpose"), given == ["link"], "session" not in body
     try:
         verification = actions.verify_as_asked(
-            body[given[0]], body.get("challenge"), purpose, is_link=is_link, trust="trust" in body
+            body[given[0]],
+            body.get("challenge"),
+            purpose,
+            is_link=is_link,
+            trust="trust" in body,
+            in_session=in_session,
         )
     except ChallengeRequired:
         if not wants_html():
@@ -123,7 +131,7 @@ def verify() -> Answer:
         if not wants_html():
             raise
         return code_again(body, error, is_link=is_link)
-    return verified_answer(verification, body.get("next"))
+    return verified_answer(verification, body.get("next"), in_session=in_session)
 
 
 def resend() -> Answer:
@@ -131,7 +139,7 @@ def resend() -> Answer:
     purpose, channel = body.get("purpose"), body.get("channel")
     state = current_state()
     try:
-        challenge = actions.resend(body.get("challenge"), purpose, channel)
+        challenge = actions.resend(body.get("challenge"), purpose, channel, in_session="session" not in body)
     except (ChallengeRequired, *_ON_THE_FORM) as error:
         if not wants_html():
             raise

@@ -208,6 +208,62 @@ def test_an_api_client_without_cookies_needs_nothing_but_the_handle_and_the_proo
     assert app.test_client(use_cookies=False).get("/account", headers=bearer).status_code == 401
 
 
+def test_session_false_keeps_nothing_for_the_client(make_app: AppFactory, clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    found: list[Verification | None] = []
+
+    @otp.verified_handler
+    def note(verification: Verification) -> None:
+        found.append(otp.verification("login"))
+
+    app = make_app(otp, **CONFIG)
+    add_account(app)
+    client = app.test_client()
+    with capture_codes(app) as sent:
+        asked = client.post("/otp/send", json={"email": ANN, "next": "/account", "session": False})
+        clock.advance("1m")
+        again = client.post("/otp/resend", json={"challenge": asked.json["challenge"], "session": False})
+        assert_problem(
+            client.post("/otp/verify", json={"code": sent.code, "session": False}), 400, "challenge_required"
+        )
+        body = {"code": sent.code, "challenge": again.json["challenge"], "session": False}
+        assert_problem(client.post("/otp/verify", json=body | {"trust": True}), 400, "invalid_request")
+        verified = client.post("/otp/verify", json=body)
+    for answer in (asked, again, verified):
+        assert answer.status_code == 200, answer.text
+        assert "Set-Cookie" not in answer.headers
+    assert verified.json["next"] == "/"
+    assert [verification.identifier for verification in found if verification] == [ANN]
+    assert client.get("/account").status_code == 401
+    bearer = {"Authorization": f"Bearer {verified.json['proof']}"}
+    assert client.get("/account", headers=bearer).text == "private"
+
+
+def test_session_false_leaves_what_the_browser_has(app: Flask, sent: Outbox) -> None:
+    client = app.test_client()
+    ask(client)
+    verify(client, sent.code)
+    mine = ask(client, purpose="transfer")
+    code = sent.code
+    with client.session_transaction() as before:
+        kept = dict(before)
+    other = client.post("/otp/send", json={"identifier": "bob@example.com", "session": False}).json["challenge"]
+    answer = client.post("/otp/verify", json={"code": sent.code, "challenge": other, "session": False})
+    assert answer.json["identifier"] == "bob@example.com"
+    with client.session_transaction() as after:
+        assert dict(after) == kept
+    # Neither was ended.
+    assert client.get("/account").text == "private"
+    assert verify(client, code, challenge=mine).status_code == 200
+
+
+def test_session_is_no_field_of_a_form(app: Flask) -> None:
+    answer = app.test_client().post("/otp/send", data={"identifier": ANN, "session": ""})
+    assert answer.status_code == 303
+    assert "Set-Cookie" in answer.headers
+    assert_problem(send(app.test_client(), session="no"), 400, "invalid_request")
+
+
 def test_without_a_handle_and_without_a_session_there_is_no_challenge(app: Flask) -> None:
     client = app.test_client()
     assert_problem(verify(client, "123456"), 400, "challenge_required")

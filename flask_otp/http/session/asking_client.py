@@ -16,11 +16,14 @@ from .cleared import notice_a_cleared_session
 from .kept import keep, our_part
 
 
-def client(state: AppState) -> Client:
-    """Who asks, by the current request if there is one."""
+def client(state: AppState, *, in_session: bool = True) -> Client:
+    """Who asks, by the current request if there is one.
+
+    :param in_session: the session has a secret by which the client is known again, and gets one if it has none.
+    """
     if not has_request_context():
         return Client()
-    return Client(network(), session_secret(), tuple(known_browsers(state)))
+    return Client(network(), session_secret() if in_session else b"", tuple(known_browsers(state)))
 
 
 def known(state: AppState) -> tuple[KnownBrowser, ...]:
