@@ -1,4 +1,4 @@
-"""What a store must do: twelve verbs, each one indivisible step on the state of one subject.
+"""What a store must do: fourteen verbs, each one indivisible step on the state of one subject.
 
 A store never sees a code, nor anything derived from one. The caller says whether the code matches, and the store
 answers whether that counts: it charges the attempt and checks the limits in the same step.
@@ -48,14 +48,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import NoReturn, Protocol
 
+from .record import KNOWN_BROWSER_FOR as KNOWN_BROWSER_FOR
+from .record import Record
+
 #: Known browsers of one subject that count on buckets of their own at one time; further ones count as strangers.
 KNOWN_BROWSERS = 8
 
-#: Seconds that a browser stays known after it last verified; also how long a revocation must be remembered for it.
-KNOWN_BROWSER_FOR = 180 * 86400
-
 #: Bytes of the tag of a channel, and how many channels one challenge's code may go out by.
 CHANNEL_TAG, MAX_CHANNELS = 4, 4
+
+#: First part of the marks that :meth:`Store.check` sets for :meth:`Store.unlock`. No use of a code has such a mark.
+RATION = b"ration"
 
 #: Seconds that another machine's clock may be ahead of ours.
 LEEWAY = 60
@@ -286,7 +289,9 @@ class Store(ABC):
            ``proof_id`` that is not empty until ``proof_expires_at``: ``MATCH``. No budget is charged or cleared. A
            claim without uses and proof changes nothing: it asks whether such a code would be compared.
         5. Else the failure is counted on the payer, and if ``claim.rationed``, on the windows of step 1 too: ``WRONG``,
-           with ``budget_spent`` if the payer's budget was not spent before, and is now.
+           with ``budget_spent`` if the payer's budget was not spent before, and is now. If ``claim.rationed``, the mark
+           :data:`RATION` followed by the bucket's name is set until the bucket's windows end, and unless the browser
+           is known, the mark :data:`RATION` until the subject's do.
 
         The answer's ``bucket`` is the known browser's, with ``MATCH`` and ``WRONG``.
         """
@@ -345,6 +350,21 @@ class Store(ABC):
 
         :param now_ms: the caller's clock in milliseconds. The latest that was ever given is remembered for
             :data:`KNOWN_BROWSER_FOR` seconds.
+        """
+
+    @abstractmethod
+    def inspect(self, subject: bytes, now: int) -> Record:
+        """All that is open and counted, for an operator to look at: :meth:`Record.at` of the state. Nothing changes."""
+
+    @abstractmethod
+    def unlock(self, subject: bytes, now: int) -> bool:
+        """End each bucket's cooldown, and clear the windows of sends: those of the buckets, and the subject's.
+
+        A window that is cleared counts nothing, and ends when it did. Nothing is given back that a guess has cost:
+        failures, attempts and marks stay. The windows of a bucket, or of the subject, stay too while their mark
+        :data:`RATION` is set, since guesses are counted in them.
+
+        :returns: False if some windows stayed.
         """
 
     def is_on_server_of(self, client: object) -> bool:

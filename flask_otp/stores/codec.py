@@ -7,7 +7,7 @@ lie before the record's own expiry, after which none of them lies: most take thr
 from __future__ import annotations
 
 from .base import CHANNEL_TAG
-from .subject_state import Bucket, Live, Record, Windows
+from .record import Bucket, Live, Record, Windows
 
 #: In the number of a challenge's attempts, of which there are few: whether its channels follow. None had any before.
 _HAS_CHANNELS = 64

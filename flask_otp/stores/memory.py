@@ -9,8 +9,8 @@ from ..errors import ConfigError, StoreUnavailable
 from ..outages import Cause
 from ..processes import lock_per_process
 from .codec import expiry_of, pack, unpack
+from .record import Record
 from .record_store import RecordStore
-from .subject_state import Record
 
 T = TypeVar("T")
 

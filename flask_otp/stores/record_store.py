@@ -1,4 +1,4 @@
-"""The twelve verbs for a store that can hold one record still while Python changes it."""
+"""The fourteen verbs for a store that can hold one record still while Python changes it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from . import subject_state as verbs
 from .base import Attempt, ChallengeRequest, Claim, OpenResult, Policy, RedeemResult, Store
-from .subject_state import Record
+from .record import Record
 
 T = TypeVar("T")
 
@@ -79,3 +79,9 @@ class RecordStore(Store):
 
     def revoke(self, subject: bytes, now_ms: int) -> None:
         self.change(subject, now_ms // 1000, lambda record: verbs.revoke(record, now_ms))
+
+    def inspect(self, subject: bytes, now: int) -> Record:
+        return self.load(subject).at(now)
+
+    def unlock(self, subject: bytes, now: int) -> bool:
+        return self.change(subject, now, lambda record: verbs.unlock(record, now))

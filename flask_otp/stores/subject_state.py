@@ -6,14 +6,13 @@ store does the same in Lua; one suite keeps the two alike.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from .base import (
-    KNOWN_BROWSER_FOR,
     KNOWN_BROWSERS,
     LEEWAY,
     MAX_CHANNELS,
+    RATION,
     Attempt,
     ChallengeRequest,
     Claim,
@@ -24,64 +23,7 @@ from .base import (
     RedeemOutcome,
     RedeemResult,
 )
-
-#: One ``[count, end]`` for each rate: how many since the window's first event, and when the window is over.
-Windows = list[list[int]]
-
-
-@dataclass(slots=True)
-class Bucket:
-    ready_at: int = 0
-    sends: Windows = field(default_factory=list)
-    failures: Windows = field(default_factory=list)
-    known: bool = False
-
-
-@dataclass(slots=True)
-class Live:
-    """An outstanding challenge. ``bucket`` is set where a known browser's own budget pays for its failures."""
-
-    expires_at: int
-    strong: bool
-    session_tag: bytes
-    bucket: bytes
-    attempts: int = 0
-    #: Tags of the channels that the code went out by.
-    channels: tuple[bytes, ...] = ()
-
-
-@dataclass(slots=True)
-class Record:
-    failures: Windows = field(default_factory=list)
-    sends: Windows = field(default_factory=list)
-    challenges: dict[bytes, Live] = field(default_factory=dict)
-    buckets: dict[bytes, Bucket] = field(default_factory=dict)
-    proofs: dict[bytes, int] = field(default_factory=dict)
-    revoked_ms: int = 0
-    marks: dict[bytes, int] = field(default_factory=dict)
-
-    def prune(self, now: int) -> None:
-        """Drop what no longer means anything."""
-        self.challenges = {key: live for key, live in self.challenges.items() if live.expires_at > now}
-        self.buckets = {
-            key: bucket
-            for key, bucket in self.buckets.items()
-            if max(bucket.ready_at, _end(bucket.sends), _end(bucket.failures)) > now
-        }
-        self.proofs = {key: expires_at for key, expires_at in self.proofs.items() if expires_at > now}
-        self.marks = {key: expires_at for key, expires_at in self.marks.items() if expires_at > now}
-
-    def expires_at(self) -> int:
-        """When nothing in the record will mean anything any more."""
-        return max(
-            _end(self.failures),
-            _end(self.sends),
-            self.revoked_ms // 1000 + KNOWN_BROWSER_FOR,
-            *(live.expires_at for live in self.challenges.values()),
-            *(max(bucket.ready_at, _end(bucket.sends), _end(bucket.failures)) for bucket in self.buckets.values()),
-            *self.proofs.values(),
-            *self.marks.values(),
-        )
+from .record import Bucket, Live, Record, Windows, end_of
 
 
 def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, now: int, *, resend: bool) -> OpenResult:
@@ -224,9 +166,16 @@ def check(record: Record, claim: Claim, policy: Policy, now: int) -> RedeemResul
         record.buckets[bucket_id] = bucket
     if claim.rationed:
         _count(bucket.sends, policy.send_limit, now)
+        _ration(record, bucket_id, bucket.sends)
         if not known:
             _count(record.sends, policy.recipient_limit, now)
+            _ration(record, b"", record.sends)
     return RedeemResult(RedeemOutcome.WRONG, _fail(bucket if known else record, policy, now), payer)
+
+
+def _ration(record: Record, bucket_id: bytes, windows: Windows) -> None:
+    """Note until when these windows must not be cleared, since a guess is counted in them."""
+    record.marks[RATION + bucket_id] = end_of(windows)
 
 
 def _wait_to_check(record: Record, bucket: Bucket, known: bool, claim: Claim, policy: Policy, now: int) -> int:
@@ -268,6 +217,24 @@ def revoke(record: Record, now_ms: int) -> None:
     record.revoked_ms = max(record.revoked_ms, now_ms)
 
 
+def unlock(record: Record, now: int) -> bool:
+    """:meth:`Store.unlock`."""
+    record.prune(now)
+    for bucket_id, bucket in record.buckets.items():
+        bucket.ready_at = 0
+        if RATION + bucket_id not in record.marks:
+            _clear(bucket.sends)
+    if RATION not in record.marks:
+        _clear(record.sends)
+    return not any(mark.startswith(RATION) for mark in record.marks)
+
+
+def _clear(windows: Windows) -> None:
+    """Their ends stay: what a known browser's bucket has counted holds its place among those that count."""
+    for window in windows:
+        window[0] = 0
+
+
 def _wait(windows: Windows, rates: Rates, now: int) -> int:
     """Seconds until every rate has room for one more; 0 if they all have it now."""
     ends = [end for (count, end), (amount, _) in zip(windows, rates, strict=False) if end > now and count >= amount]
@@ -291,7 +258,3 @@ def _give_back(windows: Windows, ends: tuple[int, ...]) -> None:
             window[0] = max(0, window[0] - 1)
         if window[0] == 0:
             window[1] = 0  # a window begins with its first message: without one it is none
-
-
-def _end(windows: Windows) -> int:
-    return max((end for _, end in windows), default=0)

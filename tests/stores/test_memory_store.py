@@ -14,7 +14,7 @@ from flask_otp.stores import OpenResult, store_from_uri
 from flask_otp.stores.base import KNOWN_BROWSER_FOR
 from flask_otp.stores.codec import pack, unpack
 from flask_otp.stores.memory import MemoryStore
-from flask_otp.stores.subject_state import Record
+from flask_otp.stores.record import Record
 from flask_otp.testing import Clock
 from flask_otp.testing.stores import BROWSER, DAY, GONE, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, SubjectDriver
 

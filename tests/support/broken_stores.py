@@ -13,7 +13,7 @@ import pytest
 
 from flask_otp.stores import Attempt, ChallengeRequest, Claim, OpenResult, Policy, RedeemResult, Store
 from flask_otp.stores.memory import MemoryStore
-from flask_otp.stores.subject_state import Bucket, Record
+from flask_otp.stores.record import Bucket, Record
 from flask_otp.testing.stores import MATCH, REFUSE, REFUSED, WAIT, StoreSuite
 from flask_otp.testing.stores.random_walk import TIGHT
 
@@ -237,6 +237,33 @@ class SharesProofsBetweenSubjects(MemoryStore):
         return any(super(SharesProofsBetweenSubjects, self).holds(one, proof_id, now) for one in everybody)
 
 
+# Unlocking
+
+
+class UnlocksNothing(MemoryStore):
+    def unlock(self, subject: bytes, now: int) -> bool:
+        return True
+
+
+class ClearsTheBudgetByUnlocking(MemoryStore):
+    def unlock(self, subject: bytes, now: int) -> bool:
+        self.change(subject, now, lambda record: record.failures.clear())
+        return super().unlock(subject, now)
+
+
+class ClearsGuessesAtAppsByUnlocking(MemoryStore):
+    def unlock(self, subject: bytes, now: int) -> bool:
+        self.change(subject, now, lambda record: record.marks.clear())
+        return super().unlock(subject, now)
+
+
+class ForgetsBucketsByUnlocking(MemoryStore):
+    def unlock(self, subject: bytes, now: int) -> bool:
+        unlocked = super().unlock(subject, now)
+        self.change(subject, now, lambda record: record.buckets.clear())
+        return unlocked
+
+
 class HasEachProcessForItself(MemoryStore):
     """Is told to be shared, and is not."""
 
@@ -291,6 +318,10 @@ BROKEN: dict[type[MemoryStore], tuple[str, ...]] = {
     ForgetsWhatIsNoted: ("test_what_is_noted_holds_until_its_end_exclusive",),
     SpendsProofsTwice: ("test_r25_a_spent_proof_is_over_and_is_spent_by_one_caller",),
     SharesProofsBetweenSubjects: ("test_r26_a_proof_of_one_subject_is_none_of_another",),
+    UnlocksNothing: ("test_unlocking_clears_the_windows_of_every_bucket_and_of_the_subject",),
+    ClearsTheBudgetByUnlocking: ("test_unlocked_before_each_guess_an_attacker_has_no_more_of_them",),
+    ClearsGuessesAtAppsByUnlocking: ("test_unlocking_gives_no_guess_at_an_app_back",),
+    ForgetsBucketsByUnlocking: ("test_unlocking_makes_no_place_for_a_ninth_known_browser",),
     HasEachProcessForItself: ("test_r25_of_fifty_that_spend_one_proof_at_once_exactly_one_does",),
 }
 
@@ -302,6 +333,7 @@ WRONG_ABOUT_CLAIMS = {
     MarksTheFirstStepOnly,
     ComparesClaimsWithoutABudget,
     RationsNothing,
+    ClearsGuessesAtAppsByUnlocking,
 }
 
 

@@ -28,11 +28,13 @@ VERBS: dict[str, Callable[[SubjectDriver, OpenResult], object]] = {
     "discard": lambda ann, opened: ann.discard(opened),
     "drop": lambda ann, opened: ann.drop(opened),
     "revoke": lambda ann, _: ann.revoke(),
+    "inspect": lambda ann, _: ann.inspect(),
+    "unlock": lambda ann, _: ann.unlock(),
 }
 
 
 #: These only ask.
-QUESTIONS = ("holds", "is_live", "noted")
+QUESTIONS = ("holds", "inspect", "is_live", "noted")
 
 
 every_verb = pytest.mark.parametrize("verb", VERBS)

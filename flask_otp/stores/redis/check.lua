@@ -49,9 +49,11 @@ end
 
 if rationed then
   bucket = count(bucket, HEAD, send_limit, now)
+  change('u' .. RATION .. bucket_id, struct.pack(TIME, latest(bucket, HEAD)))
   if not known then
     state.sends = count(state.sends, 0, recipient_limit, now)
     change('s', state.sends)
+    change('u' .. RATION, struct.pack(TIME, latest(state.sends, 0)))
   end
 end
 if known or rationed then

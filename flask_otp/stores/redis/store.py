@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.resources import files
@@ -22,6 +22,7 @@ from ..base import (
     KNOWN_BROWSERS,
     LEEWAY,
     MAX_CHANNELS,
+    RATION,
     Attempt,
     ChallengeRequest,
     Claim,
@@ -34,6 +35,8 @@ from ..base import (
     RedeemResult,
     Store,
 )
+from ..record import Record
+from . import fields
 
 #: Each verb's script, from these files.
 _SCRIPTS = {
@@ -44,14 +47,12 @@ _SCRIPTS = {
     "note": ("note",),
     "spend": ("spend",),
     "revoke": ("revoke",),
+    "unlock": ("unlock",),
 }
 #: Those that can count the limits' rules too.
 _GATED = ("open", "redeem", "check")
 #: The first word of an answer of ``gates.lua``.
 _LIMITED = 0
-
-#: Bytes of a time, as common.lua packs it.
-_TIME = 5
 
 
 class RedisStore(Store):
@@ -64,7 +65,8 @@ class RedisStore(Store):
         self._prefix = prefix
         common = (
             f"local KNOWN_BROWSER_FOR, KNOWN_BROWSERS, LEEWAY = {KNOWN_BROWSER_FOR}, {KNOWN_BROWSERS}, {LEEWAY}\n"
-            f"local CHANNEL_TAG, MAX_CHANNELS = {CHANNEL_TAG}, {MAX_CHANNELS}\n" + _source("common")
+            f"local CHANNEL_TAG, MAX_CHANNELS = {CHANNEL_TAG}, {MAX_CHANNELS}\n"
+            f"local RATION = '{RATION.decode()}'\n" + _source("common")
         )
         parts = {name: "".join(map(_source, files)) for name, files in _SCRIPTS.items()}
         plain = common + "local function count_failures() end\n"
@@ -185,14 +187,20 @@ class RedisStore(Store):
         return bool(self._run("note", subject, now, mark, expires_at))
 
     def noted(self, subject: bytes, prefix: bytes, now: int) -> dict[bytes, int]:
+        start = b"p" + prefix
+        ends = {name[1:]: fields.time(raw) for name, raw in self._read(subject) if name.startswith(start)}
+        return {name: end for name, end in ends.items() if end > now}
+
+    def inspect(self, subject: bytes, now: int) -> Record:
+        return fields.read(self._read(subject)).at(now)
+
+    def _read(self, subject: bytes) -> Iterable[tuple[bytes, bytes]]:
+        """Every field of the subject's key, with its bytes."""
         key = self._key(subject)
         with _outage():
-            (fields,) = self.client.exchange(key, ("HGETALL", key))
-        start = b"p" + prefix
+            (found,) = self.client.exchange(key, ("HGETALL", key))
         # A map by the newer protocol of Redis, a list of names and values in turn by the older.
-        pairs = fields.items() if isinstance(fields, dict) else zip(fields[::2], fields[1::2], strict=True)
-        ends = {name[1:]: int.from_bytes(packed[:_TIME], "little") for name, packed in pairs if name.startswith(start)}
-        return {name: end for name, end in ends.items() if end > now}
+        return found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return self._end_of(subject, b"p" + proof_id) > now
@@ -202,13 +210,16 @@ class RedisStore(Store):
         key = self._key(subject)
         with _outage():
             (packed,) = self.client.exchange(key, ("HGET", key, field))
-        return int.from_bytes((packed or b"")[:_TIME], "little")
+        return fields.time(packed or b"")
 
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return bool(self._run("spend", subject, now, proof_id))
 
     def revoke(self, subject: bytes, now_ms: int) -> None:
         self._run("revoke", subject, now_ms)
+
+    def unlock(self, subject: bytes, now: int) -> bool:
+        return bool(self._run("unlock", subject, now))
 
     def close(self) -> None:
         self.client.close()

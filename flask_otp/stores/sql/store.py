@@ -19,8 +19,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from ...errors import ConfigError, StoreUnavailable
 from ..codec import pack, unpack
+from ..record import Record
 from ..record_store import RecordStore
-from ..subject_state import Record
 from .deadline import Deadline, within
 from .drivers import has_said
 from .engine import READ_ONLY, ProcessEngines, make_engine, parse_url

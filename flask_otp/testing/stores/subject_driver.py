@@ -17,6 +17,7 @@ from ...stores import (
     RedeemResult,
     Store,
 )
+from ...stores.record import Record
 from .. import Clock
 
 HOUR = 3600
@@ -155,6 +156,12 @@ class SubjectDriver:
 
     def revoke(self) -> None:
         self.store.revoke(self.subject, int(self.clock() * 1000))
+
+    def inspect(self) -> Record:
+        return self.store.inspect(self.subject, self.now)
+
+    def unlock(self) -> bool:
+        return self.store.unlock(self.subject, self.now)
 
     def lose_the_budget(self, known: bytes = b"") -> None:
         """Fail 20 times, in four challenges, each from a network of its own or all from a known browser."""

@@ -23,6 +23,7 @@ from .redeeming import RedeemingTests
 from .resending import ResendingTests
 from .subject_driver import REFUSE, SEND, SubjectDriver
 from .undoing import UndoingTests
+from .unlocking import UnlockingTests
 
 
 class StoreSuite(
@@ -33,6 +34,7 @@ class StoreSuite(
     BudgetTests,
     BrowserTests,
     UndoingTests,
+    UnlockingTests,
     ProofTests,
     ClockTests,
     WalkTests,
