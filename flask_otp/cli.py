@@ -24,17 +24,21 @@ from .stores.memory import MemoryStore
 _BATCH = 1000
 
 
-_doctor = lazy(".doctor.command", __package__)
+_support = lazy(".support.commands", __package__)
+#: Commands whose modules are loaded when they are called.
+_LATER = {"doctor": lazy(".doctor.command", __package__), "show": _support, "unlock": _support}
 
 
 class _Commands(AppGroup):
-    """A failure is one line and exit code 1. The doctor comes when it is called."""
+    """A failure is one line and exit code 1. What serves an operator only comes when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted([*super().list_commands(ctx), "doctor"])
+        return sorted([*super().list_commands(ctx), *_LATER])
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        command: click.Command | None = _doctor.doctor if cmd_name == "doctor" else super().get_command(ctx, cmd_name)
+        if cmd_name not in _LATER:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(_LATER[cmd_name], cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:

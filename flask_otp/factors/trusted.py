@@ -22,7 +22,7 @@ TRUSTED = "trusted"
 
 _KIND = "trust"
 #: First part of the names of our notes. What else is noted or proved has shorter names.
-_PREFIX = b"trusted browser "
+TRUSTED_PREFIX = b"trusted browser "
 _ID = 8
 #: Key, purpose, name, and when it is over.
 _Note = tuple[Keys, str, bytes, int]
@@ -42,7 +42,7 @@ class TrustedBrowsers:
         """
         keys, now = self._parts.tokens.keys, self._parts.clock()
         until = int(now) + life
-        name = _PREFIX + secrets.token_bytes(_ID) + int(now).to_bytes(5, "big")
+        name = TRUSTED_PREFIX + secrets.token_bytes(_ID) + int(now).to_bytes(5, "big")
         # No guard that names channels takes the trust of a code that went out by several.
         by = "+".join(proof.channels)
         trust = Proof(name, proof.purpose, by, b"", proof.verified_at, until, proof.identifier, keys)
@@ -99,13 +99,13 @@ class TrustedBrowsers:
         now = int(self._parts.clock())
         for keys in self._parts.tokens.keyring:
             for purpose in self._parts.settings.purposes:
-                noted = self._parts.store.noted(keys.subject(purpose, identifier), _PREFIX, now)
+                noted = self._parts.store.noted(keys.subject(purpose, identifier), TRUSTED_PREFIX, now)
                 for name, until in noted.items():
                     yield keys, purpose, name, until
 
 
 def _id(name: bytes) -> str:
-    return name[len(_PREFIX) :][:_ID].hex()
+    return name[len(TRUSTED_PREFIX) :][:_ID].hex()
 
 
 def _time(seconds: int) -> datetime:

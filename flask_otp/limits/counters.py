@@ -118,9 +118,39 @@ class Limits:
         ids = self._ids("nobody" if nobody else "prefix", prefix)
         return all(self._ask("hit", item, *ids) for item in self._settings.prefix_budget[prefix])
 
+    # Looking, without counting
+
+    def wait_to_send(self, network: str) -> int:
+        """Seconds until the rules of a network let a request to send in."""
+        return self._wait("send", self._settings.ip_send_limit, network)
+
+    def wait_for_channel(self, channel: str) -> int:
+        """Seconds until the budget of a channel has room for a message."""
+        return self._wait("channel", self._settings.channel_budget.get(channel, ()), channel)
+
+    def has_prefix_room(self, prefix: str) -> bool:
+        """Whether the budget of the phone numbers that begin so has room for a message."""
+        return not self._wait("prefix", self._settings.prefix_budget[prefix], prefix)
+
+    def tallied(self, name: str) -> int:
+        """What a counter of :meth:`tally` is at."""
+        count: int = self._ask("storage.get", self._tally_key(name))
+        return count
+
+    def _wait(self, rule: str, items: Sequence[RateLimitItem], key: str) -> int:
+        ids = self._ids(rule, key)
+        full = [item for item in items if not self._ask("test", item, *ids)]
+        ends = [self._ask("get_window_stats", item, *ids).reset_time - time.time() for item in full]
+        return max(1, *map(ceil, ends)) if ends else 0
+
+    def _tally_key(self, name: str) -> str:
+        return "/".join(("LIMITER", *self._ids("tally", name)))
+
+    # Counting
+
     def tally(self, name: str, amount: int, life: int) -> int:
         """Add to a counter that is kept for ``life`` seconds, and say what it is at then: one step, one round trip."""
-        count: int = self._ask("storage.incr", "/".join(("LIMITER", *self._ids("tally", name))), life, amount)
+        count: int = self._ask("storage.incr", self._tally_key(name), life, amount)
         return count
 
     def count_failure(self, network: str | None = None) -> bool:

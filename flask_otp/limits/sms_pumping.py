@@ -93,6 +93,19 @@ class SmsPumping:
                 return False
         return True
 
+    def withheld_by(self, recipient: str, channel: str, *, known: bool, now: int) -> str:
+        """The setting that would withhold a message, as :meth:`admits` has it; empty: none. Nothing is counted."""
+        is_proven = known
+        for counted in self._ranges(channel, self.numbers(recipient), now):
+            tally = Tally.of(self._limits.tallied(counted.key))
+            if not is_proven and self._is_unverified(counted, tally):
+                return "OTP_PUMPING_BREAKER"
+            is_proven = is_proven or self._is_well(counted, tally)
+        for prefix in self._prefixes:
+            if recipient.startswith(prefix) and not self._limits.has_prefix_room(prefix):
+                return "OTP_PREFIX_BUDGET"
+        return ""
+
     def count_decoy(self, handle: Handle, now: int) -> None:
         """Take as many round trips as a message that goes out, so that their time does not tell who has a phone."""
         if handle.numbers is None:
@@ -122,8 +135,12 @@ class SmsPumping:
                 self._tell(handle, counted, before)
                 return True
             # Numbers near to some that verify are not held up by the rest of their country.
-            is_proven = is_proven or (verified > 0 and not self._is_unverified(counted._replace(minimum=1), before))
+            is_proven = is_proven or self._is_well(counted, before)
         return False
+
+    def _is_well(self, counted: Range, tally: Tally) -> bool:
+        """Whether codes come back from the range, however few messages went there."""
+        return tally.verified > 0 and not self._is_unverified(counted._replace(minimum=1), tally)
 
     def _is_unverified(self, counted: Range, tally: Tally) -> bool:
         assert self._rule is not None

@@ -77,6 +77,23 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
     )
 
 
+def waits_to_open(record: Record, bucket_id: bytes, known: bool, policy: Policy, now: int) -> dict[str, int]:
+    """Seconds until each limit lets a message with a new challenge out, by the limit's name: step 2 of ``open``."""
+    bucket = record.buckets.get(bucket_id) or Bucket()
+    return {
+        "cooldown": _cooling(bucket, policy, now),
+        "send_limit": _wait(bucket.sends, policy.send_limit, now),
+        "recipient_limit": 0 if known else _wait(record.sends, policy.recipient_limit, now),
+        "failure_budget": budget_wait(record, bucket_id, known, policy, now) if policy.refuse else 0,
+    }
+
+
+def budget_wait(record: Record, bucket_id: bytes, known: bool, policy: Policy, now: int) -> int:
+    """Seconds until the failure budget that pays for a new challenge has room: until then its code is strong."""
+    payer = (record.buckets.get(bucket_id) or Bucket()) if known else record
+    return _wait(payer.failures, policy.failure_budget, now)
+
+
 def _cooling(bucket: Bucket, policy: Policy, now: int) -> int:
     """Seconds that are left of the bucket's cooldown."""
     return bucket.ready_at - now if now < bucket.ready_at <= now + policy.cooldown + LEEWAY else 0

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Flask
 
 from flask_otp import OTP, Message
-from flask_otp.testing import Outbox
-from tests.support.apps import AppFactory, free_port
+from flask_otp.testing import Clock, Outbox
+from tests.support.apps import SECRET, START, AppFactory, free_port
 
 
 def run(app: Flask, *args: str) -> tuple[int, str]:
@@ -21,7 +23,7 @@ def run(app: Flask, *args: str) -> tuple[int, str]:
 def test_the_commands_are_listed(app: Flask) -> None:
     code, output = run(app, "--help")
     assert code == 0
-    for name in ("init-db", "purge", "send", "revoke", "routes"):
+    for name in ("init-db", "purge", "send", "revoke", "routes", "show", "unlock"):
         assert f"  {name} " in output
 
 
@@ -119,7 +121,9 @@ def test_a_failure_is_one_line_and_exit_code_1(app: Flask, args: list[str], line
     assert "Traceback" not in output
 
 
-@pytest.mark.parametrize("command", [["init-db"], ["purge"], ["revoke", "ann@example.com"]])
+@pytest.mark.parametrize(
+    "command", [["init-db"], ["purge"], ["revoke", "ann@example.com"], ["show", "ann@example.com"]]
+)
 @pytest.mark.parametrize("scheme", ["postgresql+psycopg://me:hunter2@", "mysql+pymysql://me:hunter2@"])
 def test_a_store_out_of_reach_is_a_failure_too(make_app: AppFactory, scheme: str, command: list[str]) -> None:
     app = make_app(OTP_STORAGE_URI=f"{scheme}127.0.0.1:{free_port()}/db")
@@ -150,3 +154,123 @@ def test_an_apps_own_command_of_that_name_stays(make_app: AppFactory) -> None:
     app.cli.command("otp")(lambda: print("mine"))
     OTP(app)
     assert run(app) == (0, "mine\n")
+
+
+# For support
+
+
+@pytest.fixture
+def desk(make_app: AppFactory, tmp_path: Path) -> Flask:
+    """An app whose state another process can see."""
+    otp = OTP(clock=Clock(START))
+    otp.channel("email")(lambda message: None)
+    return make_app(otp, OTP_STORAGE_URI=f"sqlite:///{tmp_path / 'otp.db'}", OTP_DELIVERY="inline")
+
+
+def ask(app: Flask, address: str, times: int = 1) -> list[int]:
+    """Answers to requests for a code from one network, one in each cooldown."""
+    answers = []
+    for _ in range(times):
+        client = app.test_client()
+        body = {"email": "ann@example.com"}
+        answers.append(client.post("/otp/send", json=body, environ_base={"REMOTE_ADDR": address}).status_code)
+        clock: Any = app.extensions["otp"].clock
+        clock.advance(30)
+    return answers
+
+
+def test_show_says_that_nothing_is_in_the_way(desk: Flask) -> None:
+    assert run(desk, "show", "Ann@example.com") == (0, "a***@example.com\n\nlogin: A code can go out now.\n")
+
+
+def test_show_says_who_gets_no_code_until_when_and_why(desk: Flask) -> None:
+    assert ask(desk, "192.0.2.1", 6) == [200] * 5 + [429]
+    code, output = run(desk, "show", "ann@example.com")
+    assert code == 0
+    assert (
+        "login: A code can go out now, but none to network 1 before 2026-09-21 15:13:20 UTC (OTP_SEND_LIMIT).\n"
+        in output
+    )
+    assert "messages          5 of 20 in 1 hour (OTP_RECIPIENT_LIMIT), until 2026-09-21 15:13:20 UTC;" in output
+    assert "code              short, by email, asked for at 2026-09-21 14:13:20 UTC, good until" in output
+    assert "ann@" not in output
+    named = run(desk, "show", "ann@example.com", "--network", "192.0.2.1")[1]
+    assert "No code goes out to 192.0.2.1 before 2026-09-21 15:13:20 UTC (OTP_SEND_LIMIT). A browser that has" in named
+    assert "A code can go out to 192.0.2.9 now." in run(desk, "show", "ann@example.com", "--network", "192.0.2.9")[1]
+
+
+def test_show_speaks_to_programs_too(desk: Flask) -> None:
+    ask(desk, "192.0.2.1")
+    told = json.loads(run(desk, "show", "ann@example.com", "--json")[1])
+    assert told["identifier"] == "a***@example.com"
+    login = told["purposes"]["login"]
+    assert login["sentence"] == "A code can go out now."
+    assert login["codes"] == [
+        {
+            "asked_at": "2026-09-21T14:13:20+00:00",
+            "until": "2026-09-21T14:18:20+00:00",
+            "strong": False,
+            "channels": ["email"],
+            "attempts_left": 5,
+        }
+    ]
+    assert [window["count"] for window in login["messages"]] == [1, 1]
+    assert login["outlook"] == {"asker": "a network that has not asked yet", "wait": 0, "reason": ""}
+
+
+def test_show_sends_and_counts_nothing(desk: Flask) -> None:
+    before = run(desk, "show", "ann@example.com", "--json")
+    for _ in range(3):
+        assert run(desk, "show", "ann@example.com", "--network", "192.0.2.1", "--json")[0] == 0
+    assert run(desk, "show", "ann@example.com", "--json") == before
+
+
+@pytest.mark.parametrize(
+    ("args", "line"),
+    [
+        (["show", "nobody"], "Please enter a valid e-mail address"),
+        (["show", "ann@example.com", "--channel", "pigeon"], "There is no such channel"),
+        (["show", "ann@example.com", "--purpose", "nothing"], "There is no such purpose"),
+        (["show", "ann@example.com", "--network", "nowhere"], "is not an IP address"),
+    ],
+)
+def test_show_refuses_what_is_not_there(desk: Flask, args: list[str], line: str) -> None:
+    code, output = run(desk, *args)
+    assert code != 0
+    assert line in output
+
+
+def test_unlock_lets_messages_go_out_and_says_that_failures_stay(desk: Flask) -> None:
+    ask(desk, "192.0.2.1", 6)
+    assert run(desk, "unlock", "ann@example.com") == (
+        0,
+        "Messages to a***@example.com can go out again. Failures stay.\n",
+    )
+    assert ask(desk, "192.0.2.1") == [200]
+
+
+def test_unlock_reaches_every_purpose_and_older_keys(make_app: AppFactory, tmp_path: Path) -> None:
+    uri, clock = f"sqlite:///{tmp_path / 'otp.db'}", Clock(START)
+    purposes = {"login": {}, "transfer": {}}
+    otp = OTP(clock=clock)
+    old = make_app(otp, OTP_STORAGE_URI=uri, OTP_PURPOSES=purposes)
+    with old.app_context():
+        sent = [otp.send("ann@example.com", purpose=name) for name in purposes]
+    new = make_app(
+        otp,
+        OTP_STORAGE_URI=uri,
+        OTP_PURPOSES=purposes,
+        SECRET_KEY="another secret, for tests too",
+        SECRET_KEY_FALLBACKS=[SECRET],
+    )
+    assert run(new, "unlock", "ann@example.com")[0] == 0
+    with new.app_context():
+        for challenge in sent:
+            otp.resend(challenge.handle, purpose=challenge.purpose)
+
+
+@pytest.mark.parametrize("command", ["show", "unlock"])
+def test_of_the_memory_of_another_process_nothing_is_told(app: Flask, command: str) -> None:
+    code, output = run(app, command, "ann@example.com")
+    assert code == 1
+    assert "Error: memory:// is inside of the serving process" in output

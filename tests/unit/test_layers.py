@@ -49,7 +49,7 @@ LAYERS = (
     "service startup_checks",
     "state",
     "http",
-    "guard doctor factor_methods",
+    "guard doctor factor_methods support",
     "testing cli extension",
 )
 FLOOR = {name: floor for floor, names in enumerate(LAYERS) for name in names.split()}

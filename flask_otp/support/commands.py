@@ -1,0 +1,75 @@
+"""``flask otp show`` and ``flask otp unlock``."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+
+import click
+from flask.cli import with_appcontext
+
+from ..identifiers import Identifier, mask
+from ..state import AppState, current_state
+from ..stores.memory import MemoryStore
+from . import report
+from .view import view
+
+
+def _checked(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    try:
+        return None if value is None else str(ip_address(value))
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is not an IP address") from None
+
+
+@click.command()
+@click.argument("identifier")
+@click.option("--purpose", help="Only this one of OTP_PURPOSES.")
+@click.option("--channel", help="One of OTP_CHANNELS; by default the first that fits.")
+@click.option(
+    "--network", metavar="ADDRESS", callback=_checked, help="What a client with this IP address would be told."
+)
+@click.option("--json", "json_", is_flag=True, help="For programs.")
+@with_appcontext
+def show(identifier: str, purpose: str | None, channel: str | None, network: str | None, json_: bool) -> None:
+    """Say whether a code can go out to IDENTIFIER now, and if not, why and from when.
+
+    Then list the codes that are open, and what is counted under each limit. Nothing is sent, counted or changed.
+    """
+    state = current_state()
+    address = _named(state, identifier, "shown")
+    purposes = list(state.settings.purposes) if purpose is None else [purpose]
+    views = [view(state, name, address, channel, network) for name in purposes]
+    write = report.as_json if json_ else report.as_text
+    click.echo(write(mask(address.value), views))
+
+
+@click.command()
+@click.argument("identifier")
+@with_appcontext
+def unlock(identifier: str) -> None:
+    """Let messages to IDENTIFIER go out again at once: end the cooldowns, and clear the windows of sends.
+
+    Failures stay, and so does the budget of guesses: cleared for a caller, it would be cleared for a thief who calls.
+    The owner needs no mercy there. When the budget is spent, the next code is a strong one, and it works. Nor does this
+    change what a network, a channel or a range of phone numbers has had.
+    """
+    state = current_state()
+    address = _named(state, identifier, "unlocked")
+    now = int(state.clock())
+    subjects = [
+        keys.subject(purpose, address.value) for keys in state.tokens.keyring for purpose in state.settings.purposes
+    ]
+    are_clear = [state.store.unlock(subject, now) for subject in subjects]
+    click.echo(f"Messages to {mask(address.value)} can go out again. Failures stay.")
+    if not all(are_clear):
+        click.echo(
+            "Some windows of sends stay until they end, since wrong codes of an authenticator app are counted in them."
+        )
+
+
+def _named(state: AppState, identifier: str, what: str) -> Identifier:
+    if isinstance(state.store, MemoryStore):
+        raise click.ClickException(
+            f"memory:// is inside of the serving process, where nothing can be {what} from here."
+        )
+    return state.identifiers.named(identifier)
