@@ -90,7 +90,8 @@ class ChallengeRequest:
     :param known_bucket: the own bucket of a browser that verified this subject before, if it is one.
     :param known_since: when that was, in milliseconds; a later revocation makes the browser a stranger again.
     :param surge: failures over the whole site are above their limit.
-    :param once: the client wants no second message of the challenge that its session has.
+    :param once: the client wants no second message of the challenge that its session has; with :meth:`Store.reopen`, no
+        second one by this channel.
     :param channel: tag of the channel that the message goes out by, :data:`CHANNEL_TAG` bytes. Empty: none is told.
     """
 
@@ -153,7 +154,7 @@ class Claim:
 
 class OpenOutcome(Enum):
     SEND = 1  #: counted: send the message
-    QUIET = 2  #: the session's own challenge is still cooling down: same answer, no message
+    QUIET = 2  #: the challenge has had its message: same answer, no other message
     WAIT = 3  #: a limit is reached, nothing was counted: come back after ``retry_after`` seconds
     GONE = 4  #: there is no such challenge (:meth:`Store.reopen` only)
 
@@ -258,6 +259,10 @@ class Store(ABC):
         A channel that the challenge does not remember yet, though it remembers others, waits for no cooldown: whoever
         got no text message may have a call at once. It waits for all windows. With :data:`MAX_CHANNELS` remembered,
         one more is ``GONE``.
+
+        With ``request.once`` the message is one that nobody has asked for: the next channel's, after some time. Where
+        the challenge remembers ``request.channel`` already, or none is told, and where the session of the challenge has
+        a newer live one (by the order of :meth:`open`), the answer is ``QUIET``, and nothing is counted or remembered.
         """
 
     @abstractmethod

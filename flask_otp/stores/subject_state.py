@@ -45,7 +45,7 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
         0 if known else _wait(record.sends, policy.recipient_limit, now),
         budget_wait if policy.refuse and found is None else 0,
     )
-    is_quiet = found is not None and not resend and (cooling > 0 or request.once)
+    is_quiet = found is not None and _is_quiet(record, request, found, cooling, resend)
     if wait and not is_quiet:
         return OpenResult(OpenOutcome.WAIT, retry_after=wait)
     bucket_ends: tuple[int, ...] = ()
@@ -112,6 +112,18 @@ def _find(record: Record, request: ChallengeRequest, policy: Policy, now: int, r
         and _is_open(record, live, policy, now, request.surge)
     ]
     return max(found)[1] if found else None
+
+
+def _is_quiet(record: Record, request: ChallengeRequest, found: bytes, cooling: int, resend: bool) -> bool:
+    """Whether the challenge has had its message, and wants no other now."""
+    if not resend:
+        return cooling > 0 or request.once
+    live = record.challenges[found]
+    is_replaced = bool(live.session_tag) and any(
+        other.session_tag == live.session_tag and (other.expires_at, key) > (live.expires_at, found)
+        for key, other in record.challenges.items()
+    )
+    return request.once and (is_replaced or not request.channel or request.channel in live.channels)
 
 
 def _is_known(record: Record, request: ChallengeRequest | Claim) -> bool:

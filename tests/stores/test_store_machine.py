@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -92,10 +93,15 @@ class Machine(RuleBasedStateMachine):
         session_tag=session_tags,
         cookie=cookies,
         surge=st.booleans(),
+        once=st.booleans(),
+        channel=st.sampled_from((b"", b"sms1", b"call")),
     )
-    def reopen(self, challenge: Any, bucket: bytes, session_tag: bytes, cookie: bytes, surge: bool) -> Any:
+    def reopen(
+        self, challenge: Any, bucket: bytes, session_tag: bytes, cookie: bytes, surge: bool, once: bool, channel: bytes
+    ) -> Any:
         number, opened = challenge
         request = self.asking(opened.challenge_id, bucket, session_tag, cookie, 1, surge)
+        request = replace(request, once=once, channel=channel)
         found = self.ask("reopen", self.subject(number), request, POLICIES[number], self.now)
         return (number, found) if found.outcome is OpenOutcome.SEND else multiple()
 

@@ -149,6 +149,16 @@ class Model:
         waits += [] if known else [person.sends.wait(policy.recipient_limit, now)]
         waits += [budget] if policy.refuse and found is None else []
         quiet = found is not None and not resend and bool(cooling or request.once)
+        if resend and request.once and found is not None:
+            mine = person.challenges[found]
+            newer = [
+                live
+                for name_, live in person.challenges.items()
+                if live.session_tag == mine.session_tag != b""
+                and now < live.expires_at
+                and (live.expires_at, name_) > (mine.expires_at, found)
+            ]
+            quiet = bool(newer) or not first_time
         if max(waits) and not quiet:
             return OpenResult(OpenOutcome.WAIT, retry_after=max(waits))
         bucket_ends: tuple[int, ...] = ()

@@ -15,7 +15,7 @@ local bucket = state.buckets[bucket_id] or struct.pack(BUCKET, 0, 0)
 local budget_wait = wait_for(failures[known and bucket_id or ''] or '', 0, budget, now)
 
 -- The newest, if a session has several.
-local found, found_until, found_strong, found_raw, channels = nil, 0, 0, '', ''
+local found, found_until, found_strong, found_tag, found_raw, channels = nil, 0, 0, '', '', ''
 for id, raw in pairs(state.lives) do
   local expires_at, strong, attempts, tag, payer, at = struct.unpack(LIVE, raw)
   local mine = tag ~= '' and tag == session_tag
@@ -23,7 +23,7 @@ for id, raw in pairs(state.lives) do
   if mine and (expires_at > found_until or (expires_at == found_until and id > found)) and is_open(
     expires_at, strong, attempts, payer, failures[payer] or '', expires_in, max_attempts, budget, now, surge
   ) then
-    found, found_until, found_strong, found_raw, channels = id, expires_at, strong, raw, raw:sub(at)
+    found, found_until, found_strong, found_tag, found_raw, channels = id, expires_at, strong, tag, raw, raw:sub(at)
   end
 end
 local is_first = channel ~= '' and not has_channel(channels, channel)
@@ -36,7 +36,15 @@ if cooling < 0 or cooling > cooldown + LEEWAY or is_other_way then cooling = 0 e
 local wait = math.max(cooling, wait_for(bucket, HEAD, send_limit, now))
 if not known then wait = math.max(wait, wait_for(state.sends, 0, recipient_limit, now)) end
 if ARGV[17] == '1' and not found then wait = math.max(wait, budget_wait) end
-local quiet = found and not resend and (cooling > 0 or ARGV[9] == '1')
+local quiet, once = found and not resend and cooling > 0, ARGV[9] == '1'
+if once and found and not quiet then
+  quiet = not resend or not is_first
+  -- In the session that has the challenge, a newer one has taken its place.
+  for id, raw in pairs(found_tag ~= '' and state.lives or {}) do
+    local expires_at, _, _, tag = struct.unpack(LIVE, raw)
+    quiet = quiet or (tag == found_tag and (expires_at > found_until or (expires_at == found_until and id > found)))
+  end
+end
 if wait > 0 and not quiet then return {WAIT, wait} end
 
 local bucket_ends, subject_ends, changed = {}, {}, {}

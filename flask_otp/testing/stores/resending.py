@@ -93,6 +93,52 @@ class ResendingTests:
         assert [ann.reopen(opened, channel=name).outcome for name in names] == [SEND, SEND, SEND, GONE, SEND]
         assert ann.redeem(opened, True).channels == (b"sms1", b"mail", b"call", b"chat")
 
+    def test_a_message_that_nobody_asked_for_goes_out_once_by_each_channel(
+        self, ann: SubjectDriver, clock: Clock
+    ) -> None:
+        first = ann.open(channel=b"sms1")
+        for channel in (b"sms1", b""):
+            quiet = ann.reopen(first, channel=channel, once=True)
+            assert quiet == replace(first, outcome=QUIET, fresh=False, bucket_ends=(), subject_ends=())
+        # By another channel too, that waits for no cooldown, and counts.
+        assert [ann.reopen(first, channel=b"call", once=True).outcome for _ in range(2)] == [SEND, QUIET]
+        ann.policy = replace(POLICY, send_limit=((2, HOUR),))
+        assert ann.reopen(first, channel=b"mail", once=True).outcome is WAIT
+        assert ann.redeem(first, True).channels == (b"sms1", b"call")
+        assert ann.reopen(first, channel=b"mail", once=True).outcome is GONE
+
+    @pytest.mark.parametrize("end", ["attempts", "expiry", "drop", "revoke"])
+    def test_a_message_that_nobody_asked_for_goes_out_for_no_challenge_that_is_over(
+        self, ann: SubjectDriver, clock: Clock, end: str
+    ) -> None:
+        first = ann.open(channel=b"sms1")
+        {
+            "attempts": lambda: ann.wrong(first, 5),
+            "expiry": lambda: clock.advance(300),
+            "drop": lambda: ann.drop(first),
+            "revoke": ann.revoke,
+        }[end]()
+        assert ann.reopen(first, channel=b"call", once=True).outcome is GONE
+
+    def test_a_message_that_nobody_asked_for_is_of_the_newest_challenge_of_a_session(
+        self, store: Store, clock: Clock
+    ) -> None:
+        """The older one was superseded by a spent budget, and came back when the budget's window had passed."""
+        ann = SubjectDriver(store, clock, replace(POLICY, failure_budget=((2, 60),)))
+        for tags, outcome in (((b"h", b"h"), QUIET), ((b"h", b"i"), SEND), ((b"", b""), SEND)):
+            older = ann.open(b"bucket1", session_tag=tags[0], channel=b"sms1")
+            assert ann.wrong(ann.open(b"bucket2"), 2) == [WRONG] * 2
+            clock.advance(30)
+            newer = ann.open(b"bucket3", session_tag=tags[1], channel=b"sms1")
+            assert (older.strong, newer.strong, newer.fresh) == (False, True, True)
+            assert ann.reopen(older, channel=b"call", once=True).outcome is GONE
+            clock.advance(30)
+            assert ann.reopen(older, channel=b"call", once=True).outcome is outcome
+            assert ann.reopen(newer, channel=b"call", once=True).outcome is SEND
+            # Who asks for it gets it all the same.
+            assert ann.reopen(older, channel=b"mail").outcome is SEND
+            clock.advance(DAY)
+
     def test_a_request_that_wants_no_second_message_gets_none_and_counts_nothing(
         self, ann: SubjectDriver, clock: Clock
     ) -> None:

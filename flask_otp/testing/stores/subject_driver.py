@@ -78,11 +78,16 @@ class SubjectDriver:
         return self.store.open(self.subject, request, self.policy, self.now)
 
     def reopen(
-        self, opened: OpenResult, bucket: bytes = NETWORK, known: bytes = b"", *, channel: bytes = b""
+        self,
+        opened: OpenResult,
+        bucket: bytes = NETWORK,
+        known: bytes = b"",
+        *,
+        channel: bytes = b"",
+        once: bool = False,
     ) -> OpenResult:
-        request = ChallengeRequest(
-            opened.challenge_id, bucket, known_bucket=known, known_since=int(self.clock() * 1000), channel=channel
-        )
+        since = int(self.clock() * 1000)
+        request = ChallengeRequest(opened.challenge_id, bucket, b"", known, since, once=once, channel=channel)
         return self.store.reopen(self.subject, request, self.policy, self.now)
 
     def redeem(self, opened: OpenResult, matches: bool, proof: bytes = b"", surge: bool = False) -> RedeemResult:
