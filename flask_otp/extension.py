@@ -212,10 +212,13 @@ class OTP(HookDecorators):
         leaves nothing behind but a claim that ends soon: the next to run it delivers. Of two that run it at one time,
         one sends and the other waits for it. The store must be the one that the code was asked for with.
 
+        With ``OTP_NEXT_CHANNEL_AFTER``, a payload that came with a delay sends the code by the next channel, unless it
+        was verified meanwhile, and gives the dispatcher what comes after.
+
         :raises DeliveryFailed: no channel took the message; try again if you like, while the code lives.
         :raises StoreUnavailable: nobody can say whether it is still wanted, and nothing was sent: try again.
         """
-        current_state().delivery.deliver_queued(payload)
+        current_state().service.deliver(payload)
 
     # Factors that a person keeps
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from inspect import iscoroutinefunction
+from inspect import iscoroutinefunction, signature
 from typing import TypeVar
 
 from flask.typing import ResponseReturnValue
@@ -20,7 +20,7 @@ MessageBuilder = Callable[[Message], Message]
 BeforeSend = Callable[[Message], "bool | None"]
 VerifiedHandler = Callable[[Verification], "ResponseReturnValue | None"]
 UnauthorizedHandler = Callable[[VerificationRequired], "ResponseReturnValue | None"]
-Dispatcher = Callable[[dict[str, str]], object]
+Dispatcher = Callable[..., object]
 FactorsLoader = Callable[[str], "str | None"]
 FactorsSaver = Callable[[str, "str | None", "str | None"], bool]
 MayEnrol = Callable[[], bool]
@@ -39,6 +39,8 @@ class Hooks:
     verified_handler: VerifiedHandler | None = None
     unauthorized_handler: UnauthorizedHandler | None = None
     dispatcher: Dispatcher | None = None
+    #: Whether the dispatcher has a parameter ``delay``.
+    can_delay: bool = False
     factors_loader: FactorsLoader | None = None
     factors_saver: FactorsSaver | None = None
     may_enrol: MayEnrol | None = None
@@ -119,8 +121,13 @@ class HookDecorators:
         return function
 
     def dispatcher(self, function: D) -> D:
-        """``(payload)``: hand the delivery to a queue. The payload is JSON, and holds no code; see :meth:`deliver`."""
+        """``(payload)``: hand the delivery to a queue. The payload is JSON, and holds no code; see :meth:`deliver`.
+
+        With ``OTP_NEXT_CHANNEL_AFTER`` it is ``(payload, delay=0)``: the worker must not get the payload before so many
+        seconds have passed.
+        """
         self._hooks.dispatcher = _plain(function)
+        self._hooks.can_delay = _takes_delay(function)
         return function
 
     def factors_loader(self, function: L) -> L:
@@ -148,6 +155,14 @@ class HookDecorators:
         """
         self._hooks.may_enrol = _plain(function)
         return function
+
+
+def _takes_delay(function: Callable[..., object]) -> bool:
+    # By its name: ``task.delay`` of Celery takes any arguments, and would pass this one on to the task.
+    try:
+        return "delay" in signature(function).parameters
+    except (TypeError, ValueError):  # a function of C that does not say
+        return False
 
 
 def _plain(function: F) -> F:

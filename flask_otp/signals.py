@@ -64,8 +64,9 @@ sms_pumping = _signals.signal("otp-sms-pumping")
 #: or ``identifier`` (a cooldown or limit of the identifier).
 limit_reached = _signals.signal("otp-limit-reached")
 
-#: A send, resend or verify has ended. No argument. The event's step is ``send``, ``resend`` or ``verify``; its outcome
-#: ``done``, or the reason of the error as the client gets it; its seconds how long the flow took.
+#: A send, resend or verify has ended. No argument. The event's step is ``send``, ``resend``, ``verify``, or
+#: ``next_channel`` for what ``OTP_NEXT_CHANNEL_AFTER`` sends; its outcome ``done``, or the reason of the error as the
+#: client gets it; its seconds how long the flow took.
 flow_ended = _signals.signal("otp-flow-ended")
 
 #: A guard let a request in, or did not. No argument. The event's outcome is ``passed`` or ``refused``; the reason of a

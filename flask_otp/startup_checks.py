@@ -55,6 +55,7 @@ def check_app(app: Flask, blueprint: Blueprint, routing: Router, settings: Setti
     :raises ConfigError: see the functions below.
     """
     routing.check_names()
+    routing.check_dispatcher()
     check_guards(app, {name: routing.channels_of(purpose) for name, purpose in settings.purposes.items()})
     check_mount(app, blueprint, links=settings.links)
     _offers[app] = _find_offers(app)

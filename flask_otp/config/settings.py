@@ -45,6 +45,8 @@ class Purpose:
     recipient_limit: tuple[parsers.Rate, ...] = _key("20/hour;50/day", parsers.rates)
     verified_for: int = _key("12h", parsers.duration(10, 86400))
     on_budget: str = _key("escalate", parsers.choice("escalate", "refuse"))
+    #: Seconds after which a code that was not verified goes out by the next channel; ``None``: never.
+    next_channel_after: int | None = _key(None, parsers.optional(parsers.duration(1, 600)))
     #: Only these channels, in this order; empty: any. A purpose's own; it has no ``OTP_*`` key.
     channels: tuple[str, ...] = ()
 
@@ -65,6 +67,11 @@ class Purpose:
             raise ConfigError(
                 f"{where}: OTP_COOLDOWN ({self.cooldown} s) is longer than OTP_EXPIRES_IN ({self.expires_in} s): "
                 "a lost message could never be sent again"
+            )
+        if self.next_channel_after is not None and self.next_channel_after >= self.expires_in:
+            raise ConfigError(
+                f"{where}: OTP_NEXT_CHANNEL_AFTER ({self.next_channel_after} s) must be shorter than OTP_EXPIRES_IN "
+                f"({self.expires_in} s): the code would have expired by then"
             )
 
 

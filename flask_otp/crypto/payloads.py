@@ -94,6 +94,24 @@ class Proof:
         return f"<Proof {self.purpose} {self.channel}>"
 
 
+@dataclass(frozen=True)
+class NextSend:
+    """A message that goes out by the next channel, unless the code has been verified by then."""
+
+    #: The challenge's handle, as its client has it.
+    handle: str = field(repr=False)
+    #: By which channel, and the further ones after it.
+    channels: tuple[str, ...]
+    #: In seconds since 1970.
+    due_at: float
+    locale: str
+    #: Who asked for the first message: this one counts for the same network and bucket.
+    network: str | None = field(repr=False)
+    bucket: bytes = field(repr=False)
+    known_bucket: bytes = field(repr=False)
+    known_since: int
+
+
 #: Seconds that the form may take after the guard refused.
 REQUIREMENT_LIFE = 3600
 

@@ -1,4 +1,4 @@
-"""The strings that clients hold: handles, proofs, requirements, kept forms, known browsers, and queued deliveries.
+"""The strings that clients hold: handles, proofs, requirements, kept forms, known browsers; and what waits in a queue.
 
 What a client must not read is sealed as a whole: an address that it has not given, and whether anything was sent to it.
 Proofs and known browsers are signed. A token that is not ours is ``None``, never an error.
@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from .envelopes import Envelope, Sealed, Signed
 from .keys import Keys
-from .payloads import Handle, KnownBrowser, Proof, Requirement
+from .payloads import Handle, KnownBrowser, NextSend, Proof, Requirement
 
 MAX_TOKEN = 4096
 #: The layout of what is made now. A change of a layout takes the next number, and keeps the reader of the one before.
@@ -43,6 +43,7 @@ class Tokens:
         self._requirement = Sealed("requirement", self.keyring)
         self._repeat = Sealed("repeat", self.keyring)
         self._delivery = Sealed("delivery", self.keyring)
+        self._next = Sealed("next", self.keyring)
         self._proof = Signed("proof", self.keyring)
         self._known = Signed("known", self.keyring)
         # A session shows the same proof at each request. None that is not ours gets in, so that nobody can fill it.
@@ -109,6 +110,12 @@ class Tokens:
             return handle, recipient, message_id, locale
 
         return _load(self._delivery, token, {_VERSION: read})
+
+    def dump_next(self, next_send: NextSend) -> str:
+        return self._next.close(self.keys, _VERSION, _write_next(next_send))
+
+    def load_next(self, token: object) -> NextSend | None:
+        return _load(self._next, token, {_VERSION: _read_next})
 
     def dump_known(self, known: Sequence[KnownBrowser]) -> str:
         body = b"".join([_KNOWN.pack(each.subject, each.bucket, each.since) for each in known])
@@ -204,6 +211,25 @@ def _write_requirement(asked: Requirement) -> bytes:
 def _read_requirement(keys: Keys, body: bytes) -> Requirement:
     [context], (purpose, channels, expires_at, identifier, context_values, user) = _unpack(body, 1)
     return Requirement(purpose, context, context_values, identifier, tuple(channels), expires_at, user)
+
+
+def _write_next(next_send: NextSend) -> bytes:
+    return _pack(
+        [next_send.bucket, next_send.known_bucket],
+        [
+            next_send.handle,
+            next_send.channels,
+            next_send.due_at,
+            next_send.locale,
+            next_send.network,
+            next_send.known_since,
+        ],
+    )
+
+
+def _read_next(keys: Keys, body: bytes) -> NextSend:
+    (bucket, known_bucket), (handle, channels, due_at, locale, network, known_since) = _unpack(body, 2)
+    return NextSend(handle, tuple(channels), due_at, locale, network, bucket, known_bucket, known_since)
 
 
 def _read_known(keys: Keys, body: bytes) -> list[KnownBrowser]:

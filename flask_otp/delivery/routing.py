@@ -27,6 +27,9 @@ from .failover import Failover
 
 logger = logging.getLogger("flask_otp")
 
+#: A code goes out by three channels at most unless somebody asks for another one.
+_MOST_NEXT = 2
+
 _KEPT: dict[str, Failover] = {name: (KeptFactor(),) for name in KEPT_FACTORS}
 
 
@@ -105,6 +108,17 @@ class Router:
                 if name not in known:
                     raise ConfigError(f"{where}: there is no channel {name!r}: {nearest(name, known)}")
 
+    def check_dispatcher(self) -> None:
+        """
+        :raises ConfigError: codes are to go out by the next channel, and the dispatcher sends everything at once.
+        """
+        is_delayed = any(purpose.next_channel_after is not None for purpose in self._settings.purposes.values())
+        if is_delayed and self._hooks.dispatcher is not None and not self._hooks.can_delay:
+            raise ConfigError(
+                "OTP_NEXT_CHANNEL_AFTER needs a dispatcher with a parameter delay, in seconds: "
+                "def dispatch(payload, delay=0)"
+            )
+
     def takes(self, purpose: Purpose) -> str:
         """What an identifier may be: what the channels accept, or anything where a ``recipient_loader`` translates."""
         return self.accepts(purpose) if self._hooks.recipient_loader is None else "both"
@@ -145,6 +159,20 @@ class Router:
             for name, providers in channels.items()
             if name not in (channel, *KEPT_FACTORS) and (translates or _fits(providers, kind))
         )
+
+    def next_channels(
+        self, purpose: Purpose, channel: str, identifier: str, only: Collection[str] = ()
+    ) -> tuple[str, ...]:
+        """By what the code goes out next if it is not verified in time: what follows in the purpose's list.
+
+        :param only: the channels that the guard accepts; empty: all.
+        """
+        if purpose.next_channel_after is None:
+            return ()
+        names = list(self.channels_of(purpose))
+        others = self.others(purpose, channel, identifier)
+        following = names[names.index(channel) + 1 :]
+        return tuple(name for name in following if name in others and (not only or name in only))[:_MOST_NEXT]
 
     def resolve(self, address: str, channel: str) -> Route:
         """Where a message by this channel goes for a canonical identifier. It asks the ``recipient_loader`` once."""

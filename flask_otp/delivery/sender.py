@@ -30,6 +30,7 @@ from ..signals import code_sent, delivery_failed, delivery_queued, delivery_star
 from .background import Background
 from .components import Components
 from .failover import Deliverer, Secrets, redact
+from .later import Later
 from .messages import build_message, link_address, render_message
 from .moulds import Moulds
 from .routing import Route, Router
@@ -67,6 +68,8 @@ class Sender:
         self._routing = routing
         self._moulds = Moulds(components.templates)
         self._background = Background(self._app)
+        #: What goes out later without a queue.
+        self.later = Later(self._background, lambda: components.clock())
         self._deliverer = Deliverer(
             self._app, self._settings.channel_timeout, lambda: components.clock(), components.events
         )
@@ -219,6 +222,21 @@ class Sender:
         except StoreUnavailable:
             # Were it raised, the queue would have it sent again for certain.
             logger.warning("a delivery went out, but could not be noted: run again, it would go out again")
+
+    def postpone(self, payload: dict[str, str], due_at: float, do: Callable[[dict[str, str]], None]) -> None:
+        """Have ``do(payload)`` called at a later time, by a worker of the queue or in this process. Never raises."""
+        dispatcher = self._hooks.dispatcher
+        if dispatcher is None:
+            # A process that waits for its delivery is about to end.
+            if not self.is_waiting and not self.later.put(due_at, lambda: do(payload)):
+                logger.error("a delivery by the next channel was dropped: too many wait")
+        elif not self._hooks.can_delay:
+            logger.error("a delivery by the next channel was dropped: the dispatcher takes no delay")
+        else:
+            try:
+                dispatcher(payload, delay=ceil(max(0.0, due_at - self._parts.clock())))
+            except Exception as error:
+                logger.error("the dispatcher failed, for the next channel: %s", type(error).__name__)
 
     def is_background(self) -> bool:
         """Whether messages go out when their request is answered already, by a thread of this process."""

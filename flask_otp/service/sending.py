@@ -11,21 +11,20 @@ from ..channels.kept import KEPT_FACTORS
 from ..config.settings import Purpose
 from ..crypto.keys import Keys
 from ..crypto.payloads import Client, Handle, Once
-from ..delivery.routing import Route
-from ..errors import ChallengeRequired, IdempotencyConflict, InvalidRequest, RateLimited
+from ..errors import ChallengeRequired, IdempotencyConflict, InvalidRequest
 from ..events import flow
 from ..languages import N_
-from ..limits.reservation import Reservation
 from ..models import Challenge
-from ..stores import ChallengeRequest, Claim, OpenOutcome, OpenResult, RedeemOutcome, Store
+from ..stores import ChallengeRequest, Claim, RedeemOutcome, Store
 from ..stores.base import LEEWAY
-from .base import Flows, channel_tag
+from .base import channel_tag
+from .next_channel import NextChannel
 
 #: Seconds that the clocks of two machines of one site may differ, without people noticing it at a countdown.
 _SKEW = 3
 
 
-class Sending(Flows):
+class Sending(NextChannel):
     """``send``, ``resend`` and ``switch``, each from top to bottom; the steps that they share come after."""
 
     @flow("send")
@@ -48,16 +47,15 @@ class Sending(Flows):
         """
         rules = self.purpose(purpose)
         address = self._parts.identifiers.parse(identifier, self._routing.takes(rules))
-        channel = self._routing.choose(channel, rules, address, channels)
+        channel, who = self._routing.choose(channel, rules, address, channels), address.value
         if channel in KEPT_FACTORS:
-            return self._open_kept(
-                address.value, channel, purpose, context, context_values, client, user, is_typed=is_typed
-            )
+            return self._open_kept(who, channel, purpose, context, context_values, client, user, is_typed=is_typed)
         keys = self._tokens.keys
-        subject = keys.subject(purpose, address.value)
+        subject = keys.subject(purpose, who)
         request = self._asking(keys, subject, client, channel, context)
         opened = self._enter(client, rules).open(subject, request, self._policies[purpose], self._now())
-        route = self._resolve(subject, opened, address.value, channel)
+        ways = (channel, *self._routing.next_channels(rules, channel, who, channels))
+        route, *later = self._resolve(subject, opened, who, *ways)
         handle = Handle(
             challenge_id=opened.challenge_id,
             purpose=purpose,
@@ -67,8 +65,9 @@ class Sending(Flows):
             length=rules.code_length,
             expires_at=opened.expires_at,
             ready_at=opened.ready_at,
-            identifier=address.value,
-            is_decoy=route.recipient is None,
+            identifier=who,
+            # A code is no decoy if a later channel carries it.
+            is_decoy=all(each.recipient is None for each in (route, *later)),
             context_values=context_values,
             keys=keys,
             user=user,
@@ -76,7 +75,9 @@ class Sending(Flows):
             numbers=self._numbers(route),
             is_typed=is_typed,
         )
-        return self._send(handle, opened, route)
+        challenge = self._send(handle, opened, route, later)
+        self._plan(challenge, later, opened, request, client.network)
+        return challenge
 
     @flow("resend")
     def resend(self, token: str, client: Client, purpose: str | None = None, channel: str | None = None) -> Challenge:
@@ -101,7 +102,7 @@ class Sending(Flows):
         request = replace(request, challenge_id=handle.challenge_id)
         entry = self._parts.limits.enter_send(client.network, self._parts.store)
         opened = entry.store.reopen(handle.subject, request, policy, self._ready(handle))
-        route = self._resolve(handle.subject, opened, handle.identifier, handle.channel)
+        (route,) = self._resolve(handle.subject, opened, handle.identifier, handle.channel)
         numbers = self._numbers(route) if is_switched else handle.numbers
         # A decoy because of what others did may have the message now; and nothing is known yet of another channel.
         is_unknown = handle.is_decoy and not handle.numbers and not is_switched
@@ -216,46 +217,6 @@ class Sending(Flows):
             channel=channel_tag(channel),
             once=client.once is not None,
         )
-
-    def _resolve(self, subject: bytes, opened: OpenResult, address: str, channel: str) -> Route:
-        """Where the message goes, now that the store has let it."""
-        if opened.outcome is OpenOutcome.GONE:
-            raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
-        if opened.outcome is OpenOutcome.WAIT:
-            raise RateLimited(retry_after=opened.retry_after, limit="identifier")
-        try:
-            return self._routing.resolve(address, channel)
-        except Exception:
-            # The app's recipient_loader failed: the message that was counted will not go out.
-            if opened.outcome is OpenOutcome.SEND:
-                self._parts.store.discard(subject, opened, self._now())
-            raise
-
-    def _numbers(self, route: Route) -> str | None:
-        """What the handle says of the phone numbers that its messages go to."""
-        # Found out for unknown identifiers too: the time that it takes would tell.
-        place = None if route.test_recipient else route.recipient or route.decoy_recipient
-        numbers = self._parts.sms_pumping.numbers(place)
-        return (numbers if route.reached else "") if route.takes_phones else None
-
-    def _send(self, handle: Handle, opened: OpenResult, route: Route) -> Challenge:
-        if opened.outcome is OpenOutcome.SEND:
-            handle = self._reserve_and_send(handle, opened, route)
-        return self.describe(handle)
-
-    def _reserve_and_send(self, handle: Handle, opened: OpenResult, route: Route) -> Handle:
-        components = self._parts
-
-        def discard() -> None:
-            components.store.discard(handle.subject, opened, self._now())
-
-        with Reservation(components.limits, components.sms_pumping, handle, discard, self._now()) as reservation:
-            is_admitted = reservation.acquire(route.reached, known=opened.known)
-            # A code that went out before, to the same browser, is good all the same.
-            is_withheld = not is_admitted and (opened.fresh or handle.is_decoy)
-            handle = replace(handle, is_decoy=handle.is_decoy if route.reached is None else is_withheld)
-            self._delivery.send(handle, route.only_if(is_admitted), reservation)
-        return handle
 
     def _ready(self, handle: Handle) -> int:
         """Now; but the end of the cooldown if that is seconds away: the machine that told the client may be ahead."""

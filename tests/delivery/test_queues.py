@@ -82,6 +82,7 @@ class Queued:
         mailbox: Mailbox,
         broker: ValkeyServer | None = None,
         own_times: bool = False,
+        **settings: str,
     ) -> None:
         text = (PAGES / f"{page}.md").read_text("utf-8")
         (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
@@ -103,6 +104,7 @@ class Queued:
             "FLASK_MAIL_DEFAULT_SENDER": "codes@shop.example",
             "FLASK_RQ_URL": self.broker,
             "FLASK_CELERY__broker_url": self.broker,
+            **settings,
         }
         if not own_times:
             options = "FLASK_CELERY__broker_transport_options"
@@ -307,6 +309,27 @@ def test_a_code_arrives_once_although_its_worker_is_killed_and_killed_again(
     assert any(b'"delivery"' in layer for layer in waiting)
     assert not any(code.encode() in layer for layer in waiting)
     assert len(mailbox.envelopes) == 1
+
+
+@pytest.mark.parametrize("page", ["celery", "rq"])
+def test_the_next_channel_is_a_job_that_waits_and_outlives_a_killed_worker(
+    page: str, make_queued: MakeQueued, mailbox: Mailbox
+) -> None:
+    channels = '{"email": "email", "second": "email", "third": "email"}'
+    queued = make_queued(page, FLASK_OTP_CHANNELS=channels, FLASK_OTP_NEXT_CHANNEL_AFTER="3s")
+    client, started = queued.send(), time.monotonic()
+    queued.start()
+    code = queued.arrives()
+    queued.kill_all()
+    queued.time_passes()
+    queued.start()
+    wait_until(lambda: len(mailbox.envelopes) == 2, PATIENCE)
+    assert time.monotonic() - started >= 3
+    # The third is planned by now, and not wanted any more.
+    assert verifies_once(client, code)
+    wait_until(lambda: not any(b'"next"' in layer for layer in queued.in_valkey()), PATIENCE)
+    assert set(mailbox.codes()) == {code}
+    assert len(mailbox.envelopes) == 2
 
 
 @pytest.mark.parametrize("page", ["celery", "rq"])

@@ -19,7 +19,7 @@ from flask_otp import OTP, ConfigError, current_verification, otp_required
 from flask_otp.crypto import envelopes
 from flask_otp.crypto.envelopes import Sealed, Signed
 from flask_otp.crypto.keys import Keys
-from flask_otp.crypto.payloads import Handle, KnownBrowser, Proof, Requirement
+from flask_otp.crypto.payloads import Handle, KnownBrowser, NextSend, Proof, Requirement
 from flask_otp.crypto.tokens import Tokens
 from flask_otp.stores import Attempt, ChallengeRequest
 from tests.support.apps import SECRET as SECRET_TEXT
@@ -64,6 +64,7 @@ def proof(keys: Keys = KEYS, **changed: Any) -> Proof:
     return Proof(**(members | changed))
 
 
+NEXT = NextSend("handle", ("sms", "voice"), START + 45.5, "zh_Hans_CN", "192.0.2.0", b"b" * 8, b"", 0)
 KNOWN = [KnownBrowser(b"s" * 16, b"l" * 8, 1)]
 
 
@@ -74,6 +75,7 @@ def one_of_each(tokens: Tokens) -> dict[str, str]:
         "requirement": tokens.dump_requirement(Requirement("login", b"", None, None, (), START + 900)),
         "repeat": tokens.dump_repeat(b"", ["login", "/pay"]),
         "delivery": tokens.dump_delivery("handle", ANN, "message", "en"),
+        "next": tokens.dump_next(NEXT),
         "known": tokens.dump_known(KNOWN),
     }
 
@@ -127,6 +129,8 @@ def test_what_else_is_made_comes_back_as_it_was(context_values: Any) -> None:
     assert [tokens.load_proof(tokens.dump_proof(passed)) for _ in range(2)] == [passed] * 2
     delivery = ("handle", ANN, "message", "en")
     assert tokens.load_delivery(tokens.dump_delivery(*delivery)) == delivery
+    for next_send in (NEXT, replace(NEXT, network=None, known_bucket=b"k" * 8, known_since=START * 1000)):
+        assert tokens.load_next(tokens.dump_next(next_send)) == next_send
     known = [*KNOWN, KnownBrowser(b"\0" * 16, b"\xff" * 8, START * 1000)]
     assert tokens.load_known(tokens.dump_known(known)) == known
     kept = (bytes(range(32)), ["login", context_values])

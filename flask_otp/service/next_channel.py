@@ -1,0 +1,127 @@
+"""The code of a challenge goes out by the next channel if nobody has verified it in time: ``OTP_NEXT_CHANNEL_AFTER``.
+
+It is planned when the challenge is opened, and decided when it is due, by the store, in one step: a challenge that was
+verified, revoked, tried too often or replaced by another one gets no further message, nor does one whose code has gone
+out by that channel already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from .. import languages
+from ..crypto.payloads import Handle, NextSend
+from ..delivery.routing import Route
+from ..errors import ChallengeRequired, DeliveryFailed, RateLimited
+from ..events import flow
+from ..models import Challenge
+from ..stores import ChallengeRequest, OpenResult
+from .base import channel_tag, logger
+from .steps import Steps
+
+#: Seconds that the clock of a worker may be behind that of the process that has planned the message.
+_SKEW = 3
+
+
+class NextChannel(Steps):
+    """Plans the messages that nobody asks for, and sends them."""
+
+    def _plan(
+        self,
+        challenge: Challenge,
+        later: Sequence[Route],
+        opened: OpenResult,
+        request: ChallengeRequest,
+        network: str | None,
+    ) -> None:
+        """Have the code of a challenge that was just opened go out by these channels too, one after the other.
+
+        :param request: by which it was opened.
+        """
+        if not (later and opened.fresh):
+            return
+        first = NextSend(
+            handle=challenge.handle,
+            channels=tuple(route.channel for route in later),
+            due_at=self._parts.clock(),
+            locale=languages.current_locale(),
+            network=network,
+            bucket=request.bucket,
+            known_bucket=request.known_bucket,
+            known_since=request.known_since,
+        )
+        self._postpone(first, challenge.purpose, opened.expires_at)
+
+    def _postpone(self, next_send: NextSend, purpose: str, expires_at: int) -> None:
+        after = self._settings.purposes[purpose].next_channel_after
+        if after is None:
+            return  # a worker may have other settings
+        due_at = next_send.due_at + after
+        if due_at < expires_at:
+            token = self._tokens.dump_next(replace(next_send, due_at=due_at))
+            self._delivery.postpone({"next": token}, due_at, self.deliver)
+
+    def deliver(self, payload: object) -> None:
+        """What a dispatcher was given, or what has waited in this process: send it, if it is still wanted.
+
+        :raises OTPError: see :meth:`flask_otp.OTP.deliver`.
+        """
+        if isinstance(payload, dict) and "next" in payload:
+            self._deliver_next(payload["next"])
+        else:
+            self._delivery.deliver_queued(payload)
+
+    def _deliver_next(self, token: object) -> None:
+        """Send a message that is due, and plan the one after it.
+
+        :raises StoreUnavailable: nobody can say whether it is wanted, and nothing was sent.
+        """
+        next_send = self._tokens.load_next(token)
+        handle = self._tokens.load_handle(next_send.handle) if next_send else None
+        if next_send is None or handle is None or handle.purpose not in self._policies:
+            logger.error("a delivery that this app did not sign was dropped")
+            return
+        early = next_send.due_at - self._parts.clock()
+        if early > _SKEW:
+            logger.error("a delivery by the next channel was dropped: it came %d s too early; see its delay", early)
+            return
+        channel, *rest = next_send.channels
+        try:
+            with languages.speaking(next_send.locale):
+                self._send_next(handle, channel, next_send)
+        except ChallengeRequired:
+            return
+        except RateLimited as error:
+            logger.warning(
+                "a code did not go out by %r, its next channel: a limit (%s) is reached", channel, error.limit
+            )
+        except DeliveryFailed:
+            pass  # told by signal and log already
+        if rest:
+            self._postpone(replace(next_send, channels=tuple(rest)), handle.purpose, handle.expires_at)
+
+    @flow("next_channel")
+    def _send_next(self, handle: Handle, channel: str, next_send: NextSend) -> None:
+        """As :meth:`.sending.Sending.resend`, for the client that asked for the first message.
+
+        :raises ChallengeRequired: the code is good for nothing any more.
+        :raises RateLimited: a limit is reached, so that this message does not go out.
+        :raises DeliveryFailed: no provider took it.
+        """
+        limits = self._parts.limits
+        request = ChallengeRequest(
+            challenge_id=handle.challenge_id,
+            bucket=next_send.bucket,
+            known_bucket=next_send.known_bucket,
+            known_since=next_send.known_since,
+            surge=limits.is_surge(next_send.network),
+            once=True,
+            channel=channel_tag(channel),
+        )
+        entry = limits.enter_send(next_send.network, self._parts.store)
+        opened = entry.store.reopen(handle.subject, request, self._policies[handle.purpose], self._now())
+        (route,) = self._resolve(handle.subject, opened, handle.identifier, channel)
+        handle = replace(handle, channel=channel, ready_at=opened.ready_at, numbers=self._numbers(route))
+        is_test = route.test_recipient is not None or handle.is_test
+        self._send(handle, opened, route.only_if(not (is_test or handle.is_decoy)))
