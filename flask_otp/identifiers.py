@@ -40,6 +40,11 @@ _PHONE = re.compile(r"\+?[0-9(][0-9 ().\-/]{4,30}")
 #: Full-width forms, as keyboards for Chinese, Japanese and Korean write ASCII, and the small form of the @.
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0xFE6B: "@", 0x3000: " ", 0x3002: "."}
 _JOINERS = "\u200c\u200d"
+#: An address as most are: in lower case, with one mark at a time between letters and digits. It has nothing that could
+#: be written in another way, and no label that IDNA reads.
+_PLAIN_EMAIL = re.compile(r"[a-z0-9]+(?:[._+-][a-z0-9]+)*@((?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,63})")
+#: Characters of such an address: no part of it can be too long then.
+_PLAIN_LENGTH = 64
 
 
 @dataclass(frozen=True, repr=False)
@@ -66,6 +71,9 @@ def parse(
     wanted = _WANTED if country is None else _WANTED_AT_HOME
     if not isinstance(text, str) or len(text) > 4 * MAX_LENGTH:
         raise InvalidIdentifier(wanted[accepts])
+    plain_email = _plain_email(text)
+    if plain_email is not None:
+        return Identifier(plain_email, "email")
     text = text.translate(_FULL_WIDTH)
     # What is around it is a slip of the hand; a line break would be an attempt at a mail header.
     text = text.strip(" \t\u00a0" + "".join({char for char in text if unicodedata.category(char) == "Cf"}))
@@ -81,7 +89,7 @@ def prepare(countries: Collection[str]) -> None:
 
     :param countries: where phones may be.
     """
-    parse("nobody@example.com")
+    _email("nobody@example.com", ())
     example_phone(frozenset(countries))
 
 
@@ -135,6 +143,17 @@ def bare_number(text: str) -> str:
     """What was typed without the marks that people put into phone numbers. Of anything else, nonsense."""
     bare = re.sub(r"[ \t().\-/]", "", plain(text[:64]))
     return "+" + bare[2:] if bare.startswith("00") else bare
+
+
+def _plain_email(text: str) -> str | None:
+    """What :func:`_email` would make of the most usual kind of address, in a tenth of the time; ``None``: ask it."""
+    address = text.strip(" \t").lower()
+    if len(address) > _PLAIN_LENGTH or not address.isascii():
+        return None
+    found = _PLAIN_EMAIL.fullmatch(address)
+    if found is None or found[1].endswith(tuple(email_validator.SPECIAL_USE_DOMAIN_NAMES)):
+        return None
+    return address
 
 
 def _email(text: str, special: Collection[str]) -> str:

@@ -83,6 +83,8 @@ def current() -> str:
     if spoken is not None:
         return spoken
     offered = _offered()
+    if len(offered) == 1:
+        return offered[0]
     locale = _babel_locale()
     if locale is not None:
         return choose([locale], offered) or offered[0]

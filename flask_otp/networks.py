@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import logging
+import socket
 import weakref
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -59,6 +60,12 @@ def network_of(address: str | None) -> str:
 
     Never empty: an empty key would mean no limit.
     """
+    try:
+        # The usual case first: an IPv4 address in its one right spelling, which takes a tenth of the time to see.
+        if address and socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, address)) == address:
+            return address
+    except (OSError, ValueError):
+        pass
     try:
         ip = ipaddress.ip_address((address or "").partition("%")[0])
     except ValueError:

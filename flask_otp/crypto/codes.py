@@ -28,7 +28,7 @@ def display(code: str) -> str:
 
 def plain(text: str) -> str:
     """What a person typed or copied, without what cannot be seen, and with its digits and dashes as ASCII has them."""
-    return "".join(map(_plain, unicodedata.normalize("NFKC", text)))
+    return text if text.isascii() else "".join(map(_plain, unicodedata.normalize("NFKC", text)))
 
 
 def _plain(char: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from flask import has_request_context
@@ -107,7 +106,7 @@ def _send(
         context=context,
         context_values=context_values,
         channels=channels,
-        client=replace(session.client(state, in_session=in_session), once=once),
+        client=session.client(state, in_session=in_session, once=once),
         user=state.own_identifier() if has_request_context() else None,
         is_typed=is_typed,
     )

@@ -100,6 +100,15 @@ def sent_on(
     return redirect(where, 303) if held is not None and session.may_send_on(state, purpose, where) else None
 
 
+def start_again(purpose: str, way_back: str | None = None) -> Answer:
+    """A redirect to the page that asks for an address.
+
+    :raises InvalidRequest: there is no such purpose.
+    """
+    current_state().service.purpose(purpose)
+    return redirect(pages.url("start", purpose, next=way_back), 303)
+
+
 def form_again(body: dict[str, str], identifier: str | None, error: OTPError) -> Answer:
     """The form that did not do, with what was typed and chosen; for a new code, the page of the old one."""
     state, purpose = current_state(), body.get("purpose", "login")

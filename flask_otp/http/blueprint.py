@@ -17,15 +17,14 @@ from .requests import allow_trusted_origin, refuse_cross_origin, wants_html
 
 #: Where a person gets who opens the address of a form: by Back, by a bookmark, or after a log-in elsewhere.
 _PAGE_OF = {"send": "start", "resend": "enter", "logout": "start", "app/remove": "app", "recovery": "app"}
+_PAGE_HEADERS = [(name.lower(), name, value) for name, value in PAGE_HEADERS.items()]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def create_blueprint() -> Blueprint:
     """The routes, to be mounted at ``OTP_URL_PREFIX``. They find their app's state at each request."""
     blueprint = Blueprint(BLUEPRINT, "flask_otp", template_folder="templates", static_folder="static")
-    blueprint.before_request(_refuse_foreign_root)
-    blueprint.before_request(_refuse_cross_origin)
-    blueprint.before_request(pages.from_our_own_origin)
+    blueprint.before_request(_before)
     blueprint.after_request(_add_headers)
     blueprint.register_error_handler(HTTPException, _answer_error)
     for route in routes.ROUTES:
@@ -60,24 +59,26 @@ def unknown(rest: str = "") -> Answer:
     raise NotFound
 
 
-def _refuse_foreign_root() -> Answer | None:
-    # No page, which would have its style and its forms on that other host.
-    return None if is_own_root() else InvalidRequest().as_problem()
-
-
-def _refuse_cross_origin() -> None:
+def _before() -> Answer | None:
+    """What is looked at before each view, the cheapest first: the path, the origin, and the way a visitor has come."""
+    if not is_own_root():
+        # No page, which would have its style and its forms on that other host.
+        return InvalidRequest().as_problem()
+    state = current_state()
     if request.method not in ("GET", "HEAD", "OPTIONS"):
-        settings = current_state().settings
-        refuse_cross_origin(settings.base_url, settings.trusted_origins)
+        refuse_cross_origin(state.settings.base_url, state.settings.trusted_origins)
+        return None
+    return pages.from_our_own_origin(state)
 
 
 def _add_headers(response: Response) -> Response:
     present = {name.lower() for name, _ in response.headers}
-    response.headers.extend([(name, value) for name, value in PAGE_HEADERS.items() if name.lower() not in present])
+    response.headers.extend([(name, value) for lower, name, value in _PAGE_HEADERS if lower not in present])
     if "vary" in present:
         response.vary.add("Cookie")
-    # Static files come with a caching header of their own, and under this prefix nothing is cached.
-    response.headers["Cache-Control"] = "no-store"
+    if "cache-control" in present:
+        # Static files come with a caching header of their own, and under this prefix nothing is cached.
+        response.headers["Cache-Control"] = "no-store"
     return response
 
 

@@ -10,7 +10,6 @@ Nothing in a companion cookie is believed: its token is signed, and the store ha
 from __future__ import annotations
 
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -58,9 +57,12 @@ def id_of(name: bytes) -> str:
 
 def find_all(state: AppState, kind: str) -> list[Companion]:
     """This browser's companion cookies of a kind, the newest first. What this very request has set counts."""
+    cookies, pending = _cookies(), _pending()
+    if not (cookies or pending):
+        return []
     prefix = _prefix(state, kind)
-    found = {name: _read(kind, name[len(prefix) :], value) for name, value in _cookies() if name.startswith(prefix)}
-    found |= {name: cookie.companion for name, cookie in _pending().items() if name.startswith(prefix)}
+    found = {name: _read(kind, name[len(prefix) :], value) for name, value in cookies if name.startswith(prefix)}
+    found |= {name: cookie.companion for name, cookie in pending.items() if name.startswith(prefix)}
     # Of those of one millisecond the later set: browsers send them in the order in which they were made.
     there = [each for each in found.values() if each is not None]
     return sorted(there, key=lambda each: each.saved_at)[::-1]
@@ -98,8 +100,11 @@ def drop_all(state: AppState) -> None:
 
 def have_come(state: AppState) -> bool:
     """Whether this request has a companion cookie, or sets one."""
-    prefix = _prefix(state)
-    return bool(_pending()) or any(name.startswith(prefix) for name, _ in _cookies())
+    if has_pending():
+        return True
+    cookies = _cookies()
+    prefix = _prefix(state) if cookies else ""
+    return any(name.startswith(prefix) for name, _ in cookies)
 
 
 def too_many(state: AppState, kind: str) -> list[Companion]:
@@ -137,8 +142,8 @@ def _pending() -> dict[str, _Cookie]:
     return pending
 
 
-def _cookies() -> Iterable[tuple[str, str]]:
-    return request.cookies.items()
+def _cookies() -> list[tuple[str, str]]:
+    return list(request.cookies.items())
 
 
 def _prefix(state: AppState, kind: str = "") -> str:

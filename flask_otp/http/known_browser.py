@@ -23,14 +23,19 @@ def _cookie_name(state: AppState) -> str:
 
 
 def known_browsers(state: AppState) -> list[KnownBrowser]:
+    cookies = request.cookies
+    if not cookies:
+        return []
     oldest = (state.clock() - KNOWN_BROWSER_FOR) * 1000
-    cookie = request.cookies.get(_cookie_name(state))
+    cookie = cookies.get(_cookie_name(state))
     return [known for known in state.tokens.load_known(cookie) if known.since > oldest]
 
 
 def remember(state: AppState, proof: Proof, bucket: bytes) -> None:
     tokens = state.tokens
-    subject = tokens.keys.subject(proof.purpose, proof.identifier)
+    # Under the present key, whichever the proof is under.
+    is_present = proof.keys is tokens.keys
+    subject = proof.subject if is_present else tokens.keys.subject(proof.purpose, proof.identifier)
     known = known_browsers(state)
     # The bucket stays the same, whatever cookies came along with the code: a new one would have an unspent budget.
     bucket = (

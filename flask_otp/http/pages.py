@@ -234,13 +234,12 @@ def has_cookies(state: AppState) -> bool:
     return name in request.cookies or companions.have_come(state)
 
 
-def from_our_own_origin() -> Response | None:
+def from_our_own_origin(state: AppState) -> Response | None:
     """Before a page: let a visitor from another site who comes without the session fetch the page once more.
 
     With ``SESSION_COOKIE_SAMESITE = "Strict"`` the browser keeps the session back as long as another site, or a mail,
     has sent it: to this page and to all that it is redirected from. Our own page may ask for it.
     """
-    state = current_state()
     interface = state.app.session_interface
     is_strict = (interface.get_cookie_samesite(state.app) or "").lower() == "strict"
     from_elsewhere = request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site"

@@ -25,6 +25,7 @@ from .answers import (
     code_again,
     form_again,
     sent_on,
+    start_again,
     verified_answer,
 )
 from .requests import is_cross_origin, read_body, read_idempotency_key, wants_html
@@ -60,8 +61,9 @@ def send() -> Answer:
         session.propose_secret(body.get("form", ""))
     if "requirement" in body and wants_html() and session.load_requirement(body["requirement"]) is None:
         # The form has waited for too long, or for somebody else: the guard asks anew.
-        purpose = body.get("purpose", "login")
-        return redirect(body["next"] if is_safe_path(body.get("next", "")) else pages.url("start", purpose), 303)
+        if is_safe_path(body.get("next", "")):
+            return redirect(body["next"], 303)
+        return start_again(body.get("purpose", "login"))
     try:
         if len(named) > 1:
             raise InvalidIdentifier(N_("Give one of identifier, email and phone."))
@@ -79,7 +81,7 @@ def send() -> Answer:
     except ChallengeRequired:
         if not wants_html():
             raise
-        return redirect(pages.url("start", actions.own_purpose(body.get("purpose")), next=body.get("next")), 303)
+        return start_again(actions.own_purpose(body.get("purpose")), body.get("next"))
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
@@ -126,7 +128,7 @@ def verify() -> Answer:
             raise
         own = actions.own_purpose(purpose)
         on = sent_on(current_state(), own, None, body.get("next"), within=JUST_NOW)
-        return redirect(pages.url("start", own, next=body.get("next")), 303) if on is None else on
+        return start_again(own, body.get("next")) if on is None else on
     except _ON_THE_FORM as error:
         if not wants_html():
             raise

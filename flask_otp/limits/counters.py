@@ -20,6 +20,7 @@ from ..lazy import lazy
 from ..processes import PerProcess
 from ..stores import Store
 from .gates import Entry, NetworkGates, refuse
+from .keys import PLACE, KeyMould
 from .surge import Surge
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class Limits:
         self._extensions = extensions
         self._own = PerProcess(lambda: storages.own_limiter(settings))
         self._surge = Surge(settings.surge_limit, self._ask, self._ids)
+        rules = {"send": settings.ip_send_limit, "verify": settings.ip_verify_limit}
+        self._moulds = {
+            rule: [KeyMould(item, self._ids(rule, PLACE)) for item in items] for rule, items in rules.items()
+        }
 
     def count_send(self, network: str | None) -> None:
         """Count a request to send from this network.
@@ -91,8 +96,8 @@ class Limits:
             if network is not None:
                 self._count(rule, items, network)
             return Entry(store, lambda: surge is not None and surge.count(network))
-        ids = self._ids(rule, network)
-        gates = NetworkGates(rule, items, lambda item: item.key_for(*ids), surge, network, storage.prefixed_key)
+        keys = [mould.fill(network) for mould in self._moulds[rule]]
+        gates = NetworkGates(rule, items, keys, surge, network, storage.prefixed_key)
         return Entry(store.gated(gates), gates.is_surge_passed)
 
     def _shared(self, store: Store) -> Any:

@@ -39,7 +39,7 @@ class NetworkGates:
     """What the store counts along with its verb. See :class:`flask_otp.stores.base.Gates`.
 
     :param rule: what the items limit: ``"send"`` or ``"verify"``.
-    :param key: gives the key of an item.
+    :param keys: of the items.
     :param surge: counts wrong short codes; ``None``: a failure is not one.
     """
 
@@ -47,14 +47,14 @@ class NetworkGates:
         self,
         rule: str,
         items: Sequence[RateLimitItem],
-        key: Callable[[RateLimitItem], str],
+        keys: Sequence[str],
         surge: Surge | None,
         network: str,
         prefixed: Callable[[str], str],
     ) -> None:
         self._rule, self._items, self._surge, self._network = rule, items, surge, network
         surge_keys, shares = ((), b"") if surge is None else surge.gate(network)
-        self.keys = [prefixed(name) for name in (*map(key, items), *surge_keys)]
+        self.keys = [prefixed(name) for name in (*keys, *surge_keys)]
         self.arguments = (_packed(tuple(items)), shares)
         self._is_surge_passed = False
 

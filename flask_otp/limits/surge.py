@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..processes import lock_per_process
+from .keys import PLACE, KeyMould
 
 if TYPE_CHECKING:
     from limits import RateLimitItem
@@ -79,7 +80,7 @@ class Surge:
             for item in items
         )
         self._ask = ask
-        self._ids = ids
+        self._moulds = {item: KeyMould(item, ids("surge", PLACE)) for item in items}
         self._site = _Answer()
         self._any_network = _Answer()
         self._networks: dict[str, _Answer] = {}
@@ -158,7 +159,7 @@ class Surge:
         return count
 
     def _key(self, item: RateLimitItem, name: str) -> str:
-        return item.key_for(*self._ids("surge", name))
+        return self._moulds[item].fill(name)
 
     def _mark(self, item: RateLimitItem, ago: int = 0) -> str:
         """The key that says whether some network came into a surge in this period of the clock, or one before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from functools import lru_cache
 
 from .. import identifiers
 from ..channels.kept import KEPT_FACTORS
@@ -74,6 +75,7 @@ class Flows:
         return int(self._parts.clock())
 
 
+@lru_cache(maxsize=64)
 def channel_tag(channel: str) -> bytes:
     """How the store knows a channel. It is no secret, and the same under every key."""
     return hashlib.sha256(channel.encode()).digest()[:CHANNEL_TAG]

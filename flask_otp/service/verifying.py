@@ -64,7 +64,8 @@ class Verifying(Flows):
             self._note_failure(handle, redeemed, entry)
             reason = "wrong" if redeemed.outcome is RedeemOutcome.WRONG else "closed"
             raise self._rejected(handle, reason, is_over=_is_over(handle, redeemed))
-        proof = replace(proof, others=self._others(handle.channel, redeemed.channels))
+        others = self._others(handle.channel, redeemed.channels)
+        proof = replace(proof, others=others) if others else proof
         self._parts.sms_pumping.count_verified(handle, self._now())
         verification = self.verification(proof)
         told = {"verification": verification}
@@ -122,8 +123,12 @@ class Verifying(Flows):
 
     def _others(self, channel: str, tags: tuple[bytes, ...]) -> tuple[str, ...]:
         """The names of the other channels of a code. One that the settings do not have any more has no name."""
+        own = channel_tag(channel)
+        others = [tag for tag in tags if tag != own]
+        if not others:
+            return ()
         names = {channel_tag(name): name for name in self._routing.channels()}
-        return tuple(names.get(tag, "?") for tag in tags if tag != channel_tag(channel))
+        return tuple(names.get(tag, "?") for tag in others)
 
     def _note_failure(self, handle: Handle, redeemed: RedeemResult, entry: Entry) -> None:
         if redeemed.budget_spent:

@@ -59,6 +59,31 @@ def test_an_identifier_is_refused_or_one_canonical_address(text: str, accepts: s
     assert accepts in ("both", address.kind)
 
 
+_LABEL = st.sampled_from(["a", "ann", "9", "a-b", "a--b", "-a", "b-", "xn--bcher-kva", "x" * 40, "ab--cd", "Ann", ""])
+_TLD = st.sampled_from(["com", "COM", "c", "de1", "arpa", "local", "test", "nolocal", "localhost", "xn--p1ai", ""])
+
+
+@settings(fuzzed, max_examples=300)
+@given(
+    st.lists(_LABEL, min_size=1, max_size=4),
+    st.lists(st.sampled_from(["", ".", "..", "+", "-", "_", "_.", "!"]), min_size=4, max_size=4),
+    st.lists(_LABEL, max_size=3),
+    _TLD,
+)
+@example(["ann"], [""] * 4, ["example"], "com")
+def test_the_short_way_for_plain_addresses_is_the_long_way(
+    names: list[str], marks: list[str], domain: list[str], tld: str
+) -> None:
+    text = "".join(name + mark for name, mark in zip(names, marks, strict=False)) + "@" + ".".join([*domain, tld])
+    short = identifiers._plain_email(text)
+    try:
+        long = identifiers._email(text, ())
+    except InvalidIdentifier:
+        long = None
+    assert short in (None, long)
+    assert short == long or text != "ann@example.com"
+
+
 @fuzzed
 @given(any_json)
 def test_only_text_is_an_identifier(value: object) -> None:

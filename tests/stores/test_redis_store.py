@@ -21,7 +21,7 @@ from redis.crc import key_slot
 from redis.retry import Retry
 
 from flask_otp.errors import ConfigError, StoreUnavailable
-from flask_otp.redis_clients.server import Command, NotReplicated, NotSent, Replicated
+from flask_otp.redis_clients.server import Command, NotReplicated, NotSent, Replicated, pack
 from flask_otp.stores import OpenResult, store_from_uri
 from flask_otp.stores.base import KNOWN_BROWSER_FOR
 from flask_otp.stores.redis import RedisStore
@@ -649,3 +649,9 @@ def test_r17_the_whole_store_without_the_key_gives_no_code_away(
 def test_r17_the_search_would_find_a_code_if_it_were_there(leak: bytes) -> None:
     dump = Dump([b"before \x93\x01\x02", b"\xa8" + leak + b"\xc0after"])
     assert dump.finds([b"", b"ann@example.com"], range(123_000, 124_000)) == ["123456"]
+
+
+def test_commands_are_packed_as_redis_py_packs_them() -> None:
+    commands: list[Command] = [("EVALSHA", "a" * 40, 2, "otp:{ä}", b"\0\r\n\xff", -7, 1.5, b""), ("GET", "x" * 9000)]
+    theirs = redis.Connection().pack_commands(commands)
+    assert pack(commands) == b"".join(theirs)

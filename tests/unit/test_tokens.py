@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import string
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from flask import Flask
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from itsdangerous import Signer
 
 from flask_otp import OTP, ConfigError, current_verification, otp_required
 from flask_otp.crypto import envelopes
@@ -441,3 +443,11 @@ def test_an_environment_without_the_cipher_is_told_at_start(
     monkeypatch.setattr(envelopes, "AESSIV", missing)
     with pytest.raises(ConfigError, match="has no AES-SIV"):
         make_app()
+
+
+@given(body=st.binary(max_size=80))
+def test_what_is_signed_is_what_itsdangerous_would_make_of_it(body: bytes) -> None:
+    token = Signed("proof", [KEYS]).close(KEYS, 7, body)
+    signer = Signer(KEYS.derive("proof"), key_derivation="none", digest_method=hashlib.sha256)
+    assert signer.unsign(token) == base64.urlsafe_b64encode(b"\7" + body).rstrip(b"=")
+    assert signer.sign(signer.unsign(token)).decode() == token

@@ -8,7 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 
 from flask import has_request_context, request
 
-from ...crypto.payloads import Client, KnownBrowser
+from ...crypto.payloads import Client, KnownBrowser, Once
 from ...networks import network_of, tell_of_proxy
 from ...state import AppState
 from ..known_browser import known_browsers
@@ -16,14 +16,15 @@ from .cleared import notice_a_cleared_session
 from .kept import keep, our_part
 
 
-def client(state: AppState, *, in_session: bool = True) -> Client:
+def client(state: AppState, *, in_session: bool = True, once: Once | None = None) -> Client:
     """Who asks, by the current request if there is one.
 
+    :param once: how a repetition of this request is known.
     :param in_session: the session has a secret by which the client is known again, and gets one if it has none.
     """
     if not has_request_context():
-        return Client()
-    return Client(network(), session_secret() if in_session else b"", tuple(known_browsers(state)))
+        return Client(once=once)
+    return Client(network(), session_secret() if in_session else b"", tuple(known_browsers(state)), once)
 
 
 def known(state: AppState) -> tuple[KnownBrowser, ...]:

@@ -71,7 +71,8 @@ def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> Non
     notice_a_cleared_session()
     _end_what_it_replaces(state, proof)
     purpose = proof.purpose
-    _save_proof(state, get("proof", purpose))
+    held = get("proof", purpose)
+    _save_proof(state, held, state.tokens.load_proof(held))
     kept = our_part()
     left = {"proof": table_of(kept, "proof") | {purpose: token}}
     asked = load_requirement(get("requirement", purpose))
@@ -83,13 +84,12 @@ def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> Non
     if regenerate is not None:
         regenerate(session)
     csrf.renew()
-    _save_proof(state, token)
+    _save_proof(state, token, proof)
     remember_browser(state, proof, bucket)
 
 
-def _save_proof(state: AppState, token: str | None) -> None:
+def _save_proof(state: AppState, token: str | None, proof: Proof | None) -> None:
     """Give a proof its companion cookie, if it has none."""
-    proof = state.tokens.load_proof(token)
     if proof is None or token is None:
         return
     id = companions.id_of(proof.proof_id)

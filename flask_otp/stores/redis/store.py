@@ -61,6 +61,8 @@ class RedisStore(Store):
     def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
         replicas = replicas_to_wait_for(options or {})
         self.client = connect(uri, options or {})
+        #: The client that was compared last, and whether it talks to our server.
+        self._compared: tuple[object, bool] = self, False
         self._changing: Client = Replicated(self.client, replicas) if replicas else self.client
         self._prefix = prefix
         common = (
@@ -230,9 +232,16 @@ class RedisStore(Store):
 
     def is_on_server_of(self, client: object) -> bool:
         # A Cluster would need all keys in one slot, and a count that replicas do not know must not fail a verb.
-        return (
-            self._changing is self.client and isinstance(self.client, Server) and _place(self.client) == _place(client)
-        )
+        compared, is_same = self._compared
+        if compared is not client:
+            is_same = (
+                self._changing is self.client
+                and isinstance(self.client, Server)
+                and _place(self.client) == _place(client)
+            )
+            # It is asked at each request, about the same client.
+            self._compared = client, is_same
+        return is_same
 
     def gated(self, gates: Gates) -> RedisStore:
         store = RedisStore.__new__(RedisStore)
