@@ -33,17 +33,22 @@ _AT = re.compile(r"@(?=\S)")
 #: What may be a host: words with dots between them. ``。`` and its kin are dots to browsers.
 _DOTTED = re.compile(r"[\w\-]+(?:[.\u3002\uff0e\uff61][\w\-]+)+")
 _DOT = re.compile("[.\u3002\uff0e\uff61]")
+#: What is a link whatever its host is made of, and the dots in it that are not parted yet.
+_LINK_START = re.compile(r"(?:(?<=//)|(?<![^\W_])(?=(?i:www)[.\u3002\uff0e\uff61]))\S+")
+_BARE_DOT = re.compile(r"(?<!\[)[.\u3002\uff0e\uff61](?=\S)")
 _DATE = (
     r"(?<![\d+\-./()])(?:(?:19|20)\d\d-(?:0[1-9]|1[0-2])-(?:[0-2]\d|3[01])"
     r"|(?:[0-2]?\d|3[01])[./](?:[0-2]?\d|3[01])[./](?:19|20)\d\d)(?![\d\-./()])"
 )
 _A_DATE = re.compile(_DATE)
-#: Seven digits or more with what people write between those of a telephone number.
-_NUMBER = re.compile(rf"{_DATE}|\d(?:[ .\-/()]{{0,3}}\d){{6,}}")
+#: Seven digits or more with what people, or :func:`_part_host`, write between those of a telephone number.
+_PUNCTUATION = r" .\-/()\[\]x~\u2010-\u2015\u2053\u2212\u223c\u30fc\uff08\uff09\uff0d\uff0f\uff3b\uff3d\uff5e"
+_NUMBER = re.compile(rf"{_DATE}|\d(?:[{_PUNCTUATION}]{{0,4}}\d){{6,}}")
 _DECIMAL = re.compile(r"\d+(?:\.\d{1,3})?")
 _LONG_RUN = re.compile(r"\d{7,}")
 _GROUP_END = re.compile(r"(?<=\d)(?=(?:\d{3})+$)")
 _RUN_END = re.compile(r"(?<=\d)(?=[^\d_])")
+
 
 #: A name as programs write it: shown with spaces, and with its first letter in upper case.
 _PROGRAM_NAME = re.compile(r"[^\W_]+(?:_[^\W_]+)*")
@@ -93,13 +98,16 @@ def _words(value: Any) -> str:
 def _visible(text: str) -> str:
     """The text with a number for each character that cannot be seen, or could be taken for what is written here."""
     foreign = {place for word in _WORD.finditer(text) for place in _look_alikes(word)}
-    shown = ""
+    shown, is_behind_number = "", False
     for place, char in enumerate(text):
         before, after = text[place - 1 : place], text[place + 1 : place + 2]
         if place in foreign or _is_hidden(char, before, after) or _is_a_form(char, after, shown):
             shown += f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+            is_behind_number = shown[-1].isdecimal()
         else:
-            shown += char
+            # A digit of the text does not run on with the digits that stand for a character.
+            shown += f"_{char}" if is_behind_number and char.isdecimal() else char
+            is_behind_number = False
     return shown
 
 
@@ -130,6 +138,7 @@ def _without_links(text: str) -> str:
     text = _SCHEME.sub(lambda match: f"{match[1] or ''}[:]", text)
     text = _AT.sub("[@]", text)
     text = _DOTTED.sub(_part_host, text)
+    text = _LINK_START.sub(lambda match: _BARE_DOT.sub(r"[\g<0>]", match[0]), text)
     return _NUMBER.sub(_part_number, text)
 
 
@@ -145,6 +154,8 @@ def _part_number(match: re.Match[str]) -> str:
     text = match[0]
     if _A_DATE.fullmatch(text):
         return text
+    if _DECIMAL.fullmatch(text):
+        whole, point, fraction = text.partition(".")
+        return _GROUP_END.sub("_", whole) + point + fraction
     text = _LONG_RUN.sub(lambda run: _GROUP_END.sub("_", run[0]), text)
-    # And before each separator, but not before a decimal point.
-    return text if _DECIMAL.fullmatch(match[0]) else _RUN_END.sub("_", text)
+    return _RUN_END.sub("_", text)
