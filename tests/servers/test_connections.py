@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +25,7 @@ from flask_otp.testing import Clock, capture_codes
 from flask_otp.testing.stores import SubjectDriver
 from tests.support.apps import AppFactory
 from tests.support.proxy import Proxy
-from tests.support.redis_verbs import VERBS, every_verb, warm
+from tests.support.redis_verbs import QUESTIONS, VERBS, every_verb, warm
 from tests.support.servers import Server, wait_until
 
 pytestmark = pytest.mark.server
@@ -127,10 +128,61 @@ def test_what_a_replica_refused_is_carried_out_once(
     fail_over(proxy, *masters)
     ann.wrong(opened)
     assert charges(store, ann) == 1
-    # The other idle connections led to the old master as well: reads of the guard must not follow a replica.
+    # The other idle connections led to the old master as well.
     proxy.reset()
     assert ann.holds(b"proof")
     assert proxy.connections == 0
+
+
+def test_the_guard_takes_no_proof_from_a_replica_that_was_revoked_on_the_new_master(
+    masters: tuple[Server, Server], proxy: Proxy, store: RedisStore, clock: Clock
+) -> None:
+    """No write has met the new roles yet, and the old master has lost the new one."""
+    ann, opened = warm(store, clock)
+    fill(store, 4)
+    old, new = masters
+    fail_over(proxy, old, new)
+    old.ask("REPLICAOF", "127.0.0.1", 1)
+    with contextlib.closing(RedisStore(f"redis://127.0.0.1:{new.port}", "otp", PATIENT)) as elsewhere:
+        SubjectDriver(elsewhere, clock, subject=ann.subject).revoke()
+    assert not ann.holds(b"proof")
+    assert not ann.is_live(opened)
+
+
+@pytest.mark.parametrize("verb", QUESTIONS)
+@pytest.mark.parametrize("reason", ["a replica", "without its replicas"])
+def test_a_question_to_what_may_be_out_of_date_is_503(
+    masters: tuple[Server, Server], store: RedisStore, clock: Clock, verb: str, reason: str
+) -> None:
+    ann, opened = warm(store, clock)
+    if reason == "a replica":
+        masters[0].ask("REPLICAOF", "127.0.0.1", masters[1].port)
+    else:
+        masters[0].ask("CONFIG", "SET", "min-replicas-to-write", 1)
+    try:
+        with pytest.raises(StoreUnavailable):
+            VERBS[verb](ann, opened)
+    finally:
+        masters[0].ask("CONFIG", "SET", "min-replicas-to-write", 0)
+
+
+def test_a_master_that_cannot_save_answers_the_guard(
+    masters: tuple[Server, Server], store: RedisStore, clock: Clock
+) -> None:
+    ann, opened = warm(store, clock)
+    server = masters[0]
+    server.ask("CONFIG", "SET", "save", "3600 1")
+    shutil.rmtree(server.directory)
+    try:
+        server.ask("BGSAVE")
+        wait_until(lambda: server.ask("INFO", "persistence")["rdb_last_bgsave_status"] == "err")
+        with pytest.raises(StoreUnavailable):
+            ann.wrong(opened)
+        assert ann.holds(b"proof")
+        assert ann.is_live(opened)
+    finally:
+        server.directory.mkdir()
+        server.ask("CONFIG", "SET", "save", "")
 
 
 def test_where_no_master_answers_to_the_name_it_is_503_after_one_more_try(

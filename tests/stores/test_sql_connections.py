@@ -236,3 +236,30 @@ def test_a_verb_whose_old_connection_leads_to_a_replica_is_done_by_a_new_one(
             assert ann.wrong(opened) == [WRONG]
             assert ann.right(opened) is MATCH
             assert proxy.connections == 1
+
+
+def test_the_guard_takes_nothing_from_what_is_a_replica_by_now(
+    pair: tuple[DatabaseServer, DatabaseServer], clock: Clock
+) -> None:
+    """A proof that was revoked on the new main server is still there on the old one."""
+    first, second = pair
+    with Proxy(first.port) as proxy:
+        uri = first.uri_at(proxy.port).replace("root@", "shop@")
+        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
+            ann = SubjectDriver(store, clock, NO_LIMITS)
+            ann.prove(b"proof")
+            with ExitStack() as stack:
+                for _ in range(3):
+                    stack.enter_context(store.engine.connect())
+            turn_writing_off(first)
+            with pytest.raises(StoreUnavailable):
+                ann.holds(b"proof")  # the name still leads to it
+            ann.store = SQLStore(second.uri, "otp", {"timeout": 5})
+            with contextlib.closing(ann.store):
+                ann.prove(b"proof")
+                ann.revoke()
+            ann.store = store
+            proxy.lead_to(second.port)
+            proxy.reset()
+            assert not ann.holds(b"proof")
+            assert proxy.connections <= 1

@@ -19,6 +19,11 @@ logger = logging.getLogger("flask_otp")
 
 #: The server may not write: a replica that was the main server before a failover.
 READ_ONLY = ("25006", 1290, 1836)
+#: What tells it before anything is changed. PostgreSQL says so of a standby too.
+READ_ONLY_NOW = {
+    "postgresql": "current_setting('transaction_read_only')",
+    **dict.fromkeys(("mysql", "mariadb"), "@@global.read_only"),
+}
 
 
 class ProcessEngines:

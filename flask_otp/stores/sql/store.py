@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Engine, bindparam, delete, insert, literal_column, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from ...errors import ConfigError, StoreUnavailable
@@ -23,7 +23,7 @@ from ..record import Record
 from ..record_store import RecordStore
 from .deadline import Deadline, within
 from .drivers import has_said
-from .engine import READ_ONLY, ProcessEngines, make_engine, parse_url
+from .engine import READ_ONLY, READ_ONLY_NOW, ProcessEngines, make_engine, parse_url
 from .schema import create, create_on_connect, make_table
 
 logger = logging.getLogger("flask_otp")
@@ -42,6 +42,14 @@ _MISSING_TABLE = ("42P01", 1146)
 #: A row that is there already (pg8000 has no class of errors for it), serialisation failures, deadlocks, locks: the
 #: database says that the statement has left nothing behind.
 _ROLLED_BACK = ("23505", "40001", "40P01", "55P03", 1020, 1205, 1213, "database is locked")
+
+
+#: How databases write that a setting is off.
+_NO = ("0", "off")
+
+
+class _IsReplica(SQLAlchemyError):
+    """The server takes no changes: it was the main one before a failover, or never was."""
 
 
 class SQLStore(RecordStore):
@@ -63,7 +71,8 @@ class SQLStore(RecordStore):
         columns = self._table.c
         is_subject = columns.subject == bindparam("key")
         is_as_read = is_subject & (columns.state == bindparam("old"))
-        self._select = select(columns.state).where(is_subject)
+        read_only = literal_column(READ_ONLY_NOW.get(self._url.get_backend_name(), "0"))
+        self._select = select(columns.state, read_only).where(is_subject)
         self._insert = insert(self._table)
         self._update = update(self._table).where(is_as_read)
         self._delete = delete(self._table).where(is_as_read)
@@ -112,14 +121,26 @@ class SQLStore(RecordStore):
         """
         try:
             return self._read(connection, subject)
-        except DBAPIError as error:
-            if not error.connection_invalidated or not deadline.may_reconnect():
+        except (DBAPIError, _IsReplica) as error:
+            is_lost = isinstance(error, _IsReplica) or error.connection_invalidated
+            if not is_lost or not deadline.may_reconnect():
                 raise
             connection.rollback()  # after this, SQLAlchemy takes another one
             return self._read(connection, subject)
 
     def _read(self, connection: Connection, subject: bytes) -> bytes | None:
-        state: bytes | None = connection.execute(self._select, {"key": subject}).scalar()
+        """
+        :raises _IsReplica: what the server has may be out of date: a revocation may be missing.
+        """
+        row = connection.execute(self._select, {"key": subject}).one_or_none()
+        if row is None:
+            return None
+        if str(row[1]).lower() not in _NO:
+            connection.invalidate()
+            # The idle ones lead to the same server.
+            connection.engine.dispose()
+            raise _IsReplica("the server is read-only")
+        state: bytes = row[0]
         return state
 
     def _write(
