@@ -199,7 +199,7 @@ FAULTS = (
     Fault("killed after the charge", _killed, _READING, _ONCE, apart=True),
     Fault("cut while idle", _cut_while_idle, USUAL),
     Fault("out of memory", _out_of_memory, _STARVED),
-    Fault("read-only replica", _read_only, _READING),
+    Fault("read-only replica", _read_only, DOWN),
     Fault("script cache flushed", _scripts_forgotten, USUAL),
     Fault("restarted empty", _emptied, FORGOTTEN),
     Fault(
