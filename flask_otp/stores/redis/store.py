@@ -224,17 +224,12 @@ class RedisStore(Store):
         key = self._key(subject)
         question = (name, key, *args)
         with _outage():
-<<<<<<< HEAD
-            (packed,) = self.client.exchange(key, ("HGET", key, field))
-        return fields.time(packed or b"")
-=======
             try:
                 return self.client.exchange(key, ("HDEL", key, b""), question)[1]
             except ResponseError as error:
                 if not str(error).startswith(_DISK_IS_BROKEN):
                     raise
             return self.client.exchange(key, question)[0]
->>>>>>> 9bc2ffb (Take no answer for the guard from a server that takes no changes)
 
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return bool(self._run("spend", subject, now, proof_id))

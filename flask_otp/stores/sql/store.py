@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Engine, bindparam, delete, insert, literal_column, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, insert, literal_column, select, update
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from ...errors import ConfigError, StoreUnavailable
@@ -71,7 +71,7 @@ class SQLStore(RecordStore):
         columns = self._table.c
         is_subject = columns.subject == bindparam("key")
         is_as_read = is_subject & (columns.state == bindparam("old"))
-        read_only = literal_column(READ_ONLY_NOW.get(self._url.get_backend_name(), "0"))
+        read_only: ColumnElement[str] = literal_column(READ_ONLY_NOW.get(self._url.get_backend_name(), "0"))
         self._select = select(columns.state, read_only).where(is_subject)
         self._insert = insert(self._table)
         self._update = update(self._table).where(is_as_read)
