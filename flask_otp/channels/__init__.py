@@ -1,4 +1,4 @@
-"""The ways to deliver, by name."""
+"""The channels: base class, built-in implementations and exceptions."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Any service of Apprise that writes to one person, by its URL; needs the extra ``apprise``.
+"""Any Apprise service that writes to one person, configured by its URL. Needs the extra ``apprise``.
 
-Apprise is made for one's own alerts. It takes lists where it takes a recipient, drops one that it does not understand,
-and then writes to the sender or to everybody. So each message has an object of its own here, made for one recipient
-and asked whom it would write to before it does.
+Apprise is made for alerts to oneself. Where we pass one recipient it accepts a list, and it drops a recipient that it
+does not understand and then writes to the sender or to everyone. So each message gets its own Apprise object, made for
+one recipient, and we check whom it would write to before it sends.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ from .apprise_responses import capture_responses
 from .base import Channel, ProviderDown, RecipientRefused
 
 with warnings.catch_warnings():
-    # Apprise imports the deprecated imghdr: no reason to stop an app whose tests make errors of warnings.
+    # Apprise imports the deprecated imghdr. An app whose tests turn warnings into errors must not fail because of it.
     warnings.simplefilter("ignore", DeprecationWarning)
     N_MGR.load_modules()  # type: ignore[no-untyped-call]
 
 #: ITU-T E.164: the country code and the number, 15 digits at most.
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
-#: An address or the id of a chat: no phone number, no "#channel", and nothing that Apprise would split or unquote.
+#: An address or a chat id: no phone number, no "#channel", and no character that Apprise would split at or unquote.
 _ID = re.compile(r"(?!\+[0-9])[A-Za-z0-9@!_.:='+-]{1,254}")
-#: To Slack, what has neither "+" nor "@" is a channel.
+#: Slack treats a target without "+" or "@" as a channel.
 _SLACK_ID = re.compile(r"\+[A-Z][A-Z0-9]{1,30}|[A-Za-z0-9_.'+-]{1,64}@[A-Za-z0-9.-]{1,189}")
 
-#: What a service takes, where Apprise's description of it does not say.
+#: Kinds of recipient for services whose Apprise description does not say it.
 _KINDS = {"NotifySES": "email", "NotifySFR": "phone", "NotifySMTP2Go": "email", "NotifySparkPost": "email"}
-#: Services that take a recipient, but show the message to others.
+#: Services that take a recipient but show the message to other people.
 _PUBLIC = frozenset(
     {"NotifyAprs", "NotifyDapnet", "NotifyDingTalk", "NotifyMastodon", "NotifyNtfy", "NotifyReddit", "NotifyTwitter"}
 )
-#: How an incoming webhook calls itself: it writes to the room that it was made for, whatever the recipient.
+#: Modes of incoming webhooks. A webhook writes to the room that it was made for and ignores the recipient.
 _ROOM = re.compile(r"hook|workflow|matrix|slack|t2bot", re.IGNORECASE)
-#: The address of a service, as Apprise's class has it, where it is not encrypted.
+#: An unencrypted service URL in an Apprise class.
 _PLAIN = re.compile(r"http://(?!127\.0\.0\.1\b|localhost\b)")
-#: The last words of a warning: the provider's number of the fault, or the HTTP status.
+#: The end of a warning: the provider's error number, or the HTTP status.
 _CODE = re.compile(r"error=([0-9]{1,6})\.?\s*$")
-#: At start one of these must do, of each kind of service. Nothing is sent to them.
+#: Sample recipients. At start, a service must accept at least one of its kind. Nothing is sent to them.
 _SAMPLES = {
     "phone": ("+14155550100", "+61491570156", "+33639980100"),
     "email": ("recipient@example.org",),
@@ -57,13 +57,14 @@ _SAMPLES = {
 
 
 class AppriseChannel(Channel):
-    """Sends by one service of Apprise.
+    """Sends through one Apprise service.
 
-    :param where: the setting, for messages.
+    :param where: the setting's name, for error messages.
     :param url: the service's URL, without a recipient.
     :param timeout: seconds to connect, and seconds to wait for an answer.
-    :param site_name: what the service shows as the sender, where it asks for one.
-    :raises ConfigError: Apprise does not know the service, or it cannot be trusted with codes; the URL is not quoted.
+    :param site_name: the sender name, for services that show one.
+    :raises ConfigError: Apprise does not know the service, or the service is not safe for codes. The error does not
+        quote the URL.
     """
 
     def __init__(self, where: str, url: str, timeout: float, site_name: str) -> None:
@@ -72,7 +73,7 @@ class AppriseChannel(Channel):
             raise ConfigError(f"{where} is not a URL that Apprise understands")
         self._service: type[NotifyBase] = N_MGR[fields["schema"]]
         _check(where, fields, self._service)
-        # Text as it is, in one piece, once, to the address of the provider and no other.
+        # The text unchanged, in one piece, sent once, and only to the provider's own address.
         self._fields = fields | {
             "cto": timeout,
             "rto": timeout,
@@ -81,7 +82,7 @@ class AppriseChannel(Channel):
             "redirect": False,
             "retry": 0,
         }
-        name = site_name if site_name.isascii() else "flask_otp"  # it is in a header too
+        name = site_name if site_name.isascii() else "flask_otp"  # also used in a header
         self._asset = AppriseAsset(
             app_id=name, app_desc=name, app_url="", image_url_mask="", image_url_logo="", storage_mode="memory"
         )
@@ -94,7 +95,7 @@ class AppriseChannel(Channel):
         """
         :raises RecipientRefused: the recipient is not one address of this service.
         :raises ProviderDown: the service could not be reached, or did not answer in time.
-        :raises RuntimeError: it did not take the message; the error says why, as far as that tells no secret.
+        :raises RuntimeError: the service did not take the message. The error gives the reason, but no secret.
         """
         if not self._addresses.fullmatch(message.recipient):
             raise RecipientRefused("it is not one address of this service")
@@ -109,13 +110,14 @@ class AppriseChannel(Channel):
             except Exception as error:
                 failure = RuntimeError(f"{type(error).__name__} in Apprise")
         if failure is not None:
-            # Out here, so that no library's error, which may quote the message, hangs on to it.
+            # Raised outside the ``except`` block: a library's error may quote the message and must not be attached as
+            # context.
             raise failure
 
     def _send(self, plugin: NotifyBase, message: Message) -> bool:
-        # A template of the app's own says the rest.
+        # The app's own template contains the rest of the text.
         text = display(message.code) if self._fills_template else message.text
-        # Converted here: left to itself, Telegram's class takes text for HTML.
+        # Converted here, because Telegram's class treats plain text as HTML.
         markup = plugin.resolve_format(NotifyFormat.TEXT)
         return plugin.notify(
             body=convert_between(NotifyFormat.TEXT, markup, text),  # type: ignore[no-untyped-call]
@@ -124,7 +126,7 @@ class AppriseChannel(Channel):
         )
 
     def make(self, recipient: str) -> NotifyBase | None:
-        """Apprise's object for one message."""
+        """Apprise's object for one message to this recipient."""
         return Apprise.instantiate(deepcopy(self._fields) | {"targets": [recipient]}, asset=self._asset)
 
     def _check_samples(self, where: str) -> None:
@@ -132,41 +134,41 @@ class AppriseChannel(Channel):
             made = {sample: plugin for sample in _SAMPLES[self.accepts] if (plugin := self.make(sample)) is not None}
             alone = [sample for sample, plugin in made.items() if writes_to(plugin, sample)]
         if any(_ROOM.search(str(getattr(plugin, "mode", ""))) for plugin in made.values()):
-            raise ConfigError(f"{where}: an incoming webhook writes to one room: everybody there would read the codes")
+            raise ConfigError(
+                f"{where}: an incoming webhook writes to one room, so everyone there could read the codes"
+            )
         if not made or (self.accepts is not None and not alone):
-            raise ConfigError(f"{where}: Apprise refuses what the URL says, such as the form of a key or of the sender")
+            raise ConfigError(f"{where}: Apprise rejects part of the URL, such as the form of a key or of the sender")
 
 
 def _parse(url: str) -> dict[str, Any] | None:
     with mute_loggers():
         try:
             fields: dict[str, Any] | None = url_to_dict(url)  # type: ignore[no-untyped-call]
-        except Exception:  # it may quote the URL
+        except Exception:  # the error may quote the URL
             return None
     return fields
 
 
 def _check(where: str, fields: dict[str, Any], service: type[NotifyBase]) -> None:
     """
-    :raises ConfigError: it is no service for codes, or this is no URL for them.
+    :raises ConfigError: the service is not fit for codes, or the URL is not.
     """
     if not service.enabled:
-        raise ConfigError(f"{where}: Apprise needs another package for this service; 'apprise --details' names it")
+        raise ConfigError(f"{where}: Apprise needs another package for this service; 'apprise --details' shows which")
     if "targets" not in _parameters(service):
-        raise ConfigError(f"{where}: this service has one recipient for all messages, who would get everybody's codes")
+        raise ConfigError(f"{where}: this service sends all messages to one recipient, who would get everyone's codes")
     if service.__name__ in _PUBLIC:
-        raise ConfigError(f"{where}: others than the recipient read the messages of this service")
+        raise ConfigError(f"{where}: people other than the recipient can read this service's messages")
     if issubclass(service, N_MGR["mailto"]):
-        raise ConfigError(f"{where}: for mail by SMTP there is the channel 'email', with MAIL_* settings")
+        raise ConfigError(f"{where}: for mail by SMTP, use the channel 'email' with MAIL_* settings")
     if any(value and value != [""] for value in map(fields.get, ("targets", "cc", "bcc", "broadcast"))):
         raise ConfigError(
-            f"{where}: the URL names a recipient, who would get everybody's codes; leave it away, and where only the "
-            "account is left, end the URL with '@'"
+            f"{where}: the URL names a recipient, who would get everyone's codes; remove it, and if only the account "
+            "is left, end the URL with '@'"
         )
     if _fills_template(fields, service) and not _template_has_code(fields, service):
-        raise ConfigError(
-            f"{where}: the template would go out without the code: say where it belongs, as '?:body=1' does"
-        )
+        raise ConfigError(f"{where}: the template does not contain the code: add a place for it, as in '?:body=1'")
     if fields.get("verify") is False:
         raise ConfigError(f"{where}: with verify=no, anyone on the network path to the service could read the codes")
     if any(_PLAIN.match(value) for name, value in vars(service).items() if "url" in name and isinstance(value, str)):
@@ -174,18 +176,19 @@ def _check(where: str, fields: dict[str, Any], service: type[NotifyBase]) -> Non
 
 
 def _fills_template(fields: dict[str, Any], service: type[NotifyBase]) -> bool:
-    """Whether the service sends a text of the app's own that is kept there, and puts words of ours into it."""
+    """Whether the service sends the app's own text template, stored at the provider, and fills in our values."""
     return bool(fields.get("template")) and "template_mapping" in _parameters(service)
 
 
 def _template_has_code(fields: dict[str, Any], service: type[NotifyBase]) -> bool:
-    # MSG91 gets it as "body" where nothing else is said; some name the place first, some the word.
+    # MSG91 gets the code as "body" by default. Some services map the place to the value, others the value to the place.
     mapping = fields.get("template_mapping") or {}
     return service.__name__ == "NotifyMSG91" or "body" in {*mapping, *mapping.values()}
 
 
 def kind_of(service: type[NotifyBase]) -> str | None:
-    """What the service takes. One that takes phone numbers takes nothing else here, so that their rules hold."""
+    """The kind of recipient. A service that takes phone numbers takes nothing else here, because their rules must
+    apply."""
     tokens = service.template_tokens.items()
     names = {name for name, token in tokens if token.get("map_to") == "targets"}
     if any("phone" in name or "sms" in name for name in names):
@@ -194,7 +197,7 @@ def kind_of(service: type[NotifyBase]) -> str | None:
 
 
 def writes_to(plugin: NotifyBase, recipient: str) -> bool:
-    """Whether the object says that it would write to this recipient and to no other."""
+    """Whether the Apprise object reports exactly this recipient and no other."""
     fields = _parse(plugin.url(privacy=False)) or {}  # type: ignore[no-untyped-call]
     named = [target for target in fields.get("targets") or () if target]
     held = getattr(plugin, "targets", None)
@@ -209,7 +212,7 @@ def writes_to(plugin: NotifyBase, recipient: str) -> bool:
 
 def _is_same(target: str, recipient: str) -> bool:
     if _PHONE.fullmatch(recipient):
-        # Some leave the plus away, or put the way before it, as in "w:+1...".
+        # Some services drop the plus or put a prefix before the number, as in "w:+1...".
         return re.sub("[^0-9]", "", target) == recipient[1:]
     return target in (recipient, "@" + recipient)
 
@@ -219,9 +222,9 @@ def _parameters(service: type[NotifyBase]) -> set[str]:
 
 
 def _failure(heard: list[str]) -> Exception:
-    """Why it failed, from Apprise's own words; theirs may quote the message, so that only a number is taken."""
+    """The reason for a failure, from Apprise's warnings. They may quote the message, so only a number is used."""
     codes = [found[1] for warning in heard if (found := _CODE.search(warning))]
-    if codes and codes[-1] != "200":  # some tell in the body, and Apprise only that they did
+    if codes and codes[-1] != "200":  # some services put the error in the body, which Apprise does not report
         return RuntimeError(f"the service refused it: error {codes[-1]}")
     if any("onnection error" in warning for warning in heard):
         return ProviderDown("the service could not be reached, or did not answer in time")

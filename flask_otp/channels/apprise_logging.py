@@ -1,7 +1,7 @@
 """Keeps the libraries below a channel from logging what they send.
 
-Apprise logs the whole message and the recipient, and urllib3 the addresses that it asks for, in which some providers
-want the key, and even the text.
+Apprise logs the whole message and the recipient. urllib3 logs request URLs, and some providers put the key or even the
+text into the URL.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-#: First parts of the loggers' names: Apprise's, and those of what it sends by.
+#: First parts of the logger names of Apprise and the libraries it sends with.
 _LIBRARIES = ("apprise", "charset_normalizer", "chardet", "oauthlib", "requests", "requests_oauthlib", "urllib3")
 
-#: The warnings of the delivery that this thread is at.
+#: Warnings of the delivery that runs in this thread.
 _heard: ContextVar[list[str] | None] = ContextVar("flask_otp_heard", default=None)
 
 
 @contextmanager
 def mute_loggers() -> Iterator[list[str]]:
-    """Within the ``with``, this thread's records of those libraries go nowhere; what it gives fills with the warnings.
+    """Drop this thread's log records of those libraries. Yields a list that collects the warnings.
 
-    Other threads, and the app's own use of the same libraries, log as ever.
+    Other threads, and the app's own use of the same libraries, log as usual.
     """
     for logger in _loggers():
-        logger.addFilter(_is_loud)  # once at most
+        logger.addFilter(_is_loud)  # added only once, even if called again
     heard: list[str] = []
     token = _heard.set(heard)
     try:
@@ -35,7 +35,7 @@ def mute_loggers() -> Iterator[list[str]]:
 
 
 def _loggers() -> Iterator[logging.Logger]:
-    # Each of them: a filter does not see the records of the loggers below its own.
+    # Each logger separately: a filter does not apply to records of child loggers.
     for name in _LIBRARIES:
         yield logging.getLogger(name)
     for name, logger in list(logging.root.manager.loggerDict.items()):

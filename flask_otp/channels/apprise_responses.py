@@ -1,7 +1,7 @@
-"""Refusals that Apprise takes for successes.
+"""Refusals that Apprise reports as successes.
 
-Some providers answer 200 to every message and report a refusal in the body. Apprise looks at the status alone for most,
-so the body is read here: of each service for a refusal, and of some for the words that they accept with.
+Some providers answer 200 to every message and report a refusal in the body. Apprise mostly checks only the status. So
+the body is read here: for every service to find a refusal, and for some services to find the expected confirmation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _answers: ContextVar[list[requests.Response] | None] = ContextVar("flask_otp_ans
 
 
 def _each(*path: str, wanted: object) -> Callable[[Any], bool]:
-    """Whether every message of the answer says ``wanted`` at the end of ``path``."""
+    """Whether every message in the answer has ``wanted`` at the end of ``path``."""
 
     def accepts(answer: Any) -> bool:
         *parents, last = path
@@ -31,7 +31,7 @@ def _each(*path: str, wanted: object) -> Callable[[Any], bool]:
     return accepts
 
 
-#: By the name of Apprise's class: whether the body says that the message was taken. From the providers' own pages.
+#: By Apprise class name: whether the body confirms that the message was accepted. From the providers' documentation.
 _ACCEPTS: dict[str, Callable[[Any], bool]] = {
     "NotifyAfricasTalking": _each("SMSMessageData", "Recipients", "status", wanted="Success"),
     "NotifyClickatell": _each("messages", "accepted", wanted=True),
@@ -43,18 +43,18 @@ _ACCEPTS: dict[str, Callable[[Any], bool]] = {
     "NotifyZulip": _each("result", wanted="success"),
 }
 
-#: What a refusal looks like anywhere in a body: something said under the first names, or ``False`` under the second.
+#: Signs of a refusal anywhere in a body: a non-empty value under the first names, or ``False`` under the second.
 _FAULTS = frozenset({"error", "errors", "error_code", "errorcode", "error_message", "errcode", "invalid_number"})
 _YES = frozenset({"ok", "success", "accepted", "sent"})
 _STATES = frozenset(
     {"failed", "undelivered", "undeliverable", "rejected", "sending_failed", "delivery_failed", "error"}
 )
-#: How deep it is looked for.
+#: How deep in the body to look for a refusal.
 _DEPTH = 6
 
 
 class _Overheard:
-    """Stands for ``requests`` in the module of such a service: the same, but what comes back is kept."""
+    """Replaces ``requests`` in the service's module. It behaves the same, but keeps the responses."""
 
     def __getattr__(self, name: str) -> Any:
         wanted = getattr(requests, name)
@@ -71,7 +71,7 @@ def _ask(function: Callable[..., requests.Response], *args: Any, **kwargs: Any) 
 
 @contextmanager
 def capture_responses(service: type) -> Iterator[Callable[[], bool]]:
-    """Within the ``with``, keep what the provider answers; what it gives tells whether the message was taken.
+    """Keep the provider's responses. Yields a function that tells whether the message was accepted.
 
     :param service: Apprise's class.
     """
@@ -91,7 +91,7 @@ def capture_responses(service: type) -> Iterator[Callable[[], bool]]:
 
 
 def _is_taken(accepts: Callable[[Any], bool] | None, answers: list[requests.Response]) -> bool:
-    """Whether all answers say so. Of those that are no 2xx Apprise knows what they mean."""
+    """Whether all answers confirm the message. Apprise itself understands answers other than 2xx."""
     if accepts is not None:
         return bool(answers) and all(_says(accepts, answer) for answer in answers)
     return not any(answer.ok and _says(_is_refusal, answer) for answer in answers)

@@ -1,4 +1,4 @@
-"""A channel takes one message to one person, or raises."""
+"""The base class of channels. A channel delivers one message to one person, or raises."""
 
 from __future__ import annotations
 
@@ -9,55 +9,56 @@ from inspect import iscoroutinefunction
 from ..errors import ConfigError
 from ..models import Message
 
-#: Channels whose recipients are phone numbers, unless the app says otherwise.
+#: Channels for phone numbers, unless the app says otherwise.
 PHONE_CHANNELS = frozenset({"sms", "whatsapp", "voice", "call", "signal", "viber"})
 
 
 def accepted_under(name: str) -> str | None:
-    """What the recipients of a channel of this name are, where nothing else says so."""
+    """The kind of recipient by the channel's name, used if nothing else tells it."""
     return "email" if name == "email" else "phone" if name in PHONE_CHANNELS else None
 
 
 class RecipientRefused(Exception):
-    """For channels to raise: the provider takes no message for this recipient, but works for others."""
+    """Raise this in a channel if the provider refuses this recipient but works for others."""
 
 
 class ProviderDown(Exception):
-    """For channels to raise: the provider, or our account there, is out of order and takes no message at all."""
+    """Raise this in a channel if the provider, or our account there, is down and takes no messages at all."""
 
 
 class Channel(ABC):
-    """A way to deliver. ``accepts`` is ``"email"``, ``"phone"`` or ``None`` for either."""
+    """A way to deliver messages. ``accepts`` is ``"email"``, ``"phone"``, or ``None`` for both."""
 
     accepts: str | None = None
-    #: Seconds that one delivery may take; ``None``: ``OTP_CHANNEL_TIMEOUT``.
+    #: Maximum seconds for one delivery. ``None`` means ``OTP_CHANNEL_TIMEOUT``.
     timeout: float | None = None
-    #: What holds where ``timeout`` is ``None``: ``OTP_CHANNEL_TIMEOUT``, which the app's routing fills in.
+    #: ``OTP_CHANNEL_TIMEOUT``, used if ``timeout`` is ``None``. The app's routing sets it.
     default_timeout: float = 10
 
     def under(self, name: str) -> Channel:
-        """This channel under its ``name`` in ``OTP_CHANNELS``, for channels that depend on it."""
+        """Return this channel under its ``name`` in ``OTP_CHANNELS``, for channels that depend on the name."""
         return self
 
     @abstractmethod
     def deliver(self, message: Message) -> None:
-        """Hand the message over. This runs in a thread and an app context of its own.
+        """Deliver the message. This runs in a separate thread with its own app context.
 
-        :raises RecipientRefused: it was not delivered, which says nothing of other recipients.
-        :raises ProviderDown: the provider delivers no message for now.
-        :raises Exception: any other exception means that it was not delivered, too.
+        :raises RecipientRefused: the message was not delivered, for a reason that concerns only this recipient.
+        :raises ProviderDown: the provider delivers no messages at present.
+        :raises Exception: any other exception also means that the message was not delivered.
         """
 
     def probe(self) -> bool:
-        """Reach the provider, and send nothing: for ``flask otp doctor``. False: there is no way to try.
+        """Connect to the provider without sending anything, for ``flask otp doctor``. Return ``False`` if that is
+        impossible.
 
-        :raises Exception: it is out of reach, or refuses us.
+        :raises Exception: the provider is unreachable or refuses us.
         """
         return False
 
 
 class FunctionChannel(Channel):
-    """The app's own sender, wrapped."""
+    """The app's own send function as a channel."""
 
     def __init__(self, function: Callable[[Message], None], accepts: str | None) -> None:
         self._function = function
@@ -68,9 +69,9 @@ class FunctionChannel(Channel):
 
 
 def channel_from_function(name: str, function: Callable[[Message], None] | Channel, accepts: str | None) -> Channel:
-    """The app's own sender as a channel; what it accepts is told by its name where the app does not say.
+    """Make a channel from the app's own sender. If ``accepts`` is ``None``, the channel's name decides.
 
-    :raises ConfigError: it is neither a plain function nor a channel object, or ``accepts`` is wrong.
+    :raises ConfigError: the sender is neither a plain function nor a channel object, or ``accepts`` is wrong.
     """
     if isinstance(function, Channel):
         return function.under(name)

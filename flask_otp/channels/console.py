@@ -1,4 +1,4 @@
-"""For development: the message is printed to the terminal."""
+"""A channel for development that prints messages to the terminal."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from .base import Channel
 
 
 class ConsoleChannel(Channel):
-    """Prints the whole message, code included, so it exists in debug and testing only."""
+    """Prints the whole message including the code, so it exists only in debug and testing mode."""
 
     def deliver(self, message: Message) -> None:
-        # Not logged: logs are kept, and no code may be in them at any level.
+        # Printed, not logged: logs are kept, and a log must never contain a code at any level.
         print(f"\n--- to {message.recipient}: {message.subject}\n{message.text}\n---", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A deadline that nothing outlasts: a socket's time-out is for one read only, and an app's function may have none."""
+"""A deadline for the whole delivery: a socket's timeout covers only one read, and an app's function may have none."""
 
 from __future__ import annotations
 
@@ -10,31 +10,32 @@ from contextvars import ContextVar, copy_context
 
 from ..processes import PerProcess
 
-#: Pieces of work of one kind that may go on in their threads when no caller waits for them any more.
+#: Maximum abandoned jobs of one kind that may still run in their threads.
 MOST_LEFT_BEHIND = 8
 
 _Job = Callable[[], None]
 
 
 class Threads:
-    """Threads that do one job after the other, since a new one for each takes longer than many a job.
+    """Threads that each run one job after another, because starting a new thread takes longer than many jobs.
 
-    A job that hangs keeps its thread, and the next job gets another. They are daemons: the interpreter ends without
+    A job that hangs keeps its thread, and the next job gets another one. The threads are daemons, so the interpreter
+    exits without waiting for them.
     them.
     """
 
-    #: So many may wait for a job, each so many seconds. What is needed no more ends.
+    #: At most this many threads wait for a job, each this many seconds. Idle threads then end.
     MOST_WAITING = 8
     PATIENCE = 60.0
 
     def __init__(self) -> None:
-        # A fork takes the list along and leaves the threads behind.
+        # A fork copies the list but not the threads.
         self._waiting: PerProcess[list[queue.SimpleQueue[_Job]]] = PerProcess(list)
 
     def start(self, job: _Job) -> None:
-        """Do the job in another thread. It must not raise.
+        """Run the job in another thread. The job must not raise.
 
-        :raises RuntimeError: no thread can be started: the interpreter is ending.
+        :raises RuntimeError: no thread can be started, because the interpreter is shutting down.
         """
         waiting = self._waiting.get()
         try:
@@ -50,7 +51,7 @@ class Threads:
         while job is not None:
             thread.name = "flask_otp-channel"
             job()
-            job = None  # else it would keep a request's contexts until the next one
+            job = None  # otherwise the thread keeps a request's contexts until its next job
             thread.name = "flask_otp-waiting"
             if len(waiting) < self.MOST_WAITING:
                 waiting.append(inbox)
@@ -63,7 +64,7 @@ class Threads:
             try:
                 waiting.remove(inbox)
             except ValueError:
-                return inbox.get()  # somebody has just taken it from there, with a job
+                return inbox.get()  # another thread has just taken this inbox and put a job in
             return None
 
 
@@ -71,11 +72,11 @@ _threads = Threads()
 
 
 class Deadline:
-    """Does one piece of work in another thread, and waits for it no longer than ``seconds``.
+    """Runs one job in another thread and waits for it at most ``seconds``.
 
-    Python can end no thread: work that takes longer is left behind in its own.
+    Python cannot stop a thread. A job that takes longer is abandoned and keeps running in its thread.
 
-    :param left_behind: the earlier work of this kind that still goes on.
+    :param left_behind: earlier abandoned jobs of this kind that still run.
     """
 
     def __init__(self, seconds: float, left_behind: set[Deadline] | None = None) -> None:
@@ -86,14 +87,14 @@ class Deadline:
         self._is_done = False
         self._is_over = False
         self._cut: Callable[[], None] = lambda: None
-        #: The work is, or broke off, at what has nothing to do with the recipient.
+        #: The job was, or failed, in a part that does not depend on the recipient.
         self.is_impersonal = False
 
     def run(self, work: Callable[[], None]) -> None:
-        """Do the work, within a copy of the context variables of this thread, and so of Flask's contexts.
+        """Run the job with a copy of this thread's context variables, which include Flask's contexts.
 
-        :raises TimeoutError: it took too long, or too much work before it still goes on.
-        :raises Exception: what it raised.
+        :raises TimeoutError: the job took too long, or too many earlier jobs still run.
+        :raises Exception: what the job raised.
         """
         if len(self._left_behind) >= MOST_LEFT_BEHIND:
             raise TimeoutError(f"{MOST_LEFT_BEHIND} deliveries before this one still hang")
@@ -101,13 +102,13 @@ class Deadline:
         try:
             _threads.start(lambda: context.run(self._do, work))
         except RuntimeError:
-            context.run(self._do, work)  # one of the interpreter's last deliveries
+            context.run(self._do, work)  # the interpreter is shutting down
         error = self._wait()
         if error is not None:
             try:
                 raise error
             finally:
-                error = None  # its traceback has this frame, and so would keep the contexts of a request
+                error = None  # its traceback refers to this frame, which would keep a request's contexts alive
 
     def _do(self, work: Callable[[], None]) -> None:
         _current.set(self)
@@ -117,24 +118,24 @@ class Deadline:
         except Exception as raised:
             error = raised
         except BaseException as raised:
-            # A time-out of gevent's, or an exit: it ends this work alone, which has failed like any other.
+            # A gevent timeout or an exit ends only this job, which has then failed like any other.
             error = RuntimeError(type(raised).__name__)
         with self._lock:
             self._is_done = True
             self._left_behind.discard(self)
         self._outcome.put(error)
-        error = None  # its traceback has this frame
+        error = None  # its traceback refers to this frame
 
     def _wait(self) -> Exception | None:
-        """What the work raised, if anything.
+        """The exception that the job raised, if any.
 
-        :raises TimeoutError: it took too long.
+        :raises TimeoutError: the job took too long.
         """
         try:
             return self._outcome.get(timeout=self._seconds)
         except queue.Empty:
             if not self._leave():
-                return self._outcome.get()  # it ended at the very last moment
+                return self._outcome.get()  # the job ended at the last moment
         raise TimeoutError(f"it took longer than {self._seconds:g} s")
 
     def _leave(self) -> bool:
@@ -147,7 +148,7 @@ class Deadline:
         return True
 
     def on_leave(self, cut: Callable[[], None]) -> None:
-        """Have ``cut`` called when the work is left behind, or now if it was."""
+        """Call ``cut`` when the job is abandoned, or now if it already is."""
         with self._lock:
             self._cut = cut
             is_over = self._is_over
@@ -159,7 +160,7 @@ _current: ContextVar[Deadline | None] = ContextVar("flask_otp_deadline", default
 
 
 def cut_when_late(cut: Callable[[], None]) -> None:
-    """Call ``cut`` when the time of the current work has passed. It must end what that work waits for."""
+    """Call ``cut`` when the current job passes its deadline. ``cut`` must end whatever the job waits for."""
     deadline = _current.get()
     if deadline is not None:
         deadline.on_leave(cut)
@@ -167,7 +168,7 @@ def cut_when_late(cut: Callable[[], None]) -> None:
 
 @contextmanager
 def impersonal() -> Iterator[None]:
-    """Around what is the same for every recipient: if it fails or hangs, then not because of the one at hand."""
+    """Use around steps that are the same for every recipient: a failure or hang there is not the recipient's fault."""
     deadline = _current.get()
     if deadline is not None:
         deadline.is_impersonal = True

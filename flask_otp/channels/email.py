@@ -1,6 +1,6 @@
-"""E-mail by Flask-Mail, with what Flask-Mail 0.10 lacks: verified TLS, and a deadline for the whole delivery.
+"""E-mail with Flask-Mail, plus what Flask-Mail 0.10 lacks: verified TLS, and a deadline for the whole delivery.
 
-Trust comes from the system's certificate authorities, or from the file that the environment's ``SSL_CERT_FILE`` names.
+Certificates are checked against the system's authorities, or the file in the environment variable ``SSL_CERT_FILE``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from .base import Channel, ProviderDown, RecipientRefused
 from .deadline import Deadline, cut_when_late, impersonal
 from .smtp import Conversation, SecureConversation
 
-#: The submission servers of well-known providers, from their own help pages.
+#: Submission servers of well-known providers, from their help pages.
 SERVICES: dict[str, dict[str, Any]] = {
     "gmail": {"MAIL_SERVER": "smtp.gmail.com", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
     "outlook": {"MAIL_SERVER": "smtp-mail.outlook.com", "MAIL_PORT": 587, "MAIL_USE_TLS": True},
@@ -50,20 +50,20 @@ SERVICES: dict[str, dict[str, Any]] = {
 }
 
 
-#: Those that want an access token in place of a password.
+#: Services that need an access token instead of a password.
 PASSWORDLESS = ("outlook", "office365")
 
-#: Gives an access token.
+#: A function that returns an access token.
 OAuth = Callable[[], str]
 
-#: The keys of Flask-Mail that are yes or no. It takes any text for yes, "False" too.
+#: Flask-Mail's boolean keys. Flask-Mail treats any text as true, even "False".
 _FLAGS = ("MAIL_USE_TLS", "MAIL_USE_SSL", "MAIL_SUPPRESS_SEND")
 
 
 def read_flags(config: MutableMapping[str, Any]) -> None:
-    """Put what text says in place of the text, as it comes from the environment.
+    """Replace textual booleans, as they come from the environment, with ``True`` or ``False``.
 
-    :raises ConfigError: it says neither yes nor no.
+    :raises ConfigError: a text is neither a yes nor a no.
     """
     for key in _FLAGS:
         if config.get(key) is not None:
@@ -76,7 +76,7 @@ def read_flags(config: MutableMapping[str, Any]) -> None:
 def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:
     """Fill in the ``MAIL_*`` keys that are not set from ``OTP_EMAIL_SERVICE``.
 
-    :raises ConfigError: the service is unknown, both kinds of TLS are asked for, or a flag is none.
+    :raises ConfigError: the service is unknown, both kinds of TLS are set, or a flag is not a boolean.
     """
     read_flags(config)
     if service is not None:
@@ -100,11 +100,11 @@ def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:
 
 @dataclass(frozen=True)
 class MailOptions:
-    """How we talk to the mail server, beside ``MAIL_*``.
+    """Options for the connection to the mail server, besides ``MAIL_*``.
 
-    :param name: what we greet with (``EHLO``); ``None``: the sender's domain.
-    :param ca: a file with the certificate authorities that are trusted, in place of the system's.
-    :param oauth: gives an access token, which takes the place of the password.
+    :param name: host name for ``EHLO``. ``None`` means the sender's domain.
+    :param ca: a file with trusted certificate authorities, used instead of the system's.
+    :param oauth: returns an access token, used instead of the password.
     """
 
     name: str | None = None
@@ -113,10 +113,10 @@ class MailOptions:
 
     def check(self, config: Mapping[str, Any]) -> None:
         """
-        :raises ConfigError: they do not fit each other, or a file is none.
+        :raises ConfigError: the options contradict each other, or a file cannot be read.
         """
         if self.oauth is not None and not config.get("MAIL_USERNAME"):
-            raise ConfigError("OTP_EMAIL_OAUTH needs MAIL_USERNAME: a token is one account's")
+            raise ConfigError("OTP_EMAIL_OAUTH needs MAIL_USERNAME, because a token belongs to one account")
         try:
             ssl.create_default_context(cafile=self.ca)
         except OSError as error:
@@ -124,11 +124,11 @@ class MailOptions:
 
 
 class EmailChannel(Channel):
-    """Sends by the app's ``MAIL_*`` settings.
+    """Sends e-mail with the app's ``MAIL_*`` settings.
 
-    :param timeout: seconds for the whole delivery, from the name look-up to the server's last word.
-    :param reply_to: where an answer goes, if not to the sender.
-    :raises ConfigError: the options do not fit each other.
+    :param timeout: seconds for the whole delivery, from the DNS lookup to the server's last reply.
+    :param reply_to: address for replies, if not the sender.
+    :raises ConfigError: the options contradict each other.
     """
 
     accepts = "email"
@@ -144,7 +144,7 @@ class EmailChannel(Channel):
 
     def deliver(self, message: Message) -> None:
         """
-        :raises RecipientRefused: it is not one plain address.
+        :raises RecipientRefused: the recipient is not one plain address.
         :raises Exception: what smtplib or ssl raised.
         """
         mail = _mail(message, self._reply_to)
@@ -175,7 +175,7 @@ def _mail(message: Message, reply_to: str | None) -> _Mail:
     if not re.fullmatch(ADDRESS, message.recipient):
         raise RecipientRefused("it is not one plain address")
     name, address = _sender()
-    # The sender's domain, not this machine's name, which differs from worker to worker and counts against the mail.
+    # The sender's domain. This machine's name differs between workers and would raise the mail's spam score.
     domain = address.rpartition("@")[2]
     mail = _Mail(
         subject=message.subject,
@@ -185,9 +185,9 @@ def _mail(message: Message, reply_to: str | None) -> _Mail:
         sender=f'"{quote(name)}" <{address}>' if name else address,
         reply_to=reply_to,
         extra_headers={
-            "Auto-Submitted": "auto-generated",  # RFC 3834 5: no out-of-office answers
+            "Auto-Submitted": "auto-generated",  # RFC 3834 5: no out-of-office replies
             "X-Auto-Response-Suppress": "All",  # the same, for Exchange
-            # To nothing: else Gmail takes the next mail for a part of this conversation, and hides what is in both.
+            # Refers to no message, so Gmail starts a new conversation and does not collapse repeated text.
             "References": make_msgid(domain=domain),
         },
     )
@@ -196,7 +196,7 @@ def _mail(message: Message, reply_to: str | None) -> _Mail:
 
 
 def _sender_domain() -> str | None:
-    """What to greet with: a container's name is one that many servers refuse."""
+    """The name for ``EHLO``. Many servers refuse a container's host name."""
     try:
         return _sender()[1].rpartition("@")[2]
     except ConfigError:
@@ -204,10 +204,10 @@ def _sender_domain() -> str | None:
 
 
 def _sender() -> tuple[str, str]:
-    """The name, perhaps empty, and the address of ``MAIL_DEFAULT_SENDER``."""
+    """The display name (may be empty) and the address of ``MAIL_DEFAULT_SENDER``."""
     sender = current_app.config.get("MAIL_DEFAULT_SENDER")
     if not sender:
-        raise ConfigError("MAIL_DEFAULT_SENDER is not set: an e-mail needs a sender")
+        raise ConfigError("MAIL_DEFAULT_SENDER is not set, and an e-mail needs a sender")
     senders = [sender] if isinstance(sender, (tuple, list)) else getaddresses([sender])
     name, address = senders[0]
     address = str(sanitize_address(("", address)))
@@ -217,10 +217,10 @@ def _sender() -> tuple[str, str]:
 
 
 class _Mail(MailMessage):
-    """Flask-Mail's message, but ``multipart/alternative`` itself, and in lines that every server takes.
+    """Flask-Mail's message as a plain ``multipart/alternative``, in lines that every server accepts.
 
-    Flask-Mail wraps it into a ``multipart/mixed``, so that clients show an attachment. Its headers go by the newer
-    policies of the standard library, which lose the quotes of a long name, and with them may make two senders of one
+    Flask-Mail wraps it in a ``multipart/mixed``, so clients show an attachment. It writes headers with the standard
+    library's newer policies, which lose the quotes of a long name and can turn one sender into two
     (python/cpython#121284).
     """
 
@@ -243,14 +243,14 @@ class _Mail(MailMessage):
         return mail
 
     def _mimetext(self, text: str | None, subtype: str = "plain") -> MIMEText:
-        # Flask-Mail sends the text as it is, and servers refuse its long lines (RFC 5321 4.5.3.1.6).
+        # Flask-Mail sends the text unchanged, and servers refuse long lines (RFC 5321 4.5.3.1.6).
         charset = Charset("utf-8")
         charset.body_encoding = QP
         return MIMEText(text or "", subtype, charset)  # type: ignore[arg-type]
 
 
 def _header(name: str, text: str, address: str = "") -> str:
-    """``text`` in lines that fit, and in encoded words where it must be, and then ``address``."""
+    """``text`` wrapped to fit, encoded where necessary, followed by ``address``."""
     header = Header(text, "us-ascii" if text.isascii() else "utf-8", header_name=name)
     if address:
         header.append(address, "us-ascii")
@@ -259,12 +259,12 @@ def _header(name: str, text: str, address: str = "") -> str:
 
 def _mailbox(name: str, mailbox: str) -> str:
     person, address = parseaddr(mailbox)
-    address = str(sanitize_address(("", address)))  # its domain as IDNA
+    address = str(sanitize_address(("", address)))  # with the domain in IDNA
     return _header(name, formataddr((person, address))) if person.isascii() else _header(name, person, f"<{address}>")
 
 
 class _VerifiedConnection(Connection):
-    """Flask-Mail's connection over a socket that checks certificates, and that can be cut from another thread."""
+    """Flask-Mail's connection over a socket that verifies certificates and that another thread can close."""
 
     def __init__(self, mail: Any, timeout: float, options: MailOptions) -> None:
         super().__init__(mail)
@@ -299,7 +299,7 @@ class _VerifiedConnection(Connection):
     ) -> None:
         if self.host is None:
             return
-        # QUIT is a courtesy, so its answer is not waited for: the message is accepted by now, or has failed already.
+        # The reply to QUIT is not needed: by now the message is accepted or has failed.
         if error is None:
             with contextlib.suppress(smtplib.SMTPException, OSError):
                 self.host.putcmd("quit")
@@ -323,17 +323,18 @@ class _VerifiedConnection(Connection):
             self.cut()
 
     def cut(self) -> None:
-        """End the conversation at once, whatever it waits for."""
+        """End the connection at once, whatever it is waiting for."""
         self._is_cut = True
         if self._socket is not None:
             with contextlib.suppress(OSError):
-                # The plain socket's method: the TLS one is not made for a second thread.
+                # The plain socket's method: the TLS method is not safe to call from a second thread.
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
 def _token(oauth: OAuth) -> str:
     """
-    :raises ProviderDown: the app's function gave none. What it raised may quote its secret.
+    :raises ProviderDown: the app's function returned no token. Its exception is not shown, because it may quote a
+        secret.
     """
     try:
         token = oauth()
@@ -342,5 +343,5 @@ def _token(oauth: OAuth) -> str:
     else:
         if isinstance(token, str) and re.fullmatch("[!-~]+", token):
             return token
-        reason = "gave no token"
+        reason = "returned no token"
     raise ProviderDown(f"OTP_EMAIL_OAUTH {reason}")

@@ -1,4 +1,4 @@
-"""The channels of factors that a person keeps. Nothing is sent by them: the person looks the code up."""
+"""The channels for factors that the user has already. They send nothing: the user looks the code up."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ KEPT_FACTORS = (TOTP, RECOVERY)
 
 
 class KeptFactor(Channel):
-    """Stands among the channels of a purpose, and is never asked to deliver."""
+    """A placeholder among a purpose's channels. It never delivers."""
 
     def deliver(self, message: Message) -> None:
         raise DeliveryFailed

@@ -1,7 +1,7 @@
-"""The conversation with a mail server, with what smtplib lacks.
+"""The SMTP connection, with what smtplib lacks.
 
-Every address of the server is tried, the socket can be cut from another thread, a name and a password may hold any
-character, and an access token may take the password's place.
+It tries every address of the server, another thread can close its socket, the user name and password may contain any
+character, and it can sign in with an access token.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, cast
 
-#: Seconds until the next address is tried beside those that have not answered: RFC 8305 section 5.
+#: Seconds before the next address is tried in parallel: RFC 8305 section 5.
 _NEXT_ADDRESS = 0.25
 
 
 def connect_to_any(host: str, port: int, seconds: float) -> socket.socket:
-    """A connection to the address of the host that answers first.
+    """Connect to the address of the host that answers first.
 
-    smtplib gives each address the whole time-out, so that a dead one, such as IPv6 without a route, would leave no time
-    for the next. Here the next one is tried soon, and the first is not given up.
+    smtplib waits the whole timeout for each address, so one dead address (such as IPv6 without a route) uses up the
+    time for the others. Here the next address is tried after a short delay, while the first attempt continues.
 
-    :raises OSError: no address answers in time, or there is none.
+    :raises OSError: no address answers in time, or the host has none.
     """
     end = time.monotonic() + seconds
     waiting = deque(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
@@ -57,7 +57,7 @@ def connect_to_any(host: str, port: int, seconds: float) -> socket.socket:
 
 
 def _begin(selector: selectors.BaseSelector, address: tuple[Any, ...]) -> OSError | None:
-    """Begin to connect; the failure, if it is one at once."""
+    """Start to connect. Returns the error if the connection fails at once."""
     family, kind, protocol, _, place = address
     try:
         sock = socket.socket(family, kind, protocol)
@@ -73,10 +73,10 @@ def _begin(selector: selectors.BaseSelector, address: tuple[Any, ...]) -> OSErro
 
 
 class Conversation(smtplib.SMTP):
-    """SMTP over a plain connection, which may be upgraded.
+    """SMTP over a plain connection, which may be upgraded to TLS.
 
-    :param name: what we greet with; ``None``: this machine's name.
-    :param watch: is given each socket as soon as it is there.
+    :param name: host name for ``EHLO``. ``None`` means this machine's name.
+    :param watch: called with each socket as soon as it exists.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class Conversation(smtplib.SMTP):
         return sock
 
     def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
-        """As smtplib's, with UTF-8 in place of ASCII: RFC 4616 for PLAIN, and what servers take for the others."""
+        """Like smtplib's, but with UTF-8 instead of ASCII: RFC 4616 for PLAIN, and what servers accept for the
+        others."""
 
         def answer(challenge: bytes | None = None) -> _Text | None:
             text = authobject() if challenge is None else authobject(challenge)
@@ -106,13 +107,13 @@ class Conversation(smtplib.SMTP):
         """XOAUTH2, as Google and Microsoft describe it: https://developers.google.com/gmail/imap/xoauth2-protocol
 
         :raises smtplib.SMTPNotSupportedError: the server does not offer it.
-        :raises smtplib.SMTPAuthenticationError: it refuses the token.
+        :raises smtplib.SMTPAuthenticationError: the server refuses the token.
         """
         self.ehlo_or_helo_if_needed()
         if "XOAUTH2" not in self.esmtp_features.get("auth", "").upper().split():
             raise smtplib.SMTPNotSupportedError("the server does not offer XOAUTH2")
         words = f"user={user}\1auth=Bearer {token}\1\1"
-        # A refusal is a challenge with the reason, which wants an empty answer before the error comes.
+        # After a refusal, the server sends a challenge with the reason and waits for an empty answer before the error.
         self.auth("XOAUTH2", lambda challenge=None: words if challenge is None else "")
 
 
@@ -136,7 +137,7 @@ class SecureConversation(Conversation, smtplib.SMTP_SSL):
 
 
 class _Text(str):
-    """smtplib encodes what it signs in with as ASCII."""
+    """Text that encodes as UTF-8. smtplib would encode user name and password as ASCII."""
 
     __slots__ = ()
 

@@ -1,4 +1,5 @@
-"""The app's own sender service: each message is posted to it, signed. ``docs/webhook.md`` has the other side."""
+"""The channel for the app's own sender service: each message is posted to it, signed. The receiver:
+``docs/webhook.md``."""
 
 from __future__ import annotations
 
@@ -33,16 +34,18 @@ class WebhookChannel(Channel):
 
         OTP_CHANNELS = {"sms": WebhookChannel("https://sender.example.com/otp", secret=SECRET)}
 
-    Any 2xx is success, everything else a failure. Redirects are failures too, since the code must not travel on.
-    Certificates are checked, against the system's authorities or the file that the environment's ``SSL_CERT_FILE``
-    names. The environment's proxies are not used.
+    Any 2xx is a success, any other answer a failure. Redirects are failures too, because the code must not go to
+    another server. Certificates are checked against the system's authorities, or the file in the environment variable
+    ``SSL_CERT_FILE``. Proxy settings of the environment are ignored.
 
-    :param url: ``https``; ``http`` only to this machine.
-    :param secret: ``whsec_`` and base64, or any text, of 24 bytes or more. With several, during a rotation, each signs.
-    :param accepts: ``"email"`` or ``"phone"``, what the recipients are; by default told by the channel's name.
-    :param timeout: for the whole delivery, a duration of 1 to 60 seconds; by default ``OTP_CHANNEL_TIMEOUT``.
-    :param proxy: ``"http://host:port"`` of a proxy that makes the connection (CONNECT). It sees where to, and no more.
-    :raises ConfigError: one of these is wrong. No error tells the URL, which may hold a key, or a secret.
+    :param url: an ``https`` URL; ``http`` is allowed only for this machine.
+    :param secret: ``whsec_`` and base64, or any text, of at least 24 bytes. With several secrets, during a rotation,
+        each one signs.
+    :param accepts: ``"email"`` or ``"phone"``, the kind of recipient. By default the channel's name decides.
+    :param timeout: maximum duration of the whole delivery, 1 to 60 seconds. By default ``OTP_CHANNEL_TIMEOUT``.
+    :param proxy: ``"http://host:port"`` of a proxy that connects to the server (CONNECT). It sees only the server's
+        name.
+    :raises ConfigError: an argument is wrong. The error shows neither the URL, which may hold a key, nor a secret.
     """
 
     def __init__(
@@ -61,11 +64,11 @@ class WebhookChannel(Channel):
         parts, self._server = _address("url", url, ("http", "https"))
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if parts.scheme == "http" and not is_loopback(self._server[0]):
-            raise ConfigError("a webhook: url must be https, or http to this machine: the code would go in the clear")
+            raise ConfigError("a webhook: url must be https, or http to this machine: else the code goes unencrypted")
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self._proxy = None if proxy is None else _address("proxy", proxy, ("http",))[1]
         if self._proxy and self._tls is None:
-            raise ConfigError("a webhook: with a proxy url must be https: the proxy would see the code")
+            raise ConfigError("a webhook: url must be https when a proxy is used: otherwise the proxy sees the code")
         try:
             self.timeout = None if timeout is None else parsers.duration(1, 60)(timeout)
         except ValueError as error:
@@ -78,8 +81,9 @@ class WebhookChannel(Channel):
 
     def deliver(self, message: Message) -> None:
         """
-        :raises RecipientRefused: it was answered with 422.
-        :raises OSError: it was not taken. Nothing of the answer but its status is told: it may quote the code.
+        :raises RecipientRefused: the answer was 422.
+        :raises OSError: the message was not accepted. The error shows only the answer's status, because the rest may
+            quote the code.
         """
         body = json.dumps(asdict(message)).encode()
         with self._connected() as connection:
@@ -90,9 +94,9 @@ class WebhookChannel(Channel):
             raise OSError(f"the webhook was answered with {status}")
 
     def probe(self) -> bool:
-        """Connect as a delivery would, and post nothing.
+        """Connect as a delivery would, without posting.
 
-        :raises OSError: there is no way to the server, or it is another one.
+        :raises OSError: the server cannot be reached, or its certificate does not match.
         """
         Deadline(self._seconds()).run(self._try_connection)
         return True
@@ -120,7 +124,7 @@ class WebhookChannel(Channel):
             yield connection
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:
-        # The time of this try, by the real clock, as the receiver checks it.
+        # The time of this try by the system clock, because the receiver checks it against its own.
         timestamp = str(int(time.time()))
         return {
             "Content-Type": "application/json",
@@ -134,30 +138,30 @@ class WebhookChannel(Channel):
     def _post(self, connection: HTTPConnection, body: bytes, headers: dict[str, str]) -> int:
         with _speaking():
             connection.request("POST", self._target, body, headers)
-            # The answer's body is not read.
+            # The response body is not read.
             with connection.getresponse() as response:
                 return response.status
 
 
 @contextmanager
 def _speaking() -> Iterator[None]:
-    """What is no HTTP may quote anything, so that only its kind is told."""
+    """A response that is not HTTP may quote anything, so only the error's type is shown."""
     try:
         yield
     except HTTPException as error:
-        raise OSError(f"the webhook's answer was no HTTP: {type(error).__name__}") from None
+        raise OSError(f"the webhook's answer was not HTTP: {type(error).__name__}") from None
 
 
 def _cut(connection: HTTPConnection) -> None:
     if connection.sock is not None:
         with suppress(OSError):
-            # The plain socket's method: the TLS one is not made for a second thread.
+            # The plain socket's method: the TLS method is not safe to call from a second thread.
             socket.socket.shutdown(connection.sock, socket.SHUT_RDWR)
 
 
 def _address(what: str, url: object, schemes: Sequence[str]) -> tuple[SplitResult, tuple[str, int]]:
     """
-    :raises ConfigError: it is no such URL.
+    :raises ConfigError: ``url`` is not a URL of this form.
     """
     try:
         parts = urlsplit(url if isinstance(url, str) and re.fullmatch(r"[!-~]+", url) else "")
@@ -165,5 +169,5 @@ def _address(what: str, url: object, schemes: Sequence[str]) -> tuple[SplitResul
     except ValueError:
         host, port = None, None
     if not host or parts.scheme not in schemes or "@" in parts.netloc or parts.fragment or port == 0:
-        raise ConfigError(f"a webhook: {what} must be such as {schemes[-1]}://host.example.com, and hold no password")
+        raise ConfigError(f"a webhook: {what} must look like {schemes[-1]}://host.example.com, without a password")
     return parts, (host, port or _PORTS[parts.scheme])

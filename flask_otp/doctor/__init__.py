@@ -1,4 +1,4 @@
-"""``flask otp doctor``: looks at the configuration, the store and the channels as they are, and says what to mend."""
+"""``flask otp doctor``: checks the configuration, the store and the channels, and says how to fix what it finds."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..state import AppState
 from . import factors, risk, secret_key, sending, storage, web
 from .finding import Check, Finding, Level, Site
 
-#: Every check, in the order of the report. A further one is a function of a :class:`Site` that yields findings.
+#: All checks, in the order of the report. To add one, write a function that takes a :class:`Site` and yields findings.
 CHECKS: list[Check] = [
     web.debug_mode,
     secret_key.secret_key,
@@ -54,7 +54,7 @@ def site_of(app: Flask, state: AppState, accounts: int) -> Site:
 
 
 def examine(site: Site) -> list[Finding]:
-    """Run every check. The gravest findings come first."""
+    """Run every check. The most serious findings come first."""
     order = list(Level)
     found = [replace(finding, check=check.__name__) for check in CHECKS for finding in _run(check, site)]
     return sorted(found, key=lambda finding: order.index(finding.level))
@@ -66,24 +66,25 @@ def _run(check: Check, site: Site) -> list[Finding]:
     except Exception as error:
         if cause_of(error).kind == "rights":
             return [_forbidden(check)]
-        # Its text may quote anything, so only the kind is told. What nobody could check is not taken for good.
+        # The error's text may quote a secret, so only its type is reported. A check that failed does not count as
+        # passed.
         failed = Finding(
             Level.ERROR,
             f"The check {check.__name__!r} failed with a {type(error).__name__}.",
-            "What it looks for was not looked for.",
-            "See that the store and the mail server answer. If they do, please report it.",
+            "The problem that it looks for may exist.",
+            "Make sure that the store and the mail server answer. If they do, please report this as a bug.",
             "README, flask otp doctor",
         )
         return [failed]
 
 
 def _forbidden(check: Check) -> Finding:
-    """Codes need few rights (``docs/deployment.md``), and the doctor's questions a few more."""
+    """Sending codes needs few rights in the store (``docs/deployment.md``); the doctor needs a few more."""
     return Finding(
         Level.NOTE,
-        f"The check {check.__name__!r} could not be made: our user of the store may not ask.",
-        "What it looks for was not looked for. Codes do not need that right.",
-        "Look yourself, or let another user run flask otp doctor.",
+        f"The check {check.__name__!r} did not run: the store's user has no right to run its commands.",
+        "The problem that it looks for may exist. Sending and checking codes does not need this right.",
+        "Check it by hand, or run flask otp doctor as a user with more rights.",
         "docs/deployment.md, Rights in Redis",
     )
 

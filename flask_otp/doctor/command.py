@@ -1,4 +1,4 @@
-"""The command itself."""
+"""The ``doctor`` command of ``flask otp``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from .risk import odds_of
 
 @click.command()
 @click.option("--json", "json_", is_flag=True, help="For programs.")
-@click.option("--strict", is_flag=True, help="Fail on warnings too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 on warnings too.")
 @click.option(
     "--accounts",
     type=click.IntRange(min=1),
     default=1_000_000,
     show_default=True,
-    help="How many accounts there are, for the odds of guesses at all of them.",
+    help="Number of accounts, for the odds of an attack on all of them.",
 )
 @with_appcontext
 def doctor(json_: bool, strict: bool, accounts: int) -> None:
     """Look for what is unsafe or does not work, and compute an attacker's odds.
 
-    Asks the store and the mail server; sends nothing and changes nothing. Exits with 1 on an error, which odds above
-    OTP_MAX_ANNUAL_RISK are too, and with --strict on a warning; else with 0.
+    The command connects to the store and the mail server. It sends nothing and changes nothing. It exits with 1 on an
+    error (odds above OTP_MAX_ANNUAL_RISK are one), with --strict also on a warning, and otherwise with 0.
     """
     state = current_state()
     site = site_of(current_app._get_current_object(), state, accounts)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""Authenticator apps, recovery codes and trusted browsers: hooks that are missing, and what they add to the odds."""
+"""Checks of authenticator apps, recovery codes and trusted browsers: missing hooks, and their effect on the odds."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ def hooks(site: Site) -> Iterator[Finding]:
         if is_missing:
             yield Finding(
                 Level.ERROR if name == "factors_saver" else Level.WARNING,
-                f"There is a factors_loader, and no {name}.",
-                "Nobody can add an authenticator app on our pages.",
+                f"There is a factors_loader but no {name}.",
+                "Users cannot add an authenticator app on the built-in pages.",
                 f"Register a function with @otp.{name}.",
                 "docs/factors.md",
             )
 
 
 def app_risk(site: Site) -> Iterator[Finding]:
-    """Codes of apps share the budget, but each guess at one is right more often."""
+    """An app's codes share the failure budget, but each guess at one is more likely to be right."""
     takes_apps = {name: TOTP in _channels(site, name) for name in site.settings.purposes}
     if not any(takes_apps.values()):
         return
@@ -47,10 +47,10 @@ def app_risk(site: Site) -> Iterator[Finding]:
             steps = factor_risk.right_codes(site.settings, apps)
             yield Finding(
                 level,
-                f"An account with {apps} authenticator app{'s' if apps > 1 else ''} may be guessed into with a chance "
-                f"of {one_in(chance)} a year.",
-                f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). Of a million codes {steps} are right at one "
-                "moment.",
+                f"With {apps} authenticator app{'s' if apps > 1 else ''}, the chance to guess into an account is "
+                f"{one_in(chance)} a year.",
+                f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). Of a million codes, {steps} are valid at a "
+                "time.",
                 "Lower OTP_FAILURE_BUDGET or OTP_TOTP_STEPS.",
                 "docs/factors.md, The odds; R52",
             )
@@ -63,9 +63,9 @@ def only_factor(site: Site) -> Iterator[Finding]:
         if channels and set(channels) <= set(KEPT_FACTORS) and site.state.hooks.identifier_loader is None:
             yield Finding(
                 Level.WARNING,
-                f"The purpose {name!r} takes codes of an authenticator app alone, and nobody signs in before.",
-                "Wrong codes of an app send no message, so the owner is not warned when somebody guesses.",
-                "Ask for a password first, and register an identifier_loader. Or let the purpose take a sent code too.",
+                f"The purpose {name!r} takes only an authenticator app's codes, without a sign-in before.",
+                "Wrong codes of an app send no message, so the owner gets no warning of guesses.",
+                "Ask for a password first and register an identifier_loader, or let the purpose take a sent code too.",
                 "docs/factors.md, The odds",
             )
 
@@ -76,7 +76,7 @@ def long_trust(site: Site) -> Iterator[Finding]:
             yield Finding(
                 Level.WARNING,
                 f"Browsers are trusted for {seconds // _DAY} days for the purpose {purpose!r}.",
-                f"For so long a stolen browser profile and the password are enough. {_LONG} days is what others allow.",
+                f"Until then a stolen browser profile and the password are enough. Other sites allow {_LONG} days.",
                 'Use trust="30d" or less.',
                 "docs/factors.md, Trusted browsers",
             )

@@ -1,4 +1,4 @@
-"""What a check says, and what it may look at."""
+"""The result of a check, and the values that a check may read."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from ..stores import Store
 
 
 class Level(Enum):
-    """How much it matters."""
+    """How serious a finding is."""
 
-    ERROR = "error"  #: it does not work, or it does not protect
-    WARNING = "warning"  #: it may not, one day or in some deployments
-    NOTE = "note"  #: good to know
+    ERROR = "error"  #: something does not work or does not protect
+    WARNING = "warning"  #: something may fail later, or in some deployments
+    NOTE = "note"  #: information
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing to mend. No text holds a secret, a URI, or an address but that of a test recipient."""
+    """One problem and its fix. Its texts hold no secret and no URI, and no address except a test recipient's."""
 
     level: Level
     what: str
     why: str
     mend: str
-    #: A requirement of OWASP ASVS 5.0 or NIST SP 800-63B-4, or the page that says more.
+    #: A requirement of OWASP ASVS 5.0 or NIST SP 800-63B-4, or the page with more details.
     reference: str
-    #: The name of the check's function.
+    #: Name of the check function.
     check: str = ""
 
 
@@ -46,8 +46,8 @@ class Finding:
 class Site:
     """The app under examination.
 
-    :param environ: the process's environment variables.
-    :param accounts: how many accounts there are to spray.
+    :param environ: environment variables of the process.
+    :param accounts: number of accounts that an attacker can spray.
     """
 
     app: Flask
@@ -73,7 +73,7 @@ class Site:
 
     @property
     def channels(self) -> dict[str, Failover]:
-        """Every channel that some purpose may use."""
+        """All channels that at least one purpose may use."""
         routing = self.state.routing
         return {
             name: providers
@@ -83,12 +83,12 @@ class Site:
 
     @cached_property
     def outage(self) -> Cause | None:
-        """Why the store does not answer: asked once, so that a store that is down is told once."""
+        """Why the store does not answer. Probed once per run, so a store that is down is reported once."""
         return _outage(self.state.probe_store)
 
     @cached_property
     def limits_outage(self) -> Cause | None:
-        """Why the storage of the limits does not answer."""
+        """Why the limits' storage does not answer."""
         return _outage(self.limits.probe)
 
     @property
@@ -97,7 +97,7 @@ class Site:
 
     @cached_property
     def workers(self) -> int | None:
-        """How many processes serve the app, where the environment says so."""
+        """Number of processes that serve the app, if the environment names it."""
         return _workers(self.environ)
 
 
@@ -113,7 +113,7 @@ Check = Callable[[Site], Iterable[Finding]]
 
 
 def _workers(environ: Mapping[str, str]) -> int | None:
-    """Gunicorn, Uvicorn and Heroku read ``WEB_CONCURRENCY``; Gunicorn's own arguments outrank it."""
+    """Gunicorn, Uvicorn and Heroku read ``WEB_CONCURRENCY``; Gunicorn's own arguments take precedence."""
     words = environ.get("GUNICORN_CMD_ARGS", "").replace("=", " ").split()
     for option, value in pairwise(words):
         if option in ("-w", "--workers") and value.isdecimal():

@@ -1,4 +1,4 @@
-"""The report, for people and for programs."""
+"""The report as text and as JSON."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ _LABEL = 10
 
 
 def as_text(findings: Sequence[Finding], odds: Odds, settings: Settings) -> str:
-    """The findings, then the odds in words."""
+    """The findings, then the odds as sentences."""
     lines: list[str] = []
     for finding in findings:
         lines += _row(finding.level.value, finding.what)
-        lines += [*_row("", f"Why: {finding.why}"), *_row("", f"Mend: {finding.mend}")]
+        lines += [*_row("", f"Why: {finding.why}"), *_row("", f"Fix: {finding.mend}")]
         lines += [*_row("", f"See: {finding.reference}"), ""]
     counts = ", ".join(_plural(_count(findings, level), level.value) for level in Level)
-    lines += [f"{counts}.", "", "The odds, by these settings and for any 365 days (docs/security.md has the sums):", ""]
+    lines += [f"{counts}.", "", "The odds with these settings, in any 365 days (formulas: docs/security.md):", ""]
     for label, sentence in in_words(odds, settings):
         lines += _row(label, sentence)
     return "\n".join(lines)
 
 
 def as_json(findings: Sequence[Finding], odds: Odds, settings: Settings, passed: bool) -> str:
-    """The same for programs."""
+    """The same report as JSON."""
     return json.dumps(
         {
             "passed": passed,
@@ -55,62 +55,62 @@ def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
     rows = [
         (
             "account",
-            f"One account is guessed into with a chance of at most {one_in(odds.one_account)} a year. That takes all "
-            f"{odds.guesses:,} guesses that its budgets let through, and {odds.messages:,} messages to its owner.",
+            f"An attacker guesses into one account with a chance of at most {one_in(odds.one_account)} a year. This "
+            f"takes all {odds.guesses:,} guesses that its budgets allow, and {odds.messages:,} messages to its owner.",
         ),
         (
             "cookies",
-            f"With the stolen cookie of a browser that its owner uses: {one_in(odds.one_cookie_stolen)}; "
-            f"with {most_buckets} of them: {one_in(odds.all_cookies_stolen)}.",
+            f"With the stolen cookie of one known browser: {one_in(odds.one_cookie_stolen)}; "
+            f"with {most_buckets} stolen cookies: {one_in(odds.all_cookies_stolen)}.",
         ),
         (
             "spraying",
-            f"Of {odds.accounts:,} accounts, guesses at all of them win {_number(odds.spraying)} a year at most, and "
-            f"{_number(odds.spraying_step)} more for each further request that your servers handle at one moment. That "
-            f"takes {odds.spraying_messages:,} messages.",
+            f"Guesses at all {odds.accounts:,} accounts win at most {_number(odds.spraying)} of them a year, plus "
+            f"{_number(odds.spraying_step)} for each request that your servers handle in parallel. This takes "
+            f"{odds.spraying_messages:,} messages.",
         ),
     ]
     return rows + [("messages", sentence) for sentence in _messages(settings)]
 
 
 def _messages(settings: Settings) -> Iterable[str]:
-    """How many messages an attacker can have you send."""
+    """Sentences on how many messages an attacker can make the site send."""
     for name, purpose in settings.purposes.items():
         yield (
-            f"Strangers can have {_a_day(purpose.recipient_limit)} sent to one identifier for {name!r}, and each "
-            f"browser that its owner uses {_a_day(purpose.send_limit)}."
+            f"For {name!r}, unknown browsers can have {_a_day(purpose.recipient_limit)} sent to one identifier, and "
+            f"each known browser {_a_day(purpose.send_limit)}."
         )
     if settings.ip_send_limit:
-        yield f"One network can ask for {_a_day(settings.ip_send_limit)}."
+        yield f"One network can request {_a_day(settings.ip_send_limit)}."
     else:
-        yield "One network can ask for as many as it likes."
+        yield "One network can request any number."
     if settings.sms_countries and settings.pumping_breaker is not None:
         yield _pumping(settings.pumping_breaker)
     for prefix, budget in settings.prefix_budget.items():
-        yield f"To numbers that begin with {prefix}, {_a_day(budget)} go out, whoever asks."
+        yield f"To numbers that begin with {prefix}, at most {_a_day(budget)} go out."
     for channel, budget in settings.channel_budget.items():
-        yield f"By channel {channel!r}, {_a_day(budget)} go out, whoever asks."
+        yield f"By channel {channel!r}, at most {_a_day(budget)} go out."
     if not settings.channel_budget:
-        yield "All networks together can ask for as many as each of them can: OTP_CHANNEL_BUDGET is empty."
+        yield "All networks together have no limit, because OTP_CHANNEL_BUDGET is empty."
 
 
 def _pumping(rule: Breaker) -> str:
     return (
-        f"Of messages to phones whose codes nobody types, at most {2 * rule.minimum:,} go out within {rule.window:,} "
-        f"seconds to numbers that differ in their last four digits only, and {2 * rule.country_minimum:,} to one "
-        f"country; or {1 / rule.ratio:g} for each code that somebody types there."
+        f"If no codes are verified, at most {2 * rule.minimum:,} messages go out within {rule.window:,} seconds to "
+        f"phone numbers that differ in their last four digits only, and {2 * rule.country_minimum:,} to one country; "
+        f"or {1 / rule.ratio:g} for each code that is verified there."
     )
 
 
 def _a_day(rates: Sequence[Rate | RateLimitItem]) -> str:
-    """By the day in the long run, and the most within any 24 hours, where two windows meet."""
+    """The long-run rate per day, and the maximum within any 24 hours, which can span two windows."""
     pairs = [rate if isinstance(rate, Rate) else (rate.amount, rate.get_expiry()) for rate in rates]
     steady = min(ceil(amount * DAY / period) for amount, period in pairs)
     return f"{steady:,} a day (at times {most_events(rates, DAY):,} in 24 hours)"
 
 
 def _number(value: float) -> str:
-    """Two digits that count, and no exponent."""
+    """Two significant digits, without an exponent."""
     return format(Decimal(f"{value:.2g}"), "f")
 
 

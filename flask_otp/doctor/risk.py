@@ -1,4 +1,4 @@
-"""The odds of an attacker, and limits that are switched off."""
+"""Checks of an attacker's odds, and of limits that are switched off."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .finding import Finding, Level, Site
 
 
 def odds_of(site: Site) -> Odds:
-    """The odds, with each worker's own counts where the store is its memory."""
+    """The odds. With a memory store, each worker has its own counts."""
     counters = (site.workers or 1) if isinstance(site.store, MemoryStore) else 1
     return compute(site.settings, accounts=site.accounts, counters=counters)
 
@@ -22,9 +22,9 @@ def risk(site: Site) -> Iterator[Finding]:
     worst = max(odds.by_purpose, key=lambda name: odds.by_purpose[name])
     yield Finding(
         Level.ERROR,
-        f"An attacker may guess into one account with a chance of {one_in(odds.one_account)} a year.",
-        f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). Most of it is the purpose {worst!r}.",
-        "Lower OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH: each further digit makes it a tenth.",
+        f"An attacker's chance to guess into one account is {one_in(odds.one_account)} a year.",
+        f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). The purpose {worst!r} contributes most.",
+        "Lower OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH: each extra digit divides the risk by ten.",
         "OWASP ASVS 5.0 V6.6.3; NIST SP 800-63B-4 3.2.2; R52",
     )
 
@@ -34,8 +34,8 @@ def spraying(site: Site) -> Iterator[Finding]:
     if odds.spraying > 1:
         yield Finding(
             Level.WARNING,
-            f"Guesses at all of {odds.accounts:,} accounts may win {odds.spraying:,.1f} of them a year.",
-            "No limit of an account bounds that: OTP_SURGE_LIMIT does, over the whole site.",
+            f"Guesses at all {odds.accounts:,} accounts may win {odds.spraying:,.1f} of them a year.",
+            "Limits per account do not prevent this. OTP_SURGE_LIMIT does, for the whole site.",
             "Set OTP_CODE_LENGTH = 8, or a lower OTP_SURGE_LIMIT.",
             "docs/security.md, The odds; R52",
         )
@@ -50,7 +50,7 @@ def limits_off(site: Site) -> Iterator[Finding]:
             yield Finding(
                 Level.WARNING,
                 f"{key} is off.",
-                "The odds of an account do not hang on it, but one machine may then keep the site as busy as it likes.",
+                "It does not change the odds of an account, but without it one machine can overload the site.",
                 f"Leave {key} out for its default, or set a generous one.",
                 "OWASP ASVS 5.0 V2.4.1; R15",
             )

@@ -1,4 +1,4 @@
-"""Whether messages go out, by which way, and how many at most."""
+"""Checks of message delivery: whether messages go out, how, and how many at most."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..delivery.environment import loses_background
 from ..urls import hosts, is_loopback
 from .finding import Finding, Level, Site
 
-#: Days: an app store reviews each new version, so that a test account may have to last.
+#: Days. An app store reviews each new version, so a test account may have to last.
 _LONGEST_TEST = 366
 
 
@@ -22,16 +22,16 @@ def channels(site: Site) -> Iterator[Finding]:
     if not steps:
         yield Finding(
             Level.ERROR,
-            "There is no channel: no code can be sent.",
-            "Every send is 503.",
+            "No channel is configured, so no code can be sent.",
+            "Every send is answered with 503.",
             "Set MAIL_SERVER, OTP_EMAIL_SERVICE or OTP_CHANNELS, or register one with @otp.channel.",
             "README, Configuration",
         )
     if steps and all(isinstance(step, ConsoleChannel) for _, step in steps):
         yield Finding(
             Level.WARNING,
-            "Codes are printed to the console, and sent to nobody.",
-            "That is for development, and is off outside of debug and testing.",
+            "Codes are printed to the console and not sent.",
+            "This channel is for development. It is off outside debug and testing mode.",
             "Set MAIL_SERVER, OTP_EMAIL_SERVICE or OTP_CHANNELS, or register one with @otp.channel.",
             "README, Configuration; R35",
         )
@@ -44,9 +44,9 @@ def deliver_only_to(site: Site) -> Iterator[Finding]:
     is_public = base_url.startswith("https://") and not all(map(is_loopback, hosts(base_url)))
     yield Finding(
         Level.ERROR if is_public else Level.NOTE,
-        "OTP_DELIVER_ONLY_TO is set: messages to all other addresses are printed in place of sent.",
-        "That is for test environments. Everybody else waits for a code in vain, and codes are in the output.",
-        "Remove it where real visitors sign in.",
+        "OTP_DELIVER_ONLY_TO is set: messages to all other addresses are printed instead of sent.",
+        "This is for test environments: other users never get a code, and the codes appear in the output.",
+        "Remove it where real users sign in.",
         "README, Configuration",
     )
 
@@ -59,25 +59,25 @@ def mail_settings(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.ERROR,
             "MAIL_DEFAULT_SENDER is not set.",
-            "An e-mail needs a sender: every delivery fails.",
-            "Set it to an address of a domain whose mail your server may send.",
+            "An e-mail needs a sender, so every delivery fails.",
+            "Set it to an address of a domain that your mail server may send for.",
             "RFC 5322 3.6.2",
         )
     server = str(config.get("MAIL_SERVER") or "127.0.0.1")
     if not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")) and not is_loopback(server):
         yield Finding(
             Level.ERROR,
-            "The way to the mail server is not encrypted, and it is another machine.",
-            "Who sits between reads every code, and the password of the account.",
+            "The connection to the mail server on another machine is not encrypted.",
+            "Anyone on the network path can read every code and the account's password.",
             "Set MAIL_USE_TLS = True (port 587) or MAIL_USE_SSL = True (port 465).",
             "OWASP ASVS 5.0 V12.3.1; R17",
         )
     if config.get("MAIL_SUPPRESS_SEND", site.app.testing):
         yield Finding(
             Level.NOTE,
-            "MAIL_SUPPRESS_SEND is on, as it is in testing: no e-mail goes out.",
-            "Codes are made, and nobody gets them.",
-            "Set MAIL_SUPPRESS_SEND = False outside of tests.",
+            "MAIL_SUPPRESS_SEND is on (the default in testing), so no e-mail goes out.",
+            "Codes are generated but never sent.",
+            "Set MAIL_SUPPRESS_SEND = False outside tests.",
             "Flask-Mail, Configuring",
         )
 
@@ -87,15 +87,15 @@ def passwords(site: Site) -> Iterator[Finding]:
     if service in PASSWORDLESS and site.settings.email_oauth is None and _sends_mail(site):
         yield Finding(
             Level.WARNING,
-            f"OTP_EMAIL_SERVICE is {service!r}, and Microsoft takes no password for new accounts any more.",
-            "Signing in fails, and every delivery with it.",
-            "Set OTP_EMAIL_OAUTH to a function that gives an access token.",
+            f"OTP_EMAIL_SERVICE is {service!r}, and Microsoft no longer accepts passwords for new accounts.",
+            "Signing in fails, so every delivery fails.",
+            "Set OTP_EMAIL_OAUTH to a function that returns an access token.",
             "docs/delivery.md, Signing in to the mail server",
         )
 
 
 def channels_reachable(site: Site) -> Iterator[Finding]:
-    """Connect as a delivery would, and send nothing."""
+    """Connect as a delivery would, without sending."""
     for name, step in _steps(site):
         try:
             tried = step.probe()
@@ -103,8 +103,8 @@ def channels_reachable(site: Site) -> Iterator[Finding]:
             yield Finding(
                 Level.ERROR,
                 f"Channel {name!r} ({type(step).__name__}) {_trouble(error)} ({type(error).__name__}).",
-                "Messages by it would fail just so.",
-                "Mend what it names; then try a real one with flask otp send.",
+                "Messages by this channel would fail in the same way.",
+                "Fix this, then send a real message with flask otp send.",
                 "OWASP ASVS 5.0 V12.3.2",
             )
             continue
@@ -112,25 +112,25 @@ def channels_reachable(site: Site) -> Iterator[Finding]:
             yield Finding(
                 Level.NOTE,
                 f"Channel {name!r} ({type(step).__name__}) cannot be tried without sending something.",
-                "It may be out of reach, and nobody would know before the first code.",
-                "Send one: flask otp send, with an identifier of your own.",
+                "It may be unreachable, which would show only at the first code.",
+                "Send a code to yourself with flask otp send.",
                 "README, flask otp doctor",
             )
 
 
 def _trouble(error: Exception) -> str:
-    """In words of ours: a server's own may name the account."""
+    """Our own words, because a server's text may name the account."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return "has a certificate that is not to be trusted"
+        return "has a certificate that is not trusted"
     if isinstance(error, smtplib.SMTPNotSupportedError):
-        return "does not offer what is asked of it: TLS, or signing in"
+        return "does not offer TLS or authentication, which the settings ask for"
     if isinstance(error, smtplib.SMTPAuthenticationError):
-        return "refuses the user name or password"
+        return "rejects the user name or password"
     if isinstance(error, ssl.SSLError):
-        return "cannot agree on an encryption; is it the right port?"
+        return "cannot negotiate TLS; is the port right?"
     if isinstance(error, TimeoutError):
         return "did not answer in time"
-    return "is out of reach"
+    return "is unreachable"
 
 
 def background(site: Site) -> Iterator[Finding]:
@@ -138,9 +138,9 @@ def background(site: Site) -> Iterator[Finding]:
     if reason is not None and site.state.delivery.is_background():
         yield Finding(
             Level.ERROR,
-            f"Messages go out in the background, and would be lost: {reason}.",
-            "A client is told that the code was sent, and nothing was, or much later.",
-            'Give deliveries to a queue (@otp.dispatcher), or set OTP_DELIVERY = "inline".',
+            f"Messages go out in the background and may be lost: {reason}.",
+            "The client is told that the code was sent, but the code is sent late or never.",
+            'Use a queue (@otp.dispatcher), or set OTP_DELIVERY = "inline".',
             "docs/deployment.md, Where nothing runs between two requests",
         )
 
@@ -149,9 +149,9 @@ def sms_countries(site: Site) -> Iterator[Finding]:
     if _phones(site) and not site.settings.sms_countries:
         yield Finding(
             Level.ERROR,
-            "OTP_SMS_COUNTRIES is empty: nothing is sent to any phone.",
-            "Without a list, anybody could have you pay for messages to the dearest numbers of the world.",
-            'Name the countries of your users, such as OTP_SMS_COUNTRIES = ("DE", "FR").',
+            "OTP_SMS_COUNTRIES is empty, so nothing is sent to phone numbers.",
+            "The list keeps strangers from making you pay for messages to the world's most expensive numbers.",
+            'List the countries of your users, for example OTP_SMS_COUNTRIES = ("DE", "FR").',
             "OWASP ASVS 5.0 V2.4.1; R16",
         )
 
@@ -163,9 +163,9 @@ def channel_budgets(site: Site) -> Iterator[Finding]:
     if paid:
         yield Finding(
             Level.WARNING,
-            f"Nothing bounds what you pay for messages by {', '.join(paid)}.",
-            "Each network may ask for some thousands a day, and there are many networks.",
-            f'Set OTP_CHANNEL_BUDGET = {{"{paid[0]}": "1000/day"}}, or what you can bear.',
+            f"There is no limit on what you pay for messages by {', '.join(paid)}.",
+            "Each network may request some thousands a day, and an attacker can use many networks.",
+            f'Set OTP_CHANNEL_BUDGET = {{"{paid[0]}": "1000/day"}}, or what you can afford.',
             "OWASP ASVS 5.0 V2.4.1; R15, R16",
         )
 
@@ -174,26 +174,26 @@ def test_recipients(site: Site) -> Iterator[Finding]:
     today = _day(site.state.clock())
     entries = list(site.settings.test_recipients.values())
     for number, tester in enumerate(entries, 1):
-        # Not by its address: what the doctor says is pasted into tickets.
+        # The address is left out, because findings get pasted into tickets.
         which = f"Test recipient {number} of {len(entries)}"
         day = _day(tester.until - 1)
         left = (day - today).days
         if left < 0:
             yield Finding(
                 Level.NOTE,
-                f"{which} ended on {day}, and is an address like any other.",
-                "It does nothing any more.",
-                "Take it out of OTP_TEST_RECIPIENTS.",
+                f"{which} expired on {day} and is now an ordinary address.",
+                "The entry has no effect.",
+                "Remove it from OTP_TEST_RECIPIENTS.",
                 "README, Test recipients",
             )
             continue
         yield Finding(
             Level.ERROR if left > _LONGEST_TEST else Level.WARNING,
-            f"{which} gets in with a fixed code until {day}.",
-            "Whoever knows address and code is that person, and needs no mailbox and no phone.",
-            f"Give the account no rights, and end it within {_LONGEST_TEST} days."
+            f"{which} signs in with a fixed code until {day}.",
+            "Anyone who knows the address and the code can sign in, without the mailbox or the phone.",
+            f"Give the account no rights, and let it expire within {_LONGEST_TEST} days."
             if left > _LONGEST_TEST
-            else "Give the account no rights, and take it out when the review or test is over.",
+            else "Give the account no rights, and remove it after the review or test.",
             "README, Test recipients",
         )
 
@@ -206,9 +206,9 @@ def prefix_budgets(site: Site) -> Iterator[Finding]:
     if _phones(site) and len(site.settings.sms_countries) > 1 and not site.settings.prefix_budget:
         yield Finding(
             Level.NOTE,
-            "No country has a budget of its own: OTP_PREFIX_BUDGET is empty.",
-            "Messages to one of them, or to the dearest, can use up what all of them have.",
-            'Give the dear and the rare ones theirs, such as OTP_PREFIX_BUDGET = {"+44": "1000/day"}.',
+            "OTP_PREFIX_BUDGET is empty, so no country has its own message limit.",
+            "Messages to one country, even the most expensive, can use up the limit of all countries.",
+            'Set a limit for expensive and rarely used countries, for example OTP_PREFIX_BUDGET = {"+44": "1000/day"}.',
             "docs/sms.md; R15",
         )
 
@@ -218,8 +218,8 @@ def pumping_breaker(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "OTP_PUMPING_BREAKER is off: messages go out to numbers that never verify a code.",
-            "Who gets a share of what you pay for each message can ask for as many as the budgets let through.",
-            "Leave it at its default, or give it figures that suit your site.",
+            "Fraudsters who earn a share of each message can request as many as your limits allow.",
+            "Keep the default, or set values that suit your site.",
             "docs/sms.md; OWASP ASVS 5.0 V2.4.1; R16",
         )
 

@@ -1,4 +1,4 @@
-"""The store, and what counts for networks and the whole site: shared, lasting, never evicted, out of others' reach."""
+"""Checks of the store and the limits' storage: shared, durable, without eviction, protected by TLS."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def store_answers(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.ERROR,
             f"The store does not answer. The cause: {site.outage}.",
-            "Every send and verify is 503, and the guard denies. What is checked in the store was not checked.",
-            "See that OTP_STORAGE_URI leads there from this machine; for a database, run flask otp init-db.",
+            "Every send and verify is answered with 503, and guards deny access. Checks of the store did not run.",
+            "Make sure that OTP_STORAGE_URI is right and reachable from here; for a database, run flask otp init-db.",
             "OWASP ASVS 5.0 V16.5.2; R37",
         )
 
@@ -33,9 +33,9 @@ def limits_answer(site: Site) -> Iterator[Finding]:
     if site.limits_outage not in (None, site.outage):
         yield Finding(
             Level.ERROR,
-            f"The storage of the limits does not answer. The cause: {site.limits_outage}.",
-            "Every send and verify is 503. It is that of the app's own Limiter, where it has one.",
-            "See that RATELIMIT_STORAGE_URI, or OTP_STORAGE_URI, leads there from this machine.",
+            f"The limits' storage does not answer. The cause: {site.limits_outage}.",
+            "Every send and verify is answered with 503. If the app has a Limiter, its storage is the one used.",
+            "Make sure that RATELIMIT_STORAGE_URI, or OTP_STORAGE_URI, is right and reachable from this machine.",
             "OWASP ASVS 5.0 V16.5.2; R37",
         )
 
@@ -45,19 +45,19 @@ def memory_store(site: Site) -> Iterator[Finding]:
         return
     workers = site.workers
     if workers is not None and workers > 1:
-        level, what = Level.ERROR, f"Each of {workers} workers has a store of its own, in its memory."
+        level, what = Level.ERROR, f"Each of the {workers} workers has its own store in memory."
     elif site.config.get("OTP_STORAGE_URI") is None:
         level, what = Level.WARNING, "OTP_STORAGE_URI is not set: the store is this process's memory."
     else:
         level, what = (
             Level.NOTE,
-            "The store is this process's memory. How many processes there are, cannot be seen here.",
+            "The store is this process's memory. The number of processes is not known here.",
         )
     yield Finding(
         level,
         what,
-        "A code that one worker sent is unknown to the next, each has its own count of failures, and a restart "
-        "forgets them all.",
+        "A code sent by one worker is unknown to the others, each worker counts failures separately, and a restart "
+        "forgets everything.",
         "Set OTP_STORAGE_URI to redis://... as soon as there is more than one process.",
         "OWASP ASVS 5.0 V15.4.1; R40",
     )
@@ -69,8 +69,8 @@ def limits_in_memory(site: Site) -> Iterator[Finding]:
     yield Finding(
         Level.WARNING,
         "Network limits, channel budgets and the surge limit are counted in each process's memory.",
-        "With n workers an attacker has each of them n times.",
-        "Give the app's Limiter a storage_uri that all workers share; without a Limiter, keep the store in Redis.",
+        "With n workers, an attacker gets each limit n times.",
+        "Give the app's Limiter a storage_uri that all workers share; without a Limiter, use Redis as the store.",
         "OWASP ASVS 5.0 V6.6.3; R38, R40",
     )
 
@@ -85,9 +85,9 @@ def eviction(site: Site) -> Iterator[Finding]:
     yield Finding(
         Level.WARNING,
         f"{_of(len(evicting), len(infos))} may evict keys: maxmemory-policy is {policies}.",
-        "A count that is evicted is a limit that begins anew, and all of our keys have a TTL, so that volatile-* takes "
-        f"them too. maxmemory is {'set' if full else 'not set, so that nothing is evicted until somebody sets it'}.",
-        "Set maxmemory-policy noeviction, or give the codes a server of their own.",
+        "A limit starts from zero when its count is evicted. All of our keys have a TTL, so volatile-* policies evict "
+        f"them too. maxmemory is {'set' if full else 'not set, so nothing is evicted until it is set'}.",
+        "Set maxmemory-policy noeviction, or use a separate server for flask_otp.",
         f"{_IN_PRODUCTION}R50",
     )
 
@@ -97,15 +97,15 @@ def persistence(site: Site) -> Iterator[Finding]:
     states = [_persistence(server) for server in servers]
     for state, level, what in (
         ("none", Level.WARNING, "keeps nothing on disk"),
-        ("snapshots", Level.NOTE, "keeps snapshots only, and would lose the minutes since the last"),
-        ("appendfsync no", Level.NOTE, "leaves it to the system when to write (appendfsync no)"),
-        ("unknown", Level.NOTE, "does not say what it keeps on disk, and its log is off"),
+        ("snapshots", Level.NOTE, "keeps snapshots only, and would lose the changes since the last one"),
+        ("appendfsync no", Level.NOTE, "lets the operating system decide when to write (appendfsync no)"),
+        ("unknown", Level.NOTE, "does not say what it keeps on disk, and its append-only file is off"),
     ):
         if state in states:
             yield Finding(
                 level,
                 f"{_of(states.count(state), len(servers))} {what}.",
-                "After a restart every failure budget is whole again, and what was verified must be verified again.",
+                "A crash can reset every failure budget, and users have to verify again.",
                 "Set appendonly yes and appendfsync everysec.",
                 f"{_IN_PRODUCTION}R50",
             )
@@ -114,10 +114,10 @@ def persistence(site: Site) -> Iterator[Finding]:
 def _persistence(server: redis.Redis) -> str:
     append: Any = server.info("persistence")
     try:
-        # One by one: several at once are for Redis 7.
+        # One key at a time: several keys in one call need Redis 7.
         config: Any = {**server.config_get("save"), **server.config_get("appendfsync")}
     except redis.ResponseError:
-        # Those who rent out servers often forbid the question.
+        # Hosted servers often forbid this command.
         return "append" if append.get("aof_enabled") else "unknown"
     if append.get("aof_enabled"):
         return "appendfsync no" if config.get("appendfsync") == "no" else "append"
@@ -137,7 +137,7 @@ def clock(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             f"This machine's clock and the store's are {apart:.0f} seconds apart.",
-            "Codes, proofs and limits go by the clock of whoever asks: a machine that is ahead ends them early.",
+            "Codes, proofs and limits use the clock of the machine that asks: on a fast clock they end early.",
             "Run NTP on all machines.",
             "NIST SP 800-63B-4 3.1.3.2; R03",
         )
@@ -153,9 +153,9 @@ def store_tls(site: Site) -> Iterator[Finding]:
     if fault is not None:
         yield Finding(
             Level.WARNING,
-            f"The way to the store {fault}, and the store is on another machine.",
-            "Who sits between can set counts back and record proofs of their own.",
-            "Use rediss:// for Redis, and sslmode=verify-full, or the driver's like, for a database.",
+            f"The connection to the store on another machine {fault}.",
+            "Anyone on the network path can reset counts and write proofs.",
+            "Use rediss:// for Redis, and sslmode=verify-full, or your driver's equivalent, for a database.",
             "OWASP ASVS 5.0 V12.3.1, V12.3.2",
         )
 
@@ -165,20 +165,20 @@ def _tls_fault(scheme: str, options: dict[str, Any]) -> str | None:
         if not scheme.startswith(("rediss", "valkeys")):
             return "is not encrypted"
         unverified = str(options.get("ssl_cert_reqs", "required")).lower().removeprefix("verifymode.cert_")
-        return "is encrypted, but nobody checks the certificate" if unverified in ("none", "optional", "0") else None
+        return "is encrypted, but the certificate is not checked" if unverified in ("none", "optional", "0") else None
     if options.get("sslmode") in ("verify-full", "verify-ca") or any(key.startswith("ssl_") for key in options):
         return None
-    return None if "ssl" in options else "is not sure to be encrypted"
+    return None if "ssl" in options else "may not be encrypted"
 
 
 def _flat(options: dict[str, Any]) -> dict[str, Any]:
-    """What SQLAlchemy hands on to the driver counts as if it stood beside."""
+    """Options that SQLAlchemy passes on to the driver count like top-level ones."""
     arguments = options.get("connect_args")
     return {**options, **(arguments if isinstance(arguments, dict) else {})}
 
 
 def _servers(site: Site) -> Sequence[redis.Redis]:
-    """Every Redis that has our keys; none where the store is another, or does not answer."""
+    """All Redis servers that hold our keys; empty if the store is not Redis or does not answer."""
     return site.store.servers() if isinstance(site.store, RedisStore) and site.is_store_up else []
 
 

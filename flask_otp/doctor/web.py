@@ -1,4 +1,4 @@
-"""The app around us: cookies, proxies, debug mode, guards, the site's own address."""
+"""Checks of the Flask app: cookies, proxies, debug mode, guards, and the site's own address."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ def debug_mode(site: Site) -> Iterator[Finding]:
     if site.app.debug or site.app.testing:
         yield Finding(
             Level.NOTE,
-            f"The app is in {'debug' if site.app.debug else 'testing'} mode; the checks are those for production.",
-            "In these modes the console may print codes, and short secrets are let pass.",
-            "Run this with the configuration of production, and no FLASK_DEBUG.",
+            f"The app is in {'debug' if site.app.debug else 'testing'} mode; the checks assume production.",
+            "In these modes the console may print codes, and short secrets are accepted.",
+            "Run this with the production configuration and without FLASK_DEBUG.",
             "OWASP ASVS 5.0 V13.4.2",
         )
 
 
 def guards(site: Site) -> Iterator[Finding]:
-    """What else the first request would find."""
+    """The other errors that the first request would raise."""
     try:
         check_app(site.app, site.state.blueprint, site.state.routing, site.settings)
     except ConfigError as error:
         yield Finding(
             Level.ERROR,
             f"{error}.",
-            "The app refuses its first request for this, and every one after it.",
-            "As it says.",
+            "Because of this error, the app refuses every request.",
+            "Do what the message says.",
             "README, Protect views",
         )
 
@@ -39,11 +39,11 @@ def guards(site: Site) -> Iterator[Finding]:
 def cookies(site: Site) -> Iterator[Finding]:
     config = site.config
     if not config.get("SESSION_COOKIE_SECURE"):
-        yield _cookie(Level.WARNING, "SESSION_COOKIE_SECURE", "True", "not encrypted on its way", "V3.3.1")
+        yield _cookie(Level.WARNING, "SESSION_COOKIE_SECURE", "True", "sent unencrypted", "V3.3.1")
     if not config.get("SESSION_COOKIE_HTTPONLY"):
-        yield _cookie(Level.ERROR, "SESSION_COOKIE_HTTPONLY", "True", "open to any script on a page", "V3.3.4")
+        yield _cookie(Level.ERROR, "SESSION_COOKIE_HTTPONLY", "True", "readable by any script on a page", "V3.3.4")
     if str(config.get("SESSION_COOKIE_SAMESITE")).lower() not in ("lax", "strict"):
-        yield _cookie(Level.WARNING, "SESSION_COOKIE_SAMESITE", '"Lax"', "sent along from other sites' pages", "V3.3.2")
+        yield _cookie(Level.WARNING, "SESSION_COOKIE_SAMESITE", '"Lax"', "sent with other sites' requests", "V3.3.2")
 
 
 def _cookie(level: Level, key: str, good: str, harm: str, reference: str) -> Finding:
@@ -63,7 +63,7 @@ def proxies(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             "There is no ProxyFix around the app.",
-            "Behind a proxy, all visitors would count as one network. Our log says so when such a request comes.",
+            "Behind a proxy, all visitors count as one network. Such a request is logged as a warning.",
             "With a proxy: app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1). Without one: nothing.",
             "OWASP ASVS 5.0 V15.3.4; R39",
         )
@@ -71,7 +71,7 @@ def proxies(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.NOTE,
             f"ProxyFix trusts {hops} proxies.",
-            "With fewer than that, clients choose their address themselves, and no network limit holds them.",
+            "If there are fewer, clients can fake their address, and network limits do not stop them.",
             "Set x_for to the number of proxies that add to X-Forwarded-For.",
             "OWASP ASVS 5.0 V15.3.4; R39",
         )
@@ -83,7 +83,7 @@ def base_url(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "OTP_BASE_URL is not set, and there are text messages.",
-            "Without the line that names the site, phones offer the code to any page that asks for it.",
+            "Without the line that names the site, phones offer the code to any page with a code field.",
             'Set OTP_BASE_URL = "https://" and the name of your site.',
             "W3C WICG, Origin-bound one-time codes delivered via SMS; R45",
         )
@@ -91,7 +91,7 @@ def base_url(site: Site) -> Iterator[Finding]:
         yield Finding(
             Level.WARNING,
             "OTP_BASE_URL is not https.",
-            "Codes and sessions go over the network as they are.",
+            "Codes and sessions are sent unencrypted.",
             "Serve the site over TLS, and name that origin.",
             "OWASP ASVS 5.0 V12.2.1; R32",
         )

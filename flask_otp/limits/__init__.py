@@ -1,1 +1,1 @@
-"""What is counted over a network, a channel or the whole site, and what attackers can hope for."""
+"""Limits for networks, channels and the whole site, and an attacker's odds."""

@@ -1,8 +1,9 @@
-"""What concerns a network, a channel or the whole site is counted by Flask-Limiter's machinery.
+"""Limits for networks, channels and the whole site, counted with Flask-Limiter's machinery.
 
-The app's own Limiter lends its storage and strategy where there is one, whichever of the two was initialised first;
-else ``limits``, the library under it, counts at ``OTP_STORAGE_URI``. Nothing is decorated or hooked: an own Limiter on
-the app would count the app's limits twice and slow every route down. What guards a code is counted in the store.
+If the app has its own Limiter, its storage and strategy are used, whichever of the two was initialised first. Otherwise
+the library under it, ``limits``, counts at ``OTP_STORAGE_URI``. Nothing is decorated or hooked: a second Limiter on the
+app would count the app's limits twice and slow down every route. The limits that protect a code are counted in the
+store.
 """
 
 from __future__ import annotations
@@ -41,9 +42,9 @@ logger = logging.getLogger("flask_otp")
 
 
 class Limits:
-    """Counts on the app's Limiter, or on its own storage.
+    """Counts with the app's Limiter, or in a storage of our own.
 
-    :param extensions: ``app.extensions``, looked at for each request, since a Limiter may come later than we do.
+    :param extensions: ``app.extensions``. It is read on each request, because a Limiter may be initialised after us.
     """
 
     def __init__(self, settings: Settings, extensions: Mapping[str, Any]) -> None:
@@ -59,7 +60,7 @@ class Limits:
     def count_send(self, network: str | None) -> None:
         """Count a request to send from this network.
 
-        :raises RateLimited: the network has had its share.
+        :raises RateLimited: the network's limit is reached.
         """
         if network is not None:
             self._count("send", self._settings.ip_send_limit, network)
@@ -67,22 +68,23 @@ class Limits:
     def count_verify(self, network: str | None) -> None:
         """Count a request to verify from this network.
 
-        :raises RateLimited: the network has had its share.
+        :raises RateLimited: the network's limit is reached.
         """
         if network is not None:
             self._count("verify", self._settings.ip_verify_limit, network)
 
     def enter_send(self, network: str | None, store: Store) -> Entry:
-        """Let a request to send in, or have ``entry.store`` do so in the step of its verb.
+        """Count a request to send, either now or in the same step as the next verb of ``entry.store``.
 
-        :raises RateLimited: the network has had its share. With a store on the same server its verb raises it.
+        :raises RateLimited: the network's limit is reached. If the store is on the same server, its verb raises this
+            error.
         """
         return self._enter("send", self._settings.ip_send_limit, network, store, surge=None)
 
     def enter_verify(self, network: str | None, store: Store, *, is_short: bool) -> Entry:
-        """As :meth:`enter_send`, for a code to be compared.
+        """Like :meth:`enter_send`, for checking a code.
 
-        :param is_short: a failure counts towards the surge.
+        :param is_short: whether a failure counts towards the surge.
         """
         return self._enter(
             "verify", self._settings.ip_verify_limit, network, store, surge=self._surge if is_short else None
@@ -101,7 +103,7 @@ class Limits:
         return Entry(store.gated(gates), gates.is_surge_passed)
 
     def _shared(self, store: Store) -> Any:
-        """The limits' storage, if the store can count in it: in fixed windows, on its own server. Else ``None``."""
+        """The limits' storage, if the store can count there (fixed windows, same server); otherwise ``None``."""
         limiter = self._limiter()
         storage: Any = limiter.storage
         if not storages.counts_as_scripts_do(limiter):
@@ -109,16 +111,16 @@ class Limits:
         return storage if store.is_on_server_of(storage.get_connection()) else None
 
     def count_channel(self, channel: str) -> None:
-        """Count a message of the channel.
+        """Count one message of the channel.
 
-        :raises RateLimited: its budget is spent.
+        :raises RateLimited: the channel's limit is reached.
         """
         self._count("channel", self._settings.channel_budget.get(channel, ()), channel)
 
     def count_prefix(self, prefix: str, *, nobody: bool = False) -> bool:
-        """Count a message to the phone numbers that begin so. False: their budget is spent.
+        """Count a message to phone numbers with this prefix. Returns ``False`` once the limit is reached.
 
-        :param nobody: a decoy, which is no charge to that prefix.
+        :param nobody: a decoy, which does not count towards the prefix's limit.
         """
         ids = self._ids("nobody" if nobody else "prefix", prefix)
         return all(self._ask("hit", item, *ids) for item in self._settings.prefix_budget[prefix])
@@ -154,31 +156,31 @@ class Limits:
     # Counting
 
     def tally(self, name: str, amount: int, life: int) -> int:
-        """Add to a counter that is kept for ``life`` seconds, and say what it is at then: one step, one round trip."""
+        """Add to a counter that lives ``life`` seconds and return its new value, in one step and one round trip."""
         count: int = self._ask("storage.incr", self._tally_key(name), life, amount)
         return count
 
     def count_failure(self, network: str | None = None) -> bool:
-        """Count a wrong short code. True for the one that passes ``OTP_SURGE_LIMIT``.
+        """Count a wrong short code. Returns ``True`` for the one that exceeds ``OTP_SURGE_LIMIT``.
 
-        :param network: where it came from; ``None``: from the app itself.
+        :param network: the client's network. ``None`` means the app itself.
         """
         return self._surge.count(network)
 
     def is_surge(self, network: str | None = None) -> bool:
-        """Whether failures over the whole site, or from this network, are so many that short codes must stop."""
+        """Whether the site or this network has so many failures that short codes must stop."""
         return self._surge.is_on(network)
 
     def probe(self) -> None:
-        """Read a counter that is not there.
+        """Read a counter that does not exist.
 
-        :raises StoreUnavailable: the storage does not answer.
+        :raises StoreUnavailable: the limits' storage does not answer.
         """
         self._ask("storage.get", "/".join(("LIMITER", *self._ids("health", "site"))))
 
     @property
     def storage(self) -> Any:
-        """What counts: the app's Limiter's storage, or our own."""
+        """The storage of the app's Limiter, or our own."""
         return self._limiter().storage
 
     def _count(self, rule: str, items: Sequence[RateLimitItem], key: str) -> None:
@@ -200,7 +202,7 @@ class Limits:
             try:
                 return ask(*args)
             except redis.exceptions.ReadOnlyError:
-                # Nothing was counted. The client of an app's Limiter would keep what leads to a replica for ever.
+                # Nothing was counted. The app's Limiter's client would keep its connection to a replica for ever.
                 if not _drop_idle(limiter.storage):
                     raise
             return ask(*args)
@@ -209,14 +211,14 @@ class Limits:
 
     def _limiter(self) -> RateLimiter:
         for limiter in self._extensions.get("limiter", ()):
-            # Its storage, not its ``limiter``, which may have fallen back to the memory of this one process.
+            # Uses the storage. ``limiter.limiter`` may have fallen back to this process's memory.
             strategy: type[RateLimiter] = type(limiter.limiter)
             return strategy(limiter.storage)
         return self._own.get()
 
 
 def _drop_idle(storage: Any) -> bool:
-    """Close the idle connections of a storage in Redis. False: it has none that we know of."""
+    """Close the idle connections of a Redis storage. Returns ``False`` if it has no pool that we know of."""
     pool = getattr(getattr(storage, "storage", None), "connection_pool", None)
     if not isinstance(pool, redis.ConnectionPool):
         return False

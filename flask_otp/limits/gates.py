@@ -1,7 +1,7 @@
-"""The rules of a client's network, counted in the same step as a verb of the store where both are on one Redis server.
+"""A network's limits, counted in the same step as the store's verb if both are on one Redis server.
 
-Elsewhere the limits are counted first, by themselves. Either way the counters are those of the library limits, so an
-app's own Flask-Limiter and ours agree.
+Otherwise the limits are counted first, separately. Both ways use the counters of the library ``limits``, so the app's
+Flask-Limiter and ours agree.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flask_otp")
 
-#: What an error calls the limit of a rule.
+#: Name of each rule's limit in errors.
 _LIMITS = {"send": "network_send", "verify": "network_verify", "channel": "channel_budget"}
 
 
 class Entry:
-    """A request that its network's rules have let in, and the store to call.
+    """A request that passed its network's limits, and the store to call.
 
-    :param count_failure: counts a wrong short code. True for the one that passes the surge limit of the site.
+    :param count_failure: counts a wrong short code. Returns ``True`` for the one that exceeds the site's surge limit.
     """
 
     def __init__(self, store: Store, count_failure: Callable[[], bool]) -> None:
@@ -36,11 +36,11 @@ class Entry:
 
 
 class NetworkGates:
-    """What the store counts along with its verb. See :class:`flask_otp.stores.base.Gates`.
+    """The limits that the store counts together with its verb. See :class:`flask_otp.stores.base.Gates`.
 
     :param rule: what the items limit: ``"send"`` or ``"verify"``.
-    :param keys: of the items.
-    :param surge: counts wrong short codes; ``None``: a failure is not one.
+    :param keys: the keys of the items.
+    :param surge: counts wrong short codes. ``None``: failures are not counted.
     """
 
     def __init__(
@@ -79,5 +79,5 @@ def refuse(rule: str, item: RateLimitItem, retry_after: int) -> NoReturn:
 
 @lru_cache(maxsize=64)
 def _packed(items: tuple[RateLimitItem, ...]) -> bytes:
-    """As ``gates.lua`` reads them."""
+    """The items in the format that ``gates.lua`` reads."""
     return b"".join(item.amount.to_bytes(4, "little") + item.get_expiry().to_bytes(5, "little") for item in items)

@@ -1,4 +1,4 @@
-"""The quota that one message holds before it goes out, and what is given back when it does not."""
+"""What one message holds of the limits before it is sent, and what is given back if it is not sent."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .sms_pumping import SmsPumping
 
 
 class Reservation:
-    """One message, which the store has counted already. As a context manager it releases on any exception.
+    """One message that the store has already counted. As a context manager, it releases on any exception.
 
-    :param discard: takes the message out of the store, with its challenge if that is new.
-    :param now: when it is counted, in seconds since 1970.
+    :param discard: removes the message from the store, and its challenge if that is new.
+    :param now: time of the count, in seconds since 1970.
     """
 
     def __init__(
@@ -29,12 +29,12 @@ class Reservation:
         self._is_discarded = False
 
     def acquire(self, recipient: str | None, *, known: bool) -> bool:
-        """Count the message where there are budgets, and say whether it may go out. A decoy is counted like any other.
+        """Count the message and return whether it may be sent. A decoy is counted like any other message.
 
         :param recipient: ``None``: a decoy.
-        :param known: a browser that verified this subject before has asked for it.
-        :raises RateLimited: the channel's budget is spent.
-        :raises StoreUnavailable: the limits' storage is out of reach.
+        :param known: whether the request came from a browser that verified this subject before.
+        :raises RateLimited: the channel's limit is reached.
+        :raises StoreUnavailable: the limits' storage is unreachable.
         """
         if recipient is None:
             self._sms_pumping.count_decoy(self._handle, self._now)
@@ -45,9 +45,9 @@ class Reservation:
         return self._is_counted
 
     def release(self, *, keep_challenge: bool = False) -> None:
-        """The message did not go out: give back what it holds. Nothing is given back twice.
+        """The message was not sent: give back what it holds. Nothing is given back twice.
 
-        :param keep_challenge: give back only what does not depend on the subject, so that nothing shows to its client.
+        :param keep_challenge: give back only what does not depend on the subject, so the client sees no difference.
         """
         if self._is_counted:
             self._is_counted = False

@@ -1,8 +1,8 @@
-"""What an attacker can hope for in a year, from the settings alone. ``docs/security.md`` derives it and tries it out.
+"""An attacker's chances in a year, from the settings alone. ``docs/security.md`` derives and tests them.
 
-Each figure is the most that the stores and the limits let through, whatever the attacker does, and not a guess at what
-an attacker would do. The model is SP 800-63B-4's (3.1.3.2, 3.2.2): only wrong guesses that were really compared count,
-over all challenges, sessions and networks. RFC 4226 section 6 has the same quotient, s v / 10^Digit, for v attempts.
+Each figure is the maximum that the stores and the limits allow for any strategy, not an estimate of what attackers do.
+The model is that of SP 800-63B-4 (3.1.3.2, 3.2.2): only wrong guesses that were really compared count, over all
+challenges, sessions and networks. RFC 4226 section 6 has the same quotient, s v / 10^Digit, for v attempts.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ STRONG_CODES = 32**STRONG_LENGTH
 
 @dataclass(frozen=True)
 class Odds:
-    """What the settings let an attacker do. Chances are from 0 to 1, and for any 365 days."""
+    """What the settings allow an attacker. Chances are from 0 to 1 and hold for any 365 days."""
 
-    #: Chance to guess into one account, by purpose, without anything stolen.
+    #: Chance to guess into one account, by purpose, if nothing is stolen.
     by_purpose: dict[str, float]
-    #: All purposes together.
+    #: The same for all purposes together.
     one_account: float
-    #: The same with the cookie of one known browser stolen, and with as many stolen as count at one time.
+    #: The same with one known browser's cookie stolen, and with the maximum number of cookies that count at a time.
     one_cookie_stolen: float
     all_cookies_stolen: float
-    #: Wrong guesses at short codes of one identifier, over all purposes, and the messages that they take.
+    #: Wrong guesses at short codes of one identifier over all purposes, and the messages needed for them.
     guesses: int
     messages: int
     accounts: int
-    #: Of so many accounts, how many are lost to guesses at all of them, as an expected number.
+    #: Expected number of accounts lost if an attacker guesses at all ``accounts``.
     spraying: float
-    #: How many more for each further request that the servers handle at one moment.
+    #: Additional lost accounts for each request that the servers handle in parallel.
     spraying_step: float
-    #: Messages that spraying takes.
+    #: Messages needed for spraying.
     spraying_messages: int
 
 
 def compute(settings: Settings, *, accounts: int = 1_000_000, counters: int = 1) -> Odds:
     """The odds under these settings.
 
-    :param accounts: how many there are to spray.
-    :param counters: separate counts of everything: the workers, where each has a memory store of its own.
+    :param accounts: number of accounts that can be sprayed.
+    :param counters: number of separate counts: the workers, if each has its own memory store.
     """
     purposes = settings.purposes
     chances = {name: account_chance(purpose, counters) for name, purpose in purposes.items()}
@@ -71,8 +71,8 @@ def compute(settings: Settings, *, accounts: int = 1_000_000, counters: int = 1)
         guesses=sum(guesses(purpose) for purpose in purposes.values()) * counters,
         messages=sum(ceil(guesses(purpose) / purpose.max_attempts) for purpose in purposes.values()) * counters,
         accounts=accounts,
-        # A right guess is not counted as a failure, so that the wrong ones are N - 1 to 1, or a little less within one
-        # challenge, where an attacker tries no code twice.
+        # A right guess is not counted as a failure, so the ratio of wrong to right guesses is N - 1 to 1, or slightly
+        # lower within one challenge, where an attacker tries no code twice.
         spraying=min(accounts, surge / weakest),
         spraying_step=(step - surge) / weakest,
         spraying_messages=ceil(surge / fewest),
@@ -80,11 +80,11 @@ def compute(settings: Settings, *, accounts: int = 1_000_000, counters: int = 1)
 
 
 def most_events(rates: Iterable[Rate | RateLimitItem], span: int) -> int:
-    """The most events that these rates let through within any ``span`` seconds.
+    """The maximum number of events that these rates allow within any ``span`` seconds.
 
-    A window begins with its first event and is as long as the period p, so that the beginnings of two are p apart or
-    more: ``ceil(span / p)`` windows of n events can begin in the span. One more may have begun before it, with a single
-    event, and its other n - 1 are still to come.
+    A window starts with its first event and lasts for the period p, so two windows start at least p apart: ``ceil(span
+    / p)`` windows of n events can start in the span. One more may have started before the span with a single event,
+    with its other n - 1 events still to come.
     """
     bounds = []
     for rate in rates:
@@ -94,17 +94,17 @@ def most_events(rates: Iterable[Rate | RateLimitItem], span: int) -> int:
 
 
 def guesses(purpose: Purpose) -> int:
-    """Wrong guesses at short codes of one identifier in a year, by strangers.
+    """Wrong guesses at short codes of one identifier in a year by unknown browsers.
 
-    Nothing but the failure budget bounds them. The limits of messages might be tighter, but they are no bound: a
-    message that could not be delivered is given back.
+    Only the failure budget limits them. Send limits may be tighter, but they are no bound, because a message that could
+    not be delivered is given back.
     """
     return most_events(purpose.failure_budget, YEAR)
 
 
 def strong_guesses(purpose: Purpose) -> int:
-    """Guesses at strong codes of one identifier in a year: as many as the messages that strangers can have sent, times
-    the attempts at each. At 65 bits, a thousand a second would still be a chance of 1 in a thousand million.
+    """Guesses at strong codes of one identifier in a year: the messages that unknown browsers can request, times the
+    attempts at each. At 65 bits, even a thousand a second has a chance of only 1 in a thousand million.
     """
     return most_events(purpose.recipient_limit, YEAR) * purpose.max_attempts
 
@@ -114,19 +114,19 @@ def codes(purpose: Purpose) -> int:
 
 
 def buckets(purpose: Purpose) -> int:
-    """Buckets of known browsers that one subject can have at one time, each with a failure budget of its own.
+    """Buckets of known browsers that one subject can have at a time, each with its own failure budget.
 
-    They are counted when a challenge is opened, and a bucket without failures is forgotten when its sends no longer
-    matter. Were that sooner than the challenge is over, more buckets could be opened meanwhile.
+    Buckets are counted when a challenge is opened. A bucket without failures is forgotten when its sends no longer
+    matter. If this happened before the challenge ends, more buckets could be opened in the meantime.
     """
     remembered = max(purpose.cooldown, *(rate.period for rate in purpose.send_limit))
     return KNOWN_BROWSERS * ceil(purpose.expires_in / remembered)
 
 
 def account_chance(purpose: Purpose, counters: int = 1, stolen: int = 0) -> float:
-    """The greatest chance in a year to guess a code of one identifier for one purpose.
+    """The highest chance in a year to guess a code of one identifier for one purpose.
 
-    :param stolen: cookies of known browsers that the attacker has; each pays for guesses from its own budget.
+    :param stolen: number of stolen known-browser cookies. Each one adds guesses from its own failure budget.
     """
     budgets = (1 + stolen) * counters
     short = chance(guesses(purpose), purpose.max_attempts, codes(purpose))
@@ -135,28 +135,28 @@ def account_chance(purpose: Purpose, counters: int = 1, stolen: int = 0) -> floa
 
 
 def any_of(chances: Iterable[float]) -> float:
-    """The chance that at least one of several independent things happens."""
+    """The chance that at least one of several independent events happens."""
     return -expm1(sum(log1p(-part) if part < 1 else float("-inf") for part in chances))
 
 
 def chance(total: int, attempts: int, space: int) -> float:
-    """The chance that one of ``total`` guesses is right, of which each challenge takes ``attempts``.
+    """The chance that one of ``total`` guesses is right, if each challenge takes ``attempts`` guesses.
 
-    1 - (1 - k/N)^m (1 - r/N) for m full challenges of k different guesses and a last one of r. To spread the guesses
-    over more challenges would only lower it, since guesses at the same code exclude each other.
+    1 - (1 - k/N)^m (1 - r/N) for m full challenges of k different guesses and a last one of r. Spreading the guesses
+    over more challenges only lowers the chance, because guesses at the same code exclude each other.
     """
     full, rest = divmod(total, attempts)
     return -expm1(full * log1p(-attempts / space) + log1p(-rest / space))
 
 
 def spraying_guesses(settings: Settings, accounts: int, *, counters: int = 1, in_flight: int = 1) -> int:
-    """Wrong guesses at short codes in a year, by strangers, over all accounts together.
+    """Wrong guesses at short codes in a year by unknown browsers, over all accounts together.
 
-    Two bounds: every account's own budgets, and the surge limit, which counts a window's failures over the whole site.
-    The failure that passes the limit ends the window's short codes, and so do those that were compared at that very
-    moment, so that n + c guesses are compared in each window.
+    There are two bounds: each account's own budgets, and the surge limit, which counts failures over the whole site in
+    a window. The failure that exceeds the limit ends short codes for the window. Guesses compared at the same moment
+    still count, so n + c guesses are compared in each window.
 
-    :param in_flight: c, the requests that the servers handle at one moment, all processes and threads together.
+    :param in_flight: c, the requests that the servers handle in parallel, over all processes and threads.
     """
     by_account = accounts * sum(guesses(purpose) for purpose in settings.purposes.values())
     return min(by_account, *(_surge_guesses(item, in_flight) for item in settings.surge_limit)) * counters
@@ -164,13 +164,13 @@ def spraying_guesses(settings: Settings, accounts: int, *, counters: int = 1, in
 
 def _surge_guesses(item: RateLimitItem, in_flight: int) -> int:
     counted = most_events([Rate(item.amount + in_flight, item.get_expiry())], YEAR)
-    # Of one network, no more than ``most_of_one_network`` are counted. A network whose guesses are in flight together
-    # when it has its share may have more of them compared.
+    # At most ``most_of_one_network`` guesses of one network are counted. If a network reaches its share while more of
+    # its guesses are in flight, more of them may be compared.
     most = most_of_one_network(item)
     uncounted = max(0, network_share(item) - 1 + in_flight - most)
     return counted + counted // most * uncounted
 
 
 def one_in(chance: float) -> str:
-    """A chance in words: ``1 in 3,585``, or ``93 in 100`` where it is a large one."""
+    """A chance in words: ``1 in 3,585``, or ``93 in 100`` if it is high."""
     return f"1 in {round(1 / chance):,}" if chance < 0.5 else f"{round(chance * 100)} in 100"

@@ -1,4 +1,4 @@
-"""Where the limits are counted if the app has no Limiter: the storages of the library ``limits``, made ours."""
+"""The limits' storages for an app without a Limiter, based on those of the library ``limits``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _redis = lazy("..redis_clients.uri", __package__)
 
 
 def own_limiter(settings: Settings) -> FixedWindowRateLimiter:
-    """Counts at ``OTP_STORAGE_URI`` where that is Redis, else in this process."""
+    """Counts at ``OTP_STORAGE_URI`` if that is Redis, otherwise in this process."""
     uri = settings.storage_uri
     if uri.partition("://")[0] not in SCHEMES:
         return FixedWindowRateLimiter(_Memory())
@@ -25,12 +25,12 @@ def own_limiter(settings: Settings) -> FixedWindowRateLimiter:
 
 
 def counts_as_scripts_do(limiter: Any) -> bool:
-    """Whether it counts in fixed windows of Redis, under the keys of ``limits``: then a script may count as well."""
+    """Whether it counts in fixed windows in Redis under the keys of ``limits``. Then a Lua script can count as well."""
     return type(limiter) is FixedWindowRateLimiter and type(limiter.storage) in (RedisStorage, _ClientStorage)
 
 
 class _Memory(MemoryStorage):
-    """The counters of ``limits`` in this process, each step whole: its own lose counts while threads begin a window."""
+    """The in-memory counters of ``limits`` with a lock: the library's own lose counts when threads start a window."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Memory(MemoryStorage):
 
 
 class _ClientStorage(RedisStorage):
-    """The counters of ``limits`` over the store's kind of client, whose time-outs are short and which never retries."""
+    """The counters of ``limits`` over the store's kind of client, which has short timeouts and never retries."""
 
     def __init__(self, client: Any, key_prefix: str) -> None:
         self._client = client

@@ -1,7 +1,7 @@
-"""Whether so many codes are guessed wrong that short ones must stop: over the whole site, or from one network.
+"""Detects a surge: so many wrong codes, over the whole site or from one network, that short codes must stop.
 
-One network must not be able to stop everybody else's short codes. So its failures count for the site only until the
-network is in a surge of its own, after a tenth of ``OTP_SURGE_LIMIT``. From then on its short codes are not compared.
+One network must not be able to stop everyone else's short codes. So its failures count for the site only until the
+network itself is in a surge, after a tenth of ``OTP_SURGE_LIMIT``. From then on its short codes are not compared.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flask_otp")
 
-#: Networks that a process remembers at one time.
+#: Maximum networks that a process remembers.
 _NETWORKS = 10_000
 
 
 def network_share(item: RateLimitItem) -> int:
-    """Failures in one window after which a network is in a surge of its own."""
+    """Failures in one window that put a network in a surge."""
     return max(1, item.amount // 10)
 
 
 def most_of_one_network(item: RateLimitItem) -> int:
-    """Failures of one network that count for the site, in one window of the network.
+    """Maximum failures of one network that count for the site, in one window of the network.
 
-    Guesses that the servers compare at the same moment can exceed the share. They count too, as those of other networks
-    do, but never so many that one network is a surge of the site.
+    Guesses that the servers compare at the same moment can exceed the share. They count like those of other networks,
+    but one network can never cause a surge of the site.
     """
     return max(network_share(item), item.amount // 2)
 
 
 class _Answer:
-    """A yes or no that a process asks for once a second at most."""
+    """A yes or no that a process asks for at most once a second."""
 
     def __init__(self) -> None:
         self._lock = lock_per_process()
@@ -50,7 +50,7 @@ class _Answer:
             return known[1]
         answer = ask()
         with self._lock.get():
-            # A thread that was held up here may not take back what another has found since.
+            # A thread that was delayed here must not overwrite what another thread has found since.
             if self._known is known:
                 self._known = (time.monotonic(), answer)
             return self._known[1]
@@ -61,18 +61,18 @@ class _Answer:
 
 
 class Surge:
-    """Counts failures at short codes in the storage of the limits.
+    """Counts failures at short codes in the limits' storage.
 
     :param items: ``OTP_SURGE_LIMIT``.
     :param ask: calls a method of the limits' storage, or raises StoreUnavailable.
-    :param ids: makes the names of a key, from ``"surge"`` and what it counts.
+    :param ids: makes the parts of a key from ``"surge"`` and what it counts.
     """
 
     def __init__(
         self, items: Sequence[RateLimitItem], ask: Callable[..., Any], ids: Callable[[str, str], tuple[str, ...]]
     ) -> None:
         self._items = items
-        #: As ``gates.lua`` reads them.
+        #: In the format that ``gates.lua`` reads.
         self._shares = b"".join(
             network_share(item).to_bytes(4, "little")
             + most_of_one_network(item).to_bytes(4, "little")
@@ -86,23 +86,23 @@ class Surge:
         self._networks: dict[str, _Answer] = {}
 
     def count(self, network: str | None) -> bool:
-        """Count a wrong short code. True for the one that passes the limit of the site.
+        """Count a wrong short code. Returns ``True`` for the one that exceeds the site's limit.
 
-        :param network: where it came from; ``None``: from no network, and so from the app itself.
+        :param network: the client's network. ``None`` means the app itself.
         """
         return self.note(network, [self._count(item, network) for item in self._items])
 
     def gate(self, network: str) -> tuple[list[str], bytes]:
-        """The keys that ``gates.lua`` counts a failure on, three for each item, and what it must know of them."""
+        """The keys on which ``gates.lua`` counts a failure, three for each item, and the parameters that it needs."""
         keys: list[str] = []
         for item in self._items:
             keys += [self._key(item, network), self._key(item, "site"), self._mark(item)]
         return keys, self._shares
 
     def note(self, network: str | None, counts: Sequence[tuple[int, int]]) -> bool:
-        """Draw the conclusions from a failure that was counted. True if it passed the limit of the site.
+        """Evaluate a failure that was counted. Returns ``True`` if it exceeded the site's limit.
 
-        :param counts: for each item the failures of the network, and those of the site; 0: not counted there.
+        :param counts: for each item, the failures of the network and those of the site. 0 means not counted there.
         """
         for item, (of_network, of_site) in zip(self._items, counts, strict=True):
             if network is not None and of_network >= network_share(item):
@@ -110,8 +110,8 @@ class Surge:
                 self._network(network).is_yes()
             if of_network == network_share(item):
                 logger.warning(
-                    "one network has failed at a tenth of OTP_SURGE_LIMIT (%s): its codes are strong until the window "
-                    "ends",
+                    "one network's failures reached a tenth of OTP_SURGE_LIMIT (%s): its codes are strong until the "
+                    "window ends",
                     item,
                 )
             if of_site > item.amount:
@@ -119,9 +119,9 @@ class Surge:
         return any(of_site == item.amount + 1 for item, (_, of_site) in zip(self._items, counts, strict=True))
 
     def is_on(self, network: str | None) -> bool:
-        """Whether strangers on this network get no short codes. ``None``: whether nobody does, on any network.
+        """Whether unknown browsers on this network get no short codes. ``None``: whether this holds on every network.
 
-        The storage is asked about networks only while some network is in a surge of its own.
+        The storage is asked about networks only while some network is in a surge.
         """
         if self._site.get(self._is_site):
             return True
@@ -130,12 +130,12 @@ class Surge:
         return self._network(network).get(lambda: self._is_network(network))
 
     def _count(self, item: RateLimitItem, network: str | None) -> tuple[int, int]:
-        """Count one failure: on its network, and on the site unless the network has had its share there."""
+        """Count one failure on its network, and on the site unless the network has reached its maximum there."""
         if network is None:
             return 0, self._incr(item, "site")
         of_network = self._incr(item, network)
         if of_network >= network_share(item):
-            # By each of them, since the first may die before it has done so.
+            # Set by each of these failures, because the process of the first may die before setting it.
             self._ask("storage.incr", self._mark(item), 2 * item.get_expiry())
         return of_network, self._incr(item, "site") if of_network <= most_of_one_network(item) else 0
 
@@ -143,7 +143,7 @@ class Surge:
         return any(self._ask("storage.get", self._key(item, "site")) > item.amount for item in self._items)
 
     def _is_any_network(self) -> bool:
-        # One that was marked in the period before may be in its surge still.
+        # A network that was marked in the previous period may still be in its surge.
         return any(self._ask("storage.get", self._mark(item, ago)) > 0 for item in self._items for ago in (0, 1))
 
     def _is_network(self, network: str) -> bool:
@@ -162,5 +162,5 @@ class Surge:
         return self._moulds[item].fill(name)
 
     def _mark(self, item: RateLimitItem, ago: int = 0) -> str:
-        """The key that says whether some network came into a surge in this period of the clock, or one before it."""
+        """The key that marks a network's surge in this period of the clock, or ``ago`` periods earlier."""
         return self._key(item, f"networks/{int(time.time() // item.get_expiry()) - ago}")

@@ -913,7 +913,8 @@ def test_r34_what_is_raised_again_does_not_carry_the_error_that_quoted_the_code(
 
 
 NETWORK_SURGE = (
-    "one network has failed at a tenth of OTP_SURGE_LIMIT (1 per 1 day): its codes are strong until the window ends"
+    "one network's failures reached a tenth of OTP_SURGE_LIMIT (1 per 1 day): "
+    "its codes are strong until the window ends"
 )
 
 

@@ -227,8 +227,8 @@ def test_an_access_token_signs_in_and_is_asked_for_each_time(make_app: AppFactor
     [
         (lambda: "expired-token", "SMTPAuthenticationError"),
         (lambda: 1 / 0, "ProviderDown: OTP_EMAIL_OAUTH raised a ZeroDivisionError"),
-        (lambda: None, "ProviderDown: OTP_EMAIL_OAUTH gave no token"),
-        (lambda: "two\r\nlines", "ProviderDown: OTP_EMAIL_OAUTH gave no token"),
+        (lambda: None, "ProviderDown: OTP_EMAIL_OAUTH returned no token"),
+        (lambda: "two\r\nlines", "ProviderDown: OTP_EMAIL_OAUTH returned no token"),
     ],
 )
 def test_a_token_that_is_none_or_refused_fails_and_is_in_no_log(
