@@ -17,11 +17,8 @@ from playwright.sync_api import Browser, Page
 from flask_otp import OTP, Message
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory
-from tests.support.chromium import chromium
 
 pytestmark = pytest.mark.server
-
-__all__ = ["chromium"]
 
 ANN = "ann@example.com"
 LONG = "The Rather Long Named Cooperative of Booksellers & Stationers of " + "Llanfairpwllgwyngyll" * 4

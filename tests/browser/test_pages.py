@@ -17,11 +17,8 @@ from werkzeug.serving import make_server
 from flask_otp import OTP, otp_required
 from flask_otp.testing import Outbox, capture_codes
 from tests.support.apps import AppFactory
-from tests.support.chromium import chromium
 
 pytestmark = pytest.mark.server
-
-__all__ = ["chromium"]
 
 PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1280, "height": 800}
 

@@ -17,12 +17,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from flask_otp import otp_required
 from flask_otp.testing import Outbox, capture_codes
 from tests.support.apps import AppFactory
-from tests.support.chromium import chromium
 from tests.support.slow_site import serving
 
 pytestmark = pytest.mark.server
-
-__all__ = ["chromium"]
 
 PURPOSES: dict[str, Any] = {"login": {}, "transfer": {}}
 NO_LIMITS = {"OTP_COOLDOWN": 0, "OTP_IP_SEND_LIMIT": None, "OTP_IP_VERIFY_LIMIT": None}
@@ -112,24 +109,16 @@ def sent_to(page: Page, sent: Outbox, who: str) -> str:
 
 
 @pytest.mark.parametrize("kind", ["cookie", "permanent", "server side"])
-@pytest.mark.parametrize("round_trip", [0, 0.08, 0.4])
+@pytest.mark.parametrize(
+    ("count", "round_trip"),
+    [(2, 0.08), *(pytest.param(200, round_trip, marks=pytest.mark.long) for round_trip in (0, 0.08, 0.4))],
+)
 def test_no_sign_in_is_lost_beside_a_tab_that_polls(
-    make_app: AppFactory, chromium: Browser, tmp_path: Path, kind: str, round_trip: float
+    make_app: AppFactory, chromium: Browser, tmp_path: Path, kind: str, count: int, round_trip: float
 ) -> None:
     app = make_site(make_app, kind, tmp_path)
     with capture_codes(app) as sent, serving(app, round_trip=round_trip) as url:
-        assert sign_ins(chromium, url, sent, 2) == 0
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("kind", ["cookie", "permanent", "server side"])
-@pytest.mark.parametrize("round_trip", [0, 0.08, 0.4])
-def test_of_two_hundred_sign_ins_none_is_lost(
-    make_app: AppFactory, chromium: Browser, tmp_path: Path, kind: str, round_trip: float
-) -> None:
-    app = make_site(make_app, kind, tmp_path)
-    with capture_codes(app) as sent, serving(app, round_trip=round_trip) as url:
-        assert sign_ins(chromium, url, sent, 200) == 0
+        assert sign_ins(chromium, url, sent, count) == 0
 
 
 # Links from another site

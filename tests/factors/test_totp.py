@@ -11,6 +11,7 @@ import pytest
 from flask_otp.factors import recovery, totp
 from flask_otp.factors.record import App, FactorRecord
 from tests.support.factor_site import code_at
+from tests.support.programs import program
 
 #: RFC 6238, appendix B, the rows of SHA-1: the time, and the last six of the eight digits.
 VECTORS = {
@@ -36,7 +37,7 @@ def test_the_vectors_of_rfc_6238_fit_their_step(now: int, code: str) -> None:
 @pytest.mark.parametrize("now", [NOW, NOW + 29, 59, 20_000_000_000])
 def test_codes_of_oathtool_fit(now: int) -> None:
     secret = totp.as_base32(totp.new_secret())
-    command = ["oathtool", "--totp", "--base32", f"--now=@{now}", secret]
+    command = [program("oathtool"), "--totp", "--base32", f"--now=@{now}", secret]
     code = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     app = App("phone", b32decode(secret), b"device", -1)
     assert totp.fitting(app, code, now, 1) == [(now // 30,)]

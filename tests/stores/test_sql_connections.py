@@ -15,7 +15,8 @@ from flask_otp.stores.sql import SQLStore
 from flask_otp.stores.sql.deadline import Deadline
 from flask_otp.testing import Clock
 from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WRONG, SubjectDriver
-from tests.support.databases import TABLE, DatabaseServer, MariaDBServer, PostgreSQLServer, need_mariadb
+from tests.support.databases import TABLE, DatabaseServer, MariaDBServer, PostgreSQLServer
+from tests.support.programs import program
 from tests.support.proxy import Proxy
 
 TIMEOUT = 0.8
@@ -165,7 +166,7 @@ def test_a_place_in_the_pool_is_waited_for_within_the_same_time(
 def pair(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
     """Two servers with the table, and somebody who may not write where writing is turned off."""
     if request.param == "mariadb":
-        need_mariadb()
+        program("mariadb-server")
     first: DatabaseServer = request.getfixturevalue(request.param)
     second = MariaDBServer() if request.param == "mariadb" else PostgreSQLServer()
     try:

@@ -30,8 +30,9 @@ from flask_otp.stores.sql.deadline import connect_within
 from flask_otp.testing import Clock, capture_codes
 from flask_otp.testing.stores import HOUR, MATCH, NO_LIMITS, REFUSED, SEND, WRONG, SubjectDriver
 from tests.support.apps import START, AppFactory
-from tests.support.databases import DatabaseServer, MariaDBServer, PostgreSQLServer, free_port, need_mariadb
+from tests.support.databases import DatabaseServer, MariaDBServer, PostgreSQLServer, free_port
 from tests.support.leaks import Dump, issue
+from tests.support.programs import program
 from tests.support.proxy import Proxy
 from tests.support.redis_verbs import QUESTIONS, VERBS, every_verb, seconds_to_fail, warm
 
@@ -66,7 +67,7 @@ def uri(request: pytest.FixtureRequest, sqlite_uri: str) -> str:
 def own_server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
     """A server of this module's own, to be stopped."""
     if request.param == "mariadb":
-        need_mariadb()
+        program("mariadb-server")
     server = PostgreSQLServer() if request.param == "postgresql" else MariaDBServer()
     server.start()
     yield server

@@ -24,6 +24,7 @@ import pymysql
 import pytest
 
 from flask_otp.stores.sql import SQLStore
+from tests.support.programs import program
 
 STARTING = 30.0
 
@@ -209,12 +210,6 @@ class MariaDBServer(DatabaseServer):
         return [f"`{name}`" for (name,) in self.run("SHOW TABLES")]
 
 
-def need_mariadb() -> None:
-    """Skip where there is no MariaDB, unless the environment says that there must be."""
-    if shutil.which("mariadbd") is None and not os.environ.get("REQUIRE_MARIADB"):
-        pytest.skip("no mariadbd: apt-get install mariadb-server")
-
-
 def _running(server: DatabaseServer) -> Iterator[DatabaseServer]:
     try:
         server.start()
@@ -232,7 +227,7 @@ def postgresql_server() -> Iterator[DatabaseServer]:
 
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[DatabaseServer]:
-    need_mariadb()
+    program("mariadb-server")
     yield from _running(MariaDBServer())
 
 
