@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import os
 import socket
 import ssl
 import threading
@@ -16,7 +15,6 @@ from typing import Any
 import pytest
 import trustme
 from flask import Flask
-from hypothesis import settings
 from werkzeug.serving import make_server
 
 from flask_otp import OTP
@@ -26,12 +24,10 @@ from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified
 from tests.support.attack_site import stage
 from tests.support.databases import DatabaseServer, mariadb, mariadb_server, pg8000, postgresql, postgresql_server
+from tests.support.examples import load_profile
 from tests.support.servers import Server
 
-# The same examples in each run, so that a change is judged by what it changes. ``HYPOTHESIS_PROFILE=default`` looks
-# for new ones, as .ci/nightly does.
-settings.register_profile("repeatable", derandomize=True)
-settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+load_profile()
 
 #: Where a test has one of these as a fixture or as a parameter, one process runs all that share it: to start it takes
 #: seconds.

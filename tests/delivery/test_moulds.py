@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask_babel import Babel
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from jinja2 import DictLoader
 
@@ -19,6 +19,7 @@ from flask_otp.delivery.moulds import Moulds, Parts, rendered
 from flask_otp.rendering import Templates
 from flask_otp.testing import capture_codes
 from tests.support.apps import AppFactory
+from tests.support.examples import examples
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 BASE64 = string.ascii_letters + string.digits + "-_"
@@ -93,7 +94,7 @@ _names = st.text(max_size=40) | st.sampled_from(
 )
 
 
-@settings(max_examples=400, derandomize=True, database=None, deadline=None)
+@examples(60, 1000)
 @given(data=st.data())
 def test_what_is_filled_in_is_what_would_be_rendered(data: st.DataObject) -> None:
     app = Flask("site")

@@ -282,6 +282,7 @@ def broker(tmp_path: Path) -> Iterator[ValkeyServer]:
     broker.stop()
 
 
+@pytest.mark.long
 def test_a_code_arrives_once_although_its_worker_is_killed_and_killed_again(
     queued: Queued, mailbox: Mailbox, clock: Clock
 ) -> None:

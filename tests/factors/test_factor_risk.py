@@ -48,7 +48,9 @@ def test_longer_sent_codes_do_not_make_an_apps_codes_longer() -> None:
     assert factor_risk.one_account(settings, {"login": False}) < 1e-8
 
 
-@pytest.mark.parametrize("strong", [False, True], ids=["one code", "two in a row"])
+@pytest.mark.parametrize(
+    "strong", [False, pytest.param(True, marks=pytest.mark.long)], ids=["one code", "two in a row"]
+)
 def test_no_more_guesses_are_compared_in_a_year_than_the_sums_say(strong: bool) -> None:
     """An attacker on countless networks who guesses whenever the store lets them."""
     settings = Settings.from_config({})

@@ -8,7 +8,7 @@ from urllib.parse import urljoin, urlsplit
 
 import pytest
 from flask import Flask
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flask_otp import OTP, InvalidIdentifier, identifiers
@@ -16,8 +16,9 @@ from flask_otp.config import parsers
 from flask_otp.crypto import codes
 from flask_otp.testing import capture_codes
 from flask_otp.urls import is_safe_path
+from tests.support.examples import examples
 
-fuzzed = settings(max_examples=50, derandomize=True, database=None, deadline=None)
+fuzzed = examples(30, 500)
 
 #: Text near to what is parsed, where the traps are, and text of any kind.
 _SPICE = ["", " ", "\t", "\n", "\r\n", "\0", "\u200b", "\u202e", "\ufeff", *',;<>"\\/', "//", "%0a"]

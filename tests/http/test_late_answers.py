@@ -11,13 +11,14 @@ import pytest
 from cachelib import FileSystemCache
 from flask import Flask, request, session
 from flask_session import Session
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import AppFactory
+from tests.support.examples import examples
 from tests.support.jar import Jar
 
 HTML = {"Accept": "text/html"}
@@ -151,7 +152,7 @@ KINDS = ("send", "verify", "navigation", "poll", "order", "form", "code page", "
 requests = st.tuples(st.sampled_from(KINDS), st.sampled_from(["login", "transfer"]), st.integers(1, 2))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(20, 500)
 @given(
     before=st.lists(requests, max_size=2),
     pair=st.tuples(requests, requests),

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -21,6 +21,7 @@ from flask_otp import OTP, Message, otp_required
 from flask_otp.observability.otel import instrument
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, START
+from tests.support.examples import examples
 from tests.support.leaks import layers
 from tests.support.listening import SIGNALS, listening
 
@@ -105,7 +106,7 @@ class _Keep(logging.Handler):
         self.lines.append(record.getMessage())
 
 
-@settings(max_examples=60, deadline=None)
+@examples(12, 200)
 @given(
     st.lists(
         st.tuples(st.sampled_from(ACTS), st.sampled_from(PEOPLE), st.sampled_from(NETWORKS)), min_size=10, max_size=40

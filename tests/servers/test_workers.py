@@ -153,7 +153,9 @@ def sites(tmp_path: Path, valkey: ValkeyServer) -> Iterator[type[Site]]:
         site.close()
 
 
-@pytest.mark.parametrize("used_before", ["", "1"], ids=["", "used before the fork"])
+@pytest.mark.parametrize(
+    "used_before", [pytest.param("", marks=pytest.mark.long), "1"], ids=["", "used before the fork"]
+)
 @pytest.mark.parametrize("server", SERVERS)
 def test_workers_that_fork_after_the_app_was_made_send_every_message(
     sites: type[Site], server: str, used_before: str

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_otp.crypto.keys import Keys
@@ -18,6 +18,7 @@ from flask_otp.events import Event, pseudonym
 from flask_otp.observability.audit import Audit, check
 from flask_otp.testing import capture_codes
 from tests.support.apps import AppFactory
+from tests.support.examples import examples
 from tests.support.leaks import layers
 
 ANN = "ann@example.com"
@@ -119,7 +120,7 @@ def write(count: int, audit: Audit, lines: list[str]) -> list[str]:
     return lines[before:]
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50, 1000)
 @given(data=st.data())
 def test_any_change_of_a_file_of_several_processes_is_found(data: st.DataObject, lines: list[str]) -> None:
     lines.clear()

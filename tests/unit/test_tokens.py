@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from cryptography.exceptions import UnsupportedAlgorithm
 from flask import Flask
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import Signer
 
@@ -26,6 +26,7 @@ from flask_otp.crypto.tokens import Tokens
 from flask_otp.stores import Attempt, ChallengeRequest
 from tests.support.apps import SECRET as SECRET_TEXT
 from tests.support.apps import START, AppFactory
+from tests.support.examples import examples
 
 ANN = "ann@example.com"
 SECRET = SECRET_TEXT.encode()
@@ -322,7 +323,7 @@ _damaged: st.SearchStrategy[str] = st.one_of(
 )
 
 
-@settings(max_examples=600, derandomize=True, database=None, deadline=None)
+@examples(200, 2000)
 @given(_damaged)
 def test_what_is_damaged_is_nothing_and_never_an_error(text: str) -> None:
     if text not in _MADE:
