@@ -64,7 +64,7 @@ _LABEL = st.sampled_from(["a", "ann", "9", "a-b", "a--b", "-a", "b-", "xn--bcher
 _TLD = st.sampled_from(["com", "COM", "c", "de1", "arpa", "local", "test", "nolocal", "localhost", "xn--p1ai", ""])
 
 
-@settings(fuzzed, max_examples=300)
+@examples(60, 1000)
 @given(
     st.lists(_LABEL, min_size=1, max_size=4),
     st.lists(st.sampled_from(["", ".", "..", "+", "-", "_", "_.", "!"]), min_size=4, max_size=4),
