@@ -20,6 +20,7 @@ from werkzeug.test import TestResponse
 from flask_otp import OTP, ConfigError, VerificationRequired, current_verification, otp_required
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes
 from tests.support.apps import SECRET, AppFactory, ValkeyServer, free_port
+from tests.support.visits import bearer
 
 ANN = "ann@example.com"
 HTML = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -46,10 +47,6 @@ def verified(app: Flask, **options: Any) -> FlaskClient:
 def proof_of(client: FlaskClient, purpose: str = "login") -> str:
     with client.session_transaction() as session:
         return str(session["_otp"]["proof"][purpose])
-
-
-def bearer(proof: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {proof}"}
 
 
 def guard_view(app: Flask, **options: Any) -> Runs:

@@ -21,6 +21,7 @@ from werkzeug.test import TestResponse
 from flask_otp import OTP, Message, Verification, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.answers import place
+from tests.support.visits import ask, send, verify, wrong
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"
@@ -73,25 +74,6 @@ def app(make_app: AppFactory) -> Flask:
 def sent(app: Flask) -> Iterator[Outbox]:
     with capture_codes(app) as outbox:
         yield outbox
-
-
-def send(client: FlaskClient, identifier: str = ANN, **members: str) -> TestResponse:
-    return client.post("/otp/send", json={"identifier": identifier, **members})
-
-
-def ask(client: FlaskClient, identifier: str = ANN, **members: str) -> str:
-    """A new challenge's handle."""
-    answer = send(client, identifier, **members)
-    assert answer.status_code == 200, answer.text
-    return str(answer.get_json()["challenge"])
-
-
-def verify(client: FlaskClient, code: str, **members: str) -> TestResponse:
-    return client.post("/otp/verify", json={"code": code, **members})
-
-
-def wrong(code: str) -> str:
-    return str(10 ** len(code) - 1 - int(code)).zfill(len(code))
 
 
 def assert_problem(answer: TestResponse, status: int, reason: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from werkzeug.test import TestResponse
 from flask_otp import OTP, ConfigError, Message, current_verification, otp_required
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, AppFactory
+from tests.support.visits import ask
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"
@@ -56,12 +57,6 @@ def site(make_app: AppFactory, otp: OTP) -> Flask:
 def sent(site: Flask) -> Iterator[Outbox]:
     with capture_codes(site) as codes:
         yield codes
-
-
-def ask(client: FlaskClient, identifier: str = ANN, **body: str) -> str:
-    answer = client.post("/otp/send", json={"identifier": identifier, **body})
-    assert answer.status_code == 200
-    return str(answer.get_json()["challenge"])
 
 
 def path_of(link: str) -> str:

@@ -27,6 +27,7 @@ from flask_otp import OTP, Verification, current_verification, otp_required
 from flask_otp.http import session as kept_session
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, AppFactory, ValkeyServer
+from tests.support.visits import bearer
 
 ANN = "ann@example.com"
 BOB = "bob@example.com"
@@ -87,10 +88,6 @@ def replay(app: Flask, path: str, session: str) -> int:
     client = app.test_client()
     client.set_cookie("session", session)
     return client.get(path).status_code
-
-
-def bearer(proof: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {proof}"}
 
 
 # What the session holds

@@ -29,6 +29,7 @@ from flask_otp import (
 from flask_otp.stores import ChallengeRequest
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes
 from tests.support.apps import START, AppFactory
+from tests.support.visits import verify, wrong
 
 ANN = "ann@example.com"
 AMY = "amy@example.com"  # her masked address is ann's
@@ -88,10 +89,6 @@ def send(client: FlaskClient, **body: Any) -> TestResponse:
     return client.post("/otp/send", json=body)
 
 
-def verify(client: FlaskClient, code: str, **body: Any) -> TestResponse:
-    return client.post("/otp/verify", json={"code": code, **body})
-
-
 def requirement_of(answer: TestResponse) -> str:
     assert answer.status_code == 401
     return str(answer.get_json(force=True)["requirement"])
@@ -103,10 +100,6 @@ def bearer(answer: TestResponse) -> dict[str, str]:
 
 def api(app: Flask) -> FlaskClient:
     return app.test_client(use_cookies=False)
-
-
-def wrong(code: str) -> str:
-    return f"{(int(code) + 1) % 10 ** len(code):0{len(code)}d}"
 
 
 # Purposes

@@ -20,6 +20,7 @@ from tests.support.answers import place
 from tests.support.apps import AppFactory
 from tests.support.jar import Jar
 from tests.support.users import Forms
+from tests.support.visits import wrong
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 HTML = {"Accept": "text/html"}
@@ -67,10 +68,6 @@ class Tab:
     @property
     def buttons(self) -> int:
         return self.page.text.count("<button")
-
-
-def wrong(code: str) -> str:
-    return f"{(int(code) + 1) % 10**6:06d}"
 
 
 # Dead ends

@@ -14,14 +14,11 @@ from werkzeug.wrappers import Response
 from flask_otp import OTP, ConfigError, otp_required
 from flask_otp.delivery.background import Background
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.visits import wrong
 
 MakeApp = Callable[..., Flask]
 ANN, MALLORY = "ann@example.com", "mallory@example.com"
 OPEN = {"OTP_IP_SEND_LIMIT": None, "OTP_IP_VERIFY_LIMIT": None}
-
-
-def wrong(code: str) -> str:
-    return ("1" if code[0] != "1" else "2") + code[1:]
 
 
 def second_factor(make_app: MakeApp, clock: Clock) -> tuple[Flask, list[str]]:

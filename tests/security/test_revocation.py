@@ -19,6 +19,7 @@ from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import SECRET, AppFactory, ValkeyServer
 from tests.support.attack_site import OWNER, Caller, Stage
+from tests.support.visits import bearer
 
 ANN = "ann@example.com"
 PURPOSES: dict[str, Any] = {"login": {}, "transfer": {}}
@@ -54,10 +55,6 @@ def make_site(make_app: AppFactory, clock: Clock) -> Iterator[Callable[..., Flas
         if isinstance(state.store, RedisStore):
             for client in (state.store.client, state.limits._limiter().storage.storage):
                 client.connection_pool.disconnect()
-
-
-def bearer(proof: str) -> dict[str, str]:
-    return {"Authorization": f"Bearer {proof}"}
 
 
 def new_proof(app: Flask, client: FlaskClient | None = None, **body: str) -> str:
