@@ -66,8 +66,8 @@ class Sending(NextChannel):
             expires_at=opened.expires_at,
             ready_at=opened.ready_at,
             identifier=who,
-            # A code is no decoy if a later channel carries it.
-            is_decoy=all(each.recipient is None for each in (route, *later)),
+            # A code is no decoy if a later channel carries it. All are looked at, whoever has an account.
+            is_decoy=[each.recipient for each in (route, *later)].count(None) == len(ways),
             context_values=context_values,
             keys=keys,
             user=user,

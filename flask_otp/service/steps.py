@@ -52,12 +52,12 @@ class Steps(Flows):
         def discard() -> None:
             components.store.discard(handle.subject, opened, self._now())
 
+        # Before the message is let out, and for everybody: it must not be more work for those who get none.
+        is_later = bool([way for way in later if way.reached])
         with Reservation(components.limits, components.sms_pumping, handle, discard, self._now()) as reservation:
             is_admitted = reservation.acquire(route.reached, known=opened.known)
             # A code that went out before, to the same browser, is good all the same.
-            is_withheld = (
-                not is_admitted and (opened.fresh or handle.is_decoy) and not any(way.reached for way in later)
-            )
+            is_withheld = not is_admitted and (opened.fresh or handle.is_decoy) and not is_later
             handle = replace(handle, is_decoy=handle.is_decoy if route.reached is None else is_withheld)
             self._delivery.send(handle, route.only_if(is_admitted), reservation)
         return handle

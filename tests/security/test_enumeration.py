@@ -327,6 +327,11 @@ WAYS = {
     "phone": Visit(by_phone),
     "phone on file": VISITS["phone on file"],
     "address on file": VISITS["address on file"],
+    "next channel": Visit(
+        in_short,
+        {"OTP_PURPOSES": PURPOSES | {"login": {"channels": ["email", "post"], "next_channel_after": "45s"}}},
+        prepare=lambda side: side.otp.channel("post", accepts="email")(side.sent.append),
+    ),
 }
 
 
