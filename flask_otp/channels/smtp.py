@@ -21,12 +21,14 @@ from typing import Any, cast
 _NEXT_ADDRESS = 0.25
 
 
-def connect_to_any(host: str, port: int, seconds: float) -> socket.socket:
-    """Connect to the address of the host that answers first.
+def connect_to_any(host: str, port: int, seconds: float, context: ssl.SSLContext | None = None) -> socket.socket:
+    """Connect to the address of the host that answers first: with its greeting, or with its part of TLS.
 
-    smtplib waits the whole timeout for each address, so one dead address (such as IPv6 without a route) uses up the
-    time for the others. Here the next address is tried after a short delay, while the first attempt continues.
+    smtplib waits the whole timeout for each address, so one dead address (such as IPv6 without a route, or a load
+    balancer without servers) uses up the time for the others. Here the next address is tried after a short delay, while
+    the first attempt continues.
 
+    :param context: for TLS from the start.
     :raises OSError: no address answers in time, or the host has none.
     """
     end = time.monotonic() + seconds
@@ -36,28 +38,73 @@ def connect_to_any(host: str, port: int, seconds: float) -> socket.socket:
         try:
             while waiting or selector.get_map():
                 if waiting:
-                    failure = _begin(selector, waiting.popleft()) or failure
+                    failure = _begin(selector, waiting.popleft(), host, context) or failure
                 left = end - time.monotonic()
                 if left <= 0:
                     raise TimeoutError("no address answers")
                 if not selector.get_map():
                     continue
                 for key, _ in selector.select(min(left, _NEXT_ADDRESS) if waiting else left):
-                    sock: socket.socket = selector.unregister(key.fileobj).data
-                    fault = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-                    if not fault:
-                        sock.settimeout(seconds)
-                        return sock
-                    sock.close()
-                    failure = OSError(fault, os.strerror(fault))
+                    attempt: _Attempt = selector.unregister(key.fileobj).data
+                    try:
+                        event = attempt.go_on()
+                    except OSError as error:
+                        attempt.sock.close()
+                        failure = error
+                        continue
+                    if not event:
+                        attempt.sock.settimeout(seconds)
+                        return attempt.sock
+                    selector.register(attempt.sock, event, attempt)
         finally:
             for key in list(selector.get_map().values()):
-                key.data.close()
+                key.data.sock.close()
     raise failure
 
 
-def _begin(selector: selectors.BaseSelector, address: tuple[Any, ...]) -> OSError | None:
-    """Start to connect. Returns the error if the connection fails at once."""
+class _Attempt:
+    """An attempt to reach one address."""
+
+    def __init__(self, sock: socket.socket, host: str, context: ssl.SSLContext | None) -> None:
+        self.sock = sock
+        self._host = host
+        self._context = context
+        self._is_connected = False
+
+    def go_on(self) -> int:
+        """Take the next step. Returns the event to wait for, or 0 when the server has answered.
+
+        :raises OSError: the attempt has failed.
+        """
+        if not self._is_connected:
+            fault = self.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+            if fault:
+                raise OSError(fault, os.strerror(fault))
+            self._is_connected = True
+            if self._context is None:
+                return selectors.EVENT_READ
+            self.sock = self._context.wrap_socket(self.sock, server_hostname=self._host, do_handshake_on_connect=False)
+        if isinstance(self.sock, ssl.SSLSocket):
+            return _shake_hands(self.sock)
+        if not self.sock.recv(1, socket.MSG_PEEK):
+            raise ConnectionResetError("the server closed the connection in place of a greeting")
+        return 0
+
+
+def _shake_hands(sock: ssl.SSLSocket) -> int:
+    try:
+        sock.do_handshake()
+    except ssl.SSLWantReadError:
+        return selectors.EVENT_READ
+    except ssl.SSLWantWriteError:
+        return selectors.EVENT_WRITE
+    return 0
+
+
+def _begin(
+    selector: selectors.BaseSelector, address: tuple[Any, ...], host: str, context: ssl.SSLContext | None
+) -> OSError | None:
+    """Begin to connect; the failure, if it is one at once."""
     family, kind, protocol, _, place = address
     try:
         sock = socket.socket(family, kind, protocol)
@@ -68,7 +115,7 @@ def _begin(selector: selectors.BaseSelector, address: tuple[Any, ...]) -> OSErro
     if fault not in (0, errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EINTR):
         sock.close()
         return OSError(fault, os.strerror(fault))
-    selector.register(sock, selectors.EVENT_WRITE, sock)
+    selector.register(sock, selectors.EVENT_WRITE, _Attempt(sock, host, context))
     return None
 
 
@@ -85,8 +132,11 @@ class Conversation(smtplib.SMTP):
         self._watch = watch
         super().__init__(host, port, local_hostname=name, timeout=timeout)
 
+    #: For TLS from the start.
+    _tls: ssl.SSLContext | None = None
+
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        sock = connect_to_any(host, port, timeout)
+        sock = connect_to_any(host, port, timeout, self._tls)
         self._watch(sock)
         return sock
 
@@ -130,10 +180,8 @@ class SecureConversation(Conversation, smtplib.SMTP_SSL):
         context: ssl.SSLContext,
     ) -> None:
         self._watch = watch
+        self._tls = context
         smtplib.SMTP_SSL.__init__(self, host, port, local_hostname=name, timeout=timeout, context=context)
-
-    def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:
-        return self.context.wrap_socket(super()._get_socket(host, port, timeout), server_hostname=host)
 
 
 class _Text(str):

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,6 +50,18 @@ def swallowing(port: int, address: str = "127.0.0.9") -> Iterator[str]:
         yield address
 
 
+@contextlib.contextmanager
+def answering_nothing(port: int, hangs_up: bool = False) -> Iterator[None]:
+    """An address that takes connections and says nothing, as a balancer's whose servers are gone."""
+    with socket.create_server(("127.0.0.9", port)) as listener:
+        hanging_up = threading.Thread(target=lambda: listener.accept()[0].close())
+        if hangs_up:
+            hanging_up.start()
+        yield
+        if hangs_up:
+            hanging_up.join()
+
+
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """``names("127.0.0.9", "127.0.0.1")``: the addresses of the mail server's name, in this order."""
@@ -68,7 +81,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 @pytest.mark.parametrize("tls", ["plain", "starttls", "implicit"])
-@pytest.mark.parametrize("dead", ["swallows", "refuses", "unreachable"])
+@pytest.mark.parametrize("dead", ["swallows", "refuses", "unreachable", "never greets", "hangs up"])
 def test_a_mail_server_is_tried_at_all_its_addresses_within_the_one_deadline(
     make_app: AppFactory,
     names: Callable[..., None],
@@ -82,9 +95,11 @@ def test_a_mail_server_is_tried_at_all_its_addresses_within_the_one_deadline(
     options = {"plain": {}, "starttls": {"starttls": context}, "implicit": {"implicit": context}}[tls]
     with contextlib.ExitStack() as stack:
         inbox = stack.enter_context(serving(**options))  # type: ignore[arg-type]
-        first = {"refuses": "127.0.0.8", "unreachable": "2001:db8::1", "swallows": "127.0.0.9"}[dead]
+        first = {"refuses": "127.0.0.8", "unreachable": "2001:db8::1"}.get(dead, "127.0.0.9")
         if dead == "swallows":
             stack.enter_context(swallowing(inbox.port))
+        elif first == "127.0.0.9":
+            stack.enter_context(answering_nothing(inbox.port, hangs_up=dead == "hangs up"))
         names(first, "127.0.0.1")
         config = mail_config(inbox.port, MAIL_SERVER=NAME, OTP_EMAIL_TIMEOUT=3, OTP_EMAIL_CA=str(tmp_path / "ca.pem"))
         config |= {"MAIL_USE_TLS": tls == "starttls", "MAIL_USE_SSL": tls == "implicit"}
@@ -101,6 +116,23 @@ def test_a_mail_server_without_a_living_address_is_given_up_in_time(
         start = time.monotonic()
         assert send(make_app(**mail_config(port, MAIL_SERVER=NAME, OTP_EMAIL_TIMEOUT=1))).status_code == 503
         assert time.monotonic() - start < 4
+
+
+def test_a_mail_server_that_greets_late_is_waited_for(names: Callable[..., None]) -> None:
+    """Many do so on purpose, since spammers do not wait. The next address, which says nothing, takes nothing away."""
+    with socket.create_server(("127.0.0.8", 0)) as late, answering_nothing(port := late.getsockname()[1]):
+        names("127.0.0.8", "127.0.0.9")
+
+        def greet() -> None:
+            with late.accept()[0] as connection:
+                time.sleep(0.6)
+                connection.sendall(b"220 at last\r\n")
+
+        greeting = threading.Thread(target=greet)
+        greeting.start()
+        with connect_to_any(NAME, port, 20) as sock:
+            assert sock.getpeername()[0] == "127.0.0.8"
+        greeting.join()
 
 
 def test_refused_addresses_are_given_up_at_once(names: Callable[..., None]) -> None:
