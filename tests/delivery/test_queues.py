@@ -23,9 +23,11 @@ from typing import Any
 
 import pytest
 import redis
+import rq
 from aiosmtpd.smtp import SMTP, Envelope, Session
 from flask.testing import FlaskClient
 
+from flask_otp.delivery.environment import loses_background
 from flask_otp.testing import Clock, set_clock
 from tests.support.apps import SECRET, ValkeyServer
 from tests.support.leaks import layers
@@ -442,3 +444,13 @@ def test_what_was_handed_to_a_worker_that_never_saw_it_is_lost_with_celery_and_n
         assert mailbox.envelopes == []
         client.post("/otp/resend")
     assert verifies_once(client, queued.arrives(200))
+
+
+def test_a_job_of_rq_knows_that_its_process_ends_with_it(valkey: ValkeyServer) -> None:
+    """What it leaves to a thread is lost, so that an app which does is warned."""
+    with contextlib.closing(valkey.client()) as client:
+        job = rq.Queue(connection=client).enqueue(loses_background)
+        assert loses_background() is None  # here rq is loaded too, and no job is running
+        worker = [sys.executable, "-m", "rq.cli", "worker", "--burst", "--quiet", "--url", valkey.uri]
+        subprocess.run(worker, timeout=PATIENCE, check=True)
+        assert job.return_value() == "a worker of RQ ends its process with the job"
