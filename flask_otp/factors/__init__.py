@@ -23,6 +23,6 @@ class KeptFactors:
         :param ended: called when a trusted browser was ended, or may have been.
         """
         column = Column(components)
-        self.trusted = TrustedBrowsers(components, ended)
+        self.trusted = TrustedBrowsers(components, column, ended)
         self.enroller = Enroller(components, column, self.trusted)
         self.verifier = FactorVerifier(components, column)

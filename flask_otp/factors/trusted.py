@@ -15,6 +15,7 @@ from ..crypto.payloads import Proof
 from ..delivery.components import Components
 from ..models import TrustedBrowser
 from ..signals import browser_trusted
+from .column import Column
 from .sealing import seal, unseal
 
 #: What a verification by a trusted browser says in place of a channel.
@@ -31,14 +32,27 @@ _Note = tuple[Keys, str, bytes, int]
 class TrustedBrowsers:
     """Trusts browsers, lists them, and ends them."""
 
-    def __init__(self, components: Components, ended: Callable[[], None]) -> None:
+    def __init__(self, components: Components, column: Column, ended: Callable[[], None]) -> None:
         self._parts = components
+        self._column = column
         self._ended = ended
 
-    def remember(self, proof: Proof, life: int) -> Proof:
+    def basis(self, identifier: str) -> object:
+        """What trust in a browser rests on: the person's factors as they are now, but for the recovery codes used."""
+        if self._parts.hooks.factors_loader is None:
+            return None
+        record = self._column.find(identifier)
+        return [app.device for app in record.apps], record.seed
+
+    def remember(self, proof: Proof, life: int, basis: object) -> Proof | None:
         """Trust the browser that has just shown this proof, for ``life`` seconds.
 
+        A revocation or a change of factors ends what is noted when it comes. So both are looked for after the note is
+        there: whichever comes first, one of the two sides sees the other.
+
+        :param basis: as it was before the code was checked.
         :returns: what the browser's cookie says. It is no proof by itself: only the guard that allows it takes it.
+            ``None``: it is not trusted, because the proof was revoked or the factors were changed in the meantime.
         """
         keys, now = self._parts.tokens.keys, self._parts.clock()
         until = int(now) + life
@@ -46,7 +60,11 @@ class TrustedBrowsers:
         # No guard that names channels takes the trust of a code that went out by several.
         by = "+".join(proof.channels)
         trust = Proof(name, proof.purpose, by, b"", proof.verified_at, until, proof.identifier, keys)
-        self._parts.store.note(trust.subject, name, until, int(now))
+        store = self._parts.store
+        store.note(trust.subject, name, until, int(now))
+        if not store.holds(proof.subject, proof.proof_id, int(now)) or self.basis(proof.identifier) != basis:
+            store.spend(trust.subject, name, int(now))
+            return None
         told = {"identifier": proof.identifier, "purpose": proof.purpose, "until": _time(until), "id": _id(name)}
         self._parts.events.tell(browser_trusted, "trusted", proof, seconds=life, arguments=told)
         return trust

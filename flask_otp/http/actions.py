@@ -179,6 +179,7 @@ def _verify(
 ) -> Verification:
     if not isinstance(code, str) or not _is_own(state, token):
         raise InvalidCode
+    basis = trusted_browser.basis(state, token) if trust else None
     verification, proof, bucket = state.service.verify(
         code,
         token,
@@ -196,7 +197,7 @@ def _verify(
         session.store_proof(state, proof, verification.proof, bucket)
         session.drop_challenge(state, token)
         if trust:
-            trusted_browser.remember(state, proof)
+            trusted_browser.remember(state, proof, basis)
     return verification
 
 

@@ -25,12 +25,21 @@ def offered(state: AppState, purpose: str, identifier: str, context: bytes) -> i
     return trust_offered(state.app).get(purpose, 0)
 
 
-def remember(state: AppState, proof: Proof) -> None:
-    """Trust this browser from now on, where a guard allows it."""
+def basis(state: AppState, token: str) -> object:
+    """What :func:`remember` compares, from before the code of this handle is checked."""
+    handle = state.tokens.load_handle(token)
+    return None if handle is None else state.factors.trusted.basis(handle.identifier)
+
+
+def remember(state: AppState, proof: Proof, basis: object) -> None:
+    """Trust this browser from now on, where a guard allows it.
+
+    :param basis: what :func:`basis` gave.
+    """
     life = offered(state, proof.purpose, proof.identifier, proof.context)
-    if life == 0:
+    trust = state.factors.trusted.remember(proof, life, basis) if life else None
+    if trust is None:
         return
-    trust = state.factors.trusted.remember(proof, life)
     others = [old for old in _all(state) if (old.purpose, old.identifier) != (trust.purpose, trust.identifier)]
     _set_cookie(state, [trust, *others][:_MOST])
 

@@ -156,6 +156,47 @@ def test_it_ends_on_every_machine(app: Flask, otp: OTP, clock: Clock, phone: Pho
         assert otp.trusted(ANN) == ()
 
 
+@pytest.mark.parametrize("moment", ["before it is noted", "when it is noted"])
+@pytest.mark.parametrize("act", ["revoke", "remove", "add", "renew"])
+def test_r25_it_ends_too_if_it_is_under_way(
+    app: Flask, otp: OTP, clock: Clock, phone: Phone, monkeypatch: pytest.MonkeyPatch, act: str, moment: str
+) -> None:
+    """The code was right, and the other request comes before the browser is trusted."""
+    acts: dict[str, Any] = {
+        "revoke": lambda: otp.revoke(ANN),
+        "remove": lambda: otp.totp.remove(ANN, "phone"),
+        "add": lambda: enrol(app, clock, name="tablet"),
+        "renew": lambda: otp.recovery.renew(ANN),
+    }
+    store = app.extensions["otp"].store
+    note, code = store.note, phone.code()
+
+    def meet(*arguments: Any) -> Any:
+        monkeypatch.undo()
+        noted = note(*arguments) if moment == "when it is noted" else None
+        with app.app_context():
+            acts[act]()
+        return note(*arguments) if noted is None else noted
+
+    browser = Browser(app, ANN)
+    browser.send()
+    monkeypatch.setattr(store, "note", meet)
+    assert browser.verify(code, trust=True).status_code == 200
+    sign_out(browser)
+    assert statuses(sign_in(browser), "account") == [401]
+    with app.app_context():
+        assert otp.trusted(ANN) == ()
+
+
+def test_a_recovery_code_that_is_used_ends_no_trust(app: Flask, clock: Clock) -> None:
+    _, codes = enrol(app, clock)
+    browser = Browser(app, ANN)
+    browser.send("recovery")
+    assert browser.verify(codes[0], trust=True).status_code == 200
+    sign_out(browser)
+    assert statuses(sign_in(browser), "account") == [200]
+
+
 def test_a_lag_does_not_keep_it_alive(make_app: AppFactory, clock: Clock, table: Table) -> None:
     otp = make_otp(clock, table)
     app = make_app(otp, OTP_REVOCATION_LAG="1h")
