@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
-from functools import wraps
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +21,9 @@ from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified
 from tests.support.attack_site import stage
-from tests.support.databases import DatabaseServer, mariadb, mariadb_server, pg8000, postgresql, postgresql_server
+from tests.support.databases import mariadb, mariadb_server, pg8000, postgresql, postgresql_server
 from tests.support.examples import load_profile
-from tests.support.servers import Server
+from tests.support.server_marker import Running
 
 load_profile()
 
@@ -99,29 +97,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    _running.is_marked = item.get_closest_marker("server") is not None
-
-
-class _running:
-    """The test that runs now."""
-
-    is_marked = True
-
-
-def _where_it_is_marked(start: Callable[..., Any]) -> Callable[..., Any]:
-    """Else ``pytest -m "not server"`` is slow, and fails where there is no server to start."""
-
-    @wraps(start)
-    def start_or_fail(*args: Any, **kwargs: Any) -> Any:
-        if not _running.is_marked:
-            pytest.fail("a test that starts a server has the marker `server`")
-        return start(*args, **kwargs)
-
-    return start_or_fail
-
-
-for owner, name in ((socket.socket, "listen"), (ValkeyServer, "start"), (Server, "start"), (DatabaseServer, "start")):
-    setattr(owner, name, _where_it_is_marked(getattr(owner, name)))
+    Running.is_marked = item.get_closest_marker("server") is not None
 
 
 @pytest.fixture(scope="session")
