@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cached_property
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
@@ -26,6 +27,11 @@ class Rule:
     once: bool = False
     #: Seconds after a verification for which its browser does not need another one, if the person wants that.
     trust: int | None = None
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether a proof fits by what is in it, whoever is signed in and whatever the request is about."""
+        return self.context is None and self.identifier is None and not self.once
 
 
 def make_rule(

@@ -13,7 +13,7 @@ from base64 import urlsafe_b64encode
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from flask import Response, request
+from flask import Request, Response, request
 
 from ..state import AppState
 
@@ -134,6 +134,14 @@ def write(state: AppState, response: Response, *, permanent: bool) -> None:
 def has_pending() -> bool:
     """Whether the answer to this request sets or deletes a companion cookie."""
     return bool(vars(request).get(_PENDING))
+
+
+def changes(asking: Request) -> tuple[str, ...]:
+    """The companion cookies that the answer to this request sets and deletes, each as one text."""
+    pending: dict[str, _Cookie] | None = vars(asking).get(_PENDING)
+    if not pending:
+        return ()
+    return tuple(f"{name}={companion and companion.value}" for name, (companion, _) in pending.items())
 
 
 def _pending() -> dict[str, _Cookie]:

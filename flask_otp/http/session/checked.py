@@ -8,8 +8,13 @@ from flask import request
 
 from ...crypto.payloads import Proof
 from ...state import AppState
-from .cleared import companions_of
+from .. import companions
+from ..requests import this_request
+from .cleared import notice_a_cleared_session
 from .kept import get
+
+#: Who is signed in, the bearer token, the session's proof, and the companion cookies that this request has changed.
+Shown = tuple[str | None, str | None, str | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
@@ -18,7 +23,7 @@ class Checked:
 
     proof: Proof | None
     #: Who was signed in, and which proofs the client showed.
-    shown: tuple[str | None, ...]
+    shown: Shown
     #: How often something had been ended before (:class:`~flask_otp.state.Trust`).
     ends: int
     #: The guard has spent the proof for this request, so the store does not know it any more.
@@ -64,6 +69,13 @@ def forget_checked(state: AppState, identifier: str) -> None:
             del checked[purpose]
 
 
-def _shown(state: AppState, purpose: str) -> tuple[str | None, ...]:
-    tokens = [companion.token for companion in companions_of(state, "proof")]
-    return state.own_identifier(), request.headers.get("Authorization"), get("proof", purpose), *tokens
+def _shown(state: AppState, purpose: str) -> Shown:
+    """Whatever can change within a request. Its cookies cannot, so of those only what it sets and deletes."""
+    notice_a_cleared_session()
+    asking = this_request()
+    return (
+        state.own_identifier(),
+        asking.environ.get("HTTP_AUTHORIZATION"),
+        get("proof", purpose),
+        companions.changes(asking),
+    )
