@@ -187,8 +187,7 @@ def _template_has_code(fields: dict[str, Any], service: type[NotifyBase]) -> boo
 
 
 def kind_of(service: type[NotifyBase]) -> str | None:
-    """The kind of recipient. A service that takes phone numbers takes nothing else here, because their rules must
-    apply."""
+    """The kind of recipient. A service that takes phone numbers takes nothing else, so their rules apply."""
     tokens = service.template_tokens.items()
     names = {name for name, token in tokens if token.get("map_to") == "targets"}
     if any("phone" in name or "sms" in name for name in names):

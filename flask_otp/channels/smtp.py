@@ -141,8 +141,7 @@ class Conversation(smtplib.SMTP):
         return sock
 
     def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
-        """Like smtplib's, but with UTF-8 instead of ASCII: RFC 4616 for PLAIN, and what servers accept for the
-        others."""
+        """Like smtplib's, but with UTF-8 instead of ASCII: RFC 4616 for PLAIN, and common practice for the others."""
 
         def answer(challenge: bytes | None = None) -> _Text | None:
             text = authobject() if challenge is None else authobject(challenge)

@@ -1,1 +1,1 @@
-"""The ``OTP_*`` settings: what they may look like, and what they come to."""
+"""The ``OTP_*`` settings: their parsers and the resulting values."""

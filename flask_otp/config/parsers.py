@@ -1,6 +1,7 @@
-"""What a setting's value may look like.
+"""Parsers for the values of settings.
 
-Each parser takes the raw value and gives the checked one, or raises ``ValueError`` with the second half of a sentence.
+Each parser takes the raw value and returns the checked one, or raises ``ValueError`` with the second half of a
+sentence.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ if TYPE_CHECKING:
 
 _library = lazy("limits")
 
-#: One plain address: no comma for a second, no line break for a second header.
+#: One plain address: no comma for a second address, no line break for another header.
 ADDRESS = r"[^\s,;:<>()\"@]+@[^\s,;:<>()\"@]+"
 
-#: As ``limits`` reads "1 year", in seconds.
+#: Seconds of "1 year" in ``limits``.
 _YEAR = 360 * 86400
-#: The most that a limit may count, and the longest window in seconds.
+#: Maximum amount of a limit, and its longest window in seconds.
 MAX_AMOUNT, MAX_PERIOD = 1_000_000_000, 100 * _YEAR
-#: What a mail client may greet with: a host name, or an address in brackets (RFC 5321 4.1.3).
+#: Names allowed for ``EHLO``: a host name, or an address in brackets (RFC 5321 4.1.3).
 HOST = r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|\[[0-9A-Za-z:.]+\]"
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 class Rate(NamedTuple):
-    """At most ``amount`` events in a window of ``period`` seconds that begins with the first of them."""
+    """At most ``amount`` events in a window of ``period`` seconds that starts with the first event."""
 
     amount: int
     period: int
@@ -50,12 +51,12 @@ class Breaker(NamedTuple):
     window: int
 
 
-#: ``docs/sms.md`` says why these.
+#: ``docs/sms.md`` gives the reasons for these values.
 BREAKER = {"minimum": 30, "country_minimum": 100, "ratio": 0.2, "window": "1h"}
 
 
 def nearest(word: str, known: list[str]) -> str:
-    """A hint for a message: the nearest of the ``known`` words, or all of them."""
+    """A hint for an error: the nearest of the ``known`` words, or all of them."""
     close = difflib.get_close_matches(word, known, 1, 0.6)
     return f"did you mean {close[0]}?" if close else "known are " + ", ".join(sorted(known))
 
@@ -95,7 +96,7 @@ def flag(value: object) -> bool:
 
 
 def flag_in_words(value: object) -> bool:
-    """A flag, also as text or a number, as it comes from the environment. Text that says no never means yes."""
+    """A flag that may also be text or a number, as from the environment. Text that means no is never read as yes."""
     words = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
     found = words.get(str(value).strip().lower()) if isinstance(value, (bool, int, str)) else None
     if found is None:
@@ -126,16 +127,16 @@ def fraction(value: object) -> float:
 
 def limits(value: object) -> tuple[RateLimitItem, ...]:
     try:
-        # "5/0 hours" would be read as five an hour.
+        # Otherwise "5/0 hours" would be read as five an hour.
         is_plain = isinstance(value, str) and not re.search(r"[/r]\s*0+\s*[a-z]", value)
         items = tuple(_library.parse_many(value)) if is_plain else ()
     except ValueError:
         items = ()
     if not items or any(item.amount < 1 for item in items):
         raise ValueError('must be a limit such as "5/hour;10/day"')
-    # Every store must be able to count so far: the one in Redis has four bytes for an amount, and five for a time.
+    # Every store must be able to count this far: the Redis store has four bytes for an amount and five for a time.
     if any(item.amount > MAX_AMOUNT or item.get_expiry() > MAX_PERIOD for item in items):
-        raise ValueError(f"must not be over {MAX_AMOUNT:,} events, nor over {MAX_PERIOD // _YEAR} years")
+        raise ValueError(f"must not exceed {MAX_AMOUNT:,} events or {MAX_PERIOD // _YEAR} years")
     return items
 
 
@@ -183,16 +184,16 @@ def base_url(value: object) -> str | None:
     origin = scheme + separator + identifiers.ascii_domain(host) + colon + port
     if not re.fullmatch(r"https?://[a-z0-9.-]+(:[0-9]+)?", origin):
         raise ValueError('must be an origin such as "https://example.com"')
-    # As a browser writes it: without the default port.
+    # As browsers write it, without the default port.
     return origin.removesuffix(":443" if origin.startswith("https:") else ":80")
 
 
-#: An origin as a browser writes it, of the web or of an app's own scheme.
+#: An origin as browsers write it, of the web or of an app's own scheme.
 _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 def origins(value: object) -> tuple[str, ...]:
-    """Exact origins, as a browser writes them in ``Origin``: lower case, in ASCII, without the scheme's own port."""
+    """Exact origins, as browsers write them in ``Origin``: lower case, ASCII, without the scheme's default port."""
     return tuple(dict.fromkeys(map(_origin, names(value))))
 
 
@@ -200,17 +201,17 @@ def _origin(text: str) -> str:
     scheme, separator, place = text.strip().lower().partition("://")
     host, colon, port = place.partition(":")
     match = _ORIGIN.fullmatch(scheme + separator + identifiers.ascii_domain(host) + colon + port)
-    # The origin of every file, and of every page in a sandbox, is "null": that would be all of them.
+    # All local files and sandboxed pages have the origin "null", so allowing it would allow all of them.
     if match is None or scheme in ("file", "data", "blob", "about", "javascript"):
         raise ValueError(
             'must be a list of exact origins such as ("https://app.example.com", "capacitor://localhost"), '
-            f"without a path or a wildcard; {text!r} is none"
+            f"without a path or a wildcard, not {text!r}"
         )
     return match[0].removesuffix({"https": ":443", "http": ":80"}.get(scheme, "/"))
 
 
 def special_domains(value: object) -> tuple[str, ...]:
-    """Domains of RFC 6761 and the like under which addresses are accepted: ``"local"``, ``"home.arpa"``."""
+    """Domains of RFC 6761 and similar, whose addresses are accepted: ``"local"``, ``"home.arpa"``."""
     found = tuple(name.lower().strip(".") for name in names(value))
     if not all(re.fullmatch(r"[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})*", name) for name in found):
         raise ValueError('must be a list of domains such as ("local", "home.arpa")')
@@ -232,7 +233,7 @@ def languages(value: object) -> tuple[str, ...]:
     named = names(value) if isinstance(value, (list, tuple)) else ()
     chosen = tuple(dict.fromkeys(name.replace("-", "_") for name in named))
     if not chosen or not set(chosen) <= set(LANGUAGES):
-        raise ValueError(f"must be a list, the default first, out of {', '.join(LANGUAGES)}")
+        raise ValueError(f"must be a list with the default first, from {', '.join(LANGUAGES)}")
     return chosen
 
 
@@ -243,7 +244,7 @@ def countries(value: object) -> frozenset[str]:
     for code in codes:
         if not identifiers.is_country(code):
             hint = "the United Kingdom is 'GB'" if code == "UK" else "see ISO 3166-1"
-            raise ValueError(f"has {code!r}, which is not a country with phone numbers of its own ({hint})")
+            raise ValueError(f"has {code!r}, which is not a country with its own phone numbers ({hint})")
     return frozenset(codes)
 
 
@@ -261,12 +262,12 @@ def prefix_budgets(value: object) -> dict[str, tuple[RateLimitItem, ...]]:
     parsed = budgets(value)
     for prefix in parsed:
         if not re.fullmatch(r"\+[1-9][0-9]{0,14}", prefix):
-            raise ValueError(f'must have beginnings of phone numbers as keys, such as "+44", and {prefix!r} is not one')
+            raise ValueError(f'must have phone number prefixes as keys, such as "+44", and {prefix!r} is not one')
     return parsed
 
 
 def breaker(value: object) -> Breaker | None:
-    """The defaults with what is given in their place; ``None``: off."""
+    """The defaults, updated with the given values. ``None`` means off."""
     if value is None:
         return None
     given = BREAKER | mapping(value)
@@ -280,7 +281,7 @@ def breaker(value: object) -> Breaker | None:
         _member(given, "window", duration(60, 86400)),
     )
     if parsed.country_minimum < parsed.minimum:
-        raise ValueError("must not have a 'country_minimum' below its 'minimum': no range would ever get that far")
+        raise ValueError("must not have a 'country_minimum' below its 'minimum': no range could ever reach it")
     return parsed
 
 
@@ -300,5 +301,5 @@ def site_name(value: object) -> str | None:
 def purposes(value: object) -> dict[str, Any]:
     purposes = mapping(value)
     if not purposes:
-        raise ValueError("must name a purpose at least")
+        raise ValueError("must name at least one purpose")
     return purposes

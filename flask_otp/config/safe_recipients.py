@@ -1,4 +1,4 @@
-"""``OTP_DELIVER_ONLY_TO``: the only addresses that messages of a test environment may go to."""
+"""``OTP_DELIVER_ONLY_TO``: the only addresses that a test environment may send messages to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _WANTED = 'must be a list such as ("@example.com", "ann@example.org", "+49151123
 
 
 def safe_recipients(value: object) -> frozenset[str] | None:
-    """The value of ``OTP_DELIVER_ONLY_TO``, in canonical form. ``None``: messages may go to any address."""
+    """Parse ``OTP_DELIVER_ONLY_TO`` into canonical form. ``None``: messages may go to any address."""
     if value is None:
         return None
     if not isinstance(value, (list, tuple, set, frozenset)):
@@ -30,9 +30,9 @@ def _entry(value: object) -> str:
 
 
 def may_go_to(allowed: frozenset[str], recipient: str, parser: Parser) -> bool:
-    """Whether a message may go there. A domain allows the addresses of exactly this domain, and none below it.
+    """Whether a message may go to this recipient. A domain allows exactly its own addresses, not those of subdomains.
 
-    What cannot be read as one address is refused.
+    A recipient that cannot be parsed as one address is refused.
     """
     if recipient in allowed and not recipient.startswith("@"):
         return True

@@ -1,7 +1,7 @@
 """The ``OTP_*`` keys of ``app.config``: read once, checked at once, frozen.
 
-Each field below is one key: ``OTP_`` and its name in capitals. The field carries its default and its parser, so this
-file is the whole list. A key that is not here stops the app, with the nearest right name.
+Each field below is one key: ``OTP_`` plus its name in capitals. The field has its default and its parser, so this file
+is the complete list. An unknown key stops the app, and the error suggests the nearest key.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ PREFIX = "OTP_"
 
 
 def _key(default: object, parse: Callable[[object], Any], *, secret: bool = False) -> Any:
-    """One key. The value of a ``secret`` one may hold a password, so that no error and no ``repr`` shows it."""
+    """One key. If it is ``secret``, its value may hold a password, so no error and no ``repr`` shows it."""
     return field(repr=not secret, metadata={"default": default, "parse": parse, "secret": secret})
 
 
 @dataclass(frozen=True)
 class Purpose:
-    """What holds for the codes of one purpose: the app's settings, with that purpose's overrides.
+    """The settings for codes of one purpose: the app's settings with the purpose's overrides.
 
     Bounds: NIST SP 800-63B-4 3.1.3.2 (at least six digits, at most ten minutes) and 2.2.3 (proofs within a day).
     """
@@ -45,13 +45,13 @@ class Purpose:
     recipient_limit: tuple[parsers.Rate, ...] = _key("20/hour;50/day", parsers.rates)
     verified_for: int = _key("12h", parsers.duration(10, 86400))
     on_budget: str = _key("escalate", parsers.choice("escalate", "refuse"))
-    #: Seconds after which a code that was not verified goes out by the next channel; ``None``: never.
+    #: Seconds after which an unverified code goes out by the next channel. ``None`` means never.
     next_channel_after: int | None = _key(None, parsers.optional(parsers.duration(1, 600)))
-    #: Only these channels, in this order; empty: any. A purpose's own; it has no ``OTP_*`` key.
+    #: The only channels, in this order. Empty means any channel. Set per purpose; there is no ``OTP_*`` key.
     channels: tuple[str, ...] = ()
 
     def policy(self) -> Policy:
-        """What the store needs to know of it."""
+        """The settings that the store needs."""
         return Policy(
             expires_in=self.expires_in,
             max_attempts=self.max_attempts,
@@ -66,7 +66,7 @@ class Purpose:
         if self.cooldown > self.expires_in:
             raise ConfigError(
                 f"{where}: OTP_COOLDOWN ({self.cooldown} s) is longer than OTP_EXPIRES_IN ({self.expires_in} s): "
-                "a lost message could never be sent again"
+                "a lost message could never be resent"
             )
         if self.next_channel_after is not None and self.next_channel_after >= self.expires_in:
             raise ConfigError(
@@ -103,7 +103,7 @@ class Settings:
     code_in_subject: bool = _key(False, parsers.flag)
     delivery: str = _key("auto", parsers.choice("auto", "inline", "background"))
     purposes: dict[str, Purpose] = _key({"login": {}}, parsers.purposes)
-    #: Time steps before the present one whose codes an authenticator app may still show.
+    #: Time steps before the current one whose codes of an authenticator app are still accepted.
     totp_steps: int = _key(1, parsers.integer(0, 2))
     revocation_lag: int = _key("0s", parsers.duration(0, 3600))
     base_url: str | None = _key(None, parsers.base_url)
@@ -122,15 +122,13 @@ class Settings:
     def from_config(cls, config: Mapping[str, Any]) -> Settings:
         """Read and check every key.
 
-        :raises ConfigError: a value is wrong, two contradict each other, or a key is unknown.
+        :raises ConfigError: a value is wrong, two values contradict each other, or a key is unknown.
         """
         _refuse_unknown(config)
         common = Purpose(**{item.name: _read(config, item) for item in _keys(Purpose)})
         values = {item.name: _read(config, item) for item in _keys(cls)}
         if values["links"] and values["base_url"] is None:
-            raise ConfigError(
-                "OTP_LINKS needs OTP_BASE_URL: a link is never built from what a request says of its host"
-            )
+            raise ConfigError("OTP_LINKS needs OTP_BASE_URL: links are never built from a request's Host header")
         values["purposes"] = {
             name: _override(common, name, overrides) for name, overrides in values["purposes"].items()
         }
@@ -168,9 +166,9 @@ def _refuse_unknown(config: Mapping[str, Any]) -> None:
 def _override(common: Purpose, name: str, overrides: object) -> Purpose:
     where = f"OTP_PURPOSES[{name!r}]"
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
-        raise ConfigError(f"{where}: a purpose's name is lower-case letters, digits, _ and -, 32 at most")
+        raise ConfigError(f"{where}: a purpose's name must be lower-case letters, digits, _ and -, at most 32")
     if not isinstance(overrides, Mapping):
-        raise ConfigError(f"{where} must be a dict of overrides, which may be empty")
+        raise ConfigError(f"{where} must be a dict of overrides, which can be empty")
     known = {item.name: item.metadata["parse"] for item in _keys(Purpose)} | {"channels": parsers.names}
     values: dict[str, Any] = {}
     for key, value in overrides.items():

@@ -1,6 +1,6 @@
-"""Test recipients: nothing is sent to them, and their code is fixed until a day that must be named.
+"""Test recipients: nothing is sent to them, and they have a fixed code until a given day.
 
-For the people who review an app before a store takes it, and for tests from end to end. All limits hold for them.
+For app-store reviewers and end-to-end tests. All limits apply to them.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ _WANTED = 'must be a dict such as {"+15550100": ("000000", "2027-01-31")}: an ad
 
 
 class TestRecipient(NamedTuple):
-    #: One for each length that the codes of a purpose have.
+    #: One code for each code length that a purpose has.
     codes: tuple[str, ...]
-    #: When it is an address like any other, in seconds since 1970: the end of its last day, UTC.
+    #: When it becomes an ordinary address, in seconds since 1970: the end of its last day, UTC.
     until: int
 
     def code(self, length: int) -> str | None:
-        """The fixed code of this length, which :func:`check_lengths` has looked for."""
+        """The fixed code of this length. :func:`check_lengths` has made sure that it exists."""
         return next((code for code in self.codes if len(code) == length), None)
 
 
 def test_recipients(value: object) -> dict[str, TestRecipient]:
-    """The value of ``OTP_TEST_RECIPIENTS``, by canonical address."""
+    """Parse ``OTP_TEST_RECIPIENTS``. The keys are canonical addresses."""
     if not isinstance(value, Mapping):
         raise ValueError(_WANTED)
     return {_address(address): _entry(entry) for address, entry in value.items()}
@@ -36,14 +36,14 @@ def test_recipients(value: object) -> dict[str, TestRecipient]:
 
 def check_lengths(entries: Mapping[str, TestRecipient], lengths: Mapping[str, int]) -> None:
     """
-    :param lengths: of the codes of each purpose.
-    :raises ValueError: a fixed code is of another length, which would tell who is a test recipient.
+    :param lengths: the length of each purpose's codes.
+    :raises ValueError: no fixed code has a purpose's length, which would reveal who is a test recipient.
     """
     for entry in entries.values():
         for purpose, length in lengths.items():
             if entry.code(length) is None:
                 raise ValueError(
-                    f"has no fixed code of {length} digits, as the purpose {purpose!r} has them: give one for each "
+                    f"has no fixed code of {length} digits, which the purpose {purpose!r} needs: give one for each "
                     'length, as in ("402817", "40281799")'
                 )
 
@@ -51,7 +51,7 @@ def check_lengths(entries: Mapping[str, TestRecipient], lengths: Mapping[str, in
 class TestRecipients:
     """The test recipients of one app."""
 
-    #: Not a class of tests, whatever pytest makes of the name.
+    #: Tells pytest that this is not a test class.
     __test__ = False
 
     def __init__(self, entries: Mapping[str, TestRecipient], clock: Callable[[], float]) -> None:
@@ -59,12 +59,12 @@ class TestRecipients:
         self._clock = clock
 
     def find(self, recipient: str | None) -> TestRecipient | None:
-        """The entry of this recipient, while it holds."""
+        """The entry of this recipient, while it is valid."""
         entry = self._entries.get(recipient) if recipient is not None else None
         return entry if entry is not None and self._clock() < entry.until else None
 
     def number(self, text: str) -> str | None:
-        """The made-up phone number of a test recipient, if that is what a person typed."""
+        """The made-up phone number of a test recipient, if the text is one."""
         number = identifiers.bare_number(text) if self._entries else ""
         return number if self.find(number) else None
 

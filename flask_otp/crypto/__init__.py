@@ -1,1 +1,1 @@
-"""All that is derived from ``SECRET_KEY``: codes, keys, and the tokens that clients hold."""
+"""Everything derived from ``SECRET_KEY``: codes, keys, and the tokens that clients hold."""

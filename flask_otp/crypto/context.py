@@ -1,4 +1,4 @@
-"""What a code is bound to, as JSON with one spelling for each value."""
+"""The context that a code is bound to, as canonical JSON."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ from typing import Any
 from ..errors import InvalidRequest
 from ..languages import N_
 
-#: Bytes of a context's JSON. It travels, sealed, in tokens that must fit into a cookie and a request of 4 KiB.
+#: Maximum bytes of a context's JSON. It travels, sealed, in tokens that must fit into a cookie and a 4 KiB request.
 MAX_CONTEXT = 512
 
 
 def context_digest(context: Any) -> bytes:
-    """The digest of what a code is bound to; ``None``, no context, is empty."""
+    """The digest of a context. Empty for ``None``, which means no context."""
     return b"" if context is None else json_digest(context)
 
 
 def json_digest(context: Any) -> bytes:
-    """A JSON value as 32 bytes, the same for equal values only: ``True`` is not ``1``.
+    """A JSON value as 32 bytes, equal only for equal values: ``True`` differs from ``1``.
 
-    :raises ValueError: it is no JSON value, or a key of an object is no string. That is a mistake of the app.
-    :raises InvalidRequest: it is longer than :data:`MAX_CONTEXT`, or has no canonical form: NaN, an infinity, half a
-        surrogate pair, a number or a depth that Python writes no more. A client can send each of these.
+    :raises ValueError: the value is not JSON, or an object has a key that is not a string. This is a bug in the app.
+    :raises InvalidRequest: the JSON is longer than :data:`MAX_CONTEXT`, or has no canonical form: NaN, an infinity,
+        half a surrogate pair, or a number or nesting depth that Python refuses to write. A client can send each of
+        these.
     """
     try:
         _check_json(context)
@@ -38,7 +39,7 @@ def json_digest(context: Any) -> bytes:
 
 
 class _NotJson(ValueError):
-    """The app gave what no client can send."""
+    """The app passed a value that no client can send."""
 
 
 def _check_json(value: Any) -> None:

@@ -1,7 +1,7 @@
-"""What makes a token of bytes, and bytes of a token: signed, or sealed where the client must not read it.
+"""Turns bytes into tokens and back. Tokens are signed, or sealed if the client must not read them.
 
-Each kind of token has its own keys. A token has one spelling: base64 knows several for one value, and all but ours are
-refused, so that nobody gets two tokens out of one.
+Each kind of token has its own keys. A token has exactly one spelling: base64 allows several spellings of one value, but
+only ours is accepted, because two spellings would count as two tokens.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ from ..errors import ConfigError
 from .keys import Keys
 
 _NONCE = 8
-#: A sealed body is filled up to a multiple of so many bytes, so that its length does not tell an address.
+#: Sealed bodies are padded to a multiple of this many bytes, so their length does not reveal an address.
 _BLOCK = 32
 _END = b"\x80"
-#: The two characters in which the base64 of addresses is another (RFC 4648, 5).
+#: The two characters in which URL-safe base64 differs (RFC 4648, 5).
 _TO_URL, _FROM_URL = bytes.maketrans(b"+/", b"-_"), bytes.maketrans(b"-_", b"+/")
 
 
 class Opened(NamedTuple):
-    """What was in a token, and the keys that it was made with."""
+    """The content of a token, and the keys that it was made with."""
 
     keys: Keys
-    #: Of the body's layout. It is one byte.
+    #: Version of the body's layout, one byte.
     version: int
     body: bytes
 
 
 class Envelope(Protocol):
-    """Makes and opens the tokens of one kind."""
+    """Makes and opens tokens of one kind."""
 
     def close(self, keys: Keys, version: int, body: bytes) -> str: ...
 
     def open(self, token: str) -> Opened | None:
-        """``None``: it was not made with any of our keys, was changed, or is another kind's.
+        """Return ``None`` if no key of ours made the token, if it was changed, or if it is of another kind.
 
-        :raises ValueError: it is not even written as we write tokens.
+        :raises ValueError: the text does not have the form of our tokens.
         """
 
 
 class Signed:
-    """Anybody can read these tokens. Nobody else can make them: HMAC-SHA256, written as ``itsdangerous.Signer`` does.
+    """Tokens that anyone can read but only we can make: HMAC-SHA256, in the format of ``itsdangerous.Signer``.
 
-    Its Signer takes three times as long. It could derive another key for each token; here each kind has its own.
+    itsdangerous takes three times as long, and can derive a key per token. Here each kind has its own key.
     """
 
     def __init__(self, kind: str, keyring: Sequence[Keys]) -> None:
@@ -63,7 +63,7 @@ class Signed:
     def open(self, token: str) -> Opened | None:
         text, _, signature = token.rpartition(".")
         for keys, key in self._keys.items():
-            # As text, since base64 has other spellings of the same signature.
+            # Compared as text, because base64 has other spellings of the same signature.
             if hmac.compare_digest(_signature(key, text), signature):
                 data = _decode(text)
                 return Opened(keys, data[0], data[1:])
@@ -71,10 +71,10 @@ class Signed:
 
 
 class Sealed:
-    """Nobody else can read or make these tokens: AES-256-SIV, RFC 5297, with kind and version as associated data.
+    """Tokens that only we can read and make: AES-256-SIV, RFC 5297, with kind and version as associated data.
 
-    SIV is misuse-resistant: a nonce that comes twice shows that two equal bodies are equal, and nothing else. So the
-    nonce may be short and random, and no number of tokens is too many for a key.
+    SIV resists nonce misuse: a repeated nonce only reveals that two equal bodies are equal. So the nonce can be short
+    and random, and a key can make any number of tokens.
     """
 
     def __init__(self, kind: str, keyring: Sequence[Keys]) -> None:
@@ -82,8 +82,8 @@ class Sealed:
         self._ciphers = {keys: _cipher(keys, kind) for keys in keyring}
 
     def close(self, keys: Keys, version: int, body: bytes) -> str:
-        # Without a nonce, the same handle would look the same. A client could then tell that a member has changed
-        # which it must not see, such as whether a message was withheld.
+        # Without a nonce, equal handles would look equal. A client could then notice a change in a member that must
+        # stay hidden, such as whether a message was withheld.
         nonce = secrets.token_bytes(_NONCE)
         filled = body + _END
         filled += bytes(-len(filled) % _BLOCK)
@@ -101,7 +101,7 @@ class Sealed:
         return None
 
     def _bound(self, version: int, nonce: bytes) -> list[bytes]:
-        # Neither is ever empty: OpenSSL before 3.0.10 left out what is (CVE-2023-2975).
+        # Neither part is ever empty: OpenSSL before 3.0.10 ignored empty parts (CVE-2023-2975).
         return [f"{self._kind}/{version}".encode(), nonce]
 
 
@@ -110,12 +110,12 @@ def _cipher(keys: Keys, kind: str) -> AESSIV:
     :raises ConfigError: this build of ``cryptography`` has no AES-SIV.
     """
     try:
-        # SIV takes two keys of 256 bits: one for its tag, one for its cipher.
+        # SIV takes two 256-bit keys: one for the tag, one for the cipher.
         return AESSIV(keys.derive(f"{kind}/tag") + keys.derive(f"{kind}/cipher"))
     except UnsupportedAlgorithm as error:
         raise ConfigError(
-            "the cryptography package of this environment has no AES-SIV, with which handles are sealed: it needs "
-            "OpenSSL 3 without FIPS mode, as the package's own wheels have it"
+            "the installed cryptography package has no AES-SIV, which seals handles: it needs OpenSSL 3 without FIPS "
+            "mode, as in the package's own wheels"
         ) from error
 
 
@@ -129,9 +129,9 @@ def _encode(data: bytes) -> str:
 
 def _decode(text: str) -> bytes:
     """
-    :raises ValueError: this is not how we write it.
+    :raises ValueError: the text does not have the form that we write.
     """
-    data = a2b_base64(text.encode().translate(_FROM_URL) + b"==")  # surplus padding is passed over
+    data = a2b_base64(text.encode().translate(_FROM_URL) + b"==")  # extra padding is ignored
     if _encode(data) != text:
         raise ValueError("another spelling")
     return data

@@ -1,4 +1,4 @@
-"""The plain values that tokens carry, and that pass between the parts."""
+"""The plain values that tokens carry and that components exchange."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .keys import Keys
 
 @dataclass(frozen=True)
 class Handle:
-    """What names a challenge, in the hands of the client that began it."""
+    """Identifies a challenge. It is held by the client that started the challenge."""
 
     challenge_id: bytes
     purpose: str
@@ -23,19 +23,20 @@ class Handle:
     expires_at: int
     ready_at: int
     identifier: str
-    #: Nobody has this identifier, or it may not be sent to: nothing was sent, and no code will ever do.
+    #: A decoy: the identifier is unknown or may not be sent to. Nothing was sent, and no code will be accepted.
     is_decoy: bool
-    #: The context's own values, to be told to the person again.
+    #: The context values, to show them to the person again.
     context_values: Any
     keys: Keys
-    #: Who was signed in when the code was asked for, where the app says so: nobody else may redeem it over HTTP.
+    #: The user who was signed in when the code was requested, if the app tells it. Over HTTP only this user may redeem
+    #: it.
     user: str | None = None
-    #: The message would go to a test recipient: nothing was sent, and as long as they are one, their own code is right.
+    #: The recipient is a test recipient. Nothing was sent, and its fixed code is right while the entry is valid.
     is_test: bool = False
-    #: The range of phone numbers that the message goes to, as :mod:`flask_otp.limits.sms_pumping` counts it.
-    #: Empty: no phone number. ``None``: this channel sends nothing to phones.
+    #: The range of phone numbers that the message goes to, as :mod:`flask_otp.limits.sms_pumping` counts it. Empty if
+    #: it is not a phone number, ``None`` if the channel does not send to phones.
     numbers: str | None = None
-    #: The browser that holds it has typed the identifier itself, so that a page may show it as a whole.
+    #: The identifier was typed in this browser, so a page may show it in full.
     is_typed: bool = False
 
     @cached_property
@@ -63,7 +64,7 @@ class Handle:
 
 @dataclass(frozen=True)
 class Proof:
-    """What a verification left behind: it holds while the store still knows ``proof_id``."""
+    """The result of a verification. It is valid while the store knows ``proof_id``."""
 
     proof_id: bytes
     purpose: str
@@ -73,9 +74,9 @@ class Proof:
     expires_at: int
     identifier: str
     keys: Keys
-    #: The text that it was read from; empty: it is new.
+    #: The text that it was read from. Empty for a new proof.
     token: str = field(default="", compare=False)
-    #: The further channels that the code went out by: whoever reads those could have entered it too.
+    #: Further channels that the code went out by: a person who reads those could have entered the code too.
     others: tuple[str, ...] = ()
 
     @property
@@ -83,7 +84,7 @@ class Proof:
         return self.channel, *self.others
 
     def is_by(self, allowed: Collection[str]) -> bool:
-        """Whether the code went out by these channels alone; none at all: any."""
+        """Whether the code went out by the allowed channels only. An empty collection allows all."""
         return not allowed or all(channel in allowed for channel in self.channels)
 
     @cached_property
@@ -96,29 +97,29 @@ class Proof:
 
 @dataclass(frozen=True)
 class NextSend:
-    """A message that goes out by the next channel, unless the code has been verified by then."""
+    """A message that goes out by the next channel unless the code has been verified by then."""
 
     #: The challenge's handle, as its client has it.
     handle: str = field(repr=False)
-    #: By which channel, and the further ones after it.
+    #: The next channel, and the channels after it.
     channels: tuple[str, ...]
-    #: In seconds since 1970.
+    #: Seconds since 1970.
     due_at: float
     locale: str
-    #: Who asked for the first message: this one counts for the same network and bucket.
+    #: The client that requested the first message. This one counts for the same network and bucket.
     network: str | None = field(repr=False)
     bucket: bytes = field(repr=False)
     known_bucket: bytes = field(repr=False)
     known_since: int
 
 
-#: Seconds that the form may take after the guard refused.
+#: Maximum seconds between the guard's refusal and the form.
 REQUIREMENT_LIFE = 3600
 
 
 @dataclass(frozen=True)
 class Requirement:
-    """What the guard asks for: carried by the client to ``POST /send``, which obeys it."""
+    """What the guard asks for. The client carries it to ``POST /send``, which applies it."""
 
     purpose: str
     context: bytes
@@ -126,12 +127,12 @@ class Requirement:
     identifier: str | None
     channels: tuple[str, ...]
     expires_at: int
-    #: Who was signed in when the guard refused, where the app says so: it is nobody else's.
+    #: The user who was signed in when the guard refused, if the app tells it. It is valid for this user only.
     user: str | None = None
 
     @property
     def made_at(self) -> int:
-        """When the guard refused: no proof from before will do."""
+        """When the guard refused. Proofs from before are not accepted."""
         return self.expires_at - REQUIREMENT_LIFE
 
     def __repr__(self) -> str:
@@ -140,7 +141,7 @@ class Requirement:
 
 @dataclass(frozen=True)
 class KnownBrowser:
-    """One subject that a browser has verified before: its bucket's name, and since when."""
+    """One subject that a browser has verified: its bucket's name, and since when."""
 
     subject: bytes
     bucket: bytes
@@ -149,7 +150,7 @@ class KnownBrowser:
 
 @dataclass(frozen=True)
 class Once:
-    """What makes a repeated request to send known as the same: an ``Idempotency-Key``, and what came with it."""
+    """Identifies a repeated send request: an ``Idempotency-Key`` and the data sent with it."""
 
     key: bytes = field(repr=False)
     body: bytes = field(repr=False)
@@ -157,12 +158,12 @@ class Once:
 
 @dataclass(frozen=True)
 class Client:
-    """Who asks. Outside a request there is neither a network nor a browser."""
+    """The client that asks. Outside a request it has no network and no browser."""
 
     network: str | None = None
-    #: Secret of the browser session; empty: none.
+    #: Secret of the browser session. Empty if there is no session.
     session_secret: bytes = field(default=b"", repr=False)
-    #: What this browser has verified before.
+    #: The subjects that this browser has verified.
     known: tuple[KnownBrowser, ...] = field(default=(), repr=False)
-    #: How a repetition of this very request is known; ``None``: it is not.
+    #: Identifies a repetition of this request. ``None``: repetitions are not recognised.
     once: Once | None = field(default=None, repr=False)

@@ -1,9 +1,10 @@
-"""The strings that clients hold: handles, proofs, requirements, kept forms, known browsers; and what waits in a queue.
+"""The tokens that clients hold (handles, proofs, requirements, kept forms, known browsers), and queued messages.
 
-What a client must not read is sealed as a whole: an address that it has not given, and whether anything was sent to it.
-Proofs and known browsers are signed. A token that is not ours is ``None``, never an error.
+Tokens with content that the client must not read (an address that it did not give, or whether something was sent) are
+sealed completely. Proofs and known browsers are signed. A token that is not ours is read as ``None``, never as an
+error.
 
-The older keys of ``SECRET_KEY_FALLBACKS`` open all kinds. They make only what belongs to a challenge that they made.
+Older keys in ``SECRET_KEY_FALLBACKS`` open all kinds of token. They make only tokens of challenges that they made.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ from .keys import Keys
 from .payloads import Handle, KnownBrowser, NextSend, Proof, Requirement
 
 MAX_TOKEN = 4096
-#: The layout of what is made now. A change of a layout takes the next number, and keeps the reader of the one before.
+#: The layout of new tokens. A changed layout gets the next number, and the reader of the previous one is kept.
 _VERSION = 2
-#: The layout of proofs of codes that went out by several channels, whose names come last.
+#: The layout of proofs whose code went out by several channels. The channel names come last.
 _SEVERAL_CHANNELS = 3
-#: Before layouts had numbers they were JSON lists, with ids in base64. What a list begins with is their number.
+#: Before layouts had numbers, tokens were JSON lists with ids in base64. The first byte of a list is their number.
 _LIST = ord("[")
 _PROOFS = 1000
 _NUMBERS = 14
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 class Tokens:
-    """Makes what is new with the first of the keys, opens with any."""
+    """Makes new tokens with the first key and opens tokens with any key."""
 
     def __init__(self, keyring: Sequence[Keys]) -> None:
         self.keyring = tuple(keyring)
@@ -46,7 +47,8 @@ class Tokens:
         self._next = Sealed("next", self.keyring)
         self._proof = Signed("proof", self.keyring)
         self._known = Signed("known", self.keyring)
-        # A session shows the same proof at each request. None that is not ours gets in, so that nobody can fill it.
+        # A session shows the same proof on each request. Only our own proofs are cached, so clients cannot fill the
+        # cache.
         self._proofs: dict[str, Proof] = {}
 
     @property
@@ -54,14 +56,14 @@ class Tokens:
         return self.keyring[0]
 
     def dump_handle(self, handle: Handle) -> str:
-        # A handle keeps the key that its code was derived with: a resend after a rotation sends the same code.
+        # A handle keeps the key that its code was derived with, so a resend after a key rotation sends the same code.
         return self._handle.close(handle.keys, _VERSION, _write_handle(handle))
 
     def load_handle(self, token: object) -> Handle | None:
         return _load(self._handle, token, {_VERSION: _read_handle})
 
     def dump_proof(self, proof: Proof) -> str:
-        # One that was read keeps its text, also when the release before has made it: a proof has one spelling.
+        # A proof that was read keeps its text, even if the previous release made it: a proof has one spelling.
         version = _SEVERAL_CHANNELS if proof.others else _VERSION
         return proof.token or self._proof.close(proof.keys, version, _write_proof(proof))
 
@@ -103,7 +105,7 @@ class Tokens:
         return self._delivery.close(self.keys, _VERSION, _pack([], [handle, recipient, message_id, locale]))
 
     def load_delivery(self, token: object) -> tuple[str, str, str, str] | None:
-        """The handle, the recipient, the message's id and the locale of a delivery that waits in a queue."""
+        """The handle, recipient, message id and locale of a queued delivery."""
 
         def read(keys: Keys, body: bytes) -> tuple[str, str, str, str]:
             handle, recipient, message_id, locale = _unpack(body, 0)[1]
@@ -127,7 +129,7 @@ class Tokens:
 
 def _load(envelope: Envelope, token: object, readers: Mapping[int, Callable[[Keys, bytes], T]]) -> T | None:
     """
-    :param readers: by version.
+    :param readers: the readers by layout version.
     """
     if not isinstance(token, str) or len(token) > MAX_TOKEN or not token.isascii():
         return None
@@ -135,13 +137,13 @@ def _load(envelope: Envelope, token: object, readers: Mapping[int, Callable[[Key
         opened = envelope.open(token)
         return readers[opened.version](opened.keys, opened.body) if opened else None
     except (ValueError, TypeError, LookupError, struct.error):
-        return None  # no base64, or ours, but of a version with another layout
+        return None  # not base64, or our token of a version with another layout
 
 
 def _write_handle(handle: Handle) -> bytes:
-    # Bits of one digit: a longer handle would tell who is a test recipient.
+    # One-digit bit fields: a longer handle would reveal who is a test recipient.
     flags = int(handle.is_decoy) | int(handle.is_test) << 1 | int(handle.is_typed) << 2
-    # Nor must it tell who has a phone.
+    # The handle must not reveal who has a phone either.
     numbers = [] if handle.numbers is None else [handle.numbers.ljust(_NUMBERS)]
     return _pack(
         [handle.challenge_id, handle.context],
@@ -241,12 +243,12 @@ def _read_known_list(keys: Keys, rest: bytes) -> list[KnownBrowser]:
 
 
 def _pack(ids: Sequence[bytes], values: Sequence[Any]) -> bytes:
-    """Ids as bytes, each led by its length, then a list of JSON values."""
+    """Ids as bytes, each preceded by its length, followed by a list of JSON values."""
     return b"".join([bytes([len(each)]) + each for each in ids]) + _to_json(values).encode()
 
 
 def _unpack(body: bytes, count: int) -> tuple[list[bytes], list[Any]]:
-    """What :func:`_pack` made of ``count`` ids, and a list."""
+    """The ids and the list from the output of :func:`_pack` with ``count`` ids."""
     ids = []
     for _ in range(count):
         end = 1 + body[0]
@@ -261,7 +263,7 @@ def _read_list(rest: bytes) -> list[Any]:
 
 
 def _bytes(text: str) -> bytes:
-    return urlsafe_b64decode(text + "==")  # surplus padding is passed over
+    return urlsafe_b64decode(text + "==")  # extra padding is ignored
 
 
 _to_json = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode

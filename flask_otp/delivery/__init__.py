@@ -1,1 +1,1 @@
-"""How a message gets from a challenge to a person."""
+"""Delivers a challenge's message to a person."""

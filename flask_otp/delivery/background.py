@@ -1,4 +1,4 @@
-"""A bounded number of threads for deliveries that a request does not wait for."""
+"""A bounded pool of threads for deliveries that a request does not wait for."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ logger = logging.getLogger("flask_otp")
 
 _WORKERS = 4
 _WAITING = 256
-#: Seconds that the end of a process waits. Supervisors kill after 30 to 90.
+#: Seconds that a process waits at exit. Supervisors kill after 30 to 90.
 _AT_EXIT = 25
 
-#: A job, and when it may begin, by the monotonic clock.
+#: A job, and when it may start, by the monotonic clock.
 _Job = tuple[Callable[[], None], float]
 
 
 class _Queue:
-    """The jobs of one process. Threads come with the work and end with it, so the interpreter waits for the work.
+    """The jobs of one process. Threads start and end with the work, so the interpreter waits for the work.
 
-    ``concurrent.futures`` has a lock of its own from when it was imported. Under gevent that may be before the locks
-    were changed, and one such lock freezes the whole worker.
+    ``concurrent.futures`` creates a lock when it is imported. Under gevent this may happen before the locks are
+    patched, and one such lock freezes the whole worker.
     """
 
     def __init__(self) -> None:
         reason = loses_background()
         if reason is not None:
-            logger.warning("a delivery in the background may be lost: %s; see docs/deployment.md", reason)
+            logger.warning("a background delivery may be lost: %s; see docs/deployment.md", reason)
         self.lock = threading.Condition(threading.Lock())
         self.jobs: deque[_Job] = deque()
         self.threads = 0
@@ -47,7 +47,7 @@ class _Queue:
         atexit.register(_drain, ref(self), os.getpid())
 
     def wait(self, seconds: float) -> bool:
-        """Wait until there is nothing left to do. False: there is, after so long."""
+        """Wait until no jobs are left. Returns ``False`` if some are left after this time."""
         with self.lock:
             return self.lock.wait_for(lambda: not self.threads, seconds)
 
@@ -55,14 +55,14 @@ class _Queue:
 def _drain(queue_ref: ref[_Queue], pid: int) -> None:
     queue = queue_ref()
     if queue is not None and pid == os.getpid() and not queue.wait(_AT_EXIT):
-        logger.error("the process ends, and deliveries in the background are lost: they took too long")
+        logger.error("the process ends and background deliveries are lost: they took too long")
 
 
 class Background:
-    """Runs jobs in an app context. What still waits when the interpreter ends is done first."""
+    """Runs jobs in an app context. Jobs that still wait when the interpreter ends are run first."""
 
-    #: Seconds that a discreet job leaves to the request that began it: threads share one interpreter, so that a
-    #: delivery would slow the answer down, and only where there is somebody to deliver to.
+    #: Seconds by which a discreet job is delayed for its request. Threads share one interpreter, so a delivery would
+    #: slow the response down, but only for known identifiers.
     PAUSE = 0.1
 
     def __init__(self, app: Flask, workers: int = _WORKERS, waiting: int = _WAITING, pause: float = PAUSE) -> None:
@@ -73,9 +73,9 @@ class Background:
         self._queue = PerProcess(_Queue)
 
     def run(self, job: Callable[[], None], *, discreet: bool) -> bool:
-        """Do the job soon. When too many are waiting, do it at once in this thread, or else answer ``False``.
+        """Run the job soon. If too many are waiting, run it now in this thread, or return ``False`` for a discreet one.
 
-        :param discreet: nothing of the job may show in how long the caller takes.
+        :param discreet: the time that the caller takes must reveal nothing about the job.
         """
         queue = self._queue.get()
         with queue.lock:
@@ -93,17 +93,17 @@ class Background:
         return True
 
     def wait(self, seconds: float) -> bool:
-        """Wait until this process has nothing left to do. False: it has, after so long."""
+        """Wait until this process has no jobs left. Returns ``False`` if some are left after this time."""
         return self._queue.get().wait(seconds)
 
     def _start(self, queue: _Queue) -> None:
         try:
             threading.Thread(target=self._work, args=(queue,), name="flask_otp-delivery").start()
-        except RuntimeError:  # the interpreter is ending and starts no thread
+        except RuntimeError:  # the interpreter is shutting down and starts no threads
             self._work(queue)
 
     def _work(self, queue: _Queue) -> None:
-        """Do jobs until there are none."""
+        """Run jobs until none are left."""
         while True:
             with queue.lock:
                 if not queue.jobs:
@@ -118,8 +118,8 @@ class Background:
 
 def _finish(job: Callable[[], None]) -> None:
     try:
-        with contextlib.suppress(DeliveryFailed):  # told by signal and log already
+        with contextlib.suppress(DeliveryFailed):  # already reported by signal and log
             job()
     except Exception as error:
-        # Its type alone: no word of a message may come into a log.
-        logger.error("a background delivery broke off: %s", type(error).__name__)
+        # Only the type: no part of a message may appear in a log.
+        logger.error("a background delivery failed: %s", type(error).__name__)

@@ -1,4 +1,4 @@
-"""A circuit breaker: who has failed again and again is asked last, and by one message at a time."""
+"""A circuit breaker: a step that fails repeatedly is asked last, and by one message at a time."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from enum import Enum
 
 from ..processes import lock_per_process
 
-#: Failures in a row that open a circuit, and seconds until it may have a trial in its turn.
+#: Failures in a row that open a circuit, and seconds before its next trial.
 FAILURES = 5
 PAUSE = 30
 
 
 class Entry(Enum):
-    """How a message got past a circuit."""
+    """How a message passed a circuit."""
 
     REFUSED = "refused"
     FREE = "free"
@@ -21,9 +21,9 @@ class Entry(Enum):
 
 
 class Circuit:
-    """Closed at first. The messages that were let in each :meth:`leave` again, whatever becomes of them.
+    """Closed at first. Every message that entered must :meth:`leave`, whatever its outcome.
 
-    :param clock: seconds. When it is set back, a trial comes sooner, and never later.
+    :param clock: returns seconds. If it is set back, a trial comes sooner, never later.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
@@ -34,7 +34,7 @@ class Circuit:
         self._is_on_trial = False
 
     def enter(self, *, is_last_resort: bool) -> Entry:
-        """Let a message in. While it is open, one at a time: after the pause, or before it as a last resort."""
+        """Let a message in. An open circuit admits one at a time: after the pause, or earlier as a last resort."""
         now = self._clock()
         with self._lock.get():
             if self._retry_at is None:
@@ -46,7 +46,7 @@ class Circuit:
             return Entry.TRIAL
 
     def leave(self, entry: Entry, works: bool | None) -> bool | None:
-        """What was found out; ``None``: nothing. Answers whether it is open now, if that has changed."""
+        """Record the result, ``None`` if unknown. Returns whether the circuit is open now, or ``None`` if unchanged."""
         now = self._clock()
         with self._lock.get():
             was_open = self._retry_at is not None

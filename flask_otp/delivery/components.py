@@ -1,4 +1,4 @@
-"""What the flows of one app are made of."""
+"""The components that the flows of one app use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Components:
     test_recipients: TestRecipients
     identifiers: Parser
     templates: Templates
-    #: Tells the time in seconds since 1970. Every part asks this one.
+    #: Returns the time in seconds since 1970. Every component uses this clock.
     clock: Callable[[], float]
 
     @property

@@ -1,4 +1,4 @@
-"""Where a process is run, as far as that decides whether work goes on when its request is answered."""
+"""Detects whether the platform lets work continue after the response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping
 from types import ModuleType
 
-#: By a variable that the platform sets: what freezes or ends a process between two requests.
+#: Platforms that freeze or end a process between two requests, by an environment variable that they set.
 _PLATFORMS = {
     "AWS_LAMBDA_FUNCTION_NAME": "AWS Lambda freezes a process between two requests",
     "FUNCTIONS_WORKER_RUNTIME": "Azure Functions may end a process that has no request",
@@ -20,18 +20,18 @@ _PLATFORMS = {
 def loses_background(
     environ: Mapping[str, str] = os.environ, modules: Mapping[str, ModuleType] = sys.modules
 ) -> str | None:
-    """Why deliveries in the background would be lost here; ``None``: nothing says so.
+    """Why background deliveries would be lost here. ``None`` if nothing indicates it.
 
-    :param modules: those that the process has loaded.
+    :param modules: the modules that the process has loaded.
     """
     for variable, reason in _PLATFORMS.items():
         if environ.get(variable):
             return reason
-    # uWSGI puts this module into the interpreter that it runs.
+    # uWSGI adds this module to the interpreter that it runs.
     options = getattr(modules.get("uwsgi"), "opt", None)
     if isinstance(options, dict) and not {b"enable-threads", b"threads", "enable-threads", "threads"} & options.keys():
-        return "uWSGI runs no threads of ours without enable-threads or threads"
+        return "uWSGI runs no application threads without enable-threads or threads"
     job = getattr(modules.get("rq.job"), "get_current_job", None)
     if job is not None and job() is not None:
-        return "a worker of RQ ends its process with the job"
+        return "an RQ worker ends its process with the job"
     return None

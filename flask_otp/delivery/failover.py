@@ -1,8 +1,8 @@
-"""The channels under one name, tried in order until one takes the message.
+"""The providers under one channel name, tried in order until one takes the message.
 
-A step that fails again and again is passed over. Anybody can make a step fail, by an address that it refuses, and must
-not be able to keep it from everybody else by that. So a failure counts only if it cannot be the recipient's: it came
-before the provider heard of a recipient, or the channel says so, or another step then took the very same message.
+A step that fails repeatedly is skipped. Anyone can make a step fail with an address that it refuses, and must not be
+able to block it for everyone else. So a failure counts only if the recipient cannot be its cause: it came before the
+provider saw a recipient, or the channel says so, or another step then took the same message.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from .circuit_breaker import FAILURES, Circuit, Entry
 
 logger = logging.getLogger("flask_otp")
 
-#: The channels under one name, in the order in which they are tried.
+#: The providers under one name, in the order in which they are tried.
 Failover = tuple[Channel, ...]
 
-#: About one message, from a server that is well. The app's own functions may use smtplib, or Flask-Mail.
+#: Errors about one message from a healthy server. The app's own functions may use smtplib or Flask-Mail.
 _REFUSALS = (RecipientRefused, smtplib.SMTPRecipientsRefused, smtplib.SMTPDataError)
 
 
 class Secrets(Protocol):
-    """What no log may show: a :class:`~flask_otp.Message` has it."""
+    """Values that a log must not show: a :class:`~flask_otp.Message` has them."""
 
     @property
     def code(self) -> str: ...
@@ -51,20 +51,20 @@ class Secrets(Protocol):
 
 
 class Result(Enum):
-    """What became of a message at one step, and what that says about the step."""
+    """The result of a message at one step, and what it says about the step."""
 
     TAKEN = "taken"
-    #: As any other message would be.
+    #: Failed as any other message would.
     DOWN = "down"
-    #: As no other message need be.
+    #: Failed, but other messages may succeed.
     REFUSED = "refused"
     FAILED = "failed"
 
 
 class Deliverer:
-    """Climbs the ladders of one app, and remembers how their steps fare in this process.
+    """Tries the providers of one app's channels, and remembers in this process how their steps do.
 
-    :param timeout: seconds that a step may take, where its channel does not say.
+    :param timeout: maximum seconds for a step whose channel sets none.
     """
 
     def __init__(self, app: Flask, timeout: float, clock: Callable[[], float], events: Events) -> None:
@@ -75,9 +75,9 @@ class Deliverer:
         self._providers: dict[int, _Provider] = {}
 
     def deliver(self, providers: Failover, message: Message, handle: Handle) -> bool:
-        """Whether a step took the message. Each is asked once at most, so it takes no longer than their time-outs.
+        """Whether a step took the message. Each step is asked at most once, so the sum of their timeouts is the limit.
 
-        :param handle: of the message's challenge.
+        :param handle: the handle of the message's challenge.
         """
         kind = identifiers.kind(message.recipient)
         attempts = [
@@ -86,30 +86,32 @@ class Deliverer:
             if channel.accepts in (None, kind)
         ]
         try:
-            # Who was passed over is asked last, not never: an open circuit alone must not fail a message.
+            # Skipped steps are asked last, not never: an open circuit alone must not fail a message.
             return any(attempt.take(message, is_last) for is_last in (False, True) for attempt in attempts)
         finally:
             if not any(attempt.result for attempt in attempts):
-                # Every other failure has a line of its own.
-                why = "every step is down, and tried by another message" if attempts else "no step takes this address"
+                # Every other failure has its own log line.
+                why = (
+                    "every step is down, and another message is trying it" if attempts else "no step takes this address"
+                )
                 logger.error("channel %r failed: %s", message.channel, why)
             is_taken = any(attempt.result is Result.TAKEN for attempt in attempts)
             for attempt in attempts:
                 attempt.end(message, is_taken)
 
     def longest(self, providers: Failover) -> float:
-        """Seconds that one message may take at all of them together."""
+        """Maximum seconds that one message may take at all steps together."""
         return sum(self._timeout if channel.timeout is None else channel.timeout for channel in providers)
 
     def _provider(self, channel: Channel) -> _Provider:
-        # By its id, since a channel need not be hashable. The step holds on to it, so no other gets this id.
+        # By id, because a channel need not be hashable. The step holds a reference, so no other channel gets this id.
         if id(channel) not in self._providers:
             self._providers.setdefault(id(channel), _Provider(channel, self._app, self._timeout, self._clock))
         return self._providers[id(channel)]
 
 
 class _Provider:
-    """A channel, and how it fares."""
+    """A channel, and how it is doing."""
 
     def __init__(self, channel: Channel, app: Flask, timeout: float, clock: Callable[[], float]) -> None:
         self.channel = channel
@@ -119,7 +121,7 @@ class _Provider:
         self._left_behind: set[Deadline] = set()
 
     def try_message(self, message: Message) -> Result:
-        """The exception goes no further than here: it may quote the code."""
+        """Try the message. No exception leaves this method, because it may quote the code."""
         timeout = self._timeout if self.channel.timeout is None else self.channel.timeout
         deadline = Deadline(timeout, self._left_behind)
         try:
@@ -129,14 +131,14 @@ class _Provider:
             reason = redact(f"{type(error).__name__}: {error}", message)
             is_down = deadline.is_impersonal or isinstance(error, ProviderDown)
             result = Result.REFUSED if isinstance(error, _REFUSALS) else Result.DOWN if is_down else Result.FAILED
-        # Out here, so that nothing that takes a log line finds the exception.
+        # Outside the ``except`` block, so that log handlers do not see the exception.
         logger.error("channel %r (%s) failed: %s", message.channel, type(self.channel).__name__, reason)
         return result
 
     def _deliver(self, message: Message) -> None:
-        # Not in the app context of the request, which may be torn down, with its database session, before we are done.
+        # Not in the request's app context, which may be torn down (with its database session) before we finish.
         with self._app.app_context():
-            # Apps with other time-outs may share the channel.
+            # Apps with different timeouts may share the channel.
             self.channel.default_timeout = self._timeout
             self.channel.deliver(message)
 
@@ -151,9 +153,9 @@ class _Attempt:
         self.result: Result | None = None
 
     def take(self, message: Message, is_last_resort: bool) -> bool:
-        """Whether the step takes the message, now that it is its turn."""
+        """Whether the step takes the message, now that its turn has come."""
         if self._entry is not Entry.REFUSED:
-            return False  # it had its turn
+            return False  # it has been tried
         self._entry = self._provider.circuit.enter(is_last_resort=is_last_resort)
         if self._entry is not Entry.REFUSED:
             began = time.perf_counter()
@@ -162,26 +164,26 @@ class _Attempt:
         return self.result is Result.TAKEN
 
     def end(self, message: Message, is_taken: bool) -> None:
-        """Draw the conclusions for the step, now that it is known whether any step took the message."""
+        """Update the step, now that it is known whether any step took the message."""
         if self._entry is Entry.REFUSED:
             return
         counts = self.result is Result.DOWN or (self.result is Result.FAILED and is_taken)
         works = True if self.result is Result.TAKEN else False if counts else None
         is_open = self._provider.circuit.leave(self._entry, works)
         if is_open is not None:
-            broken = f"failed {FAILURES} times in a row: until it works, it is asked last, and by one message at a time"
+            broken = f"failed {FAILURES} times in a row: until it works, it is tried last, by one message at a time"
             change = broken if is_open else "works again"
             logger.warning("channel %r (%s) %s", message.channel, type(self._provider.channel).__name__, change)
 
 
 def redact(text: str, secrets: Secrets) -> str:
-    """``text`` on one line, without code, link and recipient: libraries like to quote what they could not send."""
+    """Put ``text`` on one line, without code, link and recipient: libraries often quote what they could not send."""
     code = r"[\s-]*".join(map(re.escape, secrets.code))
     address = secrets.recipient.removeprefix("+")
     words = [code, re.escape(address), re.escape(quote(address))]
     if secrets.link is not None:
         secret = urlsplit(secrets.link).path.rpartition("/")[2]
-        # Its line is longer than a line of quoted-printable, where each break is led by "=".
+        # The text may be a longer line than quoted-printable allows, where each break is preceded by "=".
         words.append(r"(?:[\s=]|\\[rn])*".join(map(re.escape, secret)))
     text = re.sub("|".join(words), "[redacted]", text, flags=re.IGNORECASE)
     return " ".join(text.split())[:500]

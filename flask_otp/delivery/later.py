@@ -1,4 +1,4 @@
-"""Jobs of this process that are due at a later time. They wait in memory, and are lost with the process."""
+"""Delayed jobs of this process. They wait in memory and are lost when the process ends."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _Job = Callable[[], None]
 
 
 class _Waiting:
-    """The jobs of one process. Its thread comes with the first of them, and ends with the last."""
+    """The jobs of one process. Its thread starts with the first job and ends with the last."""
 
     def __init__(self) -> None:
         self.lock = threading.Condition(threading.Lock())
-        #: When each is due, a number that tells two of one moment apart, and the job.
+        #: Due time, a number to order jobs with the same time, and the job.
         self.jobs: list[tuple[float, int, _Job]] = []
         self.numbers = itertools.count()
         self.has_thread = False
 
 
 class Later:
-    """Gives jobs to the background when they are due.
+    """Passes jobs to the background threads when they are due.
 
-    :param clock: seconds since 1970.
+    :param clock: returns seconds since 1970.
     """
 
-    #: Jobs that may wait in one process.
+    #: Maximum waiting jobs of one process.
     MAX_WAITING = 10_000
 
     def __init__(self, background: Background, clock: Callable[[], float]) -> None:
@@ -47,9 +47,9 @@ class Later:
         self._told = PerProcess(_tell_of_losses)
 
     def put(self, due_at: float, job: _Job) -> bool:
-        """Do the job in the background when the clock says ``due_at``. False: too many wait, and it will not be done.
+        """Run the job in the background at ``due_at``. Returns ``False``, without running it, if too many are waiting.
 
-        The end of the process does not wait for it.
+        The process does not wait for it at exit.
         """
         self._told.get()
         waiting = self._waiting.get()
@@ -64,7 +64,7 @@ class Later:
         return True
 
     def take_due(self) -> list[_Job]:
-        """The jobs that are due by now. They wait no longer, and whoever takes them must do them."""
+        """Remove and return the jobs that are due. The caller must run them."""
         return self._take(self._waiting.get())
 
     def _take(self, waiting: _Waiting) -> list[_Job]:
@@ -75,25 +75,25 @@ class Later:
         return due
 
     def _start(self, waiting: _Waiting) -> None:
-        # The interpreter does not wait for a daemon.
+        # The interpreter does not wait for daemon threads.
         thread = threading.Thread(target=self._watch, args=(waiting,), name="flask_otp-later", daemon=True)
         atexit.register(_drop, ref(waiting), os.getpid())
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is ending and starts no thread
+        except RuntimeError:  # the interpreter is shutting down and starts no threads
             _drop(ref(waiting), os.getpid())
 
     def _watch(self, waiting: _Waiting) -> None:
-        """Hand over what is due until there is nothing left."""
+        """Pass on due jobs until none are left."""
         while True:
             for job in self._take(waiting):
                 if not self._background.run(job, discreet=True):
-                    logger.error("a delivery by the next channel was dropped: too many wait in the background")
+                    logger.error("a delivery by the next channel was dropped: too many are waiting in the background")
             with waiting.lock:
                 if not waiting.jobs:
                     waiting.has_thread = False
                     return
-                # The clock may be another one than the lock's: it is asked again whenever the lock wakes up.
+                # The clock may differ from the lock's clock, so it is read again at each wake-up.
                 waiting.lock.wait(max(0.0, waiting.jobs[0][0] - self._clock()))
 
 

@@ -1,7 +1,8 @@
-"""A code and its circumstances, rendered into the message that a person reads.
+"""Renders a code and its context into the message that a person reads.
 
-The templates are ``flask_otp/subject.txt``, ``email.txt``, ``email.html`` and ``sms.txt``. An app's own of the same
-path come first, and before them those in a folder with the purpose's name: ``flask_otp/transfer/subject.txt``.
+The templates are ``flask_otp/subject.txt``, ``email.txt``, ``email.html`` and ``sms.txt``. An app's own templates at
+the same path take precedence, and before them those in a folder named after the purpose:
+``flask_otp/transfer/subject.txt``.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from ..models import Message
 from ..site import BLUEPRINT
 from .moulds import Moulds, one_line
 
-#: What a message builder may change.
+#: The fields that a message builder may change.
 BUILT = ("subject", "text", "html")
 
 
 def link_address(app: Flask, base_url: str, purpose: str, secret: str) -> str:
-    """Where the link of a message leads: the origin from the settings, the path from the app's own routes."""
+    """The URL of a message's link: the origin from the settings, the path from the app's routes."""
     routes = app.url_map.bind("", script_name=app.config["APPLICATION_ROOT"])
     values = {"secret": secret} if purpose == "login" else {"secret": secret, "purpose": purpose}
     path = urlsplit(routes.build(f"{BLUEPRINT}.link", values))._replace(scheme="", netloc="").geturl()
@@ -47,7 +48,7 @@ def render_message(
     link: str | None = None,
     code_in_subject: bool = False,
 ) -> Message:
-    """Render the message, in the current language. Needs no request."""
+    """Render the message in the current language. Works without a request."""
     context_values = deepcopy(context_values) if isinstance(context_values, dict) else None
     words: dict[str, Any] = {
         "code": display(code),
@@ -79,10 +80,10 @@ def render_message(
 
 
 def build_message(builder: Callable[[Message], Message], message: Message) -> Message:
-    """What the app's ``message_builder`` makes of a message.
+    """Apply the app's ``message_builder`` to a message.
 
-    :raises TypeError: it gave no message, or one whose parts are no text.
-    :raises ValueError: it changed more than :data:`BUILT`. Neither quotes what it gave.
+    :raises TypeError: it returned no message, or one whose parts are not text.
+    :raises ValueError: it changed more than :data:`BUILT`. The errors do not quote the returned value.
     """
     built = builder(message)
     if not isinstance(built, Message):

@@ -1,11 +1,11 @@
-"""The parts of a message as our templates write them, without asking Jinja for each message.
+"""Caches rendered messages as moulds, so Jinja does not render each message.
 
-To render the three parts takes as long as all the rest of a request. Two messages of one kind differ in their code and
-link only, and our templates do nothing with these but print them. So the first message of a kind is rendered, and once
-more with other letters in both places. What comes out is kept as a mould, with gaps for the next ones.
+Rendering the three parts takes as long as the rest of a request. Two messages of one kind differ only in their code and
+link, and our templates only print these. So the first message of a kind is rendered twice, the second time with other
+letters in both places. The common text is kept as a mould with gaps for the next messages.
 
-A mould is used only while it gives what a rendering would give: for templates that are ours alone, for words that are
-all known beforehand, and if the first message, filled into it, is what was rendered.
+A mould is used only where it equals a rendering: the templates are all ours, all words are known beforehand, and
+filling in the first message gives exactly its rendering.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ from markupsafe import escape
 from ..rendering import Templates
 
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
-#: Each letter becomes another one, each digit another digit.
+#: Maps each letter to another letter and each digit to another digit.
 _OTHERS = str.maketrans(
     digits + ascii_lowercase + ascii_uppercase,
     digits[5:] + digits[:5] + ascii_lowercase[13:] + ascii_lowercase[:13] + ascii_uppercase[13:] + ascii_uppercase[:13],
 )
-#: Where the code and the link go. A rendering that has such a character itself is no mould.
+#: Placeholders for the code and the link. A rendering that already contains one cannot become a mould.
 _CODE, _LINK = "\0", "\x01"
 
 
 class Parts(NamedTuple):
     subject: str
     text: str
-    #: Empty for what is no e-mail.
+    #: Empty if the message is not an e-mail.
     html: str
 
 
 class Moulds:
-    """Renders the parts of messages for one app."""
+    """Renders the parts of one app's messages."""
 
-    #: Kinds of messages: purposes, languages, and minutes until the code expires.
+    #: Maximum kinds of messages: combinations of purpose, language, and minutes until the code expires.
     MAX_KEPT = 256
 
     def __init__(self, templates: Templates) -> None:
         self._templates = templates
-        #: ``None``: this kind has to be rendered each time.
+        #: ``None``: this kind must be rendered each time.
         self._kept: dict[tuple[object, ...], Parts | None] = {}
 
     def render(self, words: dict[str, Any], *, is_email: bool, code_in_subject: bool) -> Parts:
-        """The parts for these words, in the current language, which they name."""
+        """The parts for these words, in the current language, which is one of the words."""
         key = self._kind_of(words, is_email, code_in_subject)
         mould = self._kept.get(key) if key else None
         if mould:
@@ -65,8 +65,8 @@ class Moulds:
         return parts
 
     def _kind_of(self, words: dict[str, Any], is_email: bool, code_in_subject: bool) -> tuple[object, ...] | None:
-        """All that a rendering depends on but for the letters of code and link. ``None``: it depends on more."""
-        # What somebody wants to confirm is seldom the same again. And the app's own words may change.
+        """Everything that a rendering depends on except code and link. ``None`` if it depends on more."""
+        # A context is seldom the same twice, and the app's own words may change.
         if words["context_values"] is not None or not self._templates.are_ours(words["purpose"]):
             return None
         code = words["code"]
@@ -75,10 +75,10 @@ class Moulds:
 
 
 def rendered(templates: Templates, words: dict[str, Any], *, is_email: bool, code_in_subject: bool) -> Parts:
-    """What the templates make of the words."""
+    """Render the templates with these words."""
 
     def render(name: str, **other: Any) -> str:
-        # Not flask.render_template: the app's context processors may want a request, which a worker does not have.
+        # Not flask.render_template: the app's context processors may need a request, which a worker does not have.
         return templates.of_message(words["purpose"], name).render(words | other).strip()
 
     return Parts(
@@ -89,12 +89,12 @@ def rendered(templates: Templates, words: dict[str, Any], *, is_email: bool, cod
 
 
 def one_line(text: str) -> str:
-    """Whatever a template, a builder or a site's name holds: a line break would be a header of its own."""
+    """Join lines. A line break from a template, a builder or a site name could start another header."""
     return " ".join(_CONTROLS.sub(" ", text).split())
 
 
 def _mould(render: Callable[[dict[str, Any]], Parts], words: dict[str, Any], parts: Parts) -> Parts | None:
-    """What is the same in all messages of the kind of these words, of which ``parts`` were made."""
+    """The common part of all messages of this kind. ``parts`` was rendered from these words."""
     code, link = words["code"].translate(_OTHERS), words["link"] and words["link"].translate(_OTHERS)
     others = render(words | {"code": code, "link": link})
     if any(gap in part for gap in (_CODE, _LINK) for part in others):
@@ -114,5 +114,5 @@ def _filled(mould: Parts, words: dict[str, Any]) -> Parts:
 
 
 def _links(link: str) -> Parts:
-    """The link as it stands in each part. No subject has it."""
+    """The link as it appears in each part. The subject has no link."""
     return Parts(link, link, str(escape(link)))

@@ -1,4 +1,4 @@
-"""Which channel a message takes, and where it goes."""
+"""Chooses a message's channel and recipient."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .failover import Failover
 
 logger = logging.getLogger("flask_otp")
 
-#: A code goes out by three channels at most unless somebody asks for another one.
+#: Maximum channels for one code, unless the person asks for another one.
 _MOST_NEXT = 2
 
 _KEPT: dict[str, Failover] = {name: (KeptFactor(),) for name in KEPT_FACTORS}
@@ -35,26 +35,26 @@ _KEPT: dict[str, Failover] = {name: (KeptFactor(),) for name in KEPT_FACTORS}
 
 @dataclass(frozen=True)
 class Route:
-    """Where one message goes, found out once. Every part is there for an unknown identifier too."""
+    """Where one message goes, resolved once. An unknown identifier gets a route with the same parts."""
 
     channel: str
-    #: Who gets the message; ``None``: nobody does, so the flow only pretends.
+    #: The person who gets the message. ``None``: a decoy, which is not sent.
     recipient: str | None = field(repr=False)
-    #: Whom a message is written to that never goes out, so that it takes as long to make as any other.
+    #: Placeholder recipient for a message that is not sent. The message is rendered, so the time does not differ.
     decoy_recipient: str = field(repr=False)
-    #: The recipient's entry, if it is a test recipient: nothing is sent to those.
+    #: The test recipient's entry, if it is one. Nothing is sent to test recipients.
     test_recipient: TestRecipient | None
     takes_phones: bool
-    #: Why no message goes out, for the signal ``message_withheld``; empty: it does.
+    #: Why the message is not sent, for the signal ``message_withheld``. Empty if it is sent.
     withheld: str = ""
 
     @property
     def reached(self) -> str | None:
-        """The recipient, if a message really goes there."""
+        """The recipient, if a message is really sent."""
         return None if self.test_recipient else self.recipient
 
     def only_if(self, is_admitted: bool) -> Route:
-        """This route, or a decoy's where the message may not go out. Both take the same work."""
+        """This route, or a decoy's if the message may not be sent. Both take the same work."""
         reached = self.reached
         why = "test_recipient" if self.test_recipient else "unknown" if self.recipient is None else "numbers"
         withheld = self.withheld or ("" if reached is not None and is_admitted else why)
@@ -62,7 +62,7 @@ class Route:
 
 
 class Router:
-    """The channels of one app, and the people they reach."""
+    """The channels of one app, and the recipients that they reach."""
 
     def __init__(self, components: Components) -> None:
         self._app = components.app
@@ -74,7 +74,7 @@ class Router:
         self._resolved: tuple[dict[str, Channel], dict[str, Failover]] = {}, self._configured
 
     def channels(self) -> dict[str, Failover]:
-        """Every channel by name, the app's own functions before those of the settings."""
+        """All channels by name. The app's own functions take precedence over those of the settings."""
         own = self._hooks.channels
         if self._resolved[0] is not own:
             for channel in own.values():
@@ -84,19 +84,19 @@ class Router:
         return sending if self._hooks.factors_loader is None else sending | _KEPT
 
     def channels_of(self, purpose: Purpose) -> dict[str, Failover]:
-        """The channels that a code of this purpose may take, the app's own functions included."""
+        """The channels that a code of this purpose may take, including the app's own functions."""
         channels = self.channels()
         return {name: channels[name] for name in purpose.channels or channels if name in channels}
 
     def accepts(self, purpose: Purpose) -> str:
-        """What a person may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
+        """What a user may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
         channels = _sending(self.channels_of(purpose))
         kinds = {provider.accepts for providers in channels.values() for provider in providers}
         return (kinds.pop() or "both") if len(kinds) == 1 else "both"
 
     def check_names(self) -> None:
         """
-        :raises ConfigError: a channel's budget, or a purpose, names a channel that does not exist.
+        :raises ConfigError: a channel budget or a purpose names a channel that does not exist.
         """
         known = list(self.channels())
         named: dict[str, Iterable[str]] = {"OTP_CHANNEL_BUDGET": self._settings.channel_budget}
@@ -110,26 +110,26 @@ class Router:
 
     def check_dispatcher(self) -> None:
         """
-        :raises ConfigError: codes are to go out by the next channel, and the dispatcher sends everything at once.
+        :raises ConfigError: codes are to go out by the next channel, but the dispatcher sends everything at once.
         """
         is_delayed = any(purpose.next_channel_after is not None for purpose in self._settings.purposes.values())
         if is_delayed and self._hooks.dispatcher is not None and not self._hooks.can_delay:
             raise ConfigError(
-                "OTP_NEXT_CHANNEL_AFTER needs a dispatcher with a parameter delay, in seconds: "
+                "OTP_NEXT_CHANNEL_AFTER needs a dispatcher with a parameter delay in seconds: "
                 "def dispatch(payload, delay=0)"
             )
 
     def takes(self, purpose: Purpose) -> str:
-        """What an identifier may be: what the channels accept, or anything where a ``recipient_loader`` translates."""
+        """The kinds of identifier: those that the channels accept, or any if a ``recipient_loader`` translates."""
         return self.accepts(purpose) if self._hooks.recipient_loader is None else "both"
 
     def choose(self, wanted: str | None, purpose: Purpose, address: Identifier, only: Collection[str] = ()) -> str:
-        """The channel that was asked for, else the first that takes this kind of address.
+        """The requested channel, or the first that accepts this kind of address.
 
-        :param only: the channels that the guard accepts; empty: all.
+        :param only: the channels that the guard accepts. Empty means all.
 
-        :raises InvalidRequest: there is no such channel for this purpose.
-        :raises InvalidIdentifier: it takes another kind of address.
+        :raises InvalidRequest: the purpose has no such channel.
+        :raises InvalidIdentifier: the channel accepts another kind of address.
         :raises DeliveryFailed: there is no channel at all.
         """
         channels = {
@@ -151,7 +151,7 @@ class Router:
         return (fitting or names)[0]
 
     def others(self, purpose: Purpose, channel: str, identifier: str) -> tuple[str, ...]:
-        """The other channels that could send to the same identifier, for all that the settings say."""
+        """The other channels that may reach the same identifier, judged by the settings alone."""
         channels, kind = self.channels_of(purpose), identifiers.kind(identifier)
         translates = self._hooks.recipient_loader is not None
         return tuple(
@@ -163,9 +163,9 @@ class Router:
     def next_channels(
         self, purpose: Purpose, channel: str, identifier: str, only: Collection[str] = ()
     ) -> tuple[str, ...]:
-        """By what the code goes out next if it is not verified in time: what follows in the purpose's list.
+        """The channels for the code if it is not verified in time: those that follow in the purpose's list.
 
-        :param only: the channels that the guard accepts; empty: all.
+        :param only: the channels that the guard accepts. Empty means all.
         """
         if purpose.next_channel_after is None:
             return ()
@@ -175,10 +175,10 @@ class Router:
         return tuple(name for name in following if name in others and (not only or name in only))[:_MOST_NEXT]
 
     def resolve(self, address: str, channel: str) -> Route:
-        """Where a message by this channel goes for a canonical identifier. It asks the ``recipient_loader`` once."""
+        """Where a message by this channel goes for a canonical identifier. Calls the ``recipient_loader`` once."""
         recipient: str | None = address
         if self._hooks.recipient_loader is not None:
-            # An empty address is none: the message must not go to what was typed in its place.
+            # An empty address counts as none: the message must not go to the typed identifier instead.
             recipient = self._hooks.recipient_loader(address, channel) or None
         decoy_recipient = self._decoy_recipient(address, channel)
         test_recipient = self._test_recipients.find(recipient)
@@ -191,19 +191,19 @@ class Router:
         )
 
     def test_recipient_of(self, handle: Handle) -> TestRecipient | None:
-        """The entry of the test recipient that a challenge was opened for, while it is one."""
+        """The entry of the test recipient that a challenge was opened for, while it is valid."""
         return self.resolve(handle.identifier, handle.channel).test_recipient if handle.is_test else None
 
     def _admitted(self, recipient: str | None, decoy_recipient: str, channel: str) -> str | None:
         """The recipient in canonical form, if messages may go there."""
-        # Looked at for unknown identifiers too: the time that it takes would tell who has an account.
+        # Checked for unknown identifiers too: the time would reveal who has an account.
         place = recipient or decoy_recipient
         if not (self._kinds(channel) <= {"phone"} or identifiers.kind(place.strip()) == "phone"):
             return recipient
-        # A person typed this number at some time, even if a recipient_loader knows it now.
+        # A person typed this number once, even if a recipient_loader supplies it now.
         phone = identifiers.phone_in(place, self._settings.sms_countries)
         if phone is None:
-            logger.warning("nothing is sent: the phone number is not valid, or is outside of OTP_SMS_COUNTRIES")
+            logger.warning("nothing is sent: the phone number is invalid or outside OTP_SMS_COUNTRIES")
         return phone if recipient else None
 
     def _decoy_recipient(self, address: str, channel: str) -> str:
@@ -217,7 +217,7 @@ class Router:
 
 
 def _sending(channels: dict[str, Failover]) -> dict[str, Failover]:
-    """The channels that send something; where there are none, all of them."""
+    """The channels that send something. If there are none, all of them."""
     return {name: providers for name, providers in channels.items() if name not in KEPT_FACTORS} or channels
 
 
@@ -226,9 +226,9 @@ def _fits(providers: Failover, kind: str) -> bool:
 
 
 def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Failover]:
-    """The channels of ``OTP_CHANNELS``; by default e-mail, where it is configured.
+    """The channels of ``OTP_CHANNELS``. By default e-mail, if it is configured.
 
-    :raises ConfigError: a value is no channel, or the console is named outside debug and testing.
+    :raises ConfigError: a value is not a channel, or the console is named outside debug and testing.
     """
     fill_service(app.config, settings.email_service)
     wanted = settings.channels
@@ -239,7 +239,7 @@ def channels_from_settings(app: Flask, settings: Settings) -> dict[str, Failover
 
 
 def last_resort(app: Flask, settings: Settings) -> dict[str, Failover]:
-    """What there is when nothing was configured and no hook added anything: in debug and testing, the console."""
+    """The channels if nothing was configured and no hook added any: the console in debug and testing."""
     if settings.channels is None and (app.debug or app.testing):
         return {"console": (ConsoleChannel(),)}
     return {}
@@ -267,7 +267,7 @@ def _made(name: str, value: Any, app: Flask, settings: Settings) -> Channel:
     if value == "console":
         if not (app.debug or app.testing):
             raise ConfigError(
-                f"OTP_CHANNELS[{name!r}]: the console prints codes, so it works in debug and testing only"
+                f"OTP_CHANNELS[{name!r}]: the console prints codes, so it is allowed only in debug and testing"
             )
         return ConsoleChannel()
     if isinstance(value, str) and "://" in value:

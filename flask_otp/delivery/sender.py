@@ -1,6 +1,6 @@
-"""How a message gets to a person.
+"""Delivers messages: at once, in a background thread, or through the app's own queue.
 
-At once, in a background thread, or through the app's own queue; in each case the challenge was saved before.
+In each case the challenge was saved before.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ logger = logging.getLogger("flask_otp")
 
 T = TypeVar("T")
 
-#: Seconds after which a message in the background is asked about before it goes out.
+#: Seconds after which a background message is checked again before it is sent.
 _LATE = 2
 
-#: Seconds between two looks at what another worker is at, and what a delivery may take beside the steps' time-outs.
+#: Seconds between two checks of another worker's delivery, and what a delivery may take besides the steps' timeouts.
 _LOOK = 0.1
 _SLACK = 5
 
 
 @dataclass(frozen=True, repr=False)
 class _Secrets:
-    """What a log line on a message may not show, where there is no message yet."""
+    """The values that a log line must not show, if there is no message yet."""
 
     code: str
     recipient: str
@@ -68,36 +68,36 @@ class Sender:
         self._routing = routing
         self._moulds = Moulds(components.templates)
         self._background = Background(self._app)
-        #: What goes out later without a queue.
+        #: Delayed deliveries in apps without a queue.
         self.later = Later(self._background, lambda: components.clock())
         self._deliverer = Deliverer(
             self._app, self._settings.channel_timeout, lambda: components.clock(), components.events
         )
-        #: Takes every message in place of the channels: for :mod:`flask_otp.testing` only.
+        #: Takes every message instead of the channels. Only for :mod:`flask_otp.testing`.
         self.intercept: Channel | None = None
-        #: Whether the caller waits for each delivery whatever the settings say, as ``flask otp send`` does.
+        #: Whether the caller waits for each delivery regardless of the settings, as ``flask otp send`` does.
         self.is_waiting = False
 
     def send(self, handle: Handle, route: Route, reservation: Reservation) -> None:
-        """Deliver the code of ``handle``, or only pretend to where the route reaches nobody.
+        """Deliver the code of ``handle``. If the route is a decoy's, only take the same steps.
 
-        :param reservation: released when the message did not go out.
-        :raises DeliveryFailed: it did not, and that is known already.
+        :param reservation: released if the message is not sent.
+        :raises DeliveryFailed: the message was not delivered, and this is known already.
         """
-        # Rendered for unknown identifiers too: what it costs would tell.
+        # Rendered for unknown identifiers too, because its cost would reveal them.
         message = self._compose(handle, route.recipient or route.decoy_recipient, secrets.token_urlsafe(16))
         is_vetoed = self._is_vetoed(handle, message)
         if is_vetoed:
             reservation.release(keep_challenge=True)
         is_decoy = route.recipient is None or is_vetoed
-        # Empty where only the queue has nothing to send, since it was captured.
+        # Empty if only the queue has nothing to send, because the message was captured.
         withheld = (route.withheld, "vetoed")[is_vetoed]
         if self.intercept is not None and not is_decoy:
-            # At once, however messages are delivered. What comes after it, such as a queue, has nothing more to send.
+            # At once, however messages are delivered. The steps after it, such as a queue, have nothing left to send.
             self._deliver(handle, message, reservation.release)
             is_decoy = True
         if self._hooks.dispatcher is not None:
-            # Decoys are in the queue too, and a broken queue fails for everybody.
+            # Decoys are queued too, and a broken queue fails for everyone.
             self._dispatch(replace(handle, is_decoy=is_decoy), message, reservation)
         elif self._is_background():
             self._send_later(handle, message, reservation, is_decoy, withheld)
@@ -113,7 +113,7 @@ class Sender:
     def _send_later(
         self, handle: Handle, message: Message, reservation: Reservation, is_decoy: bool, withheld: str
     ) -> None:
-        # With a recipient_loader, a failure must not show in what the next request of this client is told.
+        # With a recipient_loader, a failure must not show in the response to this client's next request.
         is_discreet = self._hooks.recipient_loader is not None
         release = partial(reservation.release, keep_challenge=is_discreet)
         asked_at, locale = self._parts.clock(), languages.current_locale()
@@ -127,26 +127,26 @@ class Sender:
             else:
                 self._deliver_later(handle, message, release, asked_at, locale)
 
-        # Nor may it show in the time: when the pool is full, all are refused.
+        # Nor in the time: if the pool is full, all deliveries are refused.
         if not self._background.run(job, discreet=is_discreet):
-            logger.error("a delivery was refused: too many wait in the background")
+            logger.error("a delivery was refused: too many are waiting in the background")
             self._fail(handle, reservation.release)
 
     def _deliver_later(
         self, handle: Handle, message: Message, release: Callable[[], None], asked_at: float, locale: str
     ) -> None:
-        """In the background. A hung mail server or a frozen process may have kept the message until it is no use."""
+        """Deliver in the background. A hung mail server or a frozen process may delay the message for too long."""
         if self._parts.clock() - asked_at >= _LATE:
             if not self._is_wanted(handle):
                 return
-            # It says for how many minutes the code is good.
+            # The message says for how many minutes the code is valid.
             message = self._compose(handle, message.recipient, message.id, locale)
         self._deliver(handle, message, release)
 
     def _is_wanted(self, handle: Handle) -> bool:
-        """Whether the code of a message that had to wait may still be redeemed. If not, that is told.
+        """Whether the code of a delayed message may still be redeemed. If not, this is logged and signalled.
 
-        :raises StoreUnavailable: the store does not say.
+        :raises StoreUnavailable: the store does not answer.
         """
         if self._parts.store.is_live(handle.subject, handle.challenge_id, int(self._parts.clock())):
             return True
@@ -156,25 +156,26 @@ class Sender:
         return False
 
     def deliver_queued(self, payload: Any) -> None:
-        """In a worker: derive the code of a queued delivery and send it, if it is still wanted and has not gone out.
+        """Runs in a worker: derive the code of a queued delivery and send it, if it is still wanted and not yet sent.
 
-        :raises DeliveryFailed: no channel took it; the queue may try again while the code lives.
-        :raises StoreUnavailable: nobody can say whether it is wanted. Nothing was sent; the queue should try again.
+        :raises DeliveryFailed: no channel took it. The queue may try again while the code is valid.
+        :raises StoreUnavailable: it is not known whether the message is wanted. Nothing was sent, and the queue should
+            try again.
         """
         delivery = self._tokens.load_delivery(payload.get("delivery") if isinstance(payload, dict) else None)
         handle = self._tokens.load_handle(delivery[0]) if delivery else None
         if delivery is None or handle is None:
-            logger.error("a delivery that this app did not sign was dropped")
+            logger.error("a delivery not signed by this app was dropped")
         else:
             self._tell_start(handle, {"traceparent": str(payload.get("traceparent", ""))})
             self._deliver_once(handle, *delivery[1:])
 
     def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str) -> None:
-        """Send a queued message, unless another worker has sent it or is at it.
+        """Send a queued message, unless another worker has sent it or is sending it.
 
-        A worker claims the message first, in one step of the store, for as long as a delivery may take. Another waits
-        for it, so that its queue does not take the message for done when the first one fails or dies. Who dies between
-        sending and noting it lets the message go out again.
+        A worker first claims the message in one step of the store, for as long as a delivery may take. Another worker
+        waits for it, because its queue must not take the message for done if the first worker fails or dies. A worker
+        that dies after sending but before recording it will send again.
         """
         delivered, claim = (
             handle.keys.tag(handle.subject, word, message_id.encode()) for word in (b"delivered", b"delivering")
@@ -184,14 +185,14 @@ class Sender:
         while True:
             now = int(self._parts.clock())
             if store.holds(handle.subject, delivered, now):
-                logger.info("a delivery that had gone out already was run again and dropped")
+                logger.info("a delivery that was already sent was run again and dropped")
                 return
             if not self._is_wanted(handle):
                 return
             if store.note(handle.subject, claim, now + longest, now) is not False:
                 break
             if time.monotonic() >= give_up_at:
-                logger.error("a delivery was put off: another worker has been at it for %d seconds", longest)
+                logger.error("a delivery was postponed: another worker has been sending it for %d seconds", longest)
                 raise DeliveryFailed
             time.sleep(_LOOK)
         try:
@@ -206,7 +207,7 @@ class Sender:
         self._note_delivered(handle, delivered)
 
     def _longest_delivery(self, handle: Handle) -> int:
-        """Seconds that one may take: all steps, and what the store and a busy machine may add."""
+        """Maximum seconds for one delivery: all steps, plus the time of the store and a busy machine."""
         providers = self._routing.channels().get(handle.channel, ())
         return ceil(self._deliverer.longest(providers)) + _SLACK
 
@@ -214,49 +215,49 @@ class Sender:
         try:
             self._parts.store.spend(handle.subject, claim, int(self._parts.clock()))
         except StoreUnavailable:
-            logger.warning("a delivery that failed is claimed for some seconds more: the store is out of reach")
+            logger.warning("a failed delivery stays claimed for some seconds: the store is unreachable")
 
     def _note_delivered(self, handle: Handle, mark: bytes) -> None:
         try:
             self._parts.store.note(handle.subject, mark, handle.expires_at, int(self._parts.clock()))
         except StoreUnavailable:
-            # Were it raised, the queue would have it sent again for certain.
-            logger.warning("a delivery went out, but could not be noted: run again, it would go out again")
+            # If this were raised, the queue would certainly send the message again.
+            logger.warning("a delivery was sent but could not be noted: if it is run again, it is sent again")
 
     def postpone(self, payload: dict[str, str], due_at: float, do: Callable[[dict[str, str]], None]) -> None:
-        """Have ``do(payload)`` called at a later time, by a worker of the queue or in this process. Never raises."""
+        """Have ``do(payload)`` called later, by a worker of the queue or in this process. Never raises."""
         dispatcher = self._hooks.dispatcher
         if dispatcher is None:
             # A process that waits for its delivery is about to end.
             if not self.is_waiting and not self.later.put(due_at, lambda: do(payload)):
-                logger.error("a delivery by the next channel was dropped: too many wait")
+                logger.error("a delivery by the next channel was dropped: too many are waiting")
         elif not self._hooks.can_delay:
-            logger.error("a delivery by the next channel was dropped: the dispatcher takes no delay")
+            logger.error("a delivery by the next channel was dropped: the dispatcher does not support a delay")
         else:
             try:
                 dispatcher(payload, delay=ceil(max(0.0, due_at - self._parts.clock())))
             except Exception as error:
-                logger.error("the dispatcher failed, for the next channel: %s", type(error).__name__)
+                logger.error("the dispatcher failed for the next channel: %s", type(error).__name__)
 
     def is_background(self) -> bool:
-        """Whether messages go out when their request is answered already, by a thread of this process."""
+        """Whether a thread of this process sends messages after their request was answered."""
         return self._hooks.dispatcher is None and self._is_background()
 
     def _is_background(self) -> bool:
         mode = self._settings.delivery
         if self.is_waiting:
             return False
-        # With a recipient_loader, the time that a delivery takes would tell who has an account.
+        # With a recipient_loader, the time of a delivery would reveal who has an account.
         return mode == "background" or (mode == "auto" and self._hooks.recipient_loader is not None)
 
     def _dispatch(self, handle: Handle, message: Message, reservation: Reservation) -> None:
         assert self._hooks.dispatcher is not None
         token = self._tokens.dump_handle(handle)
-        # The worker has no request that would say in which language.
+        # The worker has no request that would tell the language.
         locale = languages.current_locale()
         carrier: dict[str, str] = {}
         self._parts.events.tell(delivery_queued, "queued", handle, arguments={"carrier": carrier})
-        # Whatever a receiver puts there, only this goes along.
+        # Only this is sent along, whatever a receiver adds there.
         carried = {name: value for name, value in carrier.items() if name == "traceparent"}
         payload = carried | {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id, locale)}
         try:
@@ -279,7 +280,7 @@ class Sender:
         self._tell(code_sent, handle, "sent", "repeated" if is_repeated else "first")
 
     def _divert(self, handle: Handle, message: Message) -> None:
-        logger.warning("a message was printed in place of sent: its recipient is not in OTP_DELIVER_ONLY_TO")
+        logger.warning("a message was printed instead of sent: its recipient is not in OTP_DELIVER_ONLY_TO")
         ConsoleChannel().deliver(message)
         self._tell_withheld(handle, "diverted")
 
@@ -303,7 +304,7 @@ class Sender:
         self._parts.events.tell(delivery_started, "started", handle, seconds=waited, arguments={"carrier": carrier})
 
     def _asked_at(self, handle: Handle) -> int:
-        """When this message was asked for."""
+        """When this message was requested."""
         return handle.ready_at - self._purpose(handle).cooldown
 
     def _opened_at(self, handle: Handle) -> int:
@@ -315,7 +316,7 @@ class Sender:
 
     def _compose(self, handle: Handle, recipient: str, message_id: str, locale: str | None = None) -> Message:
         """
-        :param locale: in which language; by default the current one.
+        :param locale: language of the message. By default the current one.
         :raises DeliveryFailed: a template or the app's builder failed.
         """
         with languages.speaking(locale):
@@ -327,10 +328,10 @@ class Sender:
             return self._shielded("the message_builder", handle, message, lambda: build_message(builder, message))
 
     def _shielded(self, what: str, handle: Handle, unsaid: Secrets, work: Callable[[], T]) -> T:
-        """What code of the app's answers. Its exception ends here: it may quote the code, and an error tracker keeps
-        the variables of the functions that it came through.
+        """The result of the app's own code. Its exception ends here, because it may quote the code, and error trackers
+        keep the variables of all frames.
 
-        :raises DeliveryFailed: it raised something.
+        :raises DeliveryFailed: the app's code raised an exception.
         """
         try:
             return work()
@@ -361,10 +362,10 @@ class Sender:
 
 
 def _place(error: Exception) -> str:
-    """The line that raised it."""
+    """The line that raised the error."""
     *_, (frame, line) = traceback.walk_tb(error.__traceback__)
     return f"({os.path.basename(frame.f_code.co_filename)}, line {line})"
 
 
 def _nothing() -> None:
-    """Nothing is given back here: the reservation's owner does it, or a queue may try again."""
+    """Gives nothing back: the owner of the reservation does, or a queue may try again."""

@@ -1,7 +1,7 @@
-"""Factors that a person keeps: authenticator apps, recovery codes, and browsers that are trusted.
+"""Factors that a user keeps: authenticator apps, recovery codes and trusted browsers.
 
-Nothing is sent for them. Their secrets live in one sealed text column of the app's own table of users
-(:mod:`~flask_otp.factors.column`). Which codes were used, and how many wrong ones were tried, is in the store.
+Nothing is sent for them. Their secrets are in one sealed text column of the app's own user table
+(:mod:`~flask_otp.factors.column`). The used codes and the number of failures are in the store.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from .verification import FactorVerifier
 
 
 class KeptFactors:
-    """All of one app's."""
+    """All kept-factor components of one app."""
 
     def __init__(self, components: Components, ended: Callable[[], None]) -> None:
         """
-        :param ended: called when a trusted browser was ended, or may have been.
+        :param ended: called after a trusted browser was ended, or may have been.
         """
         column = Column(components)
         self.trusted = TrustedBrowsers(components, column, ended)

@@ -1,4 +1,4 @@
-"""The column of the app's table that holds a person's factors: read, and changed by compare and swap."""
+"""The column of the app's table that holds a user's factors. It is changed by compare and swap."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ logger = logging.getLogger("flask_otp")
 T = TypeVar("T")
 
 KIND = "factors"
-#: How often a change is tried again after somebody else changed the column first.
+#: Maximum tries of a change when other requests change the column first.
 _TRIES = 10
 
 
 class Column:
-    """Reads and writes by the app's ``factors_loader`` and ``factors_saver``."""
+    """Reads and writes the column with the app's ``factors_loader`` and ``factors_saver``."""
 
     def __init__(self, components: Components) -> None:
         self._hooks = components.hooks
@@ -32,9 +32,9 @@ class Column:
         self._decoy: str | None = None
 
     def find(self, identifier: str) -> FactorRecord:
-        """The factors of a person who wants to sign in. One that does not open is none, and a line in the log.
+        """The factors of a user who wants to sign in. A column that does not open counts as empty and is logged.
 
-        A person without any, and one who does not exist, take the same work.
+        A user without factors and an unknown identifier take the same work.
         """
         text = self._load(identifier) if self._hooks.factors_loader is not None else None
         if not text:
@@ -54,9 +54,9 @@ class Column:
         return self._open(identifier, self._load(identifier))[0]
 
     def change(self, identifier: str, edit: Callable[[FactorRecord], tuple[FactorRecord, T]]) -> T:
-        """Let ``edit`` make a new record of the present one, and save it if nobody else was faster. Else try again.
+        """Let ``edit`` make a new record from the current one and save it. If another request was faster, try again.
 
-        :returns: what ``edit`` answered beside the record that was saved.
+        :returns: the second value that ``edit`` returned for the saved record.
         :raises FactorsUnavailable: the column does not open, or the app did not save it.
         """
         for _ in range(_TRIES):
@@ -67,12 +67,12 @@ class Column:
                 return answer
             if self.save(identifier, new, old):
                 return answer
-        logger.error("factors_saver has refused %s changes of one column in a row", _TRIES)
+        logger.error("factors_saver refused %s changes of one column in a row", _TRIES)
         raise FactorsUnavailable
 
     def save(self, identifier: str, record: FactorRecord, old: str | None) -> bool:
         """
-        :raises InvalidRequest: it would be longer than the app promises to keep.
+        :raises InvalidRequest: the column would be longer than the app promises to store.
         """
         saver = self._hooks.factors_saver
         if saver is None:
@@ -82,13 +82,13 @@ class Column:
             raise InvalidRequest(N_("There are too many authenticator apps. Remove one first."))
         saved = saver(identifier, new, old)
         if not isinstance(saved, bool):
-            raise ConfigError("otp.factors_saver must return True where it has saved, and False where it has not")
+            raise ConfigError("otp.factors_saver must return True if it saved, and False if it did not")
         return saved
 
     def move(self, old_identifier: str, new_identifier: str, edit: Callable[[FactorRecord], FactorRecord]) -> None:
-        """Bind the factors to another identifier. The app may find them under the old one still.
+        """Bind the factors to another identifier. The app may still store them under the old one.
 
-        :raises FactorsUnavailable: they open under neither, or could not be saved.
+        :raises FactorsUnavailable: the factors open under neither identifier, or could not be saved.
         """
         for _ in range(_TRIES):
             there = self._load(new_identifier)

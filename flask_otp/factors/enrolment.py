@@ -1,4 +1,4 @@
-"""Adding and removing authenticator apps, and renewing recovery codes. Nothing is kept before the first right code."""
+"""Adds and removes authenticator apps and renews recovery codes. Nothing is stored before the first right code."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from .record import MAX_APPS, App, FactorRecord
 from .sealing import seal, unseal
 from .trusted import TrustedBrowsers
 
-#: Seconds that the QR code is good for.
+#: Seconds that the QR code is valid.
 LIFE = 600
-#: Characters of an app's name.
+#: Maximum characters of an app's name.
 MAX_NAME = 40
 
 _KIND = "enrolment"
 
 
 class Enroller:
-    """What ``otp.totp``, ``otp.recovery`` and the pages do. Identifiers come in canonical form."""
+    """The functions behind ``otp.totp``, ``otp.recovery`` and the pages. Identifiers must be in canonical form."""
 
     def __init__(self, components: Components, column: Column, trusted: TrustedBrowsers) -> None:
         self._parts = components
@@ -43,13 +43,13 @@ class Enroller:
         return Factors(tuple(app.name for app in record.apps), recovery.left(record))
 
     def begin(self, identifier: str, name: str) -> Enrolment:
-        """A new secret, which counts for nothing yet. The token carries it, sealed."""
+        """Make a new secret, which is not active yet. The token carries the secret, sealed."""
         name = clean(name)
         _check_room(self._column.read(identifier), name)
         return self._enrolment(identifier, name, totp.new_secret(), int(self._parts.clock()) + LIFE)
 
     def show_again(self, token: str, identifier: str) -> Enrolment | None:
-        """The same enrolment once more, after a slip. ``None``: it is too old, or another person's."""
+        """Show the same enrolment again after a typing error. ``None``: the token is too old, or another person's."""
         opened = self._open(token)
         if opened is None or opened[0] != identifier:
             return None
@@ -58,10 +58,10 @@ class Enroller:
     def confirm(
         self, token: str, code: str, *, name: str | None = None, identifier: str | None = None
     ) -> tuple[str, ...]:
-        """Keep the app, now that a code shows that it has the secret.
+        """Save the app after a code shows that it has the secret.
 
-        :param identifier: whose the enrolment must be, where the caller says so.
-        :returns: the recovery codes, if it is the person's first app.
+        :param identifier: the person the enrolment must belong to, if the caller knows it.
+        :returns: the recovery codes, if this is the person's first app.
         """
         opened = self._open(token)
         if opened is None or identifier not in (None, opened[0]):
@@ -73,7 +73,7 @@ class Enroller:
         steps = totp.fitting(app, typed, self._parts.clock(), self._parts.settings.totp_steps) if typed else []
         if not steps:
             raise InvalidCode
-        # The code that confirms an app is used with that: it signs nobody in.
+        # The code that confirms an app is used up with that, so it cannot sign anyone in.
         app = replace(app, after=steps[-1][-1])
         is_first = self._column.change(identifier, lambda record: _with(record, app))
         self._trusted.end_all(identifier)
@@ -86,19 +86,19 @@ class Enroller:
         self._tell(factor_removed, "removed", identifier, name)
 
     def renew(self, identifier: str) -> tuple[str, ...]:
-        """New recovery codes. The old ones are worth nothing any more."""
+        """Make new recovery codes. The old ones stop working."""
         self._column.change(identifier, _renewed)
         self._trusted.end_all(identifier)
         return self._codes(identifier)
 
     def move(self, old: str, new: str) -> None:
-        """Bind the factors to another identifier. Codes up to now count as used, since their marks stay behind."""
+        """Bind the factors to another identifier. Codes up to now count as used: their marks stay behind."""
         now = totp.step_of(self._parts.clock())
         self._column.move(old, new, lambda record: _at_step(record, now))
         self._trusted.end_all(old)
 
     def reseal(self, identifier: str) -> None:
-        """Seal the factors with the present ``SECRET_KEY``, if an older one opens them."""
+        """Seal the factors with the current ``SECRET_KEY`` if an older key opens them."""
         self._column.change(identifier, lambda record: (record, None))
 
     def _tell(self, signal: NamedSignal, outcome: str, identifier: str, name: str) -> None:
@@ -129,9 +129,9 @@ class Enroller:
 
 
 def clean(name: object) -> str:
-    """The name of an app as its owner wrote it.
+    """The name of an app as its owner typed it, without surrounding spaces.
 
-    :raises InvalidRequest: it is empty or long, or has characters that cannot be seen.
+    :raises InvalidRequest: the name is empty, too long, or contains invisible characters.
     """
     text = " ".join(name.split()) if isinstance(name, str) else ""
     if not 0 < len(text) <= MAX_NAME or not text.isprintable():
@@ -147,9 +147,9 @@ def _check_room(record: FactorRecord, name: str) -> None:
 
 
 def _with(record: FactorRecord, app: App) -> tuple[FactorRecord, bool]:
-    """The record with the app, and whether it is the first."""
+    """The record with the app added, and whether it is the first one."""
     if record.apps and record.apps[-1].secret == app.secret:
-        # The same form came twice, and the person sees the second answer.
+        # The same form was submitted twice, and the person sees the second response.
         return record, len(record.apps) == 1 and record.used == 0
     _check_room(record, app.name)
     return (

@@ -1,4 +1,4 @@
-"""What one person has: apps, and the seed of the recovery codes."""
+"""What is stored about one person's factors: the apps, and the seed of the recovery codes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from dataclasses import dataclass, replace
 from typing import Any
 
-#: Apps of one person. With their names they must fit into the column, and each makes a guess more likely to be right.
+#: Maximum apps of one person. They must fit into the column with their names, and each one makes guesses easier.
 MAX_APPS = 5
 
 
@@ -16,10 +16,10 @@ class App:
 
     name: str
     secret: bytes
-    #: Random. Marks of used codes are made from it, so that they say nothing of the secret.
+    #: Random. The marks of used codes are derived from it, so they reveal nothing about the secret.
     device: bytes
-    #: Codes of this time step and of those before it are not accepted: the step that the app was confirmed with, or
-    #: that its owner moved to another address in.
+    #: Codes of this time step and earlier ones are refused: the step of the code that confirmed the app, or the step in
+    #: which the owner moved to another identifier.
     after: int
 
     def __repr__(self) -> str:
@@ -28,12 +28,12 @@ class App:
 
 @dataclass(frozen=True)
 class FactorRecord:
-    """All factors of one person. No app: nothing of it counts."""
+    """All factors of one person. Without an app, nothing in it counts."""
 
     apps: tuple[App, ...] = ()
-    #: Empty: there are no recovery codes.
+    #: Empty if there are no recovery codes.
     seed: bytes = b""
-    #: Bit ``i`` is set where recovery code ``i`` was used.
+    #: Bit ``i`` is set if recovery code ``i`` was used.
     used: int = 0
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Recovery codes: ten strong codes of 65 bits, derived from a random seed and stored nowhere."""
+"""Recovery codes: ten strong codes of 65 bits, derived from a random seed and not stored."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ..crypto.codes import encode_strong, normalise
 from .record import FactorRecord
 
 CODES = 10
-#: Seconds that the store remembers a used code. The column remembers it for good, and is written at once.
+#: Seconds that the store remembers a used code. The column is updated at once and remembers it for good.
 MARKS_LIVE = 86400
 
 _SEED = 32
@@ -20,7 +20,7 @@ def new_seed() -> bytes:
 
 
 def codes(seed: bytes) -> tuple[str, ...]:
-    """All codes of a seed, without dashes. At 65 bits no limit of guesses is needed (NIST SP 800-63B-4 3.1.2.2)."""
+    """All codes of a seed, without dashes. 65-bit codes need no limit of guesses (NIST SP 800-63B-4 3.1.2.2)."""
     return tuple(
         encode_strong(int.from_bytes(hmac.digest(seed, b"recovery code %d" % index, "sha256"), "big"))
         for index in range(CODES)
@@ -28,12 +28,12 @@ def codes(seed: bytes) -> tuple[str, ...]:
 
 
 def read(typed: str) -> str | None:
-    """What a person typed as a recovery code; ``None`` if it cannot be one."""
+    """Normalise a typed recovery code. Returns ``None`` if it cannot be one."""
     return normalise(typed, strong=True, length=0)
 
 
 def find(record: FactorRecord, typed: str) -> int | None:
-    """Which of the codes it is, used ones included. Every code is compared, for a person without any too."""
+    """Index of the typed code, also for used codes. All codes are compared, even if the person has none."""
     found = None
     for index, code in enumerate(codes(record.seed or new_seed())):
         if hmac.compare_digest(code, typed) and record.seed:
@@ -42,5 +42,5 @@ def find(record: FactorRecord, typed: str) -> int | None:
 
 
 def left(record: FactorRecord) -> int:
-    """How many codes were not used yet."""
+    """Number of unused codes."""
     return CODES - record.used.bit_count() if record.seed else 0

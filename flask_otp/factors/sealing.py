@@ -1,8 +1,8 @@
-"""What the app keeps for us, or a client carries, sealed with AES-GCM under a key derived from ``SECRET_KEY``.
+"""Data that the app or a client stores for us, sealed with AES-GCM under a key derived from ``SECRET_KEY``.
 
-Secrets of authenticator apps live for years, so that they are random and not derived. A dump of the app's table gives
-nothing without ``SECRET_KEY``. The sealed text is bound to an identifier: copied to another user's row, it does not
-open. AES-GCM with a random nonce of 96 bits is good for 2^32 texts under one key (NIST SP 800-38D section 8.3).
+Secrets of authenticator apps live for years, so they are random, not derived. A dump of the app's table is useless
+without ``SECRET_KEY``. The sealed text is bound to an identifier: copied to another user's row, it does not open.
+AES-GCM with a random 96-bit nonce is safe for 2^32 texts under one key (NIST SP 800-38D section 8.3).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..crypto.keys import Keys
 
-#: Characters of a sealed text.
+#: Maximum characters of a sealed text.
 MAX_SEALED = 4096
 
 _VERSION = "1"
@@ -26,7 +26,7 @@ _NONCE = 12
 
 
 def seal(keys: Keys, kind: str, identifier: str, data: Any) -> str:
-    """A JSON value as text that shows nothing, and that opens for the same ``kind`` and ``identifier`` only."""
+    """Seal a JSON value. The text reveals nothing and opens only with the same ``kind`` and ``identifier``."""
     nonce = secrets.token_bytes(_NONCE)
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
     sealed = AESGCM(keys.derive(kind)).encrypt(nonce, text, _bound_to(kind, identifier))
@@ -34,7 +34,7 @@ def seal(keys: Keys, kind: str, identifier: str, data: Any) -> str:
 
 
 def unseal(keyring: Sequence[Keys], kind: str, identifier: str, text: str) -> tuple[Any, Keys] | None:
-    """The value, and which of the keys opened it; ``None``: none did, or it is of a version that is not known."""
+    """Return the value and the keys that opened it, or ``None`` if no key opens it or its version is unknown."""
     version, _, body = text.partition(".")
     if version != _VERSION or len(text) > MAX_SEALED:
         return None

@@ -1,7 +1,7 @@
-"""Codes of authenticator apps (RFC 6238): which time steps a typed code fits.
+"""Codes of authenticator apps (RFC 6238): finds the time steps that a typed code matches.
 
-pyotp computes the code of a step and the URI. Its ``verify`` is not used: it does not say which step fitted, so that a
-code could not be marked as used.
+pyotp computes a step's code and the URI. We do not use its ``verify``, which does not return the matching step. Without
+the step, a code could not be marked as used.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ..crypto.codes import normalise
 from ..errors import ConfigError
 from .record import MAX_APPS, App
 
-#: Seconds of a time step, and digits of a code. Apps ignore other values in the URI, or refuse them.
+#: Seconds of a time step, and digits of a code. Apps ignore or refuse other values in the URI.
 PERIOD = 30
 DIGITS = 6
 #: The strong form: two codes in a row.
 STRONG_DIGITS = 2 * DIGITS
-#: Time steps before the present one that ``OTP_TOTP_STEPS`` may accept.
+#: Maximum of ``OTP_TOTP_STEPS``, the accepted time steps before the current one.
 MAX_STEPS = 2
-#: Seconds that a used code is remembered: much longer than it is accepted, for clocks that are set back.
+#: Seconds that a used code is remembered: much longer than it is accepted, in case a clock is set back.
 MARKS_LIVE = 3600
 
 _SECRET = 20
@@ -33,9 +33,9 @@ _SECRET = 20
 
 @cache
 def library(name: str) -> Any:
-    """A module of the extra ``totp``.
+    """Import a module of the extra ``totp``.
 
-    :raises ConfigError: it is not installed.
+    :raises ConfigError: the module is not installed.
     """
     try:
         return import_module(name)
@@ -44,7 +44,7 @@ def library(name: str) -> Any:
 
 
 def new_secret() -> bytes:
-    """160 bits, as RFC 4226 section 4 recommends."""
+    """A random secret of 160 bits, as RFC 4226 section 4 recommends."""
     return secrets.token_bytes(_SECRET)
 
 
@@ -53,15 +53,15 @@ def as_base32(secret: bytes) -> str:
 
 
 def uri(secret: bytes, identifier: str, issuer: str) -> str:
-    """What the QR code says: https://github.com/google/google-authenticator/wiki/Key-Uri-Format."""
+    """The content of the QR code: https://github.com/google/google-authenticator/wiki/Key-Uri-Format."""
     text: str = library("pyotp").TOTP(as_base32(secret)).provisioning_uri(name=identifier, issuer_name=issuer)
     return text
 
 
 def qr_code(text: str) -> str:
-    """An ``<svg>`` element without a style of its own, so that it is allowed by a strict policy.
+    """An ``<svg>`` element without inline styles, so a strict content security policy allows it.
 
-    Black on white with its own quiet zone, in dark mode too: many readers do not know inverted codes.
+    It is black on white with a quiet zone, also in dark mode: many scanners do not read inverted codes.
     """
     picture: str = (
         library("segno")
@@ -76,15 +76,15 @@ def step_of(now: float) -> int:
 
 
 def read(typed: str) -> str | None:
-    """What a person typed as one code or as two in a row; ``None`` if it can be neither."""
+    """Normalise one typed code, or two codes in a row. Returns ``None`` if it can be neither."""
     return normalise(typed, strong=False, length=DIGITS) or normalise(typed, strong=False, length=STRONG_DIGITS)
 
 
 def fitting(app: App, typed: str, now: float, steps: int) -> list[tuple[int, ...]]:
-    """The time steps that a code fits, the oldest first. Of two codes in a row, both steps.
+    """The time steps that a code matches, oldest first. For two codes in a row, both steps.
 
-    :param typed: as :func:`read` gives it.
-    :param steps: how many steps before the present one are accepted.
+    :param typed: a result of :func:`read`.
+    :param steps: number of steps before the current one that are accepted.
     """
     generate = library("pyotp").TOTP(as_base32(app.secret)).generate_otp
     is_pair = len(typed) == STRONG_DIGITS
@@ -92,13 +92,13 @@ def fitting(app: App, typed: str, now: float, steps: int) -> list[tuple[int, ...
     for last in range(step_of(now) - steps, step_of(now) + 1):
         candidate = (last - 1, last) if is_pair else (last,)
         right = "".join(generate(step) for step in candidate)
-        # Compared also where it cannot count, so that the time tells nothing.
+        # Also compared where it cannot count, so the time reveals nothing.
         if hmac.compare_digest(right, typed) and candidate[0] > app.after:
             found.append(candidate)
     return found
 
 
 def padded(apps: Sequence[App]) -> list[App]:
-    """The apps, and apps that nobody has: a look at them all takes as long for every person."""
+    """The apps, filled up with dummy apps: the check takes the same time for every person."""
     decoys = [App("", new_secret(), b"", 1 << 62) for _ in range(MAX_APPS - len(apps))]
     return [*apps, *decoys]

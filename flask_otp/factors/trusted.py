@@ -1,7 +1,7 @@
-"""Browsers that may go without a second factor for some days. The store has the last word on each of them.
+"""Trusted browsers, which skip the second factor for some days. The store decides whether one is still trusted.
 
-A browser holds a sealed cookie, and the store a note with a random name. The cookie is worth something only to the
-person it is made out to, once that person has signed in, and only while the store holds the note.
+A browser has a sealed cookie, and the store has a note with a random name. The cookie works only for the person it was
+issued to, after that person has signed in, and only while the store has the note.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from ..signals import browser_trusted
 from .column import Column
 from .sealing import seal, unseal
 
-#: What a verification by a trusted browser says in place of a channel.
+#: Stands in place of the channel in a verification by a trusted browser.
 TRUSTED = "trusted"
 
 _KIND = "trust"
-#: First part of the names of our notes. What else is noted or proved has shorter names.
+#: Prefix of our notes' names. All other notes and proofs have shorter names.
 TRUSTED_PREFIX = b"trusted browser "
 _ID = 8
-#: Key, purpose, name, and when it is over.
+#: Key, purpose, name, and expiry time.
 _Note = tuple[Keys, str, bytes, int]
 
 
 class TrustedBrowsers:
-    """Trusts browsers, lists them, and ends them."""
+    """Creates, lists and ends trusted browsers."""
 
     def __init__(self, components: Components, column: Column, ended: Callable[[], None]) -> None:
         self._parts = components
@@ -47,17 +47,17 @@ class TrustedBrowsers:
     def remember(self, proof: Proof, life: int, basis: object) -> Proof | None:
         """Trust the browser that has just shown this proof, for ``life`` seconds.
 
-        A revocation or a change of factors ends what is noted when it comes. So both are looked for after the note is
-        there: whichever comes first, one of the two sides sees the other.
+        A revocation or a change of the factors ends the existing notes. So both are checked after the note is written:
+        whichever comes first, one of the two sides sees the other.
 
-        :param basis: as it was before the code was checked.
-        :returns: what the browser's cookie says. It is no proof by itself: only the guard that allows it takes it.
-            ``None``: it is not trusted, because the proof was revoked or the factors were changed in the meantime.
+        :param basis: the :meth:`basis` from before the code was checked.
+        :returns: the content of the browser's cookie. It is not a proof: only guards that allow trusted browsers accept
+            it. ``None``: the browser is not trusted, because the proof was revoked or the factors were changed.
         """
         keys, now = self._parts.tokens.keys, self._parts.clock()
         until = int(now) + life
         name = TRUSTED_PREFIX + secrets.token_bytes(_ID) + int(now).to_bytes(5, "big")
-        # No guard that names channels takes the trust of a code that went out by several.
+        # If a code went out by several channels, no guard that names channels accepts the trust from it.
         by = "+".join(proof.channels)
         trust = Proof(name, proof.purpose, by, b"", proof.verified_at, until, proof.identifier, keys)
         store = self._parts.store
@@ -95,7 +95,7 @@ class TrustedBrowsers:
         return tuple(sorted(found, key=lambda browser: (browser.since, browser.id)))
 
     def end(self, identifier: str, browser_id: str) -> bool:
-        """End one browser. False: there is none of this id any more."""
+        """End one browser. Returns ``False`` if there is no browser with this id any more."""
         notes = [note for note in self._notes(identifier) if _id(note[2]) == browser_id]
         return self._end(identifier, notes)
 

@@ -1,4 +1,4 @@
-"""Codes of factors that a person keeps, as channels: nothing is sent, and there is no challenge in the store."""
+"""Codes of kept factors, as channels. Nothing is sent, and there is no challenge in the store."""
 
 from __future__ import annotations
 
@@ -27,21 +27,22 @@ _NO_LIMITS = Policy(0, 0, 0, (), (), ())
 
 
 def destination(channel: str) -> str:
-    """What stands in place of an address."""
+    """The text shown in place of an address."""
     return gettext(_DESTINATIONS[channel])
 
 
 class FactorVerifier:
-    """Opens handles for these channels, and checks their codes."""
+    """Opens handles for these channels and checks their codes."""
 
     def __init__(self, components: Components, column: Column) -> None:
         self._parts = components
         self._column = column
 
     def open(self, handle: Handle, policy: Policy, client: Client, store: Store) -> Handle:
-        """Say which form of the code will be compared. Known and unknown identifiers get the same answer and work.
+        """Decide which form of code will be compared. Known and unknown identifiers get the same answer and the same
+        work.
 
-        :raises RateLimited: the budget is spent, on a site that refuses then.
+        :raises RateLimited: the failure budget is spent, and the site refuses then.
         """
         claim = self._claim(handle, client)
         answer = store.check(handle.subject, claim, policy, int(self._parts.clock()))
@@ -56,11 +57,11 @@ class FactorVerifier:
     def redeem(
         self, handle: Handle, typed: str, proof: Proof, policy: Policy, client: Client
     ) -> tuple[RedeemResult, Entry]:
-        """Check a code in one step of the store, and mark it as used.
+        """Check a code in one step of the store and mark it as used.
 
-        :param typed: as :func:`read` gives it.
+        :param typed: a result of :func:`read`.
         :raises RateLimited: two codes in a row were tried too often.
-        :raises FactorsUnavailable: a recovery code was right, and the app did not save that it is used.
+        :raises FactorsUnavailable: a recovery code was right, but the app did not save that it is used.
         """
         record = self._column.find(handle.identifier)
         claim = replace(self._claim(handle, client), proof_id=proof.proof_id, proof_expires_at=proof.expires_at)
@@ -80,14 +81,14 @@ class FactorVerifier:
         return answer, entry
 
     def _claim(self, handle: Handle, client: Client) -> Claim:
-        """A question whether a code would be compared."""
+        """The question to the store whether it would compare a code."""
         subject, keys = handle.subject, handle.keys
         known = next((known for known in client.known if known.subject == subject), None)
         return Claim(
             matches=True,
             bucket=keys.tag(subject, b"network", (client.network or "").encode()),
             known_bucket=known.bucket if known else b"",
-            # As for a code that is sent: the machine that revokes may be behind the one that verifies.
+            # As for sent codes: the clock of the machine that revokes may be behind that of the one that verifies.
             known_since=known.since - LEEWAY * 1000 if known else 0,
             strong=handle.channel == RECOVERY,
             surge=self._parts.limits.is_surge(client.network),
@@ -140,9 +141,9 @@ class FactorVerifier:
         return answer
 
     def _use_up(self, handle: Handle, record: FactorRecord, index: int, proof: Proof) -> bool:
-        """Mark a recovery code as used for good. If that fails, the proof is ended before anybody has seen it.
+        """Mark a recovery code as used for good. If this fails, the proof is ended before anyone has seen it.
 
-        :returns: whether it was still one of the person's codes.
+        :returns: whether the code was still one of the person's codes.
         """
 
         def use(present: FactorRecord) -> tuple[FactorRecord, int | None]:
@@ -159,12 +160,12 @@ class FactorVerifier:
                 self._parts.store.spend(handle.subject, proof.proof_id, int(self._parts.clock()))
         if left is None:
             return False
-        logger.info("%s has used a recovery code: %s are left", mask(handle.identifier), left)
+        logger.info("%s used a recovery code: %s are left", mask(handle.identifier), left)
         told = {"identifier": handle.identifier, "left": left}
         self._parts.events.tell(recovery_used, "used", handle, arguments=told)
         return True
 
 
 def read(channel: str, typed: str) -> str | None:
-    """What a person typed as a code of the channel; ``None`` if it cannot be one."""
+    """Normalise a typed code for the channel. Returns ``None`` if it cannot be one."""
     return totp.read(typed) if channel == TOTP else recovery.read(typed)

@@ -1,1 +1,1 @@
-"""Receivers of the signals: metrics and traces, the audit log. The flows know none of them."""
+"""Receivers of the signals: metrics and traces, and the audit log. The flows do not depend on them."""

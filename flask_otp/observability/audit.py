@@ -1,11 +1,11 @@
-"""The audit log: a receiver of the signals that writes one JSON object a line to the logger ``flask_otp.audit``.
+"""The audit log: a signal receiver that writes one JSON object per line to the logger ``flask_otp.audit``.
 
-Members have the names of OCSF *Authentication* (class 3002); what OCSF has no name for is in ``unmapped``. Subjects are
-keyed pseudonyms, networks are shortened, and there is no code or address in a line.
+Members are named as in OCSF *Authentication* (class 3002); members without an OCSF name are in ``unmapped``. Subjects
+are keyed pseudonyms, networks are shortened, and no line contains a code or an address.
 
-Each process writes a chain of its own, so that processes need not agree on an order: a random chain id, a sequence from
-0, and in each line a MAC over the line and the MAC before it. Whoever has the file, but not ``SECRET_KEY``, can neither
-change a line nor make one.
+Each process writes its own chain, so processes need not agree on an order: a random chain id, a sequence from 0, and in
+each line a MAC over the line and the previous MAC. A person with the file, but without ``SECRET_KEY``, can neither
+change nor add a line.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ..processes import PerProcess
 audit_logger = logging.getLogger("flask_otp.audit")
 logger = logging.getLogger("flask_otp")
 
-#: What is written. Passed guards are not: there is one for each request.
+#: The events that are written. Passed guards are not, because every request has one.
 _AUDITED: tuple[NamedSignal, ...] = (
     signals.code_sent,
     signals.delivery_failed,
@@ -69,9 +69,9 @@ class _Chain:
 
 
 class Audit:
-    """Writes what the signals of one app tell.
+    """Writes the events of one app's signals.
 
-    :param keys: the newest keys of the app.
+    :param keys: the app's newest keys.
     """
 
     def __init__(self, app: Flask, keys: Keys) -> None:
@@ -89,12 +89,12 @@ class Audit:
         try:
             self._write(event)
         except Exception as error:
-            # An observer that breaks must not break what it watches. The gap in the sequence tells of it.
+            # A failing observer must not break what it observes. The gap in the sequence shows the lost line.
             logger.error("a line of the audit log was not written: %s", type(error).__name__)
 
     def _write(self, event: Event) -> None:
         chain = self._chain.get()
-        # Logged under the lock, so that the lines of a chain are in the file in their order.
+        # Logged under the lock, so a chain's lines are in the file in their order.
         with chain.lock:
             body = json.dumps(_members(event, self._app.name, chain), separators=(",", ":"), allow_nan=False)
             chain.last, chain.sequence = _mac(self._key, chain.last, body[:-1]), chain.sequence + 1
@@ -133,13 +133,13 @@ def _members(event: Event, service: str, chain: _Chain) -> dict[str, Any]:
 
 
 def _mac(key: bytes, before: str, body: str) -> str:
-    # All MACs have one length, so that no two pairs give the same bytes; the first line has none before it.
+    # All MACs have the same length, so different pairs never give the same bytes. The first line has no previous MAC.
     return hmac.digest(key, f"{before:0>{_MAC_DIGITS}}{body}".encode(), "sha256").hex()[:_MAC_DIGITS]
 
 
 @dataclass
 class _Seen:
-    """What is known of a chain after some of its lines."""
+    """The state of a chain after some of its lines."""
 
     first: int
     next: int
@@ -149,19 +149,19 @@ class _Seen:
 
 @dataclass
 class Report:
-    """What the check of an audit log has found."""
+    """The result of checking an audit log."""
 
     lines: int = 0
-    #: One sentence each, with the number of the line.
+    #: One sentence each, with the line number.
     problems: list[str] = field(default_factory=list)
     #: By chain id.
     chains: dict[str, _Seen] = field(default_factory=dict)
 
 
 def check(lines: Iterable[str], keyring: Sequence[Keys]) -> Report:
-    """Whether the lines are those that the app has written, all of them, each once and in the order of their chain.
+    """Check that the app wrote exactly these lines: all of them, each once, in the order of their chain.
 
-    What was cut off at the end of a chain, and a chain that is missing as a whole, cannot be found in the file.
+    Lines cut off at the end of a chain, and chains that are missing completely, cannot be detected.
     """
     keys = [key.derive("audit") for key in keyring]
     report = Report()
@@ -186,7 +186,7 @@ def _check_line(text: str, start: int, end: int, keys: Sequence[bytes], report: 
     is_whole = end >= start and text[end + len(_MAC) + _MAC_DIGITS :].rstrip() == '"}'
     metadata = _metadata(body) if is_whole else None
     if metadata is None:
-        yield "it was changed or cut: it cannot be read"
+        yield "it cannot be read: it was changed or cut"
         return
     chain, sequence = metadata
     seen = report.chains.get(chain)
@@ -196,7 +196,7 @@ def _check_line(text: str, start: int, end: int, keys: Sequence[bytes], report: 
         what = "repeated or out of order" if sequence < seen.next else "after a gap"
         yield f"chain {chain}: line {sequence} is {what}, expected {seen.next}"
     elif seen.last != "?" and not any(hmac.compare_digest(_mac(key, seen.last, body), mac) for key in keys):
-        yield f"chain {chain}: line {sequence} was changed, or SECRET_KEY is another one"
+        yield f"chain {chain}: line {sequence} was changed, or SECRET_KEY is a different one"
     seen.next, seen.last, seen.lines = max(seen.next, sequence + 1), mac, seen.lines + 1
 
 

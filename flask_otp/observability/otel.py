@@ -1,7 +1,7 @@
-"""Metrics and traces by OpenTelemetry (extra ``otel``): a receiver of the signals, and of nothing else.
+"""Metrics and traces with OpenTelemetry (extra ``otel``). This module only receives signals.
 
-No attribute holds an identifier, a network, a code or free text. Purposes and channels come from the settings and each
-other attribute from a fixed list, so the number of series is known.
+No attribute contains an identifier, a network, a code or free text. Purposes and channels come from the settings and
+all other attributes from fixed lists, so the number of time series is bounded.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ logger = logging.getLogger("flask_otp")
 
 _SCOPE = "flask_otp"
 _PROPAGATOR = TraceContextTextMapPropagator()
-#: What an event's step is called where that says more.
+#: Names for an event's step where it says more than the event.
 _STEPS = {"verb": "step", "flow": "step", "provider": "step"}
-#: The challenge whose delivery this thread has begun, and the trace that asked for it.
+#: The challenge whose delivery this thread has started, and the trace that requested it.
 _asked_by: ContextVar[tuple[str | None, Context] | None] = ContextVar("flask_otp_asked_by", default=None)
 
 
@@ -38,17 +38,17 @@ def instrument(
     meter_provider: metrics.MeterProvider | None = None,
     tracer_provider: trace.TracerProvider | None = None,
 ) -> bool:
-    """Measure and trace what the app's ``OTP`` does. Call it once for each app, after the SDK has been set up.
+    """Measure and trace what the app's ``OTP`` does. Call it once per app, after the SDK is set up.
 
-    Without a provider, given here or set up for the process, nothing is connected, and the flows cost what they cost
-    without this.
+    If there is no provider, neither passed here nor set up for the process, nothing is connected and there is no
+    overhead.
 
     :returns: whether anything is connected.
     """
     meters = meter_provider or _real(metrics.get_meter_provider())
     tracers = tracer_provider or _real(trace.get_tracer_provider())
     if meters is None and tracers is None:
-        logger.info("OpenTelemetry has no SDK set up in this process: nothing is measured or traced")
+        logger.info("OpenTelemetry has no SDK set up in this process, so nothing is measured or traced")
         return False
     if meters is not None:
         for signal, receiver in _Metrics(meters).receivers().items():
@@ -60,7 +60,7 @@ def instrument(
 
 
 def _real(provider: Any) -> Any:
-    """The provider, unless it is the API's own stand-in, which drops everything."""
+    """The provider, or ``None`` for the API's no-op provider, which drops everything."""
     home = type(provider).__module__
     return None if home.startswith(("opentelemetry.metrics", "opentelemetry.trace")) else provider
 
@@ -70,7 +70,7 @@ def _connect(signal: NamedSignal, receiver: Callable[..., None], app: Flask) -> 
         try:
             receiver(event, **arguments)
         except Exception as error:
-            # An observer that breaks must not break what it watches.
+            # A failing observer must not break what it observes.
             logger.error("OpenTelemetry failed at %s: %s", event.kind, type(error).__name__)
 
     signal.connect(receive, app, weak=False)
@@ -81,19 +81,19 @@ class _Metrics:
 
     def __init__(self, provider: metrics.MeterProvider) -> None:
         meter = provider.get_meter(_SCOPE)
-        self._messages = meter.create_counter("otp.messages", "{message}", "Messages, by what became of them")
+        self._messages = meter.create_counter("otp.messages", "{message}", "Messages, by outcome")
         self._verifications = meter.create_counter("otp.verifications", "{code}", "Codes that were tried")
         self._guard = meter.create_counter("otp.guard", "{request}", "Decisions of guards")
         self._limits = meter.create_counter("otp.limits", "{request}", "Requests that a limit refused")
-        self._withheld = meter.create_counter("otp.withheld", "{message}", "Messages that were only pretended")
+        self._withheld = meter.create_counter("otp.withheld", "{message}", "Messages that were withheld")
         self._budget_spent = meter.create_counter("otp.budget_spent", "{budget}", "Failure budgets that were spent")
         self._surge = meter.create_counter("otp.surge", "{surge}", "Surges that began")
         self._pumping = meter.create_counter("otp.sms_pumping", "{range}", "Ranges of numbers that are withheld")
-        self._delivery = meter.create_histogram("otp.delivery.duration", "s", "How long a provider took")
-        self._wait = meter.create_histogram("otp.delivery.wait", "s", "How long a delivery waited in a queue")
-        self._store = meter.create_histogram("otp.store.duration", "s", "How long a verb of the store took")
-        self._flow = meter.create_histogram("otp.flow.duration", "s", "How long a send, resend or verify took")
-        self._to_verify = meter.create_histogram("otp.time_to_verify", "s", "From the send to the right code")
+        self._delivery = meter.create_histogram("otp.delivery.duration", "s", "Time a provider took")
+        self._wait = meter.create_histogram("otp.delivery.wait", "s", "Time a delivery waited in a queue")
+        self._store = meter.create_histogram("otp.store.duration", "s", "Time a store verb took")
+        self._flow = meter.create_histogram("otp.flow.duration", "s", "Time a send, resend or verify took")
+        self._to_verify = meter.create_histogram("otp.time_to_verify", "s", "Time from the send to the right code")
 
     def receivers(self) -> dict[NamedSignal, Callable[..., None]]:
         return {
@@ -125,7 +125,7 @@ class _Metrics:
 
 
 class _Traces:
-    """Spans, made when what they span has ended: a signal tells how long it took."""
+    """Creates spans when the traced work has ended, because the signal tells how long it took."""
 
     def __init__(self, provider: trace.TracerProvider) -> None:
         self._tracer = provider.get_tracer(_SCOPE)
@@ -149,7 +149,7 @@ class _Traces:
 
     def _tried(self, event: Event, **_: Any) -> None:
         asked_by = _asked_by.get()
-        # A thread may have begun another delivery before.
+        # This thread may have started another delivery before.
         parent = asked_by[1] if asked_by and asked_by[0] == event.challenge else None
         names = ("channel", "purpose", "provider", "outcome")
         self._span("otp.deliver", event, parent, event.outcome == "taken", *names)

@@ -1,1 +1,1 @@
-"""Clients for Redis and Valkey, which the store and the limits share."""
+"""Clients for Redis and Valkey, used by the store and the limits."""

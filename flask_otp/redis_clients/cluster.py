@@ -1,9 +1,9 @@
-"""Many servers as one client: Redis Cluster, and a master that Sentinels watch.
+"""Several servers as one client: Redis Cluster, and a master watched by Sentinels.
 
-redis-py has clients for both. Its cluster client connects when it is made, so an app could not start without the
-cluster. When a command fails, it asks every node for the slots, one thread after the other: with all six nodes hanging
-and time-outs of 0.25 seconds, the last of twenty threads had its answer after 31 seconds. Here a request waits for one
-hanging seed at most, for half the time-out. No thread waits for others, and a fork inherits no lock.
+redis-py has clients for both. Its cluster client connects when it is created, so an app could not start while the
+cluster is down. When a command fails, it asks every node for the slots, one thread after the other: with all six nodes
+hanging and timeouts of 0.25 seconds, the last of twenty threads got its answer after 31 seconds. Here a request waits
+for at most one hanging seed, for half the timeout. No thread waits for others, and no lock is copied by a fork.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from .server import OUTAGES, Command, NotSent, Script, Server
 Address = tuple[str, int]
 Factory = Callable[[str, int], Server]
 
-#: As many as the Redis Cluster specification has clients follow for one command.
+#: The number of redirects for one command that the Redis Cluster specification asks clients to follow.
 _REDIRECTIONS = 5
 
 
 class SlotMap(NamedTuple):
-    """Who has which slots: ranges in order, and all servers that were named."""
+    """Which server has which slots: ranges in order, and all servers that were named."""
 
     starts: list[int]
     ranges: list[tuple[int, Address]]
@@ -39,13 +39,13 @@ class SlotMap(NamedTuple):
 class Topology(ABC):
     """A client that finds the server of a key, and finds the new one after a failover.
 
-    The way is asked for before the first command, and when there is a sign that it has changed. A command goes to a
-    second server only where the first has refused it, or was never reached; where that is not known, it has failed.
+    The topology is looked up before the first command, and again at a sign that it has changed. A command goes to a
+    second server only if the first refused it or was never reached. If that is not known, the command fails.
 
-    :param seeds: who knows the way.
-    :param make_seed: gives the client of a seed, whose time-out is half of the others', without connecting.
-    :param make: gives the client of any other server.
-    :param timeout: how long those wait for a reply, in seconds.
+    :param seeds: servers that know the topology.
+    :param make_seed: creates the client of a seed without connecting. Its timeout is half of the others'.
+    :param make: creates the client of any other server.
+    :param timeout: seconds that those clients wait for a reply.
     """
 
     def __init__(self, seeds: Sequence[Address], make_seed: Factory, make: Factory, timeout: float) -> None:
@@ -62,13 +62,13 @@ class Topology(ABC):
 
     @abstractmethod
     def _read_slots(self, seed: Server) -> SlotMap:
-        """Ask a seed."""
+        """Ask a seed for the slots."""
 
     def _seeds_to_ask(self) -> Sequence[Address]:
         return self._addresses
 
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
-        """As :meth:`Server.exchange`, with the server that has the key."""
+        """Like :meth:`Server.exchange`, with the server that has the key."""
         is_stale = self._is_stale
         if is_stale:
             self._refresh_slots()
@@ -77,13 +77,13 @@ class Topology(ABC):
             owner = self._owner(key)
             return self._ask(owner, commands)
         except (NotSent, ReadOnlyError):
-            # Nothing was done. Without another try, each process would fail once after a failover it slept through; but
-            # to try the same server again would be to wait for it twice.
+            # Nothing was executed. Without another try, each process that was idle during a failover would fail once
+            # after it. Trying the same server again would double the waiting time.
             if is_stale or not self._refresh_slots() or self._owner(key) is owner:
                 raise
         return self._ask(self._owner(key), commands)
 
-    # Beside ``exchange``, what ``limits`` asks of a client of redis-py for a fixed window.
+    # Besides ``exchange``, the methods of a redis-py client that ``limits`` needs for a fixed window.
 
     def get(self, key: str) -> Any:
         return self.exchange(key, ("GET", key))[0]
@@ -95,14 +95,14 @@ class Topology(ABC):
         return Script(self, script)
 
     def servers(self) -> list[Server]:
-        """A client of each server, as the way was last told.
+        """A client of each server in the last known topology.
 
-        :raises NotSent: no server has told it.
+        :raises NotSent: no server has answered with the topology.
         """
         if self._is_stale:
             self._refresh_slots()
         if self._slots is None:
-            raise NotSent("no server tells who the others are") from self._failure
+            raise NotSent("no server tells which other servers there are") from self._failure
         return [self._server(address) for address in self._slots.known]
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class Topology(ABC):
     def _owner(self, key: bytes | str) -> Server:
         slots = self._slots
         if slots is None:
-            raise NotSent("no server tells who has the key") from self._failure
+            raise NotSent("no server tells which server has the key") from self._failure
         slot = key_slot(key.encode() if isinstance(key, str) else key)
         place = bisect_right(slots.starts, slot) - 1
         if place < 0 or slot > slots.ranges[place][0]:
@@ -135,7 +135,7 @@ class Topology(ABC):
             raise NotSent("no server has the key's slot")
         return self._server(slots.ranges[place][1])
 
-    # Two threads may make a client each: neither is connected yet, and both are given the same.
+    # Two threads may each create a client. Neither is connected yet, and both threads get the same one.
 
     def _server(self, address: Address) -> Server:
         return self._servers.get(address) or self._servers.setdefault(address, self._make(*address))
@@ -144,7 +144,7 @@ class Topology(ABC):
         return self._seeds.get(address) or self._seeds.setdefault(address, self._make_seed(*address))
 
     def _refresh_slots(self) -> bool:
-        """Ask one seed after the other, each time beginning with another one; if none answers, keep what there is."""
+        """Ask the seeds one after the other, starting with another each time. If none answers, keep what we have."""
         self._is_stale = False
         addresses, turn, start = self._seeds_to_ask(), next(self._turns), time.monotonic()
         for step in range(len(addresses)):
@@ -156,7 +156,7 @@ class Topology(ABC):
                     break
             else:
                 self._slots = slots
-                # Those that are gone are forgotten, with their connections.
+                # Clients of servers that are gone are dropped with their connections.
                 self._servers = {address: self._server(address) for address in slots.known}
                 self._seeds = {address: self._seed(address) for address in self._seeds_to_ask()}
                 return True
@@ -165,7 +165,7 @@ class Topology(ABC):
 
 
 class Cluster(Topology):
-    """Redis Cluster. Any node knows the way: those of the URI, and those that they named."""
+    """Redis Cluster. Every node knows the topology: those of the URI, and those that they named."""
 
     def _seeds_to_ask(self) -> Sequence[Address]:
         known = self._slots.known if self._slots else ()
@@ -182,7 +182,7 @@ class Cluster(Topology):
 
 
 class Sentinel(Topology):
-    """The master of a service, as its Sentinels name it."""
+    """The master of a service, as its Sentinels report it."""
 
     def __init__(
         self, service: str, seeds: Sequence[Address], make_seed: Factory, make: Factory, timeout: float
@@ -199,7 +199,7 @@ class Sentinel(Topology):
 
 
 def _address(node: Sequence[Any], seed: Server) -> Address:
-    """A node that has no name of its own yet is where we have asked."""
+    """A node that does not know its own name yet has the address that we asked."""
     return (node[0] or b"").decode() or _host(seed), node[1]
 
 

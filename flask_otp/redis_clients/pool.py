@@ -1,4 +1,4 @@
-"""The idle connections to one server, as long as they are good."""
+"""A pool of the idle connections to one server."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import redis
 
 from ..processes import PerProcess
 
-#: Seconds that a connection may be idle and still be used without a question, unless the option
-#: ``health_check_interval`` says otherwise. Firewalls, NATs and balancers forget
-#: idle connections after some minutes (Azure: 4, AWS: 6), and the shortest that are usual are 50 to 60 seconds.
+#: Seconds that a connection may be idle and still be used without a check, unless the option ``health_check_interval``
+#: says otherwise. Firewalls, NATs and load balancers drop idle connections after some minutes (Azure: 4, AWS: 6); the
+#: shortest common limits are 50 to 60 seconds.
 QUESTION_AFTER = 30
 
 
 class _Connections:
-    """Those of one process."""
+    """The connections of one process."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
@@ -26,18 +26,18 @@ class _Connections:
 
 
 class Pool(redis.ConnectionPool):
-    """A pool for which a connection is worth nothing as such.
+    """A pool that checks its connections before it uses them.
 
-    redis-py's pool keeps what a failover or a firewall has made worthless. It also makes its locks when it is made,
-    perhaps before a fork. Here each process has connections of its own, and a connection is looked at before it is
-    used: what is broken, holds an unread reply, or does not answer after a long rest is replaced. If one connection is
-    found bad, all idle ones go: they were made by the same way, and rested longer.
+    redis-py's pool keeps connections that a failover or a firewall has broken. It also creates its locks with the pool,
+    perhaps before a fork. Here each process has its own connections, and each connection is checked before use: it is
+    replaced if it is broken, holds an unread reply, or does not answer after a long idle time. If one connection is
+    bad, all idle ones are closed: they took the same path and were idle for longer.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._of_process = PerProcess(_Connections)
-        #: Tells the seconds; a test may set it.
+        #: Returns the time in seconds. A test may replace it.
         self.clock = time.monotonic
 
     def take(self) -> tuple[Any, bool]:
@@ -66,13 +66,13 @@ class Pool(redis.ConnectionPool):
 
     def _is_good(self, connection: Any, since: float) -> bool:
         try:
-            if connection.can_read():  # the end of the connection, or a reply that nobody has read
+            if connection.can_read():  # the connection has ended, or holds an unread reply
                 return False
             if self.clock() - since >= (self.connection_kwargs.get("health_check_interval") or QUESTION_AFTER):
                 connection.send_command("PING", check_health=False)
                 connection.read_response()
         except redis.ResponseError:
-            return True  # an account without the right to PING has got an answer all the same
+            return True  # an account without the right to PING gets an answer too
         except (redis.RedisError, OSError):
             return False
         return True
@@ -85,20 +85,20 @@ class Pool(redis.ConnectionPool):
             connections.busy.discard(connection)
 
     def drop_idle(self) -> None:
-        """Close every connection that nobody uses."""
+        """Close all idle connections."""
         connections = self._of_process.get()
         with connections.lock:
             idle, connections.idle = connections.idle, []
         for _, connection in idle:
             connection.disconnect()
 
-    # What redis-py itself asks of a pool.
+    # The methods that redis-py itself calls on a pool.
 
     def get_connection(self, command_name: Any = None, *keys: Any, **options: Any) -> Any:
         return self.take()[0]
 
     def release(self, connection: Any) -> None:
-        """Take a connection back. One that was taken before a fork belongs to the parent, and is not kept."""
+        """Take a connection back. A connection from before a fork belongs to the parent process and is not kept."""
         connections = self._of_process.get()
         with connections.lock:
             if connection in connections.busy:

@@ -1,8 +1,8 @@
-"""The beginnings of a URI of Redis or Valkey."""
+"""URI schemes of Redis and Valkey."""
 
 from __future__ import annotations
 
-#: With the scheme that redis-py has for one server of it.
+#: Each scheme, with redis-py's scheme for a single server of this kind.
 SCHEMES = {
     "redis": "redis",
     "rediss": "rediss",

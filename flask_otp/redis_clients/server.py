@@ -1,4 +1,4 @@
-"""One Redis or Valkey server: one round trip to it, and the scripts that it runs."""
+"""A client of one Redis or Valkey server: one round trip per exchange, and the scripts."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from .pool import Pool
 
 Command = tuple[Any, ...]
 
-#: What redis-py, and the clients that apps make of it, raise when a server is out of reach or will not do something;
-#: ``UnicodeError``: a cluster has named a host that cannot be looked up.
+#: The errors of redis-py, and of clients that apps make with it, when a server is unreachable or refuses a command.
+#: ``UnicodeError``: a cluster named a host that cannot be looked up.
 OUTAGES = (redis.RedisError, RedisClusterException, OSError, UnicodeError)
 
-#: Seconds for a connection to come about, and for a reply to come.
+#: Seconds to connect, and to wait for a reply.
 DEFAULT_TIMEOUT = 0.25
 
 
 class NotSent(redis.ConnectionError):
-    """There is no connection, so no server has seen the commands: they may be sent again, to another one."""
+    """There is no connection, so no server has seen the commands. They may be sent again to another server."""
 
 
 class NotReplicated(redis.RedisError):
-    """It is done, but too few replicas have said in time that they know."""
+    """The command was executed, but too few replicas confirmed it in time."""
 
 
 class Server(redis.Redis):
@@ -36,25 +36,26 @@ class Server(redis.Redis):
 
     @property
     def timeout(self) -> float:
-        """How long it waits for a reply, in seconds."""
+        """Seconds that it waits for a reply."""
         return float(self.connection_pool.connection_kwargs.get("socket_timeout") or DEFAULT_TIMEOUT)
 
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
-        """Send the commands in one go, and give their replies.
+        """Send the commands together and return their replies.
 
-        What was certainly not carried out is sent once more, over a new connection: the server has refused it as a
-        replica, or the old connection did not take it. Everything else is sent once.
+        A command that was certainly not executed is sent once more over a new connection: the server refused it as a
+        replica, or the old connection did not accept it. Everything else is sent only once.
 
-        :param key: what the commands are about. One server has all keys; it is here for the :class:`Client` protocol.
+        :param key: the key of the commands. One server has all keys; the parameter is here for the :class:`Client`
+            protocol.
         :raises NotSent: nothing was sent.
-        :raises redis.RedisError: the first error among the replies; or the connection broke, and the commands may have
-            been carried out.
+        :raises redis.RedisError: the first error among the replies, or the connection broke and the commands may have
+            been executed.
         """
         connection, was_used = self._take()
         try:
             return self._converse(connection, commands)
         except (NotSent, ReadOnlyError):
-            # A name that leads to another server since a failover is looked up when a connection is made.
+            # A host name that points to another server since a failover is looked up again for each new connection.
             if not was_used:
                 raise
         return self._converse(self._take()[0], commands)
@@ -71,14 +72,14 @@ class Server(redis.Redis):
             self._send(connection, commands)
             replies = [_reply(connection) for _ in commands]
         except BaseException as error:
-            # What still arrives on it would be taken for the answer to the next command.
+            # A late reply on this connection would be taken for the answer to the next command.
             pool.discard(connection)
             if isinstance(error, OUTAGES):
-                # The idle ones rest on the same way: each would fail a request of its own.
+                # The idle connections took the same path: each would fail another request.
                 pool.drop_idle()
             raise
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            # All of them lead to a server that is no master any more.
+            # All of them lead to a server that is no longer the master.
             pool.discard(connection)
             pool.drop_idle()
         else:
@@ -94,10 +95,10 @@ class Server(redis.Redis):
         except OUTAGES as error:
             if len(commands) > 1:
                 raise
-            # The system has refused at least the last byte, and a command without its end is none.
+            # The system refused at least the last byte, and an incomplete command is not executed.
             raise NotSent("the connection did not take the command") from error
 
-    # Beside ``exchange``, what ``limits`` asks of a client of redis-py for a fixed window.
+    # Besides ``exchange``, the methods of a redis-py client that ``limits`` needs for a fixed window.
 
     def get(self, name: Any) -> Any:
         return self.exchange(name, ("GET", name))[0]
@@ -113,9 +114,9 @@ class Server(redis.Redis):
 
 
 def pack(commands: Sequence[Command]) -> bytes:
-    """The commands as they go over the wire: bytes as they are, anything else as text.
+    """Encode commands for the wire: bytes unchanged, anything else as text.
 
-    redis-py's own packer calls sixteen functions for each argument; this one, three.
+    redis-py's own packer calls sixteen functions per argument, this one three.
     """
     parts = []
     for command in commands:
@@ -129,13 +130,13 @@ def _reply(connection: Any) -> Any:
     try:
         return connection.read_response()
     except redis.ResponseError as error:
-        # Before version 7 a server wraps what a script has met.
+        # Before version 7, a server wraps errors inside a script.
         is_replica = "-READONLY " in str(error)
         return ReadOnlyError(*error.args) if is_replica else error
 
 
 class Client(Protocol):
-    """What the store needs: a :class:`Server`, or a :class:`~flask_otp.redis_clients.cluster.Topology` of them."""
+    """The client that the store needs: a :class:`Server`, or a :class:`~flask_otp.redis_clients.cluster.Topology`."""
 
     @property
     def timeout(self) -> float: ...
@@ -146,28 +147,28 @@ class Client(Protocol):
 
 
 class Replicated:
-    """A client whose replies count only when some replicas have acknowledged all that was written before.
+    """A client whose replies count only after some replicas have confirmed all previous writes.
 
-    It costs no round trip: ``WAIT`` goes with the commands.
+    This takes no extra round trip: ``WAIT`` is sent with the commands.
 
-    :param replicas: how many.
+    :param replicas: number of replicas.
     """
 
     def __init__(self, client: Client, replicas: int) -> None:
         self.timeout = client.timeout
         self._client = client
         self._replicas = replicas
-        # Its answer must come before the connection is given up; nought would be for ever.
+        # WAIT must answer before the connection is given up. A timeout of 0 would wait for ever.
         self._wait: Command = ("WAIT", replicas, max(1, int(client.timeout * 1000 * 0.8)))
 
     def exchange(self, key: bytes | str, *commands: Command) -> list[Any]:
-        """As :meth:`Server.exchange`.
+        """Like :meth:`Server.exchange`.
 
-        :raises NotReplicated: the commands were carried out, but too few replicas know.
+        :raises NotReplicated: the commands were executed, but too few replicas confirmed them.
         """
         *replies, acknowledged = self._client.exchange(key, *commands, self._wait)
         if acknowledged < self._replicas:
-            raise NotReplicated("too few replicas have acknowledged a change")
+            raise NotReplicated("too few replicas confirmed a change")
         return replies
 
     def close(self) -> None:
@@ -175,9 +176,9 @@ class Replicated:
 
 
 class Script:
-    """A Lua script, called by its digest; in full where a server does not know it.
+    """A Lua script, called by its digest. The full source is sent to servers that do not know it.
 
-    redis-py's own loads a script on all masters of a cluster first, so that one that is down stops the others.
+    redis-py loads a script on all masters of a cluster first, so one master that is down stops the others.
     """
 
     def __init__(self, client: Client, source: str | bytes) -> None:
@@ -186,10 +187,10 @@ class Script:
         self.sha = sha1(self._source, usedforsecurity=False).hexdigest()
 
     def __call__(self, keys: Sequence[str], args: Sequence[Any]) -> Any:
-        """Run it, once."""
+        """Run the script once."""
         rest = (len(keys), *keys, *args)
         try:
             return self._client.exchange(keys[0], ("EVALSHA", self.sha, *rest))[0]
         except NoScriptError:
-            # It was not run, so it may be sent again.
+            # The script was not run, so it may be sent again.
             return self._client.exchange(keys[0], ("EVAL", self._source, *rest))[0]

@@ -1,4 +1,4 @@
-"""Clients for Redis and Valkey, as every user of a ``OTP_STORAGE_URI`` gets them: the store, and the limits."""
+"""Creates the Redis and Valkey clients for an ``OTP_STORAGE_URI``, for the store and the limits."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from .server import DEFAULT_TIMEOUT, Server
 _DEFAULTS = {
     "socket_timeout": DEFAULT_TIMEOUT,
     "socket_connect_timeout": DEFAULT_TIMEOUT,
-    # One for each busy thread: at redis-py's own limit of 100 a healthy server would look unavailable.
+    # One connection per busy thread: with redis-py's limit of 100, a healthy server would look unavailable.
     "max_connections": 10_000,
 }
 
-#: The one option that is ours and not redis-py's: see ``docs/redis.md``.
+#: The only option that is ours and not redis-py's: see ``docs/redis.md``.
 WAIT_OPTION = "wait_for_replicas"
 
 
 def connect(uri: str, options: Mapping[str, Any]) -> Server | Topology:
-    """A client with short time-outs and without any retry, since a script whose answer was lost would run twice.
+    """A client with short timeouts and without retries, because a script whose answer was lost would run twice.
 
     :raises ConfigError: the URI or the options are wrong.
     """
@@ -37,14 +37,14 @@ def connect(uri: str, options: Mapping[str, Any]) -> Server | Topology:
     try:
         return make(SCHEMES[name], rest, {key: value for key, value in options.items() if key != WAIT_OPTION})
     except (ValueError, TypeError, redis.RedisError):
-        # What redis-py says may quote the URI, and so a password.
-        raise ConfigError("OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not what redis-py takes") from None
+        # redis-py's message may quote the URI, and so a password.
+        raise ConfigError("OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not accepted by redis-py") from None
 
 
 def replicas_to_wait_for(options: Mapping[str, Any]) -> int:
-    """How many replicas must have acknowledged a change.
+    """How many replicas must confirm a change.
 
-    :raises ConfigError: that is no number.
+    :raises ConfigError: the option is not a whole number.
     """
     replicas = options.get(WAIT_OPTION, 0)
     if not isinstance(replicas, int) or isinstance(replicas, bool) or replicas < 0:
@@ -54,11 +54,11 @@ def replicas_to_wait_for(options: Mapping[str, Any]) -> int:
 
 def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
     pool = Pool.from_url(f"{scheme}://{rest}", **_DEFAULTS | dict(options))
-    # Set last, since in redis-py a query in the URI outranks the options.
+    # Set last, because in redis-py a query in the URI takes precedence over the options.
     pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
-    # Made, but not opened: a misspelt option is told now, and not by the first request.
+    # Created but not opened, so a misspelt option is reported now and not on the first request.
     pool.connection_class(**pool.connection_kwargs)
-    # Nor is a name that cannot even be looked up an outage.
+    # A host name that cannot even be looked up is not an outage either.
     str(pool.connection_kwargs.get("host", "")).encode("idna")
     client = Server(connection_pool=pool)
     client.auto_close_connection_pool = True
@@ -66,7 +66,7 @@ def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
 
 
 class _Places(NamedTuple):
-    """A URI of several servers, in parts. All but the addresses are still percent-encoded."""
+    """The parts of a URI with several servers. All but the addresses are still percent-encoded."""
 
     user: str
     addresses: list[Address]
@@ -74,7 +74,7 @@ class _Places(NamedTuple):
     query: str
 
     def factory(self, scheme: str, database: str, options: Mapping[str, Any]) -> Factory:
-        """What makes the client of any one server: the same credentials, database and options for each of them."""
+        """A factory for clients with the same credentials, database and options, one for each server."""
         rest = f"{self.user}@/{database}?{self.query}"
         return lambda host, port: _server(scheme, rest, {**options, "host": host, "port": port})
 
@@ -119,7 +119,7 @@ def _sentinel(scheme: str, rest: str, options: Mapping[str, Any]) -> Sentinel:
     sentinel_options = own.pop("sentinel_kwargs")
     make = places.factory(scheme, database, own)
     first, *_ = [make(*address) for address in places.addresses]
-    # A Sentinel has accounts of its own; the network between is the same.
+    # A Sentinel has its own accounts. TLS and timeouts are the same.
     settings = first.connection_pool.connection_kwargs.items()
     shared = {key: value for key, value in settings if key.startswith(("socket_", "ssl_"))}
     asking = {**shared, **_half(first.timeout), **sentinel_options}

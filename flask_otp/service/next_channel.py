@@ -80,7 +80,7 @@ class NextChannel(Steps):
         next_send = self._tokens.load_next(token)
         handle = self._tokens.load_handle(next_send.handle) if next_send else None
         if next_send is None or handle is None or handle.purpose not in self._policies:
-            logger.error("a delivery that this app did not sign was dropped")
+            logger.error("a delivery not signed by this app was dropped")
             return
         early = next_send.due_at - self._parts.clock()
         if early > _SKEW:

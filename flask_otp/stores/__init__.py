@@ -1,4 +1,4 @@
-"""Where the state lives: :func:`store_from_uri` gives the store that a URI names."""
+"""The stores of the state. :func:`store_from_uri` creates the store that a URI names."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from . import memory
 from .base import Attempt, ChallengeRequest, Claim, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult, Store
 from .record_store import RecordStore
 
-#: Makes a store of ``OTP_STORAGE_URI``, ``OTP_KEY_PREFIX`` and ``OTP_STORAGE_OPTIONS``.
+#: Creates a store from ``OTP_STORAGE_URI``, ``OTP_KEY_PREFIX`` and ``OTP_STORAGE_OPTIONS``.
 Factory = Callable[[str, str, dict[str, Any]], Store]
 
-#: A driver's name may follow: ``postgresql+psycopg://``.
+#: A driver name may follow: ``postgresql+psycopg://``.
 _DATABASES = ("sqlite", "postgresql", "postgres", "mariadb", "mysql")
 
 
@@ -49,25 +49,26 @@ _registered: dict[str, Factory] = {}
 
 
 def register_store(scheme: str, factory: Factory) -> None:
-    """Let ``OTP_STORAGE_URI`` begin with ``scheme://``, or with ``scheme+anything://`` where that is not registered.
+    """Register a store for ``scheme://`` in ``OTP_STORAGE_URI``, and for ``scheme+anything://`` unless that is
+    registered.
 
-    Call it before ``init_app``. An installed package can do without: by an entry point in the group
-    ``flask_otp.stores`` that has the scheme for its name. Registered again, a scheme gets the later factory.
+    Call it before ``init_app``. An installed package can use an entry point in the group ``flask_otp.stores`` instead,
+    named after the scheme. If a scheme is registered again, the later factory is used.
 
-    :param factory: called as ``factory(uri, prefix, options)``, once for each app. It should make the store without
-        talking to a server, since an app must start when the server is down. For a URI or options that do not fit, it
-        raises :exc:`~flask_otp.errors.ConfigError`, and says nothing of what is in the URI.
-    :raises ConfigError: the scheme is one of ours, or is no scheme.
+    :param factory: called as ``factory(uri, prefix, options)``, once per app. It should create the store without
+        contacting a server, because an app must start while the server is down. If the URI or the options are wrong, it
+        raises :exc:`~flask_otp.errors.ConfigError` without quoting the URI.
+    :raises ConfigError: the scheme is built in, or is not a valid scheme.
     """
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-        raise ConfigError(f"a scheme is lower-case letters, digits, +, . and -, not {scheme!r}")
+        raise ConfigError(f"a scheme must be lower-case letters, digits, +, . and -, not {scheme!r}")
     if scheme.partition("+")[0] in _FACTORIES:
-        raise ConfigError(f"{scheme}:// is a store of flask_otp's own, and cannot be replaced")
+        raise ConfigError(f"{scheme}:// is built into flask_otp and cannot be replaced")
     _registered[scheme] = factory
 
 
 def store_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
-    """The store for ``OTP_STORAGE_URI``.
+    """Create the store for ``OTP_STORAGE_URI``.
 
     :raises ConfigError: the scheme is unknown, or the options do not fit it.
     """
@@ -77,10 +78,10 @@ def store_from_uri(uri: str, prefix: str, options: dict[str, Any]) -> Store:
     except ConfigError:
         raise
     except Exception as error:
-        # What it says may quote the URI too.
-        raise ConfigError(f"OTP_STORAGE_URI: the store was not made, by a {type(error).__name__}") from None
+        # The error may quote the URI.
+        raise ConfigError(f"OTP_STORAGE_URI: creating the store raised a {type(error).__name__}") from None
     if not isinstance(store, Store):
-        raise ConfigError("OTP_STORAGE_URI: what its factory makes is no flask_otp.stores.Store")
+        raise ConfigError("OTP_STORAGE_URI: its factory did not return a flask_otp.stores.Store")
     return store
 
 
@@ -92,14 +93,14 @@ def factory_for(uri: str) -> Factory:
     base = scheme.partition("+")[0]
     factory = _FACTORIES.get(base if base in _DATABASES else scheme) or _foreign(scheme)
     if factory is None:
-        # A URI may hold a password, at the wrong place too, so no part of it is quoted.
+        # A URI may hold a password, also in the wrong place, so no part of it is quoted.
         known = ", ".join(f"{name}://" for name in (*_FACTORIES, *_registered))
         raise ConfigError(f"OTP_STORAGE_URI must begin with one of {known}")
     return factory
 
 
 def _foreign(scheme: str) -> Factory | None:
-    """The factory that an app or an installed package brings."""
+    """The factory of an app or an installed package."""
     base = scheme.partition("+")[0]
     for name in () if base in _FACTORIES else (scheme, base):
         if name in _registered:

@@ -51,19 +51,19 @@ from typing import NoReturn, Protocol
 from .record import KNOWN_BROWSER_FOR as KNOWN_BROWSER_FOR
 from .record import Record
 
-#: Known browsers of one subject that count on buckets of their own at one time; further ones count as strangers.
+#: Known browsers of one subject that can have their own bucket at a time. Further ones count as strangers.
 KNOWN_BROWSERS = 8
 
-#: Bytes of the tag of a channel, and how many channels one challenge's code may go out by.
+#: Bytes of a channel's tag, and maximum channels for one challenge's code.
 CHANNEL_TAG, MAX_CHANNELS = 4, 4
 
-#: First part of the marks that :meth:`Store.check` sets for :meth:`Store.unlock`. No use of a code has such a mark.
+#: Prefix of the marks that :meth:`Store.check` sets for :meth:`Store.unlock`. Marks of used codes never have it.
 RATION = b"ration"
 
 #: Seconds that another machine's clock may be ahead of ours.
 LEEWAY = 60
 
-#: Pairs of how many events, and in how many seconds.
+#: Pairs of a number of events and a period in seconds.
 Rates = tuple[tuple[int, int], ...]
 
 
@@ -82,17 +82,18 @@ class Policy:
 
 @dataclass(frozen=True)
 class ChallengeRequest:
-    """A request for a message: where it comes from, and for which challenge.
+    """A request for a message: its origin, and its challenge.
 
-    :param challenge_id: the id for a new challenge; for :meth:`Store.reopen`, of the one to send again.
+    :param challenge_id: the id for a new challenge. For :meth:`Store.reopen`, the id of the challenge to send again.
     :param bucket: name of the bucket of the client's network.
-    :param session_tag: tag of the browser session; a live challenge with the same tag is sent again. Empty: no session.
-    :param known_bucket: the own bucket of a browser that verified this subject before, if it is one.
-    :param known_since: when that was, in milliseconds; a later revocation makes the browser a stranger again.
-    :param surge: failures over the whole site are above their limit.
-    :param once: the client wants no second message of the challenge that its session has; with :meth:`Store.reopen`, no
-        second one by this channel.
-    :param channel: tag of the channel that the message goes out by, :data:`CHANNEL_TAG` bytes. Empty: none is told.
+    :param session_tag: tag of the browser session. A live challenge with the same tag is sent again. Empty: no session.
+    :param known_bucket: the browser's own bucket, if it has verified this subject before.
+    :param known_since: time of that verification in milliseconds. A later revocation makes the browser a stranger
+        again.
+    :param surge: whether failures over the whole site are above their limit.
+    :param once: do not send a second message of the challenge that the session has. With :meth:`Store.reopen`, do not
+        send a second one by this channel.
+    :param channel: tag of the message's channel, :data:`CHANNEL_TAG` bytes. Empty: not given.
     """
 
     challenge_id: bytes
@@ -109,9 +110,9 @@ class ChallengeRequest:
 class Attempt:
     """One try at the code of a challenge.
 
-    :param matches: whether it is right. Only the answer of the verb says whether that counts.
-    :param proof_id: the proof to record if it does, until ``proof_expires_at``.
-    :param surge: failures over the whole site are above their limit.
+    :param matches: whether the code is right. Only the verb's answer says whether this counts.
+    :param proof_id: the proof to record on success, valid until ``proof_expires_at``.
+    :param surge: whether failures over the whole site are above their limit.
     """
 
     challenge_id: bytes
@@ -123,20 +124,21 @@ class Attempt:
 
 @dataclass(frozen=True)
 class Claim:
-    """One try at a code that needs no challenge: of an authenticator app, or a recovery code.
+    """One try at a code without a challenge: of an authenticator app, or a recovery code.
 
-    :param matches: whether it is right. Only the answer of the verb says whether that counts.
-    :param uses: what the code can be used as, each as the marks that this sets. The first use of which no mark is set
-        is taken. A code may fit two time steps of an app, so there may be several.
-    :param marks_expire_at: when the marks are over.
-    :param proof_id: the proof to record if it passes, until ``proof_expires_at``. Empty: none.
+    :param matches: whether the code is right. Only the verb's answer says whether this counts.
+    :param uses: the possible uses of the code, each as the marks that it sets. The first use without a set mark is
+        taken. A code may match two time steps of an app, so there may be several uses.
+    :param marks_expire_at: when the marks expire.
+    :param proof_id: the proof to record on success, valid until ``proof_expires_at``. Empty: none.
     :param bucket: name of the bucket of the client's network.
-    :param known_bucket: the own bucket of a browser that verified this subject before, if it is one.
-    :param known_since: when that was, in milliseconds; a later revocation makes the browser a stranger again.
-    :param strong: the code is compared even while the budget is spent or there is a surge.
-    :param rationed: a wrong code counts as a message does, and none is compared while those windows are full. For a
-        code that is too long for the budget, and too short to be tried without end.
-    :param surge: failures over the whole site are above their limit.
+    :param known_bucket: the browser's own bucket, if it has verified this subject before.
+    :param known_since: time of that verification in milliseconds. A later revocation makes the browser a stranger
+        again.
+    :param strong: compare the code even while the failure budget is spent or there is a surge.
+    :param rationed: a wrong code counts like a message, and no code is compared while those windows are full. For codes
+        that are too long for the failure budget and too short for unlimited tries.
+    :param surge: whether failures over the whole site are above their limit.
     """
 
     matches: bool
@@ -154,8 +156,8 @@ class Claim:
 
 class OpenOutcome(Enum):
     SEND = 1  #: counted: send the message
-    QUIET = 2  #: the challenge has had its message: same answer, no other message
-    WAIT = 3  #: a limit is reached, nothing was counted: come back after ``retry_after`` seconds
+    QUIET = 2  #: the challenge has had its message: same answer, but no new message
+    WAIT = 3  #: a limit is reached, and nothing was counted: try again after ``retry_after`` seconds
     GONE = 4  #: there is no such challenge (:meth:`Store.reopen` only)
 
 
@@ -165,68 +167,69 @@ class OpenResult:
 
     outcome: OpenOutcome
     challenge_id: bytes = b""
-    #: Whether its code is a strong one.
+    #: Whether the challenge's code is strong.
     strong: bool = False
-    #: Whether the challenge was made by this very call.
+    #: Whether this call created the challenge.
     fresh: bool = False
     expires_at: int = 0
     #: When the bucket's cooldown ends.
     ready_at: int = 0
     #: Seconds to wait, with ``WAIT``.
     retry_after: int = 0
-    #: Whether the client is a known browser, and so on its own bucket.
+    #: Whether the client is a known browser, and so uses its own bucket.
     known: bool = False
-    #: For :meth:`Store.discard`: the bucket that the message was counted on, and when the windows end in which it was
-    #: counted, the bucket's and the subject's, in the order of the rates. With ``QUIET`` the ends are empty.
+    #: For :meth:`Store.discard`: the bucket that the message was counted on, and the ends of the windows it was counted
+    #: in (the bucket's and the subject's, in the order of the rates). With ``QUIET``, the ends are empty.
     bucket: bytes = b""
     bucket_ends: tuple[int, ...] = ()
     subject_ends: tuple[int, ...] = ()
 
 
 class RedeemOutcome(Enum):
-    MATCH = 1  #: consumed: this caller, and no other, has passed
-    WRONG = 2  #: charged: the code was compared, and was wrong
+    MATCH = 1  #: consumed: this caller has passed, and no other can
+    WRONG = 2  #: charged: the code was compared and was wrong
     REFUSED = 3  #: unknown, expired, used, spent or revoked: nothing was compared
 
 
 @dataclass(frozen=True)
 class RedeemResult:
     outcome: RedeemOutcome
-    #: This very failure spent the failure budget.
+    #: Whether this failure spent the failure budget.
     budget_spent: bool = False
-    #: The bucket of the known browser that the challenge was opened from; empty: it was a stranger.
+    #: The bucket of the known browser that opened the challenge. Empty if a stranger opened it.
     bucket: bytes = b""
-    #: Seconds until the limits that refused a claim have room (:meth:`Store.check` only). 0: something else refused it.
+    #: Seconds until the limits that refused a claim have room (:meth:`Store.check` only). 0 if something else refused
+    #: it.
     retry_after: int = 0
-    #: With ``WRONG``: this very failure was the last attempt of the challenge. A page tells its person; it is only for
-    #: that, so a store that does not know it may leave it out.
+    #: With ``WRONG``: whether this failure was the challenge's last attempt. It is only used to tell the user on a
+    #: page, so a store may leave it out.
     is_last: bool = field(default=False, compare=False)
-    #: With ``MATCH`` of :meth:`Store.redeem`: the tags of all channels that the code went out by, the first one first.
+    #: With ``MATCH`` of :meth:`Store.redeem`: tags of all channels that the code went out by, in order.
     channels: tuple[bytes, ...] = ()
 
 
 class Gates(Protocol):
-    """Counters of the limits' storage that a store on the same server takes along in the step of its verb."""
+    """Counters in the limits' storage that a store on the same server updates in the same step as its verb."""
 
-    #: Their keys: of the rules that come first, then of the failures.
+    #: The counters' keys: first those of the rules, then those of the failures.
     keys: list[str]
-    #: What their script must know of the rules, and of the failures.
+    #: Parameters of the rules and the failures for the script.
     arguments: tuple[bytes, bytes]
 
     def refuse(self, rule: int, retry_after: int) -> NoReturn:
-        """A rule was full, and the verb did nothing."""
+        """Called if a rule was full. The verb did nothing."""
 
     def note_failures(self, counts: Sequence[int]) -> None:
-        """The verb was ``WRONG``, and these are the counts of the failures now."""
+        """Called if the verb's answer was ``WRONG``, with the new counts of the failures."""
 
 
 class Store(ABC):
-    """State of the subjects, for any number of threads; and of processes and machines, unless it says otherwise.
+    """State of the subjects. Safe for any number of threads, and of processes and machines unless it says otherwise.
 
-    Each verb is one indivisible step: no other verb on the same subject sees or changes anything half way. Every verb
-    raises :exc:`~flask_otp.errors.StoreUnavailable`, and nothing else, when it cannot be carried out, or when it is not
-    known whether it was; the caller then refuses. It gives up soon (ours after 0.25 s), and never tries again what may
-    have been counted already. Nothing that still counts is thrown away to make room.
+    Each verb is one indivisible step: no other verb on the same subject sees or changes a partial result. A verb that
+    cannot be executed, or whose execution is uncertain, raises :exc:`~flask_otp.errors.StoreUnavailable` and nothing
+    else, and the caller refuses. A verb gives up soon (ours after 0.25 s) and never repeats anything that may have been
+    counted. State that still counts is never dropped to make room.
     """
 
     @abstractmethod
@@ -312,29 +315,30 @@ class Store(ABC):
 
     @abstractmethod
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
-        """Forget a challenge that will not be redeemed any more. Give nothing back."""
+        """Delete a challenge that will not be redeemed any more. Nothing is given back."""
 
     @abstractmethod
     def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
         """Whether the challenge was opened, has not expired, and was not used, discarded, dropped or revoked since.
 
-        Asked before a message that had to wait is sent. Attempts, budgets and surges do not count here. The answer must
-        include everything that was ended before, so a lagging replica must not give it.
+        Called before a delayed message is sent. Attempts, budgets and surges do not count here. The answer must include
+        everything that was ended before, so a lagging replica must not give it.
         """
 
     @abstractmethod
     def note(self, subject: bytes, mark: bytes, expires_at: int, now: int) -> bool:
-        """Record a mark as :meth:`redeem` records a proof: :meth:`holds` knows it from now on, until ``expires_at``.
+        """Record a mark as :meth:`redeem` records a proof: :meth:`holds` returns true for it until ``expires_at``.
 
-        For what one worker is at, or has done, and no other need do. True for the one caller that recorded it. While it
-        holds, nothing changes, and the answer is False; so it is where ``expires_at`` is not after ``now``.
+        It tells other workers what one of them is doing or has done. Returns ``True`` to the one caller that recorded
+        it. While the mark is valid, or if ``expires_at`` is not after ``now``, nothing changes and the answer is
+        ``False``.
         """
 
     @abstractmethod
     def noted(self, subject: bytes, prefix: bytes, now: int) -> dict[bytes, int]:
-        """What :meth:`note` has recorded under names that begin with ``prefix``, while it holds: when each is over.
+        """The valid names recorded by :meth:`note` that start with ``prefix``, with their expiry times.
 
-        It must see all that was ended before: a replica that lags will not do.
+        The answer must include everything that was ended before, so a lagging replica must not give it.
         """
 
     @abstractmethod
@@ -347,49 +351,49 @@ class Store(ABC):
 
     @abstractmethod
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
-        """End a proof. True for the one caller that ended it, while it held."""
+        """End a proof. Returns ``True`` to the one caller that ended a valid proof."""
 
     @abstractmethod
     def revoke(self, subject: bytes, now_ms: int) -> None:
         """End every proof, challenge and known browser of the subject. Counts and marks stay.
 
-        :param now_ms: the caller's clock in milliseconds. The latest that was ever given is remembered for
-            :data:`KNOWN_BROWSER_FOR` seconds.
+        :param now_ms: the caller's clock in milliseconds. The latest value is remembered for :data:`KNOWN_BROWSER_FOR`
+            seconds.
         """
 
     @abstractmethod
     def inspect(self, subject: bytes, now: int) -> Record:
-        """All that is open and counted, for an operator to look at: :meth:`Record.at` of the state. Nothing changes."""
+        """Everything that is open or counted, for an operator: :meth:`Record.at` of the state. Changes nothing."""
 
     @abstractmethod
     def unlock(self, subject: bytes, now: int) -> bool:
-        """End each bucket's cooldown, and clear the windows of sends: those of the buckets, and the subject's.
+        """End each bucket's cooldown, and clear the windows of sends, both of the buckets and of the subject.
 
-        A window that is cleared counts nothing, and ends when it did. Nothing is given back that a guess has cost:
-        failures, attempts and marks stay. The windows of a bucket, or of the subject, stay too while their mark
-        :data:`RATION` is set, since guesses are counted in them.
+        A cleared window counts nothing and keeps its end. Nothing that a guess has cost is given back: failures,
+        attempts and marks stay. The windows of a bucket or of the subject also stay while their mark :data:`RATION` is
+        set, because guesses are counted in them.
 
-        :returns: False if some windows stayed.
+        :returns: ``False`` if some windows stayed.
         """
 
     def is_on_server_of(self, client: object) -> bool:
-        """Whether the verbs could count on this client's keys in their own step. Only then :meth:`gated` is called."""
+        """Whether verbs can update this client's keys in the same step. :meth:`gated` is called only if so."""
         return False
 
     def gated(self, gates: Gates) -> Store:
-        """This store for one verb, which counts the gates first and does nothing if one of them refuses."""
+        """This store for one verb, which counts the gates first and does nothing if a gate refuses."""
         raise NotImplementedError
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
-        """Let go of connections. For tests and scripts: the extension's own store lives as long as its app."""
+        """Close connections. For tests and scripts: the extension's own store lives as long as its app."""
 
     def prepare(self) -> bool:
-        """``flask otp init-db``: make what must be there before the first verb. False: this store needs nothing."""
+        """``flask otp init-db``: create what the first verb needs. Returns ``False`` if this store needs nothing."""
         return False
 
     def purge(self, now: int, limit: int) -> int | None:
         """``flask otp purge``: remove some expired rows without delaying a verb, and return how many.
 
-        It is called again until that is less than ``limit``. ``None``: this store removes expired state on its own.
+        It is called again until it returns less than ``limit``. ``None``: this store removes expired state on its own.
         """
         return None

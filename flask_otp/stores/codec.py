@@ -1,7 +1,7 @@
-"""A record as bytes: a fraction of the memory of its objects, and the whole content of a database row.
+"""Encodes a record as bytes, which use a fraction of the objects' memory and are the content of a database row.
 
-Numbers are written seven bits to a byte, lowest first, the last byte below 128. Times are written as how long they
-lie before the record's own expiry, after which none of them lies: most take three bytes.
+Numbers are written with seven bits per byte, lowest first, the last byte below 128. Times are written as their distance
+before the record's own expiry, which is never earlier: most take three bytes.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from .base import CHANNEL_TAG
 from .record import Bucket, Live, Record, Windows
 
-#: In the number of a challenge's attempts, of which there are few: whether its channels follow. None had any before.
+#: A flag in a challenge's number of attempts: its channels follow. Older records never set it.
 _HAS_CHANNELS = 64
 
 
@@ -40,7 +40,7 @@ def pack(record: Record) -> bytes:
     for proof_id, proof_expires_at in record.proofs.items():
         _put_text(data, proof_id)
         _put(data, expires_at - proof_expires_at)
-    # Last, and only where there are any: a record from before there were marks opens, and one without is as short.
+    # Last, and only if there are any marks: older records still open, and a record without marks is as short as before.
     for mark, mark_expires_at in record.marks.items():
         _put_text(data, mark)
         _put(data, expires_at - mark_expires_at)
@@ -49,7 +49,7 @@ def pack(record: Record) -> bytes:
 
 def unpack(data: bytes) -> Record:
     """
-    :raises IndexError: the bytes were cut off.
+    :raises IndexError: the bytes are incomplete.
     """
     reader = _Reader(data)
     expires_at = reader.number()
@@ -77,7 +77,7 @@ def unpack(data: bytes) -> Record:
 
 
 def expiry_of(data: bytes) -> int:
-    """When the record means nothing any more, without unpacking it."""
+    """When the record expires, without unpacking it."""
     return _Reader(data).number()
 
 

@@ -1,4 +1,4 @@
-"""The store for development and for sites of one process: a dict under one lock, bounded, without a timer thread."""
+"""The store for development and for sites with one process: a bounded dict under one lock, without a timer thread."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from .record_store import RecordStore
 
 T = TypeVar("T")
 
-#: Records that each change looks at for expiry: more than the one it may add, so that the sweep outruns the growth,
-#: and few enough that no request waits for it.
+#: Records that each change checks for expiry: more than the one it may add, so the sweep is faster than the growth, and
+#: few enough that no request waits for it.
 _SWEEP = 3
 _SWEEP_WHEN_FULL = 200
 
 
 class MemoryStore(RecordStore):
-    """Everything is lost with the process, and each process has its own counts.
+    """All state is lost with the process, and each process has its own counts.
 
-    :param max_subjects: when so many subjects have state that still matters, the next new one gets 503; what is live
-        is never thrown out.
+    :param max_subjects: if this many subjects have state that still matters, the next new one gets 503. Live state is
+        never dropped.
     """
 
     def __init__(self, *, max_subjects: int = 100_000) -> None:
@@ -32,8 +32,8 @@ class MemoryStore(RecordStore):
             raise ConfigError("OTP_STORAGE_OPTIONS: max_subjects must be a whole number above 0")
         self._max = max_subjects
         self._lock = lock_per_process()
-        # One table for each first byte of a subject: none gets so large that to grow it, or to list it for the sweep,
-        # holds up a request.
+        # One table per first byte of a subject. No table gets so large that growing it, or listing it for the sweep,
+        # delays a request.
         self._tables: dict[bytes, dict[bytes, bytes]] = {}
         self._size = 0
         self._round = self._begin_round()
@@ -52,7 +52,7 @@ class MemoryStore(RecordStore):
                     return answer
                 self._make_room(now)
                 self._size += 1
-            # The table is looked for now, since the sweep takes empty ones away.
+            # The table is looked up now, because the sweep removes empty tables.
             self._tables.setdefault(subject[:1], {})[subject[1:]] = pack(record)
             return answer
 
@@ -72,7 +72,7 @@ class MemoryStore(RecordStore):
                 self._size -= 1
 
     def _begin_round(self) -> Iterator[tuple[dict[bytes, bytes], bytes]]:
-        """Every table and key in turn. Only the sweep takes keys away, so each is still there when its turn comes."""
+        """Each table and key in turn. Only the sweep removes keys, so each one still exists when its turn comes."""
         for first, table in list(self._tables.items()):
             yield from ((table, key) for key in list(table))
             if not table:
@@ -81,8 +81,8 @@ class MemoryStore(RecordStore):
 
 def from_uri(uri: str, prefix: str, options: dict[str, Any]) -> MemoryStore:
     if uri != "memory://":
-        raise ConfigError("OTP_STORAGE_URI: for the memory store it is just 'memory://'")
+        raise ConfigError("OTP_STORAGE_URI: for the memory store it must be 'memory://'")
     try:
         return MemoryStore(**options)
     except TypeError:
-        raise ConfigError("OTP_STORAGE_OPTIONS: memory:// takes max_subjects only") from None
+        raise ConfigError("OTP_STORAGE_OPTIONS: memory:// takes only max_subjects") from None

@@ -1,13 +1,13 @@
-"""The state of one subject, as :meth:`~flask_otp.stores.Store.inspect` shows it and most stores keep it."""
+"""The state of one subject, as :meth:`~flask_otp.stores.Store.inspect` returns it and as most stores keep it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-#: Seconds that a browser stays known after it last verified; also how long a revocation must be remembered for it.
+#: Seconds that a browser stays known after its last verification, and that a revocation is remembered for it.
 KNOWN_BROWSER_FOR = 180 * 86400
 
-#: One ``[count, end]`` for each rate: how many since the window's first event, and when the window is over.
+#: One ``[count, end]`` per rate: the events since the window's first one, and when the window ends.
 Windows = list[list[int]]
 
 
@@ -21,7 +21,7 @@ class Bucket:
 
 @dataclass(slots=True)
 class Live:
-    """An outstanding challenge. ``bucket`` is set where a known browser's own budget pays for its failures."""
+    """An outstanding challenge. ``bucket`` is set if a known browser's own failure budget pays for its failures."""
 
     expires_at: int
     strong: bool
@@ -43,7 +43,7 @@ class Record:
     marks: dict[bytes, int] = field(default_factory=dict)
 
     def prune(self, now: int) -> None:
-        """Drop what no longer means anything."""
+        """Drop everything that has expired."""
         self.challenges = {key: live for key, live in self.challenges.items() if live.expires_at > now}
         self.buckets = {
             key: bucket
@@ -54,7 +54,7 @@ class Record:
         self.marks = {key: expires_at for key, expires_at in self.marks.items() if expires_at > now}
 
     def expires_at(self) -> int:
-        """When nothing in the record will mean anything any more."""
+        """When everything in the record has expired."""
         return max(
             end_of(self.failures),
             end_of(self.sends),
@@ -66,7 +66,7 @@ class Record:
         )
 
     def at(self, now: int) -> Record:
-        """A copy without anything that has expired: what every store shows of the same state."""
+        """A copy without expired state: every store returns the same copy for the same state."""
         is_revoked = self.revoked_ms // 1000 + KNOWN_BROWSER_FOR > now
         seen = Record(
             _under_way(self.failures, now),
@@ -91,7 +91,7 @@ class Record:
 
 
 def end_of(windows: Windows) -> int:
-    """When the last of them ends."""
+    """When the last window ends."""
     return max((end for _, end in windows), default=0)
 
 

@@ -1,4 +1,4 @@
-"""The fourteen verbs for a store that can hold one record still while Python changes it."""
+"""The fourteen verbs for a store that can lock one record while Python changes it."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ T = TypeVar("T")
 
 
 class RecordStore(Store):
-    """Keeps one :class:`~flask_otp.stores.subject_state.Record` for each subject. A subclass needs two methods.
+    """Keeps one :class:`~flask_otp.stores.subject_state.Record` per subject. A subclass implements two methods.
 
-    :mod:`flask_otp.stores.codec` writes a record as bytes.
+    :mod:`flask_otp.stores.codec` encodes a record as bytes.
     """
 
     @abstractmethod
     def load(self, subject: bytes) -> Record:
-        """The record as it was last kept; a new one, ``Record()``, where there is none.
+        """The record as last saved, or a new ``Record()`` if there is none.
 
         :raises StoreUnavailable: the record cannot be read.
         """
 
     @abstractmethod
     def change(self, subject: bytes, now: int, verb: Callable[[Record], T]) -> T:
-        """Load the record, let ``verb`` change it, keep it, and answer what ``verb`` answered: one indivisible step.
+        """Load the record, let ``verb`` change it, save it, and return the result of ``verb``, as one indivisible step.
 
-        Between loading and keeping, no other thread, process or machine may change this record. A store without locks
-        may compare and swap: if another caller was first, it loads the record again and calls ``verb`` again, whose
-        only effect is on the record that it is given. If the store cannot know whether the record was kept, it must
-        not try again and must not answer. Keep the record until ``record.expires_at()``; if that is not after ``now``,
-        the record may go at once.
+        Between loading and saving, no other thread, process or machine may change this record. A store without locks
+        may compare and swap: if another caller was first, it loads the record again and calls ``verb`` again, which
+        changes only the record it is given. If the store cannot know whether the record was saved, it must neither try
+        again nor return. Keep the record until ``record.expires_at()``. If that is not after ``now``, it may be deleted
+        at once.
 
         :param now: the caller's clock, in whole seconds.
-        :raises StoreUnavailable: the changed record was not kept, or may not have been.
+        :raises StoreUnavailable: the changed record was not saved, or may not have been.
         """
 
     def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:

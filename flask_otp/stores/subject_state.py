@@ -1,7 +1,7 @@
-"""The state of one subject, and what the verbs do to it, as plain functions.
+"""The state of one subject, and the verbs on it, as plain functions.
 
-For stores that can hold one record still while Python changes it: memory under a lock, SQL under a row lock. The Redis
-store does the same in Lua; one suite keeps the two alike.
+For stores that can lock one record while Python changes it: memory under a lock, SQL by compare and swap. The Redis
+store does the same in Lua, and one test suite checks that both behave alike.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from .record import Bucket, Live, Record, Windows, end_of
 
 
 def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, now: int, *, resend: bool) -> OpenResult:
-    """:meth:`Store.open`, and with ``resend`` :meth:`Store.reopen`."""
+    """Implements :meth:`Store.open`, and with ``resend`` :meth:`Store.reopen`."""
     record.prune(now)
     known = _is_known(record, request)
     bucket_id = request.known_bucket if known else request.bucket
@@ -78,7 +78,7 @@ def open_challenge(record: Record, request: ChallengeRequest, policy: Policy, no
 
 
 def waits_to_open(record: Record, bucket_id: bytes, known: bool, policy: Policy, now: int) -> dict[str, int]:
-    """Seconds until each limit lets a message with a new challenge out, by the limit's name: step 2 of ``open``."""
+    """Seconds until each limit allows a message with a new challenge, by the limit's name: step 2 of ``open``."""
     bucket = record.buckets.get(bucket_id) or Bucket()
     return {
         "cooldown": _cooling(bucket, policy, now),
@@ -89,18 +89,18 @@ def waits_to_open(record: Record, bucket_id: bytes, known: bool, policy: Policy,
 
 
 def budget_wait(record: Record, bucket_id: bytes, known: bool, policy: Policy, now: int) -> int:
-    """Seconds until the failure budget that pays for a new challenge has room: until then its code is strong."""
+    """Seconds until the failure budget that pays for a new challenge has room. Until then, its code is strong."""
     payer = (record.buckets.get(bucket_id) or Bucket()) if known else record
     return _wait(payer.failures, policy.failure_budget, now)
 
 
 def _cooling(bucket: Bucket, policy: Policy, now: int) -> int:
-    """Seconds that are left of the bucket's cooldown."""
+    """Seconds left of the bucket's cooldown."""
     return bucket.ready_at - now if now < bucket.ready_at <= now + policy.cooldown + LEEWAY else 0
 
 
 def _find(record: Record, request: ChallengeRequest, policy: Policy, now: int, resend: bool) -> bytes | None:
-    """The challenge to send again: the one that was named, or the session's newest."""
+    """The challenge to send again: the given one, or the session's newest."""
     found = [
         (live.expires_at, challenge_id)
         for challenge_id, live in record.challenges.items()
@@ -115,7 +115,7 @@ def _find(record: Record, request: ChallengeRequest, policy: Policy, now: int, r
 
 
 def _is_quiet(record: Record, request: ChallengeRequest, found: bytes, cooling: int, resend: bool) -> bool:
-    """Whether the challenge has had its message, and wants no other now."""
+    """Whether the challenge has had its message and wants no other now."""
     if not resend:
         return cooling > 0 or request.once
     live = record.challenges[found]
@@ -127,7 +127,7 @@ def _is_quiet(record: Record, request: ChallengeRequest, found: bytes, cooling: 
 
 
 def _is_known(record: Record, request: ChallengeRequest | Claim) -> bool:
-    """Whether the browser is on its own bucket. Each bucket has limits of its own, so a subject may have a few only."""
+    """Whether the browser uses its own bucket. Each bucket has its own limits, so a subject may have only a few."""
     others = [
         bucket_id for bucket_id, bucket in record.buckets.items() if bucket.known and bucket_id != request.known_bucket
     ]
@@ -141,7 +141,7 @@ def _is_open(record: Record, live: Live, policy: Policy, now: int, surge: bool) 
 
 
 def _is_superseded(record: Record, live: Live, policy: Policy, now: int, surge: bool) -> bool:
-    """A short code is worth nothing any more when its budget is spent, or a stranger's in a surge."""
+    """A short code is not accepted once its failure budget is spent, nor a stranger's during a surge."""
     spent = _wait(_payer(record, live).failures, policy.failure_budget, now) > 0
     return not live.strong and (spent or (surge and not live.bucket))
 
@@ -165,7 +165,7 @@ def redeem(record: Record, attempt: Attempt, policy: Policy, now: int) -> Redeem
 
 
 def _fail(payer: Record | Bucket, policy: Policy, now: int) -> bool:
-    """Count a failure, and say whether this very one spent the budget."""
+    """Count a failure, and return whether it spent the failure budget."""
     before = _wait(payer.failures, policy.failure_budget, now)
     _count(payer.failures, policy.failure_budget, now)
     return bool(_wait(payer.failures, policy.failure_budget, now) and not before)
@@ -203,12 +203,12 @@ def check(record: Record, claim: Claim, policy: Policy, now: int) -> RedeemResul
 
 
 def _ration(record: Record, bucket_id: bytes, windows: Windows) -> None:
-    """Note until when these windows must not be cleared, since a guess is counted in them."""
+    """Record until when these windows must not be cleared, because a guess is counted in them."""
     record.marks[RATION + bucket_id] = end_of(windows)
 
 
 def _wait_to_check(record: Record, bucket: Bucket, known: bool, claim: Claim, policy: Policy, now: int) -> int:
-    """Seconds until the limits let such a claim be compared."""
+    """Seconds until the limits allow this claim to be compared."""
     waits = [0]
     if not claim.strong or (claim.rationed and policy.refuse):
         waits.append(_wait((bucket if known else record).failures, policy.failure_budget, now))
@@ -241,7 +241,7 @@ def revoke(record: Record, now_ms: int) -> None:
     record.challenges.clear()
     record.proofs.clear()
     for bucket in record.buckets.values():
-        # It counts on, but takes no place: else revoked browsers would keep the owner's next ones strangers.
+        # It still counts but takes no place. Otherwise revoked browsers would keep the owner's next browsers strangers.
         bucket.known = False
     record.revoked_ms = max(record.revoked_ms, now_ms)
 
@@ -259,19 +259,19 @@ def unlock(record: Record, now: int) -> bool:
 
 
 def _clear(windows: Windows) -> None:
-    """Their ends stay: what a known browser's bucket has counted holds its place among those that count."""
+    """The ends stay: a known browser's bucket keeps its place among those that count."""
     for window in windows:
         window[0] = 0
 
 
 def _wait(windows: Windows, rates: Rates, now: int) -> int:
-    """Seconds until every rate has room for one more; 0 if they all have it now."""
+    """Seconds until every rate has room for one more event. 0 if all have room now."""
     ends = [end for (count, end), (amount, _) in zip(windows, rates, strict=False) if end > now and count >= amount]
     return max(ends) - now if ends else 0
 
 
 def _count(windows: Windows, rates: Rates, now: int) -> tuple[int, ...]:
-    """Count one; answers when the windows end, which tells them from later ones."""
+    """Count one event. Returns the ends of the windows, which distinguish them from later ones."""
     for index, (_, period) in enumerate(rates):
         if index == len(windows):
             windows.append([0, 0])
@@ -286,4 +286,4 @@ def _give_back(windows: Windows, ends: tuple[int, ...]) -> None:
         if window[1] == end:
             window[0] = max(0, window[0] - 1)
         if window[0] == 0:
-            window[1] = 0  # a window begins with its first message: without one it is none
+            window[1] = 0  # a window starts with its first message, so without one it does not exist

@@ -1,4 +1,4 @@
-"""A store whose verbs are timed, while somebody listens."""
+"""A store whose verbs are timed while a signal has receivers."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ..events import Events
 from ..signals import store_called
 from .base import Gates, Store
 
-#: Each method that talks to the storage.
+#: All methods that talk to the storage.
 VERBS = Store.__abstractmethods__
 
 
 class _Watched:
-    """Stands before a store, and tells ``store_called`` of each verb."""
+    """Wraps a store and sends ``store_called`` for each verb."""
 
     def __init__(self, store: Store, events: Events) -> None:
         self._store = store
@@ -25,7 +25,7 @@ class _Watched:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        # For isinstance(): nobody need know whether a store is watched.
+        # For isinstance(): callers need not know whether a store is watched.
         return type(self._store)
 
     def __getattr__(self, name: str) -> Any:
@@ -42,7 +42,7 @@ class _Watched:
             outcome = "done"
             return answer
         except OTPError as error:
-            # A gate of the limits refuses within the verb.
+            # A gate of the limits may refuse within the verb.
             outcome = "unavailable" if isinstance(error, StoreUnavailable) else "refused"
             raise
         finally:
@@ -50,5 +50,5 @@ class _Watched:
 
 
 def watched(store: Store, events: Events) -> Store:
-    """The same store, as far as a caller can see."""
+    """The same store from a caller's point of view."""
     return cast(Store, _Watched(store, events))

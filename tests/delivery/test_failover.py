@@ -131,7 +131,7 @@ def send_at_once(app: Flask, count: int) -> list[tuple[int, str | None]]:
         return list(pool.map(one, range(count)))
 
 
-OPENED = re.compile(r"failed 5 times in a row: until it works, it is asked last")
+OPENED = re.compile(r"failed 5 times in a row: until it works, it is tried last")
 CLOSED = re.compile(r"works again")
 
 

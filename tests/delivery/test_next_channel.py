@@ -390,7 +390,7 @@ def test_too_many_that_wait_are_dropped_and_said(
     monkeypatch.setattr(Later, "MAX_WAITING", 1)
     for number in range(2):
         send(app.test_client(), f"user{number}@example.com")
-    assert "dropped: too many wait" in caplog.text
+    assert "dropped: too many are waiting" in caplog.text
     wait(app, clock, 45)
     assert len(sent) == 3
 
@@ -471,7 +471,7 @@ def test_what_this_app_has_not_planned_is_dropped(
 ) -> None:
     with app.app_context():
         otp.deliver(payload)
-    assert "did not sign was dropped" in caplog.text
+    assert "a delivery not signed by this app was dropped" in caplog.text
     assert sent == []
 
 
@@ -485,7 +485,7 @@ def test_a_queue_that_is_down_costs_the_next_message_alone(
 
     client = site().test_client()
     send(client)
-    assert "the dispatcher failed, for the next channel: OSError" in caplog.text
+    assert "the dispatcher failed for the next channel: OSError" in caplog.text
 
 
 def test_a_dispatcher_without_a_delay_stops_the_app(site: Callable[..., Flask], otp: OTP) -> None:

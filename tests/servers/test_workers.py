@@ -190,7 +190,7 @@ def test_uwsgi_ends_soon_at_sigterm_and_sends_what_is_under_way(sites: type[Site
 def test_uwsgi_without_threads_says_that_deliveries_are_lost(sites: type[Site]) -> None:
     site = sites([*UWSGI, "-p", "1"])  # type: ignore[call-arg, arg-type]
     assert site.send("ann") == 200
-    assert "may be lost: uWSGI runs no threads of ours" in site.log_path.read_text()
+    assert "may be lost: uWSGI runs no application threads" in site.log_path.read_text()
 
 
 def test_workers_of_uwsgi_share_no_connection(sites: type[Site], valkey: ValkeyServer) -> None:

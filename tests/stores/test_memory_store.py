@@ -212,8 +212,8 @@ def test_the_bound_comes_from_the_options(clock: Clock) -> None:
     [
         ("memory://", {"max_subjects": 0}, "^OTP_STORAGE_OPTIONS: max_subjects must be a whole number above 0$"),
         ("memory://", {"max_subjects": "9"}, "^OTP_STORAGE_OPTIONS: max_subjects must be a whole number above 0$"),
-        ("memory://", {"max_subject": 9}, "^OTP_STORAGE_OPTIONS: memory:// takes max_subjects only$"),
-        ("memory://there", {}, "^OTP_STORAGE_URI: for the memory store it is just 'memory://'$"),
+        ("memory://", {"max_subject": 9}, "^OTP_STORAGE_OPTIONS: memory:// takes only max_subjects$"),
+        ("memory://there", {}, "^OTP_STORAGE_URI: for the memory store it must be 'memory://'$"),
         ("memory:", {}, "OTP_STORAGE_URI"),
         ("memcached://there", {}, "OTP_STORAGE_URI"),
         ("", {}, "OTP_STORAGE_URI"),

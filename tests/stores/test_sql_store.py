@@ -357,7 +357,7 @@ def test_a_missing_table_is_named_in_the_log(
     say(store.engine, "SELECT", said)
     with pytest.raises(StoreUnavailable):
         SubjectDriver(store, clock).open()
-    message = "the table shop_subject is not there: run 'flask otp init-db'"
+    message = "the table shop_subject does not exist: run 'flask otp init-db'"
     assert ("flask_otp", logging.ERROR, message) in caplog.record_tuples
 
 
@@ -764,7 +764,7 @@ def test_a_missing_table_is_an_outage_that_says_what_to_run(
     with closing_store(app), capture_codes(app):
         response = client.post("/otp/send", json={"email": "ann@example.com"})
         assert (response.status_code, response.json["reason"]) == (503, "store_unavailable")
-        assert "the table shop_subject is not there: run 'flask otp init-db'" in caplog.text
+        assert "the table shop_subject does not exist: run 'flask otp init-db'" in caplog.text
         assert cli.invoke(args=["otp", "init-db"]).output == "The store is ready.\n"
         assert client.post("/otp/send", json={"email": "ann@example.com"}).status_code == 200
 
@@ -796,7 +796,7 @@ def test_a_row_that_somebody_else_has_written_is_an_outage_and_no_crash(
             connection.execute(store._table.update().values(state=junk))
         with pytest.raises(StoreUnavailable):
             ann.right(opened)
-    assert caplog.messages.count("a row of the store holds what flask_otp did not write") == 3
+    assert caplog.messages.count("a row of the store was not written by flask_otp") == 3
 
 
 # What has expired

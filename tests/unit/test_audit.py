@@ -110,7 +110,7 @@ def test_the_command_says_what_it_found(make_app: AppFactory, lines: list[str], 
     app.secret_key = "another secret altogether"
     other = make_app(SECRET_KEY="another secret of the same size")
     runner = other.test_cli_runner()
-    assert "SECRET_KEY is another one" in run(lines)[1]
+    assert "SECRET_KEY is a different one" in run(lines)[1]
 
 
 def write(count: int, audit: Audit, lines: list[str]) -> list[str]:

@@ -299,7 +299,7 @@ def test_a_limit_over_no_time_is_refused(key: str) -> None:
 )
 @pytest.mark.parametrize("key", LIMIT_DEFAULTS)
 def test_a_limit_that_no_store_can_count_is_refused(key: str, limit: str) -> None:
-    with pytest.raises(ConfigError, match=rf"{key} must not be over 1,000,000,000 events, nor over 100 years"):
+    with pytest.raises(ConfigError, match=rf"{key} must not exceed 1,000,000,000 events or 100 years"):
         start(**{key: limit})
 
 
@@ -314,7 +314,7 @@ def test_a_limit_that_no_store_can_count_is_refused(key: str, limit: str) -> Non
 )
 def test_nor_is_one_inside_of_another_value(config: dict[str, Any]) -> None:
     (key,) = config
-    with pytest.raises(ConfigError, match=f"{key}.*must not be over"):
+    with pytest.raises(ConfigError, match=f"{key}.*must not exceed"):
         start(**config)
 
 
@@ -364,7 +364,7 @@ def test_a_misspelt_key_stops_the_app_with_the_nearest_name(misspelt: str, meant
         (
             "OTP_PREFIX_BUDGET",
             {"GB": "5/day"},
-            r"beginnings of phone numbers as keys, such as \"\+44\", and 'GB' is not one",
+            r"phone number prefixes as keys, such as \"\+44\", and 'GB' is not one",
         ),
         ("OTP_SMS_COUNTRIES", ["UK"], "'UK'.*the United Kingdom is 'GB'"),
         ("OTP_SMS_COUNTRIES", ["ZZ"], "'ZZ'.*ISO 3166"),

@@ -1,8 +1,8 @@
 -- ARGV: now, whether the code matches, strong, rationed, surge, bucket, known bucket, known since (ms), proof id, the
--- proof's expiry, the marks' expiry, then the policy: send limit, recipient limit, failure budget, refuse; then for each
--- use of the code how many marks it has, and these
--- Answers {outcome, 0 unless this failure spent the budget, the known browser's bucket, seconds to wait, what
--- count_failures of gates.lua answers}
+-- proof's expiry, the marks' expiry; then the policy: send limit, recipient limit, failure budget, refuse; then for
+-- each use of the code its number of marks, and the marks
+-- Answers {outcome, 0 unless this failure spent the budget, the known browser's bucket, seconds to wait, the answer of
+-- count_failures in gates.lua}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, strong, rationed = tonumber(ARGV[1]), ARGV[3] == '1', ARGV[4] == '1'
 local send_limit, recipient_limit, budget = ARGV[12], ARGV[13], ARGV[14]
@@ -65,7 +65,7 @@ failures = count(failures, 0, budget, now)
 local after = wait_for(failures, 0, budget, now)
 change('f' .. payer, failures)
 local last = math.max(latest(failures, 0), rationed and latest(bucket, HEAD) or 0, rationed and latest(state.sends, 0) or 0)
--- Without any limit there is nothing to keep, and a key would have no end.
+-- Without any limit there is nothing to keep, and the key would never expire.
 if last > now then
   call('HSET', key, unpack(changed))
   keep_until(last, now)

@@ -1,9 +1,9 @@
--- ARGV: challenge id, whether it is fresh, bucket, ends of the windows that the message was counted on: the bucket's and
+-- ARGV: challenge id, whether it is new, bucket, ends of the windows that the message was counted in: the bucket's and
 -- the subject's (JSON)
 local ends = cjson.decode(ARGV[4])
 if ARGV[2] == '1' then call('HDEL', key, 'c' .. ARGV[1]) end
 
--- A window that has begun since is not the one the message was counted on. One without any message has ended.
+-- A window that has started since does not contain the message. A window without messages has ended.
 local function give_back(raw, head, counted_until)
   local windows = ''
   for at = 1, #raw - head, PAIR_SIZE do

@@ -1,4 +1,4 @@
-"""What the fields of a subject's key say, as ``common.lua`` describes them."""
+"""Decodes the fields of a subject's key, which ``common.lua`` describes."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from ..base import CHANNEL_TAG
 from ..record import Bucket, Live, Record, Windows
 
 _PAIR = Struct("<I5s")
-#: Bytes of a time, of one in milliseconds, and of a bucket before its windows.
+#: Bytes of a time, of a time in milliseconds, and of a bucket before its windows.
 _TIME, _TIME_MS, _HEAD = 5, 6, 6
 
 
 def time(raw: bytes) -> int:
-    """The time at the beginning of a value."""
+    """The time at the start of a value."""
     return int.from_bytes(raw[:_TIME], "little")
 
 
 def read(pairs: Iterable[tuple[bytes, bytes]]) -> Record:
-    """The record that these fields are."""
+    """The record with these fields."""
     record, failures = Record(), dict[bytes, Windows]()
     for field, raw in pairs:
         kind, name = field[:1], field[1:]

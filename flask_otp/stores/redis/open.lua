@@ -1,7 +1,8 @@
--- ARGV: now, resend, challenge id, bucket, session tag, known bucket, known since (ms), surge, once, channel, then
--- the policy: seconds until the challenge expires, most attempts, cooldown, send limit, recipient limit, failure budget, refuse
--- Answers {GONE}, {WAIT, for so many seconds}, or {SEND or QUIET, id, strong, fresh, expires at, ready at, known, bucket,
--- ends of the bucket's windows that the message was counted on, ends of the subject's}
+-- ARGV: now, resend, challenge id, bucket, session tag, known bucket, known since (ms), surge, once, channel; then the
+-- policy: seconds until the challenge expires, maximum attempts, cooldown, send limit, recipient limit, failure budget,
+-- refuse
+-- Answers {GONE}, {WAIT, seconds to wait}, or {SEND or QUIET, id, strong, fresh, expires at, ready at, known, bucket,
+-- ends of the bucket's windows that the message was counted in, ends of the subject's}
 local SEND, QUIET, WAIT, GONE = 1, 2, 3, 4
 local now, resend, asked, session_tag = tonumber(ARGV[1]), ARGV[2] == '1', ARGV[3], ARGV[5]
 local surge, expires_in, max_attempts, cooldown = ARGV[8] == '1', tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
@@ -39,7 +40,7 @@ if ARGV[17] == '1' and not found then wait = math.max(wait, budget_wait) end
 local quiet, once = found and not resend and cooling > 0, ARGV[9] == '1'
 if once and found and not quiet then
   quiet = not resend or not is_first
-  -- In the session that has the challenge, a newer one has taken its place.
+  -- A newer challenge of the same session has replaced it.
   for id, raw in pairs(found_tag ~= '' and state.lives or {}) do
     local expires_at, _, _, tag = struct.unpack(LIVE, raw)
     quiet = quiet or (tag == found_tag and (expires_at > found_until or (expires_at == found_until and id > found)))

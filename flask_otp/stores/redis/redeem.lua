@@ -1,8 +1,8 @@
--- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge, then the policy: seconds until a
--- challenge expires, most attempts, failure budget
--- Answers {outcome, 0 unless this failure spent the budget, the known bucket that the challenge was opened from}; with MATCH also {the tags of the
--- channels, in one}; after
--- a failure also {1 if it was the challenge's last attempt, what count_failures of gates.lua answers}
+-- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge; then the policy: seconds
+-- until a challenge expires, maximum attempts, failure budget
+-- Answers {outcome, 0 unless this failure spent the budget, the known bucket that opened the challenge}; with MATCH
+-- also {the tags of the channels, concatenated}; after a failure also {1 if it was the challenge's last attempt, the answer
+-- of count_failures in gates.lua}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, field, budget = tonumber(ARGV[1]), 'c' .. ARGV[2], ARGV[9]
 local raw, failures = unpack(call('HMGET', key, field, 'f'))
@@ -16,7 +16,8 @@ if not is_open(expires_at, strong, attempts, bucket, failures, longest, max_atte
   return {REFUSED, 0, ''}
 end
 if ARGV[3] == '1' then
-  -- First what needs memory: without any, a right code must be as much in vain as a wrong one, which is not counted then.
+  -- First the commands that need memory: without memory, a right code must fail like a wrong one, which is not counted
+  -- then.
   call('HSET', key, 'p' .. ARGV[4], struct.pack(TIME, ARGV[5]))
   call('HDEL', key, field)
   keep_until(tonumber(ARGV[5]), now)

@@ -2,14 +2,14 @@
 local now_ms, before = tonumber(ARGV[1]), call('HGET', key, 'r')
 local revoked = math.max(now_ms, before and struct.unpack(TIME_MS, before) or now_ms)
 local fields = call('HKEYS', key)
--- To delete comes first: a server that is out of memory lets a script go on that has freed some.
+-- Delete first: a server without free memory lets a script continue that has freed some.
 for _, field in ipairs(fields) do
   local kind = field:sub(1, 1)
   if kind == 'c' or kind == 'p' then call('HDEL', key, field) end
 end
 for _, field in ipairs(fields) do
   if field:sub(1, 1) == 'l' then
-    -- It counts on, but takes no place: else revoked browsers would keep the owner's next ones strangers.
+    -- It still counts but takes no place. Otherwise revoked browsers would keep the owner's next browsers strangers.
     local bucket = call('HGET', key, field)
     call('HSET', key, field, bucket:sub(1, HEAD - 1) .. string.char(0) .. bucket:sub(HEAD + 1))
   end

@@ -1,5 +1,5 @@
--- For the verbs that must see everything. What has expired is listed in `dead`, for the caller to delete, and is found
--- nowhere else; `last` is when the last of the rest expires.
+-- For verbs that must see everything. Expired fields are listed in `dead`, for the caller to delete, and appear nowhere
+-- else; `last` is when the last of the rest expires.
 local function read_all(now)
   local state = {lives = {}, buckets = {}, failures = {}, sends = '', marks = {}, revoked = 0, dead = {}, last = 0}
   function state.keep(field, expires_at)
@@ -29,7 +29,7 @@ local function read_all(now)
   return state
 end
 
--- Each bucket of a known browser has limits of its own, so a subject may have a few only.
+-- Each known browser's bucket has its own limits, so a subject may have only a few.
 local function is_known(state, known_bucket, known_since)
   if known_bucket == '' or known_since <= state.revoked then return false end
   local others = 0

@@ -1,6 +1,6 @@
-"""The store for production: one key for each subject, one script and so one round trip for each verb.
+"""The store for production: one key per subject, and one script, and so one round trip, per verb.
 
-Redis and Valkey: one server, Cluster or Sentinel, as the URI says (:mod:`~flask_otp.redis_clients.uri`).
+Redis and Valkey as a single server, a Cluster or with Sentinels, as the URI says (:mod:`~flask_otp.redis_clients.uri`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from ..base import (
 from ..record import Record
 from . import fields
 
-#: Each verb's script, from these files.
+#: The script files of each verb.
 _SCRIPTS = {
     "open": ("state", "open"),
     "redeem": ("redeem",),
@@ -51,9 +51,9 @@ _SCRIPTS = {
     "revoke": ("revoke",),
     "unlock": ("unlock",),
 }
-#: Those that can count the limits' rules too.
+#: Scripts that can also count the limits' rules.
 _GATED = ("open", "redeem", "check")
-#: The first word of an answer of ``gates.lua``.
+#: First item of an answer of ``gates.lua``.
 _LIMITED = 0
 
 #: A server that cannot save takes no changes, but what it has is all there is.
@@ -202,24 +202,23 @@ class RedisStore(Store):
         return fields.read(self._read(subject)).at(now)
 
     def _read(self, subject: bytes) -> Iterable[tuple[bytes, bytes]]:
-        """Every field of the subject's key, with its bytes."""
+        """All fields of the subject's key, with their bytes."""
         found = self._ask(subject, "HGETALL")
-        # A map by the newer protocol of Redis, a list of names and values in turn by the older.
+        # Newer Redis protocols return a map, older ones a flat list of names and values.
         return found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
 
     def holds(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return self._end_of(subject, b"p" + proof_id) > now
 
     def _end_of(self, subject: bytes, field: bytes) -> int:
-        """When the challenge or proof expires, which is the first that its field says; 0 if it is not there."""
+        """When the challenge or proof expires, which is the first value in its field. 0 without a field."""
         return fields.time(self._ask(subject, "HGET", field) or b"")
 
     def _ask(self, subject: bytes, name: str, *args: bytes) -> Any:
-        """Ask a server that may be written to.
+        """Read from a server that accepts writes.
 
-        A replica would answer from what it has, and a revocation may be missing there. So the question has before it a
-        command that takes nothing away, and that is refused by a replica, and by a master that has lost its own
-        (``min-replicas-to-write``). Both travel together.
+        A replica may lack a revocation. So the read is preceded by a write that changes nothing. Replicas refuse it, as
+        does a master that has lost its replicas (``min-replicas-to-write``). Both commands are sent together.
         """
         key = self._key(subject)
         question = (name, key, *args)
@@ -244,7 +243,7 @@ class RedisStore(Store):
         self.client.close()
 
     def servers(self) -> list[Server]:
-        """A client of each server that has our keys, for ``flask otp doctor``."""
+        """A client of each server that holds our keys, for ``flask otp doctor``."""
         return self.client.servers()
 
     def is_on_server_of(self, client: object) -> bool:
@@ -256,7 +255,7 @@ class RedisStore(Store):
                 and isinstance(self.client, Server)
                 and _place(self.client) == _place(client)
             )
-            # It is asked at each request, about the same client.
+            # Called on each request, about the same client.
             self._compared = client, is_same
         return is_same
 
@@ -280,12 +279,12 @@ class RedisStore(Store):
             self._gates.note_failures(counts[0])
 
     def _key(self, subject: bytes) -> str:
-        # The braces make the subject the hash slot, so that every key a verb may ever touch lies on one node.
+        # The braces make the subject the hash slot, so all keys that a verb may touch are on one node.
         return f"{self._prefix}:{{{urlsafe_b64encode(subject).rstrip(b'=').decode()}}}"
 
 
 def _place(client: Any) -> tuple[Any, ...]:
-    """Which server, database and account a client of redis-py talks to."""
+    """The server, database and account that a redis-py client talks to."""
     known = client.connection_pool.connection_kwargs
     return tuple(known.get(name) for name in ("host", "port", "path", "db", "username"))
 
@@ -300,7 +299,7 @@ def _outage() -> Iterator[None]:
 
 @lru_cache(maxsize=256)
 def _packed(rates: Rates) -> bytes:
-    """As the scripts read them: see common.lua."""
+    """In the format that the scripts read: see common.lua."""
     return b"".join(amount.to_bytes(4, "little") + period.to_bytes(5, "little") for amount, period in rates)
 
 

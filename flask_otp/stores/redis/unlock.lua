@@ -1,5 +1,5 @@
 -- ARGV: now
--- Answers 0 if some windows stay, since guesses are counted in them
+-- Answers 0 if some windows stay because guesses are counted in them
 local now, fields, rationed, all = tonumber(ARGV[1]), call('HGETALL', key), {}, 1
 for at = 1, #fields, 2 do
   local mark = fields[at]:sub(2)
@@ -8,7 +8,7 @@ for at = 1, #fields, 2 do
   end
 end
 
--- A window keeps its end: what a known browser's bucket has counted holds its place among those that count.
+-- A window keeps its end: a known browser's bucket keeps its place among those that count.
 local function clear(raw, head)
   local windows = ''
   for at = head + 1, #raw, PAIR_SIZE do

@@ -1,4 +1,4 @@
-"""When a verb gives up: one time-out for each wait, and an end of all waits together."""
+"""Deadlines of a verb: a timeout for each wait, and a limit for all waits together."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from ...errors import StoreUnavailable
 
 T = TypeVar("T")
 
-#: A verb takes at most so many time-outs. Below 2: a connection that a balancer has forgotten costs one time-out, and
-#: what is left must be enough for a new connection.
+#: Maximum duration of a verb, in timeouts. Below 2: a connection that a load balancer has dropped costs one timeout,
+#: and the rest must be enough for a new connection.
 _ALL_WAITS = 1.75
 
-#: So much of a time-out is left for a new connection when an old one was silent, and for a free place in the pool.
+#: Part of a timeout kept for a new connection after an old one was silent, and for a free place in the pool.
 RECONNECTING = _ALL_WAITS - 1
 
-#: Seconds. A socket with a time-out of 0 would not wait at all, and tell another error.
+#: Seconds. A socket with a timeout of 0 would not wait at all and raise a different error.
 SHORTEST = 0.001
 
-#: Seconds for a wait that is in no verb.
+#: Seconds for a wait outside any verb.
 _OUTSIDE = 60.0
 
 
@@ -44,12 +44,12 @@ class Deadline:
         return max(0.0, min(self._timeout, self._end - time.monotonic()))
 
     def connecting(self) -> float:
-        """As :meth:`left`, for a wait that ends with a new connection."""
+        """Like :meth:`left`, for a wait that ends with a new connection."""
         self._has_connected = True
         return self.left()
 
     def may_reconnect(self) -> bool:
-        """Whether a new connection may do better: the one that failed was old, and there is time left."""
+        """Whether a new connection may help: the failed one was old, and there is time left."""
         return not self._has_connected and self.left() > 0
 
 
@@ -58,7 +58,7 @@ _current: ContextVar[Deadline | None] = ContextVar("flask_otp_sql_deadline", def
 
 @contextmanager
 def within(timeout: float) -> Iterator[Deadline]:
-    """Bound all waits of this block."""
+    """Limit all waits of this block."""
     deadline = Deadline(timeout)
     token = _current.set(deadline)
     try:
@@ -68,25 +68,25 @@ def within(timeout: float) -> Iterator[Deadline]:
 
 
 def left() -> float:
-    """Seconds that the next wait of the verb that we are in may take."""
+    """Seconds that the next wait of the current verb may take."""
     deadline = _current.get()
     return _OUTSIDE if deadline is None else deadline.left()
 
 
 def connecting() -> float:
-    """As :func:`left`, for a wait that ends with a new connection."""
+    """Like :func:`left`, for a wait that ends with a new connection."""
     deadline = _current.get()
     return _OUTSIDE if deadline is None else deadline.connecting()
 
 
 def connect_within(timeout: float, connect: Callable[[], T]) -> T:
-    """What ``connect`` gives, if it does within the time-out. A connection that comes later is closed.
+    """The result of ``connect``, if it arrives within the timeout. A connection that arrives later is closed.
 
-    The thread is for the look-up of the server's name: libpq and Python leave it to the C library, which has no
-    time-out for it.
+    The thread is for the DNS lookup of the server's name: libpq and Python leave it to the C library, which has no
+    timeout for it.
 
     :param timeout: in seconds.
-    :raises StoreUnavailable: it was too slow.
+    :raises StoreUnavailable: connecting took too long.
     """
     made: Future[T] = Future()
 

@@ -1,4 +1,4 @@
-"""The table of the SQL store, and how it comes to be."""
+"""The table of the SQL store, and its creation."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from sqlalchemy import VARBINARY, BigInteger, Column, Connection, Engine, Index,
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
-#: Seconds between two tries to make the table.
+#: Seconds between two tries to create the table.
 _PAUSE = 0.002
 
 
 def make_table(prefix: str) -> Table:
-    """One row for each subject; ``expires_at`` is in seconds since 1970, and when the row means nothing any more."""
-    # MySQL wants a length for a key, and more than a plain BLOB's 64 KiB must be asked for.
+    """One row per subject. ``expires_at`` is when the row expires, in seconds since 1970."""
+    # MySQL needs a length for a key, and a larger type than BLOB for more than 64 KiB.
     key = LargeBinary().with_variant(VARBINARY(255), "mysql", "mariadb")
     return Table(
         f"{prefix}_subject",
@@ -27,23 +27,23 @@ def make_table(prefix: str) -> Table:
 
 
 def create(table: Table, connection: Connection) -> None:
-    """Make the table, or what is missing of it."""
+    """Create the table, or its missing parts."""
     parts: list[Table | Index] = [table, *table.indexes]
     for part in parts:
         try:
             part.create(connection, checkfirst=True)
         except DBAPIError:
-            # Another process may have made it since this one looked.
+            # Another process may have created it since this one looked.
             part.create(connection, checkfirst=True)
 
 
 def create_on_connect(table: Table, engine: Engine, timeout: float) -> None:
-    """Have each new connection to an SQLite file look for the table, and make it within ``timeout`` seconds."""
+    """Let each new connection to an SQLite file check for the table, and create it within ``timeout`` seconds."""
 
     def make(connection: Any, dialect: Any) -> None:
         if connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table.name,)).fetchone():
             return
-        # Readers then do not wait for a writer, and a write waits for the disk once, not three times.
+        # With WAL, readers do not wait for a writer, and a write waits for the disk once instead of three times.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute(str(CreateTable(table, if_not_exists=True).compile(dialect=dialect)))
         for index in table.indexes:
@@ -57,7 +57,8 @@ def create_on_connect(table: Table, engine: Engine, timeout: float) -> None:
                 make(connection, dialect)
                 return connection
             except BaseException as error:
-                # Of those who turn a new file to WAL at once, SQLite refuses all but one, whatever their time-out.
+                # If several connections switch a new file to WAL at once, SQLite refuses all but one, whatever their
+                # timeout.
                 if error.args[:1] != ("database is locked",) or time.monotonic() > deadline:
                     connection.close()
                     raise

@@ -1,6 +1,6 @@
-"""The store for sites that have a database: one row for each subject, in SQLite, PostgreSQL, MariaDB or MySQL.
+"""The store for sites with a database: one row per subject, in SQLite, PostgreSQL, MariaDB or MySQL.
 
-A verb reads its row, decides, and writes the row back only if it is still as it was read. If it is not, another caller
+A verb reads its row, decides, and writes the row back only if it has not changed since. If it has, another caller
 was faster, and the verb reads and decides again. Each statement commits itself: no transaction is left open, no lock is
 held while Python computes, and no two verbs can deadlock.
 """
@@ -30,34 +30,34 @@ logger = logging.getLogger("flask_otp")
 
 T = TypeVar("T")
 
-#: Seconds. A lock on an SQLite file is short. A server that is silent for so long may stay silent.
+#: Seconds. Locks on an SQLite file are short. A server that is silent for this long may stay silent.
 _TIMEOUT = 0.25
 _SQLITE_TIMEOUT = 0.75
 _MAINTENANCE_TIMEOUT = 60
 
-#: Up to so many seconds between losing a race and the next try.
+#: Maximum seconds between losing a race and the next try.
 _PAUSE = 0.002
 
 _MISSING_TABLE = ("42P01", 1146)
-#: A row that is there already (pg8000 has no class of errors for it), serialisation failures, deadlocks, locks: the
-#: database says that the statement has left nothing behind.
+#: An existing row (pg8000 has no error class for it), serialisation failures, deadlocks, locks: the database reports
+#: that the statement changed nothing.
 _ROLLED_BACK = ("23505", "40001", "40P01", "55P03", 1020, 1205, 1213, "database is locked")
 
 
-#: How databases write that a setting is off.
+#: Values that mean "off" in the databases' settings.
 _NO = ("0", "off")
 
 
 class _IsReplica(SQLAlchemyError):
-    """The server takes no changes: it was the main one before a failover, or never was."""
+    """The server is read-only: it was the main server before a failover, or never was."""
 
 
 class SQLStore(RecordStore):
     """State in a database. Safe for any number of threads, processes and machines.
 
     :param uri: a SQLAlchemy URL of SQLite, PostgreSQL, MariaDB or MySQL.
-    :param prefix: first part of the table's name.
-    :param options: ``timeout`` in seconds, and what :func:`sqlalchemy.create_engine` takes.
+    :param prefix: prefix of the table's name.
+    :param options: ``timeout`` in seconds, and options of :func:`sqlalchemy.create_engine`.
     """
 
     def __init__(self, uri: str, prefix: str = "otp", options: dict[str, Any] | None = None) -> None:
@@ -78,11 +78,11 @@ class SQLStore(RecordStore):
         self._delete = delete(self._table).where(is_as_read)
         self._engines = ProcessEngines(lambda: self._make_engine(self._timeout))
         self._patient_engines = ProcessEngines(lambda: self._make_engine(_MAINTENANCE_TIMEOUT))
-        self._make_engine(self._timeout)  # to have a wrong option told now. It is not used: a fork may follow.
+        self._make_engine(self._timeout)  # reports a wrong option now. It is not used, because a fork may follow.
 
     @property
     def engine(self) -> Engine:
-        """That of this process."""
+        """The engine of this process."""
         return self._engines.get()
 
     def _make_engine(self, timeout: float) -> Engine:
@@ -92,7 +92,7 @@ class SQLStore(RecordStore):
         return engine
 
     def close(self) -> None:
-        """Close the connections. A further verb makes new ones."""
+        """Close the connections. The next verb opens new ones."""
         self._engines.close()
         self._patient_engines.close()
 
@@ -115,9 +115,9 @@ class SQLStore(RecordStore):
                 state = self._read(connection, subject)
 
     def _read_first(self, connection: Connection, subject: bytes, deadline: Deadline) -> bytes | None:
-        """Read by an old connection, which the server or the network may have forgotten; then by a new one.
+        """Read with an old connection, which the server or the network may have dropped; then with a new one.
 
-        Nothing has been charged yet. What fails later is not tried again, unless the database says that it did nothing.
+        Nothing is charged yet. A later failure is not retried, unless the database reports that nothing changed.
         """
         try:
             return self._read(connection, subject)
@@ -125,19 +125,19 @@ class SQLStore(RecordStore):
             is_lost = isinstance(error, _IsReplica) or error.connection_invalidated
             if not is_lost or not deadline.may_reconnect():
                 raise
-            connection.rollback()  # after this, SQLAlchemy takes another one
+            connection.rollback()  # after this, SQLAlchemy uses another connection
             return self._read(connection, subject)
 
     def _read(self, connection: Connection, subject: bytes) -> bytes | None:
         """
-        :raises _IsReplica: what the server has may be out of date: a revocation may be missing.
+        :raises _IsReplica: the server's data may be out of date, and lack a revocation.
         """
         row = connection.execute(self._select, {"key": subject}).one_or_none()
         if row is None:
             return None
         if str(row[1]).lower() not in _NO:
             connection.invalidate()
-            # The idle ones lead to the same server.
+            # The idle connections lead to the same server.
             connection.engine.dispose()
             raise _IsReplica("the server is read-only")
         state: bytes = row[0]
@@ -146,7 +146,7 @@ class SQLStore(RecordStore):
     def _write(
         self, connection: Connection, subject: bytes, old: bytes | None, record: Record, now: int, deadline: Deadline
     ) -> bool:
-        """Save the record, if the row is still as it was read. False: certainly nothing was written."""
+        """Save the record if the row has not changed since. ``False``: certainly nothing was written."""
         expires_at = record.expires_at()
         new = pack(record) if expires_at > now else None
         if new == old:
@@ -162,11 +162,11 @@ class SQLStore(RecordStore):
                 return connection.execute(self._delete, {"key": subject, "old": old}).rowcount == 1
             values = {"key": subject, "old": old, "state": new, "expires_at": expires_at}
             return connection.execute(self._update, values).rowcount == 1
-        except IntegrityError:  # there is a row by now
+        except IntegrityError:  # a row exists by now
             return False
         except DBAPIError as error:
             if has_said(error.orig, READ_ONLY) and deadline.may_reconnect():
-                connection.rollback()  # after this, SQLAlchemy takes another one
+                connection.rollback()  # after this, SQLAlchemy uses another connection
             elif not has_said(error.orig, _ROLLED_BACK):
                 raise
             return False
@@ -183,26 +183,26 @@ class SQLStore(RecordStore):
         with within(_MAINTENANCE_TIMEOUT), self._connect(self._patient_engines.get()) as connection:
             found = select(subject).where(expires_at <= now).order_by(expires_at).limit(limit)
             subjects = connection.execute(found).scalars().all()
-            # Asked again, since a row may have come to life in between.
+            # Checked again, because a row may have been renewed in the meantime.
             gone = delete(self._table).where(subject.in_(subjects), expires_at <= now)
             return connection.execute(gone).rowcount if subjects else 0
 
     @contextmanager
     def _connect(self, engine: Engine) -> Iterator[Connection]:
         """
-        :raises StoreUnavailable: for whatever SQLAlchemy raises.
+        :raises StoreUnavailable: for any error of SQLAlchemy.
         """
         try:
             with engine.connect() as connection:
                 try:
                     yield connection
                 except DBAPIError:
-                    # It may lead to what is not the database's main server any more.
+                    # It may lead to a server that is no longer the main one.
                     connection.invalidate()
                     raise
         except SQLAlchemyError as error:
             if isinstance(error, DBAPIError) and has_said(error.orig, _MISSING_TABLE):
-                logger.error("the table %s is not there: run 'flask otp init-db'", self._table.name)
+                logger.error("the table %s does not exist: run 'flask otp init-db'", self._table.name)
             raise StoreUnavailable from error
 
 
@@ -210,5 +210,5 @@ def _unpack(state: bytes | None) -> Record:
     try:
         return Record() if state is None else unpack(state)
     except IndexError:
-        logger.error("a row of the store holds what flask_otp did not write")
+        logger.error("a row of the store was not written by flask_otp")
         raise StoreUnavailable from None

@@ -1,4 +1,4 @@
-"""The drivers of database servers whose waits can be bounded, and what says which error they tell."""
+"""Database drivers whose waits can be limited, and the meaning of their errors."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from sqlalchemy.engine import URL, Dialect
 
 from ....errors import ConfigError
 
-#: For a URL that names no driver, the first that is installed. SQLAlchemy's own choice is not the same in all of its
-#: versions, and may be one that cannot be bounded.
+#: For a URL without a driver, the first one that is installed. SQLAlchemy's own choice differs between its versions,
+#: and may be a driver whose waits cannot be limited.
 _PREFERRED = {"postgresql": ("psycopg", "pg8000"), "mysql": ("pymysql",), "mariadb": ("pymysql",)}
 
-#: Those with a module of ours.
+#: Drivers with a module here.
 _BOUNDED = ("psycopg", "pg8000", "pymysql")
 
-#: libpq takes nothing shorter. No caller waits that long: it only ends the thread that is left behind.
+#: libpq's minimum. No caller waits this long: it only ends the abandoned thread.
 _LIBPQ_TIMEOUT = 2
 
 
 def with_driver(url: URL) -> URL:
-    """The URL, with the driver that we choose if it names none."""
+    """The URL, with our choice of driver if it names none."""
     names = _PREFERRED.get(url.drivername)
     if names is None:
         return url
@@ -32,7 +32,7 @@ def with_driver(url: URL) -> URL:
 
 def check(dialect: type[Dialect]) -> None:
     """
-    :raises ConfigError: nothing would end a wait of this driver for a server that is silent.
+    :raises ConfigError: this driver could wait for ever for a silent server.
     """
     if dialect.name != "sqlite" and dialect.driver not in _BOUNDED:
         instead = " or ".join(_PREFERRED.get(dialect.name, _BOUNDED))
@@ -40,7 +40,7 @@ def check(dialect: type[Dialect]) -> None:
 
 
 def arguments(driver: str, timeout: float) -> dict[str, Any]:
-    """The time-outs that a driver can keep itself."""
+    """The timeouts that the driver supports itself."""
     known: dict[str, dict[str, Any]] = {
         "pysqlite": {"timeout": timeout},
         "psycopg": {"connect_timeout": _LIBPQ_TIMEOUT},
@@ -51,12 +51,12 @@ def arguments(driver: str, timeout: float) -> dict[str, Any]:
 
 
 def connect(driver: str, positional: Any, named: Any) -> Any:
-    """A connection whose waits the deadline of the current verb bounds."""
+    """A connection whose waits the current verb's deadline limits."""
     return import_module(f".{driver}", __name__).connect(*positional, **named)
 
 
 def has_said(cause: BaseException | None, codes: tuple[str | int, ...]) -> bool:
-    """Whether the database gave one of these reasons: a SQLSTATE, a number of MySQL's, or words of SQLite's."""
+    """Whether the error has one of these codes: a SQLSTATE, a MySQL error number, or an SQLite message."""
     first: Any = cause.args[0] if cause is not None and cause.args else None
     state = getattr(cause, "sqlstate", None) or (first.get("C") if isinstance(first, dict) else None)
     return state in codes or first in codes

@@ -1,4 +1,4 @@
-"""Connections of pg8000 that wait no longer than a deadline allows. pg8000's time-out is for one read of several."""
+"""pg8000 connections that wait no longer than a deadline. pg8000's own timeout covers only one of several reads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..deadline import SHORTEST, left
 
 class BoundedConnection(Connection):  # type: ignore[misc]
     def __init__(self, *args: Any, **named: Any) -> None:
-        # A socket of ours, since pg8000 leaves its own open where a server does not answer the question for TLS.
+        # We create the socket, because pg8000 leaves its own open if a server does not answer the TLS request.
         own = None if named.get("unix_sock") else _connect_socket(named)
         try:
             super().__init__(*args, **named, sock=own)
@@ -27,7 +27,7 @@ class BoundedConnection(Connection):  # type: ignore[misc]
 
     def close(self) -> None:
         file = self._sock
-        # It says goodbye, which fails where the server is gone, and closes the socket but not its file.
+        # It says goodbye, which fails if the server is gone, and closes the socket but not its file.
         with contextlib.suppress(InterfaceError, OSError):
             super().close()
         with contextlib.suppress(OSError):
@@ -43,7 +43,7 @@ def _connect_socket(named: dict[str, Any]) -> socket.socket:
 
 
 class _BoundedFile:
-    """The buffers around the socket, by which pg8000 reads and writes."""
+    """The buffered file around the socket, with which pg8000 reads and writes."""
 
     def __init__(self, file: Any, socket: socket.socket) -> None:
         self._file = file
@@ -62,7 +62,7 @@ class _BoundedFile:
         try:
             return call(*args)
         except OSError as error:
-            # pg8000 lets some time-outs out as they are. By these words, SQLAlchemy knows that the connection is lost.
+            # pg8000 lets some timeouts pass unchanged. SQLAlchemy knows from this text that the connection is lost.
             raise InterfaceError("network error") from error
 
 

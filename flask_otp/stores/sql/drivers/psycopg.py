@@ -1,4 +1,4 @@
-"""Connections of psycopg that wait no longer than a deadline allows. psycopg itself waits for ever."""
+"""psycopg connections that wait no longer than a deadline. psycopg itself waits for ever."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ..deadline import left
 
 T = TypeVar("T")
 
-#: psycopg resumes its generator when there are bytes, or after this part of the time that is left.
+#: psycopg resumes its generator when bytes arrive, or after this part of the remaining time.
 _LOOKS = 10
 _LONGEST_LOOK = 0.1
 
 
 class BoundedConnection(psycopg.Connection[Any]):
-    """A wait that takes too long closes the connection: it is not known how far the server got."""
+    """A wait that takes too long closes the connection, because it is not known how far the server got."""
 
     def wait(self, gen: Generator[Any, Any, T], *_: Any, **__: Any) -> T:
         seconds = left()
@@ -30,7 +30,7 @@ class BoundedConnection(psycopg.Connection[Any]):
 
 
 def _until(waiting: Generator[Any, Any, T], end: float) -> Generator[Any, Any, T]:
-    """The same, but it raises ``TimeoutError`` when it is resumed after the end."""
+    """The same generator, but it raises ``TimeoutError`` if it is resumed after the end."""
     try:
         wanted = next(waiting)
         while True:
