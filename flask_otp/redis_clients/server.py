@@ -168,7 +168,7 @@ class Replicated:
         """
         *replies, acknowledged = self._client.exchange(key, *commands, self._wait)
         if acknowledged < self._replicas:
-            raise NotReplicated("too few replicas confirmed a change")
+            raise NotReplicated("too few replicas have acknowledged a change")
         return replies
 
     def close(self) -> None:

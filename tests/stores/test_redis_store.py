@@ -189,7 +189,7 @@ def test_r37_a_reply_counts_when_so_many_replicas_have_acknowledged_it(replicas:
     if enough:
         assert strict.exchange("key", ("GET", "key")) == [b"reply"]
     else:
-        with pytest.raises(NotReplicated, match=r"^too few replicas confirmed a change$"):
+        with pytest.raises(NotReplicated, match=r"^too few replicas have acknowledged a change$"):
             strict.exchange("key", ("GET", "key"))
 
 

@@ -1,8 +1,8 @@
 -- ARGV: now, challenge id, whether the code matches, proof id, the proof's expiry, surge; then the policy: seconds
 -- until a challenge expires, maximum attempts, failure budget
 -- Answers {outcome, 0 unless this failure spent the budget, the known bucket that opened the challenge}; with MATCH
--- also {the tags of the channels, concatenated}; after a failure also {1 if it was the challenge's last attempt, the answer
--- of count_failures in gates.lua}
+-- also {the tags of the channels, concatenated}; after a failure also {1 if it was the challenge's last attempt, the
+-- answer of count_failures in gates.lua}
 local MATCH, WRONG, REFUSED = 1, 2, 3
 local now, field, budget = tonumber(ARGV[1]), 'c' .. ARGV[2], ARGV[9]
 local raw, failures = unpack(call('HMGET', key, field, 'f'))
