@@ -6,7 +6,7 @@ import contextlib
 import gc
 import ssl
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +56,9 @@ pytest.register_assert_rewrite("tests.support.fault_probes")
 __all__ = ["mariadb", "mariadb_server", "pg8000", "postgresql", "postgresql_server", "stage"]
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+# A wrapper, since pytest-xdist reads the groups before any other hook.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
     for item in items:
         wanted = _wanted(item)
         if not wanted.isdisjoint(_STARTING):
@@ -67,6 +68,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(groups[0]))
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(0))
+    yield
 
 
 def _wanted(item: pytest.Item) -> set[str]:
