@@ -6,7 +6,7 @@ import contextlib
 import gc
 import ssl
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +23,13 @@ from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certifie
 from tests.support.attack_site import stage
 from tests.support.databases import mariadb, mariadb_server, pg8000, postgresql, postgresql_server
 from tests.support.examples import load_profile
+from tests.support.scheduler import Scheduler
 from tests.support.server_marker import Running
 
 load_profile()
 
-#: Where a test has one of these as a fixture or as a parameter, one process runs all that share it: to start it takes
-#: seconds.
-_SHARED = {
-    "postgresql_server": "postgresql",
-    "postgresql": "postgresql",
-    "pg8000": "postgresql",
-    "mariadb_server": "mariadb",
-    "mariadb": "mariadb",
-    "chromium": "chromium",
-    "shapes": "topologies",
-    "measured": "faults",
-    "backend": "outages",
-    "verdicts": "broken stores",
-    "outcomes": "slow mail servers",
-    "built": "sdist",
-}
-#: A test that has one of these starts a server or a browser, and need not have the marker itself.
-_STARTING = {name for name, group in _SHARED.items() if group in ("postgresql", "mariadb", "chromium")}
+#: A test that has one of these fixtures starts a server or a browser, and need not have the marker itself.
+_STARTING = {"postgresql_server", "postgresql", "pg8000", "mariadb_server", "mariadb", "chromium"}
 _STARTING |= {"valkey", "valkey_server", "own_server", "example"}
 
 pytest_plugins = ["flask_otp.testing.fixtures"]
@@ -56,19 +41,18 @@ pytest.register_assert_rewrite("tests.support.fault_probes")
 __all__ = ["mariadb", "mariadb_server", "pg8000", "postgresql", "postgresql_server", "stage"]
 
 
-# A wrapper, since pytest-xdist reads the groups before any other hook.
-@pytest.hookimpl(wrapper=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None, None, None]:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        wanted = _wanted(item)
-        if not wanted.isdisjoint(_STARTING):
+        if not _wanted(item).isdisjoint(_STARTING):
             item.add_marker("server")
-        groups = [group for name, group in _SHARED.items() if name in wanted]
-        if groups and item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(groups[0]))
         if item.get_closest_marker("long"):
             item.add_marker(pytest.mark.timeout(0))
-    yield
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    return Scheduler(config, log)
 
 
 def _wanted(item: pytest.Item) -> set[str]:
