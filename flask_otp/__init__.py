@@ -1,4 +1,4 @@
-"""One-time codes for Flask: made, sent, rate-limited and checked. See :class:`OTP`."""
+"""One-time codes for Flask: send, limit and verify. See :class:`OTP`."""
 
 from .channels import Channel as Channel
 from .channels import ProviderDown as ProviderDown

@@ -1,4 +1,4 @@
-"""``flask otp ...``: maintenance of the store, and the extension's verbs for an operator."""
+"""``flask otp ...``: maintenance of the store, and commands for operators."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ _BATCH = 1000
 
 
 _support = lazy(".support.commands", __package__)
-#: Commands whose modules are loaded when they are called.
+#: Commands whose modules are imported only when they are called.
 _LATER = {"doctor": lazy(".doctor.command", __package__), "show": _support, "unlock": _support}
 
 
 class _Commands(AppGroup):
-    """A failure is one line and exit code 1. What serves an operator only comes when it is called."""
+    """Prints a failure as one line and exits with 1. Modules for operators are imported only when needed."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted([*super().list_commands(ctx), *_LATER])
@@ -51,19 +51,19 @@ class _Commands(AppGroup):
             raise click.ClickException(f"{error.description}{cause}") from error
 
 
-commands = _Commands("otp", help="One-time codes: maintenance, and a hand for operators.")
+commands = _Commands("otp", help="One-time codes: maintenance, and commands for operators.")
 
 
 @commands.command()
 def init_db() -> None:
-    """Make the table that a SQL store needs."""
+    """Create the table that a SQL store needs."""
     made = current_state().store.prepare()
     click.echo("The store is ready." if made else "This store needs no preparation.")
 
 
 @commands.command()
 def purge() -> None:
-    """Remove from the store what has expired, in small steps."""
+    """Remove expired state from the store, in small steps."""
     state = current_state()
     total = 0
     while (removed := state.store.purge(int(state.clock()), _BATCH)) is not None:
@@ -76,10 +76,10 @@ def purge() -> None:
 
 @commands.command()
 @click.argument("identifier")
-@click.option("--channel", help="One of OTP_CHANNELS; by default the first that fits.")
+@click.option("--channel", help="One of OTP_CHANNELS; by default the first that accepts IDENTIFIER.")
 @click.option("--purpose", default="login", show_default=True)
 def send(identifier: str, channel: str | None, purpose: str) -> None:
-    """Send a real code to IDENTIFIER, to try the channels, and say what became of the message."""
+    """Send a real code to IDENTIFIER to test the channels, and print the result."""
     state = current_state()
     with _sent(state) as sent:
         challenge = actions.send(identifier, channel, purpose, None)
@@ -93,7 +93,7 @@ def send(identifier: str, channel: str | None, purpose: str) -> None:
 
 @contextmanager
 def _sent(state: AppState) -> Iterator[list[str]]:
-    """Wait for each message, and note the channels of those that go out."""
+    """Wait for each message, and collect the channels of those that are sent."""
     channels: list[str] = []
 
     def hear(sender: object, *, channel: str, **about: Any) -> None:
@@ -113,8 +113,8 @@ def _why_not(state: AppState, route: Route, address: str) -> str:
     if route.recipient is None:
         loader = state.hooks.recipient_loader
         if loader is not None and not loader(address, route.channel):
-            return "the recipient_loader knows no recipient for it"
-        return "the phone number is not valid, or is outside of OTP_SMS_COUNTRIES"
+            return "the recipient_loader returns no recipient for it"
+        return "the phone number is not valid, or not in OTP_SMS_COUNTRIES"
     if identifiers.kind(route.recipient) == "phone":
         return "before_send, OTP_PREFIX_BUDGET or OTP_PUMPING_BREAKER withheld it; see the log"
     return "before_send withheld it"
@@ -125,9 +125,9 @@ def _why_not(state: AppState, route: Route, address: str) -> str:
 def revoke(identifier: str) -> None:
     """End every proof, outstanding code and known browser of IDENTIFIER."""
     if isinstance(current_state().store, MemoryStore):
-        raise click.ClickException("memory:// is inside of the serving process, where no command can end anything.")
+        raise click.ClickException("memory:// is inside the serving process, which no command can reach.")
     actions.revoke(identifier)
-    click.echo(f"Ended: all that {identifiers.mask(identifier)} had.")
+    click.echo(f"Ended all proofs, codes and known browsers of {identifiers.mask(identifier)}.")
 
 
 @commands.command()
@@ -137,8 +137,8 @@ def revoke(identifier: str) -> None:
 def audit(files: tuple[TextIO, ...]) -> None:
     """Check that no line of an audit log was removed, changed, repeated or moved.
 
-    Give the files of a rotated log from the oldest to the newest. Lines that were cut off at the very end cannot be
-    found in the file: compare the last sequence of each chain with what another copy of the log has.
+    Give the files of a rotated log from oldest to newest. Lines cut off at the very end cannot be detected in the file:
+    compare the last sequence of each chain with another copy of the log.
     """
     report = audit_log.check((line for file in files for line in file), current_state().tokens.keyring)
     for chain, seen in report.chains.items():
@@ -147,12 +147,12 @@ def audit(files: tuple[TextIO, ...]) -> None:
         click.echo(problem)
     if report.problems or not report.lines:
         raise click.ClickException(f"{len(report.problems)} problems in {report.lines} lines.")
-    click.echo(f"{report.lines} lines, as they were written.")
+    click.echo(f"{report.lines} lines, unchanged.")
 
 
 @commands.command()
 def routes() -> None:
-    """List the routes that the extension has put into the app."""
+    """List the routes that the extension has added to the app."""
     blueprint = current_state().blueprint
     names = [name for name, mounted in current_app.blueprints.items() if mounted is blueprint]
     for rule in sorted(current_app.url_map.iter_rules(), key=str):

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree.
+"""The tree of all errors.
 
 ::
 
@@ -9,19 +9,19 @@
         │   └── IdempotencyConflict 422  an Idempotency-Key was used for another request before
         ├── ChallengeRequired       400  no code was asked for yet
         ├── InvalidCode             400  wrong, expired, used or unknown: never told apart
-        ├── InvalidWebhook          400  a sender service: not signed by us, or too old
+        ├── InvalidWebhook          400  in a sender service: not signed by us, or too old
         ├── VerificationRequired    401  the guard: verify a code first
         ├── CrossOrigin             403  another site made the browser send this
         ├── RateLimited             429  too much, too soon
         ├── DeliveryFailed          503  the message could not be handed over
         ├── FactorsUnavailable      503  a person's authenticator apps cannot be read or changed
-        └── StoreUnavailable        503  the store or the limiter is out of reach
+        └── StoreUnavailable        503  the store or the limiter is unreachable
 
     ValueError
-    └── ConfigError                      the app must not start like this
+    └── ConfigError                      the configuration or the use of a guard is wrong
 
-A view need not catch these errors. An uncaught one is the right response: ``application/problem+json`` (RFC 9457) for
-API clients, a page for browsers.
+A view need not catch these errors. An uncaught error becomes the right response: ``application/problem+json`` (RFC
+9457) for API clients, a page for browsers.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ from .site import current_site
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
-#: On every page and every problem document.
+#: Headers of every page and every problem document.
 PAGE_HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
         "base-uri 'none'; frame-ancestors 'none'"
     ),
-    # Not "no-referrer": with that, a browser's own form comes with "Origin: null", as if from anywhere.
+    # Not "no-referrer": with it, a browser sends its own forms with "Origin: null", as if from another site.
     "Referrer-Policy": "same-origin",
     "Vary": "Cookie",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
 
-#: Seconds to wait after an error that says nothing itself, by status.
+#: Default seconds to wait after an error, by status.
 _RETRY_AFTER = {429: 60, 503: 30}
 
-#: Our texts in place of Werkzeug's, which exist in English only.
+#: Our translated texts, used instead of Werkzeug's, which are English only.
 _FOR_WERKZEUG = {
     400: N_("The request could not be understood."),
     404: N_("There is no such page. Perhaps the address was cut short."),
@@ -72,33 +72,33 @@ _FOR_WERKZEUG = {
 class ConfigError(ValueError):
     """The configuration or the use of a guard is wrong. The message says how to correct it.
 
-    Raised at start-up or, for what is known later, by the first request.
+    Raised at start-up, or on the first request for errors that are known only then.
     """
 
 
 class OTPError(HTTPException):
-    """Base of every failure that a request can meet."""
+    """Base class of all errors that a request can cause."""
 
     code: int = 400
-    #: Machine-readable word: the class's name in snake case.
+    #: Machine-readable code: the class's name in snake case.
     reason: str = "otp_error"
     title: str = "The request failed"
     description: str = N_("Something went wrong.")
-    #: The form field the failure is about: ``"identifier"``, ``"code"`` or ``None``.
+    #: The form field of the error: ``"identifier"``, ``"code"`` or ``None``.
     field: str | None = None
 
     def __init__(
         self, description: str | None = None, *, retry_after: int | None = None, field: str | None = None
     ) -> None:
         super().__init__(description)
-        #: Seconds until it is worth another try, where that is known.
+        #: Seconds before another try is useful, if known.
         self.retry_after = retry_after
         if field is not None:
             self.field = field
 
     @classmethod
     def from_http(cls, error: HTTPException) -> OTPError:
-        """An error of Werkzeug or of the app in our form: a 404 or 413, or a 429 of the app's own limiter."""
+        """Convert an error of Werkzeug or the app: a 404 or 413, or a 429 of the app's own limiter."""
         theirs = error.description == type(error).description
         description = _FOR_WERKZEUG.get(error.code or 500) if theirs else None
         ours = cls(description or error.description, retry_after=_RETRY_AFTER.get(error.code or 500))
@@ -133,7 +133,7 @@ class OTPError(HTTPException):
         return self.with_headers(response)
 
     def with_headers(self, response: Response) -> Response:
-        """``response`` with the headers of a page or problem document, and those of this error."""
+        """Return ``response`` with the headers of a page or problem document, and those of this error."""
         response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
         tell_language(response)
         return response
@@ -161,7 +161,7 @@ class InvalidIdentifier(InvalidRequest):
 
 
 class IdempotencyConflict(InvalidRequest):
-    """The ``Idempotency-Key`` was used for a request with another body before. Nothing was sent.
+    """The ``Idempotency-Key`` was used before for a request with another body. Nothing was sent.
 
     Source: draft-ietf-httpapi-idempotency-key-header, section "Error Handling".
     """
@@ -173,7 +173,7 @@ class IdempotencyConflict(InvalidRequest):
 
 
 class ChallengeRequired(OTPError):
-    """There is no code to verify or to send again. Call ``send`` first."""
+    """There is no code to verify or send again. Call ``send`` first."""
 
     reason = "challenge_required"
     title = "No code was asked for"
@@ -181,16 +181,17 @@ class ChallengeRequired(OTPError):
 
 
 class InvalidCode(OTPError):
-    """Wrong, expired, used up, already used, revoked, foreign or unknown.
+    """Wrong, expired, used, revoked, foreign or unknown code, or no attempts left.
 
-    All of them get the same answer, which gives nothing away (OWASP ASVS 5.0 V6.3.8).
+    All of them get the same response, which reveals nothing (OWASP ASVS 5.0 V6.3.8).
     """
 
     reason = "invalid_code"
     title = "The code is not valid"
     description = N_("That code is not right, or no longer valid.")
     field = "code"
-    #: No code will ever do for this challenge. For our own pages, which tell the person; no other answer differs by it.
+    #: No code will be accepted for this challenge any more. Only our own pages use it, to tell the user. Responses are
+    #: the same.
     is_over: bool = False
 
 
@@ -203,7 +204,7 @@ class InvalidWebhook(OTPError):
 
 
 class VerificationRequired(OTPError):
-    """The guard refuses: the client has shown no verification that fits.
+    """The guard refuses, because the client has no matching verification.
 
     A browser is redirected to the form. Other clients get 401 with the header of RFC 9470 section 3.
     """
@@ -226,13 +227,13 @@ class VerificationRequired(OTPError):
         super().__init__(description)
         #: The purpose that the verification must have.
         self.purpose = purpose
-        #: The channels that the guard accepts; empty: any.
+        #: The channels that the guard accepts. Empty means any.
         self.channels = tuple(channels)
-        #: Greatest age of the verification in seconds, or ``None``.
+        #: Maximum age of the verification in seconds, or ``None``.
         self.max_age = max_age
-        #: Signed statement of what the guard requires. API clients pass it to ``POST /otp/send``.
+        #: Signed requirement of the guard. API clients pass it to ``POST /otp/send``.
         self.requirement = requirement
-        #: Where a browser finds the form.
+        #: URL of the form for browsers.
         self.location = location
 
     def problem(self) -> dict[str, Any]:
@@ -278,12 +279,12 @@ class RateLimited(OTPError):
 
     def __init__(self, description: str | None = None, *, retry_after: int | None = None, limit: str = "other") -> None:
         super().__init__(description, retry_after=retry_after)
-        #: Which limit, for the signal ``limit_reached``. The client is not told.
+        #: The limit that was reached, for the signal ``limit_reached``. The client is not told.
         self.limit = limit
 
 
 class DeliveryFailed(OTPError):
-    """No channel took the message. No code is outstanding; after a failed resend the earlier code still counts."""
+    """No channel took the message. No code is outstanding. After a failed resend, the earlier code is still valid."""
 
     code = 503
     reason = "delivery_failed"
@@ -295,13 +296,13 @@ class DeliveryFailed(OTPError):
 
 
 class StoreUnavailable(OTPError):
-    """The store or the limiter cannot be reached: nothing passes until it can.
+    """The store or the limiter is unreachable. Nothing passes until it is reachable again.
 
-    Whoever raises it while an exception is handled need not say why. The cause is logged here, so that no store, not
-    even an app's own, can fail without a word.
+    Code that raises it while it handles an exception need not give a cause. The cause is logged here, so no store, not
+    even an app's own, can fail silently.
 
-    :param part: what is unavailable.
-    :param cause: why; by default what the exception that is being handled says.
+    :param part: the part that is unavailable.
+    :param cause: the cause. By default taken from the exception that is being handled.
     """
 
     code = 503
@@ -336,7 +337,7 @@ class FactorsUnavailable(OTPError):
 
 
 def accepts_html() -> bool:
-    """Whether the client is a browser: only one whose ``Accept`` names ``text/html`` is."""
+    """Whether the client is a browser: only if its ``Accept`` contains ``text/html``."""
     return any(
         media.partition(";")[0].strip().lower() == "text/html" and quality > 0
         for media, quality in request.accept_mimetypes

@@ -1,7 +1,7 @@
-"""What a signal says of itself: one frozen :class:`Event`, without identifier, code or address.
+"""The description of a signal: one frozen :class:`Event`, without identifier, code or address.
 
-Whoever watches (metrics, traces, audit, statistics) is a receiver of the signals. The flows call no observer: they tell
-a signal, and where it has no receiver, no event is made.
+Observers (metrics, traces, audit, statistics) are receivers of the signals. The flows call no observer directly: they
+send a signal, and an event is created only if the signal has receivers.
 """
 
 from __future__ import annotations
@@ -29,25 +29,25 @@ _NONE: Mapping[str, Any] = {}
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened. What a signal does not know is ``None``."""
+    """One event. Members that the signal does not know are ``None``."""
 
     #: The signal's name: ``"code_sent"``.
     kind: str
-    #: When, in seconds since 1970, by the app's clock.
+    #: Time in seconds since 1970, by the app's clock.
     time: float
-    #: What came of it. Each signal says which words there are.
+    #: The outcome. Each signal lists its words.
     outcome: str
-    #: Why, where that is known. A word from a fixed list, never free text.
+    #: The reason, if known. A word from a fixed list, never free text.
     reason: str | None = None
     #: One of ``OTP_PURPOSES``.
     purpose: str | None = None
     #: One of ``OTP_CHANNELS``.
     channel: str | None = None
-    #: Which part of the work: a provider's place, a verb of the store, a flow.
+    #: The part of the work: a provider's place, a verb of the store, or a flow.
     step: str | None = None
-    #: The two letters of the country that a message to a phone goes to; ``ZZ``: of none.
+    #: Two-letter country of a message to a phone. ``ZZ`` if it has none.
     country: str | None = None
-    #: A keyed pseudonym of the identifier: the same for every event about it, while ``SECRET_KEY`` is the same.
+    #: A keyed pseudonym of the identifier: the same in all its events, as long as ``SECRET_KEY`` is the same.
     subject: str | None = None
     #: A keyed pseudonym of the challenge.
     challenge: str | None = None
@@ -58,7 +58,7 @@ class Event:
 
 
 def pseudonym(keys: Keys, identifier: str) -> str:
-    """What events call an identifier: 64 bits that tell nothing of it without the key.
+    """The name of an identifier in events: 64 bits that reveal nothing about it without the key.
 
     :param identifier: in canonical form.
     """
@@ -79,10 +79,10 @@ S = TypeVar("S", bound=_HasParts)
 
 
 class Events:
-    """Tells the signals of one app.
+    """Sends the signals of one app.
 
-    :param clock: seconds since 1970.
-    :param purposes: the names that an event may have as its purpose. A client may send any.
+    :param clock: returns seconds since 1970.
+    :param purposes: the purpose names that events may contain. Clients may send any name.
     """
 
     def __init__(self, app: Flask, clock: Callable[[], float], purposes: Iterable[str]) -> None:
@@ -106,8 +106,8 @@ class Events:
     ) -> None:
         """Send a signal with its arguments and an :class:`Event`, if it has a receiver.
 
-        :param about: the challenge or proof, which gives purpose, channel and pseudonyms.
-        :param arguments: what the signal passes beside the event.
+        :param about: the challenge or proof, which supplies purpose, channel and pseudonyms.
+        :param arguments: the arguments that the signal passes besides the event.
         """
         if not signal.receivers:
             return
@@ -131,7 +131,7 @@ class Events:
         return purpose if purpose in self._purposes else None
 
     def follow(self, flow: str, call: Callable[[], T], purpose: str | None) -> T:
-        """Run a flow and tell what became of it. What it raises is told, and raised."""
+        """Run a flow and report its outcome. Exceptions are reported and raised again."""
         began, outcome = time.perf_counter(), "error"
         try:
             answer = call()
@@ -148,7 +148,7 @@ class Events:
 
 
 def flow(name: str) -> Callable[[Callable[Concatenate[S, P], T]], Callable[Concatenate[S, P], T]]:
-    """Decorate a flow: a method of what has ``_parts``. While there is no receiver, it is only called."""
+    """Decorate a flow, a method of an object with ``_parts``. Without a receiver, it is just called."""
 
     def decorate(function: Callable[Concatenate[S, P], T]) -> Callable[Concatenate[S, P], T]:
         def followed(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:

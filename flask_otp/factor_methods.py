@@ -1,4 +1,4 @@
-"""What ``otp.totp`` and ``otp.recovery`` offer: factors that a person keeps, in Python."""
+"""The Python API of ``otp.totp`` and ``otp.recovery``."""
 
 from __future__ import annotations
 
@@ -7,50 +7,50 @@ from .state import current_state
 
 
 class TotpMethods:
-    """``otp.totp``: the authenticator apps of a person. Needs an app context.
+    """``otp.totp``: a person's authenticator apps. Needs an app context.
 
-    Nothing here asks who calls. Ask for a fresh code first, as the pages do.
+    These methods do not check the caller. Ask for a fresh code first, as the pages do.
     """
 
     def begin(self, identifier: str, name: str = "phone") -> Enrolment:
-        """Make a secret for a new app. Nothing is kept before :meth:`confirm`.
+        """Create a secret for a new app. Nothing is saved before :meth:`confirm`.
 
-        :param name: what the person calls it, 40 characters at most.
-        :raises InvalidIdentifier: ``identifier`` is none.
-        :raises InvalidRequest: the name is taken or unfit, or there are five apps already.
-        :raises FactorsUnavailable: what the ``factors_loader`` gives does not open.
+        :param name: the person's name for the app, at most 40 characters.
+        :raises InvalidIdentifier: ``identifier`` is not valid.
+        :raises InvalidRequest: the name is taken or not allowed, or there are five apps already.
+        :raises FactorsUnavailable: the text from the ``factors_loader`` does not open.
         """
         state = current_state()
         return state.factors.enroller.begin(state.identifiers.parse(identifier).value, name)
 
     def confirm(self, token: str, code: str) -> tuple[str, ...]:
-        """Keep the app, now that a code shows that it has the secret. That code is used with this.
+        """Save the app after a code shows that it has the secret. That code counts as used.
 
-        :returns: ten recovery codes, if it is the person's first app. They cannot be shown again.
+        :returns: ten recovery codes, if this is the person's first app. They cannot be shown again.
         :raises InvalidCode: the code is wrong.
         :raises InvalidRequest: the token is older than ten minutes, or the name was taken in the meantime.
-        :raises FactorsUnavailable: the ``factors_saver`` did not save it.
+        :raises FactorsUnavailable: the ``factors_saver`` did not save the app.
         """
         return current_state().factors.enroller.confirm(token, code)
 
     def remove(self, identifier: str, name: str) -> None:
-        """Remove an app. The recovery codes go with the last one, and every trusted browser is ended.
+        """Remove an app. Removing the last one also removes the recovery codes. All trusted browsers are ended.
 
-        :raises InvalidRequest: there is no app of this name.
-        :raises FactorsUnavailable: it was not removed.
+        :raises InvalidRequest: there is no app with this name.
+        :raises FactorsUnavailable: the app was not removed.
         """
         state = current_state()
         state.factors.enroller.remove(state.identifiers.parse(identifier).value, name)
 
 
 class RecoveryMethods:
-    """``otp.recovery``: the recovery codes of a person. Needs an app context."""
+    """``otp.recovery``: a person's recovery codes. Needs an app context."""
 
     def renew(self, identifier: str) -> tuple[str, ...]:
-        """Make ten new recovery codes. The old ones are worth nothing from now on.
+        """Create ten new recovery codes. The old ones stop working.
 
         :raises InvalidRequest: the person has no authenticator app.
-        :raises FactorsUnavailable: they were not saved.
+        :raises FactorsUnavailable: the codes were not saved.
         """
         state = current_state()
         return state.factors.enroller.renew(state.identifiers.parse(identifier).value)

@@ -30,7 +30,7 @@ MayEnrol = Callable[[], bool]
 class Hooks:
     """The app's own functions, registered by the decorators of :class:`~flask_otp.OTP`."""
 
-    #: Never changed: another one takes its place, by which the routing sees that there is something new.
+    #: Never changed in place. A new object replaces it, which tells the routing that something is new.
     channels: dict[str, Channel] = field(default_factory=dict)
     recipient_loader: RecipientLoader | None = None
     identifier_loader: IdentifierLoader | None = None
@@ -61,7 +61,7 @@ F = TypeVar("F", bound=Callable[..., object])
 
 
 class HookDecorators:
-    """The decorators. They take plain functions, since hooks also run where there is no event loop."""
+    """The decorators. They take plain functions, because hooks also run where there is no event loop."""
 
     def __init__(self) -> None:
         self._hooks = Hooks()
@@ -69,12 +69,12 @@ class HookDecorators:
     def channel(self, name: str, *, accepts: str | None = None) -> Callable[[C], C]:
         """Register the app's own sender: a function of a :class:`~flask_otp.Message`, or a channel object.
 
-        The sender returns nothing. If it cannot deliver it raises: :exc:`~flask_otp.RecipientRefused` or
-        :exc:`~flask_otp.ProviderDown` where it knows the cause. It runs in a thread and an app context of its own. The
-        caller waits for it no longer than ``OTP_CHANNEL_TIMEOUT``.
+        The sender returns nothing. If it cannot deliver, it raises :exc:`~flask_otp.RecipientRefused` or
+        :exc:`~flask_otp.ProviderDown` if it knows the cause, or any other exception. It runs in a separate thread with
+        its own app context. The caller waits for it at most ``OTP_CHANNEL_TIMEOUT``.
 
-        :param accepts: ``"email"`` or ``"phone"``, what its recipients are; by default told by the name.
-        :raises ConfigError: it is neither.
+        :param accepts: ``"email"`` or ``"phone"``, the kind of recipient. By default the channel's name decides.
+        :raises ConfigError: the sender is neither a function nor a channel object.
         """
 
         def register(sender: C) -> C:
@@ -84,20 +84,22 @@ class HookDecorators:
         return register
 
     def recipient_loader(self, function: R) -> R:
-        """``(identifier, channel) -> recipient``, where the message goes; ``None``: no such account (a decoy)."""
+        """``(identifier, channel) -> recipient``: where the message goes. ``None``: there is no such account (a
+        decoy)."""
         self._hooks.recipient_loader = _plain(function)
         return function
 
     def identifier_loader(self, function: I) -> I:
-        """``() -> identifier`` of the signed-in user, or ``None``. The client may name no other identifier."""
+        """``() -> identifier`` of the signed-in user, or ``None``. The client cannot choose another identifier."""
         self._hooks.identifier_loader = _plain(function)
         return function
 
     def message_builder(self, function: M) -> M:
-        """``(message) -> message``: with ``dataclasses.replace``, another ``subject``, ``text`` or ``html``.
+        """``(message) -> message``: returns it with another ``subject``, ``text`` or ``html``
+        (``dataclasses.replace``).
 
-        Called for every message, perhaps twice, for decoys too, and also outside a request. If it raises, or changes
-        any other member, the message is not sent.
+        Called for every message, perhaps twice, including decoys, and also outside a request. If it raises, or changes
+        another member, the message is not sent.
         """
         self._hooks.message_builder = _plain(function)
         return function
@@ -111,29 +113,29 @@ class HookDecorators:
         return function
 
     def verified_handler(self, function: V) -> V:
-        """``(verification) -> response | None``, after a verification over HTTP for any purpose: sign the user in."""
+        """``(verification) -> response | None``: called after each verification over HTTP, to sign the user in."""
         self._hooks.verified_handler = _plain(function)
         return function
 
     def unauthorized_handler(self, function: U) -> U:
-        """``(error) -> response | None``, when the guard refuses; ``error`` is the :exc:`VerificationRequired`."""
+        """``(error) -> response | None``: called when the guard refuses, with the :exc:`VerificationRequired`."""
         self._hooks.unauthorized_handler = _plain(function)
         return function
 
     def dispatcher(self, function: D) -> D:
-        """``(payload)``: hand the delivery to a queue. The payload is JSON, and holds no code; see :meth:`deliver`.
+        """``(payload)``: pass the delivery to a queue. The payload is JSON and contains no code. See :meth:`deliver`.
 
-        With ``OTP_NEXT_CHANNEL_AFTER`` it is ``(payload, delay=0)``: the worker must not get the payload before so many
-        seconds have passed.
+        With ``OTP_NEXT_CHANNEL_AFTER``, it is ``(payload, delay=0)``: the worker must not get the payload before
+        ``delay`` seconds have passed.
         """
         self._hooks.dispatcher = _plain(function)
         self._hooks.can_delay = _takes_delay(function)
         return function
 
     def factors_loader(self, function: L) -> L:
-        """``(identifier) -> text``: the column with the person's authenticator apps, or ``None``.
+        """``(identifier) -> text``: returns the column with the person's authenticator apps, or ``None``.
 
-        The text is opaque and sealed, and has 4,096 characters at most. The identifier is canonical.
+        The text is opaque and sealed, with at most 4,096 characters. The identifier is canonical.
         """
         self._hooks.factors_loader = _plain(function)
         return function
@@ -141,33 +143,33 @@ class HookDecorators:
     def factors_saver(self, function: S) -> S:
         """``(identifier, new, old) -> bool``: compare and swap of that column.
 
-        Return ``False`` where the column is not ``old`` any more, or the person does not exist; else save ``new`` and
-        return ``True``. ``None`` is an empty column.
+        If the column is no longer ``old``, or the person does not exist, return ``False``. Otherwise save ``new`` and
+        return ``True``. ``None`` means an empty column.
         """
         self._hooks.factors_saver = _plain(function)
         return function
 
     def may_enrol(self, function: E) -> E:
-        """``() -> bool``: whether the signed-in person's sign-in is recent enough to add a *first* authenticator app.
+        """``() -> bool``: whether the person signed in recently enough to add a *first* authenticator app.
 
-        Without it, or where it returns ``False``, the person must verify a code first. Who has an app already must
-        always verify a code of that app, or a recovery code.
+        If it returns ``False``, or is not set, the person must verify a code first. A person who already has an app
+        must always verify a code of that app or a recovery code.
         """
         self._hooks.may_enrol = _plain(function)
         return function
 
 
 def _takes_delay(function: Callable[..., object]) -> bool:
-    # By its name: ``task.delay`` of Celery takes any arguments, and would pass this one on to the task.
+    # Checked by name: Celery's ``task.delay`` takes any arguments and would pass this one on to the task.
     try:
         return "delay" in signature(function).parameters
-    except (TypeError, ValueError):  # a function of C that does not say
+    except (TypeError, ValueError):  # a C function without a signature
         return False
 
 
 def _plain(function: F) -> F:
     """
-    :raises ConfigError: it is not a function, or it is ``async``: its result would be a coroutine, and so always true.
+    :raises ConfigError: the hook is not a function, or is ``async``: a coroutine as result would always be true.
     """
     if not callable(function) or iscoroutinefunction(function):
         raise ConfigError(f"a hook of OTP must be a plain function, not {function!r}")

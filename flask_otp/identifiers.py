@@ -1,4 +1,4 @@
-"""E-mail addresses and phone numbers in one canonical form, so that two spellings never have two budgets."""
+"""E-mail addresses and phone numbers in one canonical form, so two spellings never have two budgets."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ else:
     email_validator = lazy("email_validator")
     idna = lazy("idna")
 
-#: False where the extra "phone" is not installed.
+#: False if the extra "phone" is not installed.
 phonenumbers = lazy("phonenumbers")
 
 logger = logging.getLogger("flask_otp")
@@ -34,16 +34,16 @@ _WANTED = {
     "both": N_("Please enter a valid e-mail address or phone number."),
 }
 _WANTED_AT_HOME = _WANTED | {"phone": N_("Please enter a valid phone number.")}
-#: A phone number in canonical form, made-up ones included.
+#: A phone number in canonical form, including made-up ones.
 CANONICAL_NUMBER = re.compile(r"\+[0-9]{6,15}")
 _PHONE = re.compile(r"\+?[0-9(][0-9 ().\-/]{4,30}")
-#: Full-width forms, as keyboards for Chinese, Japanese and Korean write ASCII, and the small form of the @.
+#: Full-width forms, in which Chinese, Japanese and Korean keyboards write ASCII, and the small form of the @.
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {0xFE6B: "@", 0x3000: " ", 0x3002: "."}
 _JOINERS = "\u200c\u200d"
-#: An address as most are: in lower case, with one mark at a time between letters and digits. It has nothing that could
-#: be written in another way, and no label that IDNA reads.
+#: The usual kind of address: lower case, with single marks between letters and digits. It has no other spelling, and no
+#: label that IDNA reads.
 _PLAIN_EMAIL = re.compile(r"[a-z0-9]+(?:[._+-][a-z0-9]+)*@((?:[a-z0-9]+(?:-[a-z0-9]+)*\.)+[a-z]{2,63})")
-#: Characters of such an address: no part of it can be too long then.
+#: Maximum length of such an address: no part of it can be too long then.
 _PLAIN_LENGTH = 64
 
 
@@ -61,12 +61,12 @@ class Identifier:
 def parse(
     text: object, accepts: str = "both", *, country: str | None = None, special: Collection[str] = ()
 ) -> Identifier:
-    """The canonical form of what a person typed.
+    """The canonical form of typed text.
 
-    :param accepts: what is wanted: ``"email"``, ``"phone"`` or ``"both"``.
-    :param country: where a number without a country code is from (two letters); ``None``: it must have one.
-    :param special: special-use domains under which addresses are admitted, such as ``"local"``.
-    :raises InvalidIdentifier: it is neither one e-mail address nor one phone number.
+    :param accepts: the expected kind: ``"email"``, ``"phone"`` or ``"both"``.
+    :param country: the country (two letters) of numbers without a country code. ``None``: the code is required.
+    :param special: special-use domains whose addresses are accepted, such as ``"local"``.
+    :raises InvalidIdentifier: the text is neither one e-mail address nor one phone number.
     """
     wanted = _WANTED if country is None else _WANTED_AT_HOME
     if not isinstance(text, str) or len(text) > 4 * MAX_LENGTH:
@@ -75,7 +75,7 @@ def parse(
     if plain_email is not None:
         return Identifier(plain_email, "email")
     text = text.translate(_FULL_WIDTH)
-    # What is around it is a slip of the hand; a line break would be an attempt at a mail header.
+    # White space around it is a typing error. A line break would be an attempt to add a mail header.
     text = text.strip(" \t\u00a0" + "".join({char for char in text if unicodedata.category(char) == "Cf"}))
     if "@" in text:
         return Identifier(_email(text, special), "email")
@@ -85,20 +85,20 @@ def parse(
 
 
 def prepare(countries: Collection[str]) -> None:
-    """Import now what reads addresses, so that the first request does not wait for it.
+    """Import the address parsers now, so the first request does not wait for them.
 
-    :param countries: where phones may be.
+    :param countries: the countries of allowed phone numbers.
     """
     _email("nobody@example.com", ())
     example_phone(frozenset(countries))
 
 
 class Parser:
-    """Reads what people type, as one app accepts it.
+    """Reads the identifiers that people type, by one app's settings.
 
-    :param test_number: gives the canonical number of a test recipient, whose made-up number no other parser takes.
-    :param countries: where phones may be. If it is one country, numbers need no country code.
-    :param special: special-use domains under which addresses are admitted.
+    :param test_number: returns the canonical number of a test recipient. Other parsers refuse made-up numbers.
+    :param countries: the countries of allowed phone numbers. If there is only one, numbers need no country code.
+    :param special: special-use domains whose addresses are accepted.
     """
 
     def __init__(
@@ -108,14 +108,14 @@ class Parser:
         special: Collection[str] = (),
     ) -> None:
         self._test_number = test_number
-        #: The one country whose numbers may be written without a country code.
+        #: The country whose numbers need no country code, if there is only one.
         self.country = next(iter(countries)) if len(countries) == 1 else None
         self._special = special
 
     def parse(self, text: object, accepts: str = "both") -> Identifier:
-        """As :func:`parse`, and the made-up phone numbers of test recipients too.
+        """Like :func:`parse`, but also accepts the made-up phone numbers of test recipients.
 
-        :raises InvalidIdentifier: it is no address.
+        :raises InvalidIdentifier: the text is not an address.
         """
         number = self._test_number(text) if isinstance(text, str) else None
         if number is not None:
@@ -123,12 +123,12 @@ class Parser:
         return parse(text, accepts, country=self.country, special=self._special)
 
     def named(self, text: object) -> Identifier:
-        """As :meth:`parse`, for what the app names and nothing is sent to: the signed-in user, or whom to revoke.
+        """Like :meth:`parse`, for identifiers from the app that get no message: the signed-in user, or whom to revoke.
 
-        A number that was an identifier once is one here for ever: a test recipient's after its last day, or one that
-        ``phonenumbers`` has unlearned. Else nobody could end what it has.
+        A number that was once an identifier is always accepted: a test recipient's after its last day, or one that
+        ``phonenumbers`` no longer accepts. Otherwise its proofs could not be ended.
 
-        :raises InvalidIdentifier: it is no address and no number with a country code.
+        :raises InvalidIdentifier: the text is neither an address nor a number with a country code.
         """
         try:
             return self.parse(text)
@@ -140,13 +140,14 @@ class Parser:
 
 
 def bare_number(text: str) -> str:
-    """What was typed without the marks that people put into phone numbers. Of anything else, nonsense."""
+    """The typed text without the marks that people put into phone numbers. Meaningless for other text."""
     bare = re.sub(r"[ \t().\-/]", "", plain(text[:64]))
     return "+" + bare[2:] if bare.startswith("00") else bare
 
 
 def _plain_email(text: str) -> str | None:
-    """What :func:`_email` would make of the most usual kind of address, in a tenth of the time; ``None``: ask it."""
+    """The result of :func:`_email` for the usual kind of address, in a tenth of the time. ``None``: call
+    :func:`_email`."""
     address = text.strip(" \t").lower()
     if len(address) > _PLAIN_LENGTH or not address.isascii():
         return None
@@ -160,7 +161,7 @@ def _email(text: str, special: Collection[str]) -> str:
     local, _, domain = text.rpartition("@")
     local = "".join(char for char in local if unicodedata.category(char) != "Cf")
     if not local.isascii():
-        # It would need SMTPUTF8 (RFC 6531) of every server on the way, and look like other people's addresses.
+        # It would need SMTPUTF8 (RFC 6531) on every server on the way, and could look like other people's addresses.
         raise InvalidIdentifier(N_("We can only send to addresses that have plain letters (a to z) before the @."))
     domain = _without_invisible(domain)
     stand_in = _stand_in(domain, special)
@@ -183,7 +184,7 @@ def _email(text: str, special: Collection[str]) -> str:
 
 
 def _without_invisible(domain: str) -> str:
-    """Without format characters, except for joiners within a word: a domain without them is another (RFC 5892 A)."""
+    """Remove format characters except joiners within a word: without those it is another domain (RFC 5892 A)."""
     return "".join(
         char
         for before, char in zip("." + domain, domain, strict=False)
@@ -191,12 +192,12 @@ def _without_invisible(domain: str) -> str:
     )
 
 
-#: What takes the place of a special-use domain while the rest of an address is checked.
+#: Replaces a special-use domain while the rest of an address is checked.
 _STAND_IN = "example.com"
 
 
 def _stand_in(domain: str, special: Collection[str]) -> tuple[str, str] | None:
-    """The domain with an ordinary one in place of the admitted special-use one, and that one; ``None``: it has none."""
+    """An ordinary domain in place of the accepted special-use one, and that one. ``None`` if there is none."""
     lower = domain.lower()
     for name in special:
         if lower == name or lower.endswith("." + name):
@@ -223,7 +224,7 @@ def _phone(text: str, wanted: str = _WANTED["phone"], country: str | None = None
 
 
 def _is_dear(number: Any) -> bool:
-    """Whether it costs its caller more than a call, or is nobody's telephone: favourites of those who get a share."""
+    """True for premium-rate, shared-cost, personal, pager and voicemail numbers, which SMS-pumping fraud favours."""
     types = phonenumbers.PhoneNumberType
     return phonenumbers.number_type(number) in (
         types.PREMIUM_RATE,
@@ -235,7 +236,7 @@ def _is_dear(number: Any) -> bool:
 
 
 def phone_in(text: str, countries: Collection[str]) -> str | None:
-    """The number in canonical form, if messages may go to it: its real region is one of ``countries``."""
+    """The number in canonical form if messages may go to it: its real region is one of ``countries``."""
     try:
         phone = _phone(text.strip())
     except InvalidIdentifier:
@@ -244,19 +245,19 @@ def phone_in(text: str, countries: Collection[str]) -> str | None:
 
 
 def region(phone: str) -> str | None:
-    """The country that a canonical number really belongs to (two letters); ``None``: to none, as of satellites."""
+    """The real country of a canonical number (two letters). ``None`` if it has none, as for satellite phones."""
     code = phonenumbers.region_code_for_number(phonenumbers.parse(phone, None))
     return code if code is not None and code.isalpha() else None
 
 
 def is_country(code: str) -> bool:
-    """Whether there are phone numbers of a country with these two letters; where nobody can say, there may be."""
+    """Whether there are phone numbers for this two-letter country. True if that cannot be known."""
     return not phonenumbers or code in phonenumbers.SUPPORTED_REGIONS
 
 
 @lru_cache(maxsize=8)
 def example_phone(countries: Collection[str]) -> str:
-    """A number of the first of the ``countries``, for what is never sent."""
+    """A number of the first of the ``countries``, for messages that are never sent."""
     if countries and phonenumbers:
         number = phonenumbers.example_number_for_type(min(countries), phonenumbers.PhoneNumberType.MOBILE)
         if number is not None:
@@ -265,12 +266,12 @@ def example_phone(countries: Collection[str]) -> str:
 
 
 def kind(recipient: str) -> str:
-    """``"email"``, ``"phone"``, or ``"other"`` for what only some channel understands."""
+    """``"email"``, ``"phone"``, or ``"other"`` for recipients that only some channel understands."""
     return "email" if "@" in recipient[1:] else "phone" if recipient.startswith(("+", "\uff0b")) else "other"
 
 
 def mask(address: str) -> str:
-    """Enough for its owner to recognise, too little for anyone else: ``a***@example.com``, ``+1*******42``."""
+    """Enough for the owner to recognise, too little for others: ``a***@example.com``, ``+1*******42``."""
     local, at, domain = address.rpartition("@")
     if at:
         return f"{local[:1]}***@{domain}"
@@ -278,7 +279,7 @@ def mask(address: str) -> str:
 
 
 def readable(address: str) -> str:
-    """A canonical address as people write it: its domain in Unicode. It is for their eyes alone."""
+    """A canonical address as people write it, with its domain in Unicode. For display only."""
     local, at, domain = address.rpartition("@")
     return f"{local}@{'.'.join(map(_readable_label, domain.split('.')))}" if at else address
 
@@ -291,7 +292,7 @@ def _readable_label(label: str) -> str:
 
 
 def ascii_domain(domain: str) -> str:
-    """A host as browsers write it in ``Origin``; as it is, if it is none."""
+    """A host as browsers write it in ``Origin``. Text that is not a host is returned unchanged."""
     try:
         return domain if domain.isascii() else idna.encode(domain, uts46=True).decode()
     except idna.IDNAError:

@@ -1,7 +1,7 @@
-"""The language of pages, messages and errors: which one it is, and how a text is said in it.
+"""The language of pages, messages and errors, and the translation of texts.
 
-Texts are written in English where they are used, and translated when they are shown, never earlier: an error may be
-raised for one person and shown to another. The catalogues are gettext's, under ``translations/``.
+Texts are written in English where they are used, and translated only when they are shown: an error may be raised for
+one person and shown to another. The catalogues are gettext's, under ``translations/``.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from werkzeug.wrappers import Response
 
 from .site import current_site
 
-#: English comes first and needs no catalogue: it is the fallback.
+#: English is first and needs no catalogue: it is the fallback.
 LANGUAGES = ("en", "de", "es", "fr", "pt", "ar", "hi", "ja", "zh_Hans")
 _RIGHT_TO_LEFT = ("ar",)
-#: The regions, and the script, of traditional Chinese. Our ``zh`` catalogue is simplified.
+#: Regions and script of traditional Chinese. Our ``zh`` catalogue is simplified Chinese.
 _TRADITIONAL = frozenset({"hant", "tw", "hk", "mo"})
 
 _spoken: ContextVar[str | None] = ContextVar("flask_otp_language", default=None)
 
 
 class Text(str):
-    """An English text, which :func:`gettext` can still say in another language when it has values filled in."""
+    """An English text that :func:`gettext` can still translate after values were filled in."""
 
     __slots__ = ("message", "values")
 
@@ -39,34 +39,34 @@ class Text(str):
 
 
 def N_(message: str, **values: object) -> Text:
-    """Mark a text for the catalogues. It is English for now; its ``%(name)s`` are filled in with ``values``."""
+    """Mark a text for the catalogues. It stays English for now. ``values`` fill in its ``%(name)s``."""
     text = Text(message % values)
     text.message, text.values = message, values
     return text
 
 
 def gettext(text: str) -> str:
-    """The text in the current language; unchanged, if no catalogue has it."""
+    """The text in the current language, unchanged if no catalogue has it."""
     message, values = (text.message, text.values) if isinstance(text, Text) else (text, None)
-    # The empty one is the catalogue's own header.
+    # The empty text is the catalogue's header.
     said = catalogue(current()).gettext(message) if message else ""
     return said if values is None else said % values
 
 
 def ngettext(one: str, many: str, number: int) -> str:
-    """The text for ``number``, in the current language. The caller fills in its ``%(num)s``."""
+    """The text for ``number`` in the current language. The caller fills in ``%(num)s``."""
     return catalogue(current()).ngettext(one, many, number)
 
 
 def in_the_apps_words(text: str) -> str:
-    """The app's own name for something, such as a purpose: translated by its Flask-Babel catalogue where it has one."""
+    """The app's own name for something, such as a purpose, translated by its Flask-Babel catalogue if there is one."""
     babel = _flask_babel()
     return str(babel.gettext(text)) if babel is not None and text else text
 
 
 @cache
 def catalogue(language: str) -> NullTranslations:
-    """The catalogue of one of :data:`LANGUAGES`, read when it is first wanted."""
+    """The catalogue of one of :data:`LANGUAGES`, read on first use."""
     if language == LANGUAGES[0]:
         return NullTranslations()
     with files("flask_otp").joinpath(f"translations/{language}/LC_MESSAGES/flask_otp.mo").open("rb") as file:
@@ -74,10 +74,10 @@ def catalogue(language: str) -> NullTranslations:
 
 
 def current() -> str:
-    """The language to speak: one of those that ``OTP_LANGUAGES`` offers.
+    """The current language, one of those in ``OTP_LANGUAGES``.
 
-    That of a :func:`speaking` block; else that of Flask-Babel's locale, where the app has it; else of the request's
-    ``Accept-Language``; else the first on offer.
+    In this order: the language of a :func:`speaking` block, the Flask-Babel locale if the app has it, the request's
+    ``Accept-Language``, the first offered language.
     """
     spoken = _spoken.get()
     if spoken is not None:
@@ -92,13 +92,13 @@ def current() -> str:
 
 
 def current_locale() -> str:
-    """What to pass to :func:`speaking` later, without a request: as exact as Flask-Babel knows it."""
+    """The locale to pass to :func:`speaking` later, without a request. As exact as Flask-Babel knows it."""
     return _babel_locale() or current()
 
 
 @contextmanager
 def speaking(locale: str | None = None) -> Iterator[None]:
-    """Use the language of ``locale`` in the block, in Flask-Babel too.
+    """Use the language of ``locale`` in the block, also for Flask-Babel.
 
     ``None``: the current language, chosen once for the whole block.
     """
@@ -112,9 +112,9 @@ def speaking(locale: str | None = None) -> Iterator[None]:
 
 
 def negotiate(accepted: Iterable[tuple[str, float]], offered: Sequence[str]) -> str:
-    """The best language on offer for an ``Accept-Language`` (RFC 9110 12.5.4), best first with their qualities.
+    """The best offered language for an ``Accept-Language`` header (RFC 9110 12.5.4), best first with their qualities.
 
-    If the client refuses all that is offered, it is the first one: an answer in a foreign language is better than none.
+    If the client refuses all offered languages, the first one is used: a foreign language is better than no answer.
     """
     accepted = list(accepted)
     refused = {tag.lower() for tag, quality in accepted if quality == 0}
@@ -122,20 +122,20 @@ def negotiate(accepted: Iterable[tuple[str, float]], offered: Sequence[str]) -> 
     return choose([tag for tag, quality in accepted if quality > 0], left) or left[0]
 
 
-#: Browsers say the same with each request.
+#: Cached, because browsers send the same header with each request.
 _negotiated = lru_cache(256)(negotiate)
 
 
 def choose(tags: Iterable[str], offered: Sequence[str]) -> str | None:
-    """The language on offer for the first of the tags that has one: ``de`` for ``de-AT``, ``zh_Hans`` for ``zh-CN``."""
+    """The offered language for the first tag that has one: ``de`` for ``de-AT``, ``zh_Hans`` for ``zh-CN``."""
     known = {_subtags(name)[0]: name for name in offered}
-    # A reader of traditional Chinese prefers simplified Chinese to nothing, but not to another of their languages.
+    # Readers of traditional Chinese prefer simplified Chinese to nothing, but not to another of their languages.
     wanted = sorted(map(_subtags, tags), key=lambda subtags: not _TRADITIONAL.isdisjoint(subtags))
     return next((known[subtags[0]] for subtags in wanted if subtags[0] in known), None)
 
 
 def tag_of(language: str) -> str:
-    """As HTML and HTTP write it (BCP 47): ``zh-Hans``."""
+    """The tag for HTML and HTTP (BCP 47): ``zh-Hans``."""
     return language.replace("_", "-")
 
 
@@ -146,7 +146,7 @@ def page_attributes() -> dict[str, str]:
 
 
 def tell_language(response: Response) -> None:
-    """Name the current language in the headers, and that it was chosen."""
+    """Name the current language in the headers, and that it was negotiated."""
     response.headers["Content-Language"] = tag_of(current())
     if len(_offered()) > 1:
         response.vary.add("Accept-Language")
@@ -162,12 +162,12 @@ def _offered() -> Sequence[str]:
 
 
 def _flask_babel() -> Any:
-    """Flask-Babel, where it is set up on the app; it is the app that imports it."""
+    """Flask-Babel, if the app has imported it and set it up."""
     if not has_app_context() or "babel" not in current_app.extensions:
         return None
     try:
         return import_module("flask_babel")
-    except ImportError:  # another extension of that name
+    except ImportError:  # another extension with this name
         return None
 
 
@@ -178,7 +178,7 @@ def _babel_locale() -> str | None:
     try:
         locale = babel.get_locale()
     except Exception:
-        # The app's selector may need a request, or return no locale. A code goes out all the same.
+        # The app's selector may need a request, or return no locale. The code is sent anyway.
         return None
     return None if locale is None else str(locale)
 

@@ -1,7 +1,7 @@
-"""Modules that are imported when something of them is first used.
+"""Modules that are imported on first use.
 
-An app uses one store and a channel or two. What only the others need would take most of the time of ``import
-flask_otp``. For a type checker, import the module itself beside it::
+An app uses one store and one or two channels. The libraries of the others would take most of the time of ``import
+flask_otp``. For type checkers, import the module itself as well::
 
     if TYPE_CHECKING:
         import redis
@@ -33,8 +33,9 @@ class _Lazy:
 
 
 def lazy(name: str, package: str | None = None) -> Any:
-    """Stand in for the module ``name``, relative to ``package`` where it begins with a dot. False: it is not there.
+    """A stand-in for the module ``name``, relative to ``package`` if it starts with a dot. False if it is not
+    installed.
 
-    :raises ImportError: not here, but where something of it is used, it is not there.
+    :raises ImportError: on first use, not here, if the module is not installed.
     """
     return _Lazy(name, package)

@@ -1,4 +1,4 @@
-"""The plain values that pass between the parts."""
+"""The plain values that components exchange."""
 
 from __future__ import annotations
 
@@ -14,22 +14,23 @@ from .crypto.codes import STRONG_LENGTH, display
 class Challenge:
     """One outstanding code, as a client may see it. Durations are seconds from now."""
 
-    #: The opaque signed string that names it. A client that holds it may try codes.
+    #: The opaque token that identifies it. A client that holds it may try codes.
     handle: str = field(repr=False)
     channel: str
-    #: Where the message went, masked.
+    #: The recipient, masked.
     destination: str
     purpose: str
     code_length: int
     expires_in: int
-    #: Until another message may be asked for.
+    #: Until another message may be requested.
     resend_in: int
-    #: By what else the same code may be sent. It is told from the settings alone, and tells nothing of the person.
+    #: Other channels that can carry the same code. Taken from the settings alone, so they reveal nothing about the
+    #: person.
     other_channels: tuple[str, ...] = ()
 
     @property
     def strong(self) -> bool:
-        """Whether the code is a strong one: 13 letters and digits, shown ``XXXX-XXXX-XXXXX``."""
+        """Whether the code is a strong code: 13 letters and digits, shown as ``XXXX-XXXX-XXXXX``."""
         return self.code_length == STRONG_LENGTH
 
 
@@ -40,66 +41,66 @@ class Verification:
     identifier: str = field(repr=False)
     channel: str
     purpose: str
-    #: When, in UTC.
+    #: Time of the verification, in UTC.
     verified_at: datetime
-    #: Its signed form, for ``Authorization: Bearer``. It is worth as much as the code was: treat it like a password.
+    #: The signed token for ``Authorization: Bearer``. It is worth as much as the code, so treat it like a password.
     proof: str = field(repr=False)
     expires_at: datetime
-    #: Every channel that the code went out by. A code that was sent by e-mail too proves nothing of a phone.
+    #: All channels that the code went out by. A code that was also sent by e-mail does not prove access to a phone.
     channels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Message:
-    """One message, ready to be sent. Its ``repr`` shows no code, link, context value or recipient."""
+    """One message, ready to send. Its ``repr`` shows no code, link, context value or recipient."""
 
     channel: str
-    #: Where it goes: exactly one address.
+    #: The recipient: exactly one address.
     recipient: str = field(repr=False)
-    #: The bare code, without the dashes of its display form.
+    #: The code without the dashes of its display form.
     code: str = field(repr=False)
     purpose: str
     site_name: str
-    #: One line. It shows the code only with ``OTP_CODE_IN_SUBJECT``.
+    #: One line. It contains the code only with ``OTP_CODE_IN_SUBJECT``.
     subject: str = field(repr=False)
-    #: Plain text: the whole e-mail for e-mail, a short text for every other channel.
+    #: Plain text: the complete e-mail text, or a short text for all other channels.
     text: str = field(repr=False)
     html: str = field(repr=False)
-    #: Seconds that the code is still good for.
+    #: Seconds that the code is still valid.
     expires_in: int
-    #: With ``OTP_LINKS``, the link of an e-mail. It does what the code does and is worth as much.
+    #: The link of an e-mail, with ``OTP_LINKS``. It does the same as the code and is worth as much.
     link: str | None = field(default=None, repr=False)
-    #: Names this message, whichever provider is tried and however often. A resend has another id. It is random.
+    #: Random id of this message, the same for all providers and tries. A resend has another id.
     id: str = ""
-    #: What the code confirms, where its context is an object: names and JSON values.
+    #: What the code confirms, if its context is an object: names and JSON values.
     context_values: dict[str, Any] | None = field(default=None, repr=False, hash=False)
-    #: Of subject, text and html, as in ``Content-Language``: ``"de"``, ``"zh-Hans"``.
+    #: Language of subject, text and html, as in ``Content-Language``: ``"de"``, ``"zh-Hans"``.
     language: str = "en"
 
     @property
     def context_text(self) -> dict[str, str]:
-        """The context values as text that is safe to show, by name: without links and without invisible characters."""
+        """The context values as text that is safe to show, by name: without links and invisible characters."""
         return show(self.context_values) or {}
 
     @property
     def written_code(self) -> str:
-        """The code as people should see it: a strong one as ``XXXX-XXXX-XXXXX``."""
+        """The code as people should see it: a strong code as ``XXXX-XXXX-XXXXX``."""
         return display(self.code)
 
 
 @dataclass(frozen=True)
 class Enrolment:
-    """An authenticator app that is about to be added. Nothing is kept before its first right code."""
+    """An authenticator app that is being added. Nothing is saved before its first right code."""
 
-    #: What the QR code says, ``otpauth://totp/...``.
+    #: The content of the QR code, ``otpauth://totp/...``.
     uri: str = field(repr=False)
-    #: The secret in base32, to be typed where a camera cannot be used.
+    #: The secret in base32, for typing if no camera can be used.
     secret: str = field(repr=False)
-    #: The QR code as an ``<svg>`` element, ready for a page: black on white, without a style of its own.
+    #: The QR code as an ``<svg>`` element, ready for a page: black on white, without inline styles.
     svg: str = field(repr=False)
-    #: Carries all of it, sealed, to :meth:`otp.totp.confirm <flask_otp.factor_methods.TotpMethods.confirm>`.
+    #: Carries all of this, sealed, to :meth:`otp.totp.confirm <flask_otp.factor_methods.TotpMethods.confirm>`.
     token: str = field(repr=False)
-    #: Seconds that the token is good for.
+    #: Seconds that the token is valid.
     expires_in: int
 
     @property
@@ -110,20 +111,20 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class Factors:
-    """What a person has to verify with. It holds no secret."""
+    """A person's factors. It contains no secret."""
 
     #: Names of the authenticator apps, in the order in which they were added.
     totp: tuple[str, ...]
-    #: Recovery codes that were not used yet.
+    #: Number of unused recovery codes.
     recovery_left: int
 
 
 @dataclass(frozen=True)
 class TrustedBrowser:
-    """A browser that may go without the second factor."""
+    """A browser that may skip the second factor."""
 
     id: str
     purpose: str
-    #: Since and until when, in UTC.
+    #: Start and end of the trust, in UTC.
     since: datetime
     until: datetime

@@ -1,4 +1,4 @@
-"""The network that a request comes from, and whether a proxy that the app was not told about hides it."""
+"""The network of a request, and whether a proxy that the app does not know about hides it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 logger = logging.getLogger("flask_otp")
 
-#: Apps whose log has it already.
+#: Apps that have already logged this.
 _told: weakref.WeakSet[Flask] = weakref.WeakSet()
 
 
 def tell_of_proxy(environ: Mapping[str, Any]) -> None:
-    """Log, once in each process, that a request came through a proxy while the app has no ``ProxyFix``.
+    """Log, once per process, that a request came through a proxy although the app has no ``ProxyFix``.
 
-    Any client can send the header. With a private remote address the sender is a proxy, or costs one log line.
+    Any client can send the header. If the remote address is private, the sender is a proxy, or it costs one log line.
     """
     if "HTTP_X_FORWARDED_FOR" not in environ or "werkzeug.proxy_fix.orig" in environ:
         return
@@ -36,7 +36,7 @@ def tell_of_proxy(environ: Mapping[str, Any]) -> None:
 
 
 def is_neighbour(address: str) -> bool:
-    """Whether an address is on this machine or on a private network, as proxies are. No address means a Unix socket."""
+    """Whether an address is on this machine or in a private network, as proxies are. No address means a Unix socket."""
     try:
         return ipaddress.ip_address(address.partition("%")[0]).is_private
     except ValueError:
@@ -44,7 +44,7 @@ def is_neighbour(address: str) -> bool:
 
 
 def proxy_fixes(app: Flask) -> Iterator[ProxyFix]:
-    """Each ``ProxyFix`` around the app, as far as middleware keeps what it wraps where others do."""
+    """All ``ProxyFix`` around the app, if other middleware stores the app it wraps in the usual attribute."""
     layer: Any = app.wsgi_app
     for _ in range(20):
         if isinstance(layer, ProxyFix):
@@ -56,12 +56,12 @@ def proxy_fixes(app: Flask) -> Iterator[ProxyFix]:
 
 @lru_cache(maxsize=1024)
 def network_of(address: str | None) -> str:
-    """The network of an address: the IPv4 address itself, or the /64 of an IPv6 address, which one customer owns.
+    """The network of an address: an IPv4 address itself, or the /64 of an IPv6 address, which belongs to one customer.
 
-    Never empty: an empty key would mean no limit.
+    Never empty, because an empty key would mean no limit.
     """
     try:
-        # The usual case first: an IPv4 address in its one right spelling, which takes a tenth of the time to see.
+        # The usual case first: an IPv4 address in its canonical spelling, detected in a tenth of the time.
         if address and socket.inet_ntop(socket.AF_INET, socket.inet_pton(socket.AF_INET, address)) == address:
             return address
     except (OSError, ValueError):
@@ -79,7 +79,7 @@ def network_of(address: str | None) -> str:
 
 @lru_cache(maxsize=1024)
 def shorten(network: str) -> str:
-    """A network without the part that tells one household from another: the /24 of IPv4, the /48 of IPv6."""
+    """A network without the part that identifies a household: the /24 of IPv4, the /48 of IPv6."""
     try:
         ip = ipaddress.ip_network(network, strict=False)
     except ValueError:

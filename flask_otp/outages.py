@@ -1,6 +1,6 @@
-"""What an outage was, in words for operators: the kind of failure, and the server's own word for it.
+"""Describes outages for operators: the kind of failure, and the server's own error code.
 
-Texts of drivers and servers are looked at and never shown: they quote URIs, users and statements.
+Texts of drivers and servers are examined but never shown, because they quote URIs, users and statements.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from flask import Flask, current_app
 
 logger = logging.getLogger("flask_otp")
 
-#: Seconds in which one kind is told once.
+#: Seconds in which one kind is logged only once.
 PAUSE = 10
 
-#: Each kind, and what operators read.
+#: All kinds, with the text for operators.
 KINDS = {
     "login": "it refuses the user name or password",
     "rights": "its user lacks a right that we need",
-    "tls": "TLS does not come about: a certificate is wrong, or one side expects no TLS",
+    "tls": "TLS cannot be established: a certificate is wrong, or one side does not use TLS",
     "no_database": "there is no such database",
     "no_table": "a table is missing: run 'flask otp init-db'",
     "unknown_host": "its host name is unknown",
     "path": "its file or socket cannot be opened",
-    "refused": "nobody listens there",
-    "unreachable": "there is no way there",
+    "refused": "no server listens there",
+    "unreachable": "there is no route to it",
     "timeout": "it does not answer in time",
-    "read_only": "it takes no changes, as a replica does",
-    "full": "it has no room left",
+    "read_only": "it is read-only, like a replica",
+    "full": "it has no space left",
     "connections": "it has too many connections",
     "starting": "it is starting, or has no master now",
     "replicas": "too few replicas have acknowledged a change",
@@ -50,14 +50,14 @@ class Cause(NamedTuple):
 
     #: One of :data:`KINDS`.
     kind: str
-    #: What the server or the system calls it: an error word or code; else the name of an exception's class.
+    #: The error word or code of the server or the system, or else the name of an exception class.
     word: str
 
     def __str__(self) -> str:
         return f"{KINDS[self.kind]} ({self.word})"
 
 
-#: By the error word of Redis, SQLSTATE, or the number of MySQL.
+#: By the error word of Redis, the SQLSTATE, or the MySQL error number.
 _BY_WORD = {
     **dict.fromkeys(("WRONGPASS", "NOAUTH", "28P01", "28000", "1045", "1698"), "login"),
     **dict.fromkeys(("NOPERM", "42501", "1044", "1142", "1143", "1227"), "rights"),
@@ -72,7 +72,7 @@ _BY_WORD = {
     **dict.fromkeys(("SQLITE_BUSY", "SQLITE_LOCKED"), "timeout"),
     **dict.fromkeys(("57P01", "57P02", "2006", "2013"), "broken"),
 }
-#: By the class's name, where redis-py has taken the word away.
+#: By the class's name, for redis-py errors without the server's word.
 _WORD_OF_CLASS = {
     "NoPermissionError": "NOPERM",
     "AuthenticationError": "WRONGPASS",
@@ -83,7 +83,7 @@ _WORD_OF_CLASS = {
     "ClusterDownError": "CLUSTERDOWN",
     "TryAgainError": "TRYAGAIN",
 }
-#: By what a text says. A driver that cannot connect has nothing but a text.
+#: By the text. A driver that cannot connect has only a text.
 _BY_TEXT = [
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
@@ -120,7 +120,7 @@ _told: WeakKeyDictionary[Flask, dict[tuple[str, str], float]] = WeakKeyDictionar
 
 
 def cause_of(error: BaseException | None) -> Cause:
-    """The cause behind an exception: the first one known of all that led to it."""
+    """The cause behind an exception: the first known one in its chain."""
     chain = list(_chain(error))
     for link in chain:
         cause = _from_server(link) or _from_system(link)
@@ -156,7 +156,7 @@ def _word(error: BaseException) -> str | None:
     for name in ("status_code", "sqlstate", "pgcode", "sqlite_errorname"):
         word = getattr(error, name, None)
         if isinstance(word, str) and word != "ERR":
-            return "_".join(word.split("_")[:2])  # SQLite's longer names say more than we need
+            return "_".join(word.split("_")[:2])  # SQLite's longer names are more detailed than needed
     for base in type(error).__mro__:
         if base.__name__ in _WORD_OF_CLASS:
             return _WORD_OF_CLASS[base.__name__]
@@ -172,7 +172,7 @@ def _from_system(error: BaseException) -> Cause | None:
         return Cause("tls", error.reason or type(error).__name__)
     if isinstance(error, (socket.gaierror, UnicodeError)):
         return Cause("unknown_host", type(error).__name__)
-    # Two classes of this name are no one's child: redis-py's, and before Python 3.11 that of futures.
+    # Two classes with this name have no common base: redis-py's, and before Python 3.11 that of futures.
     if isinstance(error, TimeoutError) or type(error).__name__ == "TimeoutError":
         return Cause("timeout", "TimeoutError")
     if isinstance(error, OSError) and error.errno in _BY_ERRNO:
@@ -183,14 +183,14 @@ def _from_system(error: BaseException) -> Cause | None:
 
 
 def _is_handshake(error: BaseException) -> bool:
-    """Whether it was raised while TLS was agreed on: a server that expects none waits for the rest of a command."""
+    """Whether it was raised during the TLS handshake. A server without TLS waits for the rest of a command."""
     return any(frame.f_code.co_name == "do_handshake" for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def tell(part: str, cause: Cause) -> None:
-    """Log it as an error, once in :data:`PAUSE` seconds for each kind, part and app.
+    """Log the cause as an error, once in :data:`PAUSE` seconds for each kind, part and app.
 
-    :param part: what is unavailable: ``"the store"``.
+    :param part: the part that is unavailable: ``"the store"``.
     """
     told = _told.setdefault(current_app._get_current_object(), {}) if current_app else {}  # type: ignore[attr-defined]
     now, key = time.monotonic(), (part, cause.kind)

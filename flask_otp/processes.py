@@ -1,9 +1,9 @@
-"""Values that belong to one process: locks, pools and connections, each made at its first use there.
+"""Values that belong to one process: locks, pools and connections, each created at its first use there.
 
-An app is often made in one process and served by others. ``gunicorn --preload`` and uWSGI fork after the app was
-loaded, and a worker of gevent changes the standard library's locks after that. A lock, a pool or a connection that was
-made before is the wrong one then: it may be held for ever, freeze all greenlets, or be shared with other processes.
-Hooks on forks are no help, since uWSGI forks without calling any.
+An app is often created in one process and served by others. ``gunicorn --preload`` and uWSGI fork after loading the
+app, and a gevent worker replaces the standard library's locks after that. A lock, a pool or a connection from before is
+then wrong: it may be held for ever, freeze all greenlets, or be shared with other processes. Fork hooks do not help,
+because uWSGI forks without calling them.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ T = TypeVar("T")
 
 
 class PerProcess(Generic[T]):
-    """One value for each process id.
+    """One value per process id.
 
-    :param make: makes the value, without a side effect: two threads that come first may each make one, and one of the
+    :param make: creates the value, without side effects: if two threads come first, each may create one, and one of the
         two is dropped.
     """
 
@@ -28,12 +28,12 @@ class PerProcess(Generic[T]):
         self._made: dict[int, T] = {}
 
     def get(self) -> T:
-        """The value of the process that calls."""
+        """The value of the calling process."""
         pid = os.getpid()
         try:
             return self._made[pid]
         except KeyError:
-            # What was inherited is let go: a connection's file descriptor is closed here, and stays open in the parent.
+            # The inherited value is dropped: its file descriptor is closed here and stays open in the parent.
             for other in list(self._made):
                 self._made.pop(other, None)
             # No lock is needed here, and none could be trusted: this is one step of the interpreter.
@@ -41,5 +41,5 @@ class PerProcess(Generic[T]):
 
 
 def lock_per_process() -> PerProcess[threading.Lock]:
-    """A lock for each process. ``threading.Lock`` is looked up when the lock is made, so that gevent's is found."""
+    """A lock per process. ``threading.Lock`` is looked up when the lock is created, so gevent's version is used."""
     return PerProcess(lambda: threading.Lock())

@@ -1,4 +1,4 @@
-"""``@otp_required``: nobody passes without a verification that fits, and that the store still vouches for."""
+"""``@otp_required``: only clients with a matching verification pass, as long as the store confirms it."""
 
 from .decorator import otp_required as otp_required
 from .passing import enforce as enforce

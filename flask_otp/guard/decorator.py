@@ -33,20 +33,21 @@ def otp_required(
     trust: str | int | timedelta | None = ...,
 ) -> Callable[[F], F]: ...
 def otp_required(view: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """Let only verified clients into a view: a function, an ``async def`` or a class-based view.
+    """Allow only verified clients into a view: a function, an ``async def`` or a class-based view.
 
-    Put it under the route decorator. Browsers are sent to the form and come back; others get 401.
+    Put it below the route decorator. Browsers are redirected to the form and return afterwards; other clients get 401.
 
-    :param purpose: what the code must have been for.
-    :param max_age: the oldest acceptable verification: ``"5m"``, seconds or a timedelta.
-    :param channels: only verifications by one of these channels. A code that was sent again by another channel counts
-        only if that one is named too.
-    :param context: a function whose JSON value the code must have been bound to.
-    :param identifier: a function that says whose verification it must be.
-    :param once: each verification passes one request only.
-    :param trust: 1 to 90 days. A signed-in person may tick a box beside the code, and this browser then passes for so
-        long without another one. Needs an ``identifier_loader``. ``max_age`` refuses it as soon as the code is too old.
-    :raises ConfigError: at import or at the first request, when it is used wrongly.
+    :param purpose: the purpose that the code must have been sent for.
+    :param max_age: maximum age of the verification: ``"5m"``, seconds or a timedelta.
+    :param channels: accept only verifications by one of these channels. If a code was sent again by another channel,
+        that channel must be listed too.
+    :param context: a function that returns the JSON value that the code must be bound to.
+    :param identifier: a function that returns whose verification it must be.
+    :param once: each verification is accepted for one request only.
+    :param trust: 1 to 90 days. A signed-in user may tick a box next to the code, and this browser then passes without
+        another code for this time. Needs an ``identifier_loader``. ``max_age`` still refuses it when the code is too
+        old.
+    :raises ConfigError: the decorator is used wrongly. Raised at import or on the first request.
     """
     rule = make_rule(**options)
     if view is None:

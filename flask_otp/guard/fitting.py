@@ -1,4 +1,4 @@
-"""Whether a proof fits what a guard asks for. The store has the last word, and is not asked here."""
+"""Whether a proof matches a guard's requirements. The store decides afterwards and is not asked here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .rules import Rule
 
 
 class Asked(NamedTuple):
-    """What a rule comes to at the current request."""
+    """A rule's values for the current request."""
 
     context: bytes
     context_values: Any
@@ -23,7 +23,7 @@ class Asked(NamedTuple):
 def asked_by(state: AppState, rule: Rule) -> Asked:
     context_values = rule.context() if rule.context is not None else None
     return Asked(
-        # A context that comes out as None is still one: a proof without context must not do for it.
+        # ``None`` from the context function still counts as a context, so a proof without one must not match.
         context=b"" if rule.context is None else json_digest(context_values),
         context_values=context_values,
         identifier=None if rule.identifier is None else state.identifiers.named(rule.identifier()).value,
@@ -45,7 +45,7 @@ def fits(state: AppState, proof: Proof, rule: Rule, asked: Asked) -> bool:
 
 
 def why_refused(state: AppState, rule: Rule, asked: Asked) -> str:
-    """Why the first proof of the client did not do, for the signal ``guard_decided``."""
+    """Why the client's first proof was not accepted, for the signal ``guard_decided``."""
     proof = next(iter(session.proofs(state, rule.purpose)), None)
     if proof is None:
         return "no_proof"

@@ -25,13 +25,13 @@ _NOTHING_MORE = Asked(context=b"", context_values=None, identifier=None)
 
 
 def enforce(rule: Rule) -> Any:
-    """Return ``None`` where the current request may pass, else what the app's ``unauthorized_handler`` answers.
+    """Return ``None`` if the current request may pass, else the response of the app's ``unauthorized_handler``.
 
-    Where Flask answers ``OPTIONS`` itself it does so, since a preflight has no credentials. A view with an ``OPTIONS``
-    of its own is reached with a proof, as by any method. Without one, Flask's answer takes the place of a refusal.
+    If Flask answers ``OPTIONS`` itself, it still does, because a preflight has no credentials. A view with its own
+    ``OPTIONS`` needs a proof, as for any method. Without one, Flask's answer replaces the refusal.
 
-    :raises VerificationRequired: it may not, and there is no such handler.
-    :raises StoreUnavailable: nobody can say, so it may not.
+    :raises VerificationRequired: the request may not pass, and there is no such handler.
+    :raises StoreUnavailable: the store does not answer, so the request may not pass.
     """
     is_options = request.method == "OPTIONS"
     if is_options and getattr(request.url_rule, "provide_automatic_options", True):
@@ -88,15 +88,15 @@ def _passes_at_once(state: AppState, rule: Rule) -> bool:
 
 
 def require(purpose: str, channels: tuple[str, ...], max_age: int) -> Any:
-    """The guard of our own pages: as :func:`enforce` with these arguments."""
+    """The guard of our own pages: like :func:`enforce` with these arguments."""
     return enforce(Rule(purpose, max_age, channels))
 
 
 def find_verification(purpose: str) -> Verification | None:
-    """The verification of the current client for a purpose: the one that the guard let in, else one without context."""
+    """The current client's verification for a purpose: the one that the guard accepted, else one without context."""
     state = current_state()
     if state.is_asking:
-        return None  # nobody can say yet who is signed in, so whose a proof would have to be
+        return None  # it is not known yet who is signed in, and so whose proof it must be
     found = session.find_checked(state, purpose)
     if found is None:
         rule = Rule(purpose)
@@ -110,9 +110,9 @@ def find_verification(purpose: str) -> Verification | None:
 
 
 def _is_trusted(state: AppState, rule: Rule, asked: Asked, ends: int) -> bool:
-    """Whether this browser may go without a code: it is trusted for the person who is signed in, and no other."""
+    """Whether this browser may skip the code: it is trusted for the signed-in person."""
     if state.hooks.identifier_loader is None:
-        raise ConfigError("otp_required: trust needs an identifier_loader, which says who is signed in")
+        raise ConfigError("otp_required: trust needs an identifier_loader, which returns the signed-in user")
     own = state.own_identifier()
     if rule.trust is None or own is None:
         return False
@@ -133,7 +133,7 @@ def _is_trusted(state: AppState, rule: Rule, asked: Asked, ends: int) -> bool:
 
 def _mark_private(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
-    # Whoever saves a session that was looked at says so himself; twice costs more than the whole guard.
+    # An app that saves a session it has read sets this itself. Doing it twice costs more than the whole guard.
     if not getattr(flask_session, "accessed", False):
         response.vary.add("Cookie")
     return response

@@ -15,9 +15,9 @@ from .rules import Rule
 
 
 def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[], Any]:
-    """A ``before_request`` function that guards every endpoint but ours, the app's static files, and the exempt ones.
+    """A ``before_request`` function that guards every endpoint except ours, the static files and the exempt ones.
 
-    :param blueprint: name of the blueprint that it is for, so that ``exempt`` may leave it out.
+    :param blueprint: name of the protected blueprint. ``exempt`` may leave it out.
     """
     if isinstance(exempt, str):
         raise ConfigError(f'protect: exempt must be a list of endpoints, such as ["{exempt}"]')
@@ -34,7 +34,7 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
 
 
 def _is_static_files() -> bool:
-    """Whether this is the route that Flask itself has made for the app's static folder. A view may have its name."""
+    """Whether this is the route that Flask made for the app's static folder. A view may have the same name."""
     rule = request.url_rule
     if rule is None or rule.endpoint != "static" or not current_app.has_static_folder:
         return False
@@ -47,6 +47,6 @@ def _is_ours(blueprint: str | None) -> bool:
 
 
 def _local(endpoint: str, blueprint: str) -> str:
-    """The endpoint as its blueprint calls it, whatever that is nested in; "" where it is another's."""
+    """The endpoint's name within its blueprint, however that is nested. Empty if it belongs to another one."""
     before, _, name = endpoint.rpartition(".")
     return name if blueprint and (before == blueprint or before.endswith("." + blueprint)) else ""

@@ -1,4 +1,4 @@
-"""How a guard refuses: browsers are sent to the form and come back, others get 401."""
+"""How a guard refuses: browsers are redirected to the form and return, other clients get 401."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..urls import is_safe_path
 from .fitting import Asked
 from .rules import Rule
 
-#: Characters of a requirement and a way back that an address has room for, so that no server on the way cuts it short.
+#: Maximum characters of a requirement and a return path in a URL, so no server on the way cuts it off.
 _ADDRESS = 2800
 
 
@@ -35,9 +35,9 @@ def refusal(state: AppState, rule: Rule, asked: Asked) -> VerificationRequired:
     if may_write(state):
         session.set("requirement", rule.purpose, token)
     way_back = None if pending_form.keep(state, required) else _way_back()
-    # In the address, so that two tabs ask for two things, and a visitor from another site needs no session for it.
+    # In the URL, so two tabs can have different requirements, and a visitor from another site needs no session for it.
     says_more = bool(rule.context or rule.channels or asked.identifier is not None)
-    # But no order that another site has posted: its page would ask the person to confirm what they never entered.
+    # But no order posted by another site: its page would ask the person to confirm what they never entered.
     says_more = says_more and (request.method in ("GET", "HEAD") or may_write(state))
     arguments: dict[str, Any] = {
         "next": way_back,
@@ -55,7 +55,7 @@ def refusal(state: AppState, rule: Rule, asked: Asked) -> VerificationRequired:
 
 
 def _way_back() -> str | None:
-    """Where the browser should return to: this page, or for a form that is not kept, the page it stood on."""
+    """Where the browser returns to: this page, or the page of a form that is not kept."""
     if request.method in ("GET", "HEAD"):
         path = request_path()
     elif request.referrer and request.referrer.startswith(own_origin() + "/"):
@@ -68,16 +68,16 @@ def _way_back() -> str | None:
 def may_write(state: AppState) -> bool:
     """Whether this request may write the session: a person navigates, and no other site has sent them.
 
-    What a poll writes, or an image, takes back what an answer before it has set.
+    A write by a poll or an image could undo what an earlier response has set.
     """
     return is_navigation() and not is_cross_origin(state.settings.base_url)
 
 
 class Refused(VerificationRequired, RoutingException):
-    """The guard's refusal as Flask itself answers it.
+    """The guard's refusal as an exception that Flask answers itself.
 
-    Flask gives no routing exception to an error handler. So the redirect and the headers reach the client although the
-    app shows pages of its own for ``HTTPException``, 401 or ``Exception``, which know nothing of them.
+    Flask passes no routing exception to error handlers. So the redirect and the headers reach the client even if the
+    app has its own pages for ``HTTPException``, 401 or ``Exception``, which do not know them.
     """
 
     @classmethod
@@ -88,7 +88,7 @@ class Refused(VerificationRequired, RoutingException):
 
 
 def has_handler_for_ours() -> bool:
-    """Whether the app handles our own error by its class: that handler knows what it has there, so it is asked."""
+    """Whether the app has a handler for our own error class. Such a handler knows the error, so it is called."""
     handlers = current_app.error_handler_spec
     return any(
         VerificationRequired in handlers[name].get(code, {})

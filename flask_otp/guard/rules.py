@@ -1,4 +1,4 @@
-"""The arguments of one guard, checked once, when the app is imported."""
+"""The arguments of one guard, checked once at import."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Rule:
     context: Callable[[], Any] | None = None
     identifier: Callable[[], str] | None = None
     once: bool = False
-    #: Seconds after a verification for which its browser does not need another one, if the person wants that.
+    #: Seconds after a verification for which its browser needs no other one, if the user ticks the box.
     trust: int | None = None
 
     @cached_property
@@ -44,15 +44,15 @@ def make_rule(
     trust: str | int | timedelta | None = None,
 ) -> Rule:
     """
-    :raises ConfigError: an argument is of the wrong kind.
+    :raises ConfigError: an argument has the wrong type.
     """
     if not isinstance(purpose, str):
         raise ConfigError(f"otp_required: purpose must be a name, not {purpose!r}")
     for name, function in (("context", context), ("identifier", identifier)):
         if function is not None and not _can_be_called(function):
             raise ConfigError(
-                f"otp_required: {name} must be a function without arguments, and no async one: "
-                "it is called at each request"
+                f"otp_required: {name} must be a function without arguments and not async, because "
+                "it is called on each request"
             )
     names = () if isinstance(channels, str) or not isinstance(channels, Iterable) else tuple(channels)
     if channels != () and (not names or not all(isinstance(name, str) for name in names)):
@@ -66,12 +66,12 @@ def make_rule(
 
 def _trust(trust: str | int | timedelta | None, context: object, once: bool) -> int | None:
     """
-    :raises ConfigError: it is no duration, or makes no sense with the other arguments.
+    :raises ConfigError: it is not a duration, or contradicts the other arguments.
     """
     if trust is None:
         return None
     if context is not None or once:
-        raise ConfigError("otp_required: trust cannot be combined with context or once: each of those needs a new code")
+        raise ConfigError("otp_required: trust cannot be combined with context or once: they need a new code each time")
     try:
         life = seconds(trust)
     except ValueError as error:
@@ -88,6 +88,6 @@ def _can_be_called(function: object) -> bool:
         signature(function).bind()
     except TypeError:
         return False
-    except ValueError:  # a built-in that does not tell
+    except ValueError:  # a built-in without a signature
         return True
     return True

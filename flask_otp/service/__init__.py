@@ -1,4 +1,4 @@
-"""The flows: send, resend, verify, revoke. Nothing here knows of requests or sessions."""
+"""The flows: send, resend, verify, revoke. They do not depend on requests or sessions."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from .verifying import Verifying
 
 
 class Service(Sending, Verifying):
-    """Everything that can be done with one app's codes."""
+    """All operations on one app's codes."""
 
     def revoke(self, identifier: str) -> str:
-        """End what the identifier has, for every purpose, under every key that is still honoured.
+        """End all proofs and challenges of the identifier, for every purpose, under every key that is still accepted.
 
         :returns: the identifier in canonical form.
         """

@@ -1,4 +1,4 @@
-"""What all flows of one app share: its parts, and what a client may see of a challenge."""
+"""The shared base of one app's flows: its components, and the client's view of a challenge."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger("flask_otp")
 
 
 class Flows:
-    """The flows of one app, with all they need handed in."""
+    """The base of the flows. All dependencies are passed in."""
 
     def __init__(self, components: Components, routing: Router, delivery: Sender, factors: FactorVerifier) -> None:
         self._parts = components
@@ -40,7 +40,7 @@ class Flows:
 
     def purpose(self, name: str) -> Purpose:
         """
-        :raises InvalidRequest: ``OTP_PURPOSES`` does not name it.
+        :raises InvalidRequest: ``OTP_PURPOSES`` does not contain it.
         """
         purpose = self._settings.purposes.get(name)
         if purpose is None:
@@ -49,7 +49,7 @@ class Flows:
         return purpose
 
     def describe(self, handle: Handle) -> Challenge:
-        """The challenge of a handle, as its client may see it."""
+        """A handle's challenge, as its client may see it."""
         now = self._now()
         return Challenge(
             handle=self._tokens.dump_handle(handle),
@@ -65,7 +65,7 @@ class Flows:
         )
 
     def other_channels(self, handle: Handle) -> tuple[str, ...]:
-        """By what else the code of a handle can be sent."""
+        """Other channels that can carry the code of a handle."""
         rules = self._settings.purposes.get(handle.purpose)
         if rules is None or handle.channel in KEPT_FACTORS:
             return ()
@@ -77,5 +77,5 @@ class Flows:
 
 @lru_cache(maxsize=64)
 def channel_tag(channel: str) -> bytes:
-    """How the store knows a channel. It is no secret, and the same under every key."""
+    """The store's name for a channel. It is not secret, and the same under every key."""
     return hashlib.sha256(channel.encode()).digest()[:CHANNEL_TAG]

@@ -1,8 +1,8 @@
-"""The code of a challenge goes out by the next channel if nobody has verified it in time: ``OTP_NEXT_CHANNEL_AFTER``.
+"""Sends a challenge's code by the next channel if it is not verified in time: ``OTP_NEXT_CHANNEL_AFTER``.
 
-It is planned when the challenge is opened, and decided when it is due, by the store, in one step: a challenge that was
-verified, revoked, tried too often or replaced by another one gets no further message, nor does one whose code has gone
-out by that channel already.
+The message is planned when the challenge is opened. When it is due, the store decides in one step: a challenge that was
+verified, revoked, tried too often or replaced gets no further message. Nor does one whose code has already gone out by
+that channel.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from ..stores import ChallengeRequest, OpenResult
 from .base import channel_tag, logger
 from .steps import Steps
 
-#: Seconds that the clock of a worker may be behind that of the process that has planned the message.
+#: Seconds that a worker's clock may be behind that of the process that planned the message.
 _SKEW = 3
 
 
 class NextChannel(Steps):
-    """Plans the messages that nobody asks for, and sends them."""
+    """Plans and sends the messages of next channels, which no client requests."""
 
     def _plan(
         self,
@@ -35,9 +35,9 @@ class NextChannel(Steps):
         request: ChallengeRequest,
         network: str | None,
     ) -> None:
-        """Have the code of a challenge that was just opened go out by these channels too, one after the other.
+        """Plan to send the code of a new challenge by these channels too, one after the other.
 
-        :param request: by which it was opened.
+        :param request: the request that opened the challenge.
         """
         if not (later and opened.fresh):
             return
@@ -63,7 +63,7 @@ class NextChannel(Steps):
             self._delivery.postpone({"next": token}, due_at, self.deliver)
 
     def deliver(self, payload: object) -> None:
-        """What a dispatcher was given, or what has waited in this process: send it, if it is still wanted.
+        """Send the payload of a dispatcher, or a message that waited in this process, if it is still wanted.
 
         :raises OTPError: see :meth:`flask_otp.OTP.deliver`.
         """
@@ -73,9 +73,9 @@ class NextChannel(Steps):
             self._delivery.deliver_queued(payload)
 
     def _deliver_next(self, token: object) -> None:
-        """Send a message that is due, and plan the one after it.
+        """Send a message that is due, and plan the next one.
 
-        :raises StoreUnavailable: nobody can say whether it is wanted, and nothing was sent.
+        :raises StoreUnavailable: it is not known whether the message is wanted. Nothing was sent.
         """
         next_send = self._tokens.load_next(token)
         handle = self._tokens.load_handle(next_send.handle) if next_send else None
@@ -97,16 +97,16 @@ class NextChannel(Steps):
                 "a code did not go out by %r, its next channel: a limit (%s) is reached", channel, error.limit
             )
         except DeliveryFailed:
-            pass  # told by signal and log already
+            pass  # already reported by signal and log
         if rest:
             self._postpone(replace(next_send, channels=tuple(rest)), handle.purpose, handle.expires_at)
 
     @flow("next_channel")
     def _send_next(self, handle: Handle, channel: str, next_send: NextSend) -> None:
-        """As :meth:`.sending.Sending.resend`, for the client that asked for the first message.
+        """Like :meth:`.sending.Sending.resend`, for the client that requested the first message.
 
-        :raises ChallengeRequired: the code is good for nothing any more.
-        :raises RateLimited: a limit is reached, so that this message does not go out.
+        :raises ChallengeRequired: the code is no longer accepted.
+        :raises RateLimited: a limit is reached, so this message is not sent.
         :raises DeliveryFailed: no provider took it.
         """
         limits = self._parts.limits

@@ -1,4 +1,4 @@
-"""Send: a challenge is opened or found, its limits are counted, and its code goes out. Resend and switch alike."""
+"""Send: open or find a challenge, count its limits, and send its code. Also resend and switch."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..stores.base import LEEWAY
 from .base import channel_tag
 from .next_channel import NextChannel
 
-#: Seconds that the clocks of two machines of one site may differ, without people noticing it at a countdown.
+#: Seconds that the clocks of a site's machines may differ without users noticing it at a countdown.
 _SKEW = 3
 
 
 class Sending(NextChannel):
-    """``send``, ``resend`` and ``switch``, each from top to bottom; the steps that they share come after."""
+    """``send``, ``resend`` and ``switch``, each from top to bottom, followed by their shared steps."""
 
     @flow("send")
     def send(
@@ -41,7 +41,7 @@ class Sending(NextChannel):
         user: str | None = None,
         is_typed: bool = False,
     ) -> Challenge:
-        """Open a challenge, or find the one that this browser has already, and send its code.
+        """Open a challenge, or find the one that this browser already has, and send its code.
 
         :raises OTPError: see :meth:`flask_otp.OTP.send`.
         """
@@ -66,7 +66,7 @@ class Sending(NextChannel):
             expires_at=opened.expires_at,
             ready_at=opened.ready_at,
             identifier=who,
-            # A code is no decoy if a later channel carries it. All are looked at, whoever has an account.
+            # A handle is no decoy if a later channel reaches the person. All channels are checked for every identifier.
             is_decoy=[each.recipient for each in (route, *later)].count(None) == len(ways),
             context_values=context_values,
             keys=keys,
@@ -81,9 +81,9 @@ class Sending(NextChannel):
 
     @flow("resend")
     def resend(self, token: str, client: Client, purpose: str | None = None, channel: str | None = None) -> Challenge:
-        """Send the code of a live challenge once more: the same code, with no attempt given back.
+        """Send the code of a live challenge again: the same code, and no attempt is given back.
 
-        :param channel: by which channel; by default the one of the handle.
+        :param channel: the channel to use. By default the handle's channel.
         :raises OTPError: see :meth:`flask_otp.OTP.resend`.
         """
         handle = self._tokens.load_handle(token)
@@ -104,16 +104,17 @@ class Sending(NextChannel):
         opened = entry.store.reopen(handle.subject, request, policy, self._ready(handle))
         (route,) = self._resolve(handle.subject, opened, handle.identifier, handle.channel)
         numbers = self._numbers(route) if is_switched else handle.numbers
-        # A decoy because of what others did may have the message now; and nothing is known yet of another channel.
+        # A handle may be a decoy because of other people's actions, which may have ended. Another channel is not
+        # decided yet.
         is_unknown = handle.is_decoy and not handle.numbers and not is_switched
         handle = replace(handle, ready_at=opened.ready_at, numbers=numbers)
-        # The same steps for every identifier: what is asked first must not tell who has an account.
+        # The same steps for every identifier: the first lookup must not reveal who has an account.
         is_test = route.test_recipient is not None or handle.is_test
         return self._send(handle, opened, route.only_if(not (is_test or is_unknown)))
 
     def switch(self, token: str, channel: str, client: Client, purpose: str | None = None) -> Challenge:
-        """The same code by another channel. Where one of the two is a factor that the person keeps, the codes are not
-        the same: then it is another challenge for the same person, purpose and context.
+        """Send the same code by another channel. If either channel is a kept factor, the codes differ, so this opens
+        another challenge for the same person, purpose and context.
 
         :raises OTPError: see :meth:`flask_otp.OTP.send`.
         """
@@ -135,9 +136,9 @@ class Sending(NextChannel):
         )
 
     def refresh(self, handle: Handle, client: Client) -> Handle:
-        """A handle that says which form of an app's code would be compared now.
+        """A handle with the form of an app's code that would be compared now.
 
-        :raises RateLimited: none would.
+        :raises RateLimited: no code would be compared.
         """
         if handle.channel not in KEPT_FACTORS or handle.purpose not in self._policies:
             return handle
@@ -156,7 +157,7 @@ class Sending(NextChannel):
         *,
         is_typed: bool,
     ) -> Challenge:
-        """A challenge for a code that the person looks up. Nothing is sent, and nothing of it is in the store."""
+        """A challenge for a code that the person looks up. Nothing is sent or stored."""
         now = self._now()
         handle = Handle(
             challenge_id=secrets.token_bytes(16),
@@ -178,21 +179,21 @@ class Sending(NextChannel):
         return self.describe(self._factors.open(handle, self._policies[purpose], client, entry.store))
 
     def _enter(self, client: Client, rules: Purpose) -> Store:
-        """The store for a request to send, now that its network and its Idempotency-Key let it in."""
+        """The store for a request to send, after its network's limits and its Idempotency-Key have let it in."""
         if client.once is None:
             return self._parts.limits.enter_send(client.network, self._parts.store).store
-        # First, so that nobody fills the store with keys.
+        # First, so clients cannot fill the store with keys.
         self._parts.limits.count_send(client.network)
         self._refuse_other_bodies(client.once, rules)
         return self._parts.store
 
     def _refuse_other_bodies(self, once: Once, rules: Purpose) -> None:
-        """Let an Idempotency-Key in with the body that it first came with, for as long as that one's code may live.
+        """Accept an Idempotency-Key only with the body that it first came with, while that one's code may be valid.
 
-        :raises IdempotencyConflict: it came with another one.
+        :raises IdempotencyConflict: it came with another body.
         """
         keys, store, now = self._tokens.keys, self._parts.store, self._now()
-        # In place of a subject: the key is the client's, whomever it names.
+        # Used instead of a subject: the key belongs to the client, whatever identifier it sends.
         place = keys.subject("", f"Idempotency-Key: {once.key.decode()}")
         body, until = keys.tag(b"idempotent", once.body), now + rules.expires_in
         claim = Claim(True, ((b"key",),), until, body, until, strong=True)
@@ -202,7 +203,7 @@ class Sending(NextChannel):
             raise IdempotencyConflict
 
     def _asking(self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes) -> ChallengeRequest:
-        # The session's tag covers channel and context: with another of either it is another challenge.
+        # The session's tag covers channel and context: if either differs, it is another challenge.
         secret = client.session_secret if client.once is None else client.once.key
         session_tag = keys.tag(subject, b"session", secret, channel.encode(), context) if secret else b""
         known = next((known for known in client.known if known.subject == subject), None)
@@ -211,7 +212,7 @@ class Sending(NextChannel):
             bucket=keys.tag(subject, b"network", (client.network or "").encode()),
             session_tag=session_tag,
             known_bucket=known.bucket if known else b"",
-            # The machine that revokes may be behind the one that verifies, so a revocation reaches what is younger.
+            # The machine that revokes may be behind the one that verifies, so a revocation also affects younger proofs.
             known_since=known.since - LEEWAY * 1000 if known else 0,
             surge=self._parts.limits.is_surge(client.network),
             channel=channel_tag(channel),
@@ -219,6 +220,6 @@ class Sending(NextChannel):
         )
 
     def _ready(self, handle: Handle) -> int:
-        """Now; but the end of the cooldown if that is seconds away: the machine that told the client may be ahead."""
+        """Now, or the end of the cooldown if that is seconds away: another machine's clock may be ahead."""
         now = self._now()
         return handle.ready_at if now < handle.ready_at <= now + _SKEW else now

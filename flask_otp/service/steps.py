@@ -1,4 +1,4 @@
-"""The steps that every message takes once the store has let it: where it goes, what it costs, and out."""
+"""The steps of every message after the store has allowed it: resolve the route, count the cost, send."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .base import Flows
 
 
 class Steps(Flows):
-    """What :class:`.sending.Sending` and :class:`.next_channel.NextChannel` share."""
+    """The shared steps of :class:`.sending.Sending` and :class:`.next_channel.NextChannel`."""
 
     def _resolve(self, subject: bytes, opened: OpenResult, address: str, *channels: str) -> list[Route]:
-        """Where the message goes by each channel, now that the store has let it."""
+        """Where the message goes by each channel, now that the store has allowed it."""
         if opened.outcome is OpenOutcome.GONE:
             raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
         if opened.outcome is OpenOutcome.WAIT:
@@ -27,14 +27,14 @@ class Steps(Flows):
         try:
             return [self._routing.resolve(address, channel) for channel in channels]
         except Exception:
-            # The app's recipient_loader failed: the message that was counted will not go out.
+            # The app's recipient_loader failed: the counted message will not be sent.
             if opened.outcome is OpenOutcome.SEND:
                 self._parts.store.discard(subject, opened, self._now())
             raise
 
     def _numbers(self, route: Route) -> str | None:
-        """What the handle says of the phone numbers that its messages go to."""
-        # Found out for unknown identifiers too: the time that it takes would tell.
+        """The value in the handle that describes the phone numbers of its messages."""
+        # Determined for unknown identifiers too, because the time would reveal them.
         place = None if route.test_recipient else route.recipient or route.decoy_recipient
         numbers = self._parts.sms_pumping.numbers(place)
         return (numbers if route.reached else "") if route.takes_phones else None
@@ -52,11 +52,11 @@ class Steps(Flows):
         def discard() -> None:
             components.store.discard(handle.subject, opened, self._now())
 
-        # Before the message is let out, and for everybody: it must not be more work for those who get none.
+        # Before the message is released, and for every identifier: decoys must not take less work.
         is_later = bool([way for way in later if way.reached])
         with Reservation(components.limits, components.sms_pumping, handle, discard, self._now()) as reservation:
             is_admitted = reservation.acquire(route.reached, known=opened.known)
-            # A code that went out before, to the same browser, is good all the same.
+            # A code that already went out to the same browser is still valid.
             is_withheld = not is_admitted and (opened.fresh or handle.is_decoy) and not is_later
             handle = replace(handle, is_decoy=handle.is_decoy if route.reached is None else is_withheld)
             self._delivery.send(handle, route.only_if(is_admitted), reservation)

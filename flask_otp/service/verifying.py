@@ -1,4 +1,4 @@
-"""Verify: what was typed is compared once the store has charged for it, and a proof comes of it."""
+"""Verify: compare the typed code after the store has charged for it, and make a proof."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .base import Flows, channel_tag, logger
 
 
 class Verifying(Flows):
-    """``verify`` from top to bottom; its steps come after."""
+    """``verify`` from top to bottom, followed by its steps."""
 
     @flow("verify")
     def verify(
@@ -39,15 +39,15 @@ class Verifying(Flows):
         known: tuple[KnownBrowser, ...] = (),
         is_link: bool = False,
     ) -> tuple[Verification, Proof, bytes]:
-        """Redeem a code, or the secret of a link. What is ``None`` is not compared: over HTTP the handle says it.
+        """Redeem a code, or the secret of a link. ``None`` is not compared: over HTTP, the handle supplies the value.
 
-        Answers with the known browser's bucket too, if the challenge was opened from one.
+        Also returns the known browser's bucket, if the challenge was opened from one.
 
         :raises OTPError: see :meth:`flask_otp.OTP.verify`.
         """
         handle = self._tokens.load_handle(token)
         if handle is not None and handle.channel in KEPT_FACTORS:
-            # Which codes were used must be known under one key: an app's are not derived from it, as sent ones are.
+            # Used codes must be recorded under one key: an app's codes are not derived from it, as sent ones are.
             handle = replace(handle, keys=self._tokens.keys)
         typed = None if handle is None else self._typed(handle, code, purpose, identifier, context, is_link=is_link)
         if handle is None or typed is None:
@@ -83,7 +83,7 @@ class Verifying(Flows):
         *,
         is_link: bool,
     ) -> str | None:
-        """What is to be compared; ``None``: it cannot be a code, or the challenge is for something else."""
+        """The text to compare. ``None`` if it cannot be a code, or the challenge is for something else."""
         canonical = None if identifier is None else self._parts.identifiers.named(identifier).value
         is_meant = (
             handle.purpose in self._settings.purposes
@@ -102,27 +102,27 @@ class Verifying(Flows):
     def _redeem(
         self, handle: Handle, typed: str, proof: Proof, network: str | None, *, is_link: bool
     ) -> tuple[RedeemResult, Entry]:
-        # Nobody learns how this comparison went until the store has charged for it.
+        # The result of this comparison is visible only after the store has charged for it.
         matches = self._matches(handle, typed, is_link=is_link)
         is_surge = self._parts.limits.is_surge(network)
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
-        # Nobody guesses a strong code: failures at those are no reason to stop short ones.
+        # Strong codes cannot be guessed, so failures at them are no reason to stop short codes.
         entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=not handle.strong)
         return entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now()), entry
 
     def _matches(self, handle: Handle, typed: str, *, is_link: bool) -> bool:
-        # In a function of its own: a store or a signal's receiver may raise, and an error tracker would keep the right
-        # code among the variables of our caller.
+        # In a separate function: a store or a signal receiver may raise, and an error tracker would keep the right code
+        # in our caller's variables.
         right = handle.link if is_link else self._code(handle)
         return hmac.compare_digest(typed.encode(), right.encode()) and not handle.is_decoy
 
     def _code(self, handle: Handle) -> str:
-        # No fixed code is as long as a strong one: it, too, is guessed at no more often than the budget allows.
+        # No fixed code is as long as a strong one, so it too gets only the guesses that the failure budget allows.
         tester = self._routing.test_recipient_of(handle)
         return (tester.code(handle.length) if tester else None) or handle.code
 
     def _others(self, channel: str, tags: tuple[bytes, ...]) -> tuple[str, ...]:
-        """The names of the other channels of a code. One that the settings do not have any more has no name."""
+        """The names of a code's other channels. A channel that is no longer in the settings has no name."""
         own = channel_tag(channel)
         others = [tag for tag in tags if tag != own]
         if not others:
@@ -136,7 +136,7 @@ class Verifying(Flows):
             whom = {"identifier": handle.identifier, "purpose": handle.purpose}
             self._parts.events.tell(budget_spent, "spent", handle, arguments=whom)
         if redeemed.outcome is RedeemOutcome.WRONG and entry.count_failure():
-            logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until it is over")
+            logger.warning("failures are above OTP_SURGE_LIMIT: new codes are strong until the surge ends")
             self._parts.events.tell(surge, "begun")
 
     def _rejected(self, handle: Handle | None, reason: str, *, is_over: bool = False) -> InvalidCode:
@@ -154,24 +154,24 @@ class Verifying(Flows):
             channels=proof.channels,
             purpose=proof.purpose,
             verified_at=datetime.fromtimestamp(proof.verified_at, timezone.utc),
-            # The guard that takes a trusted browser lets it in. No other one must, so that there is no token for it.
+            # The guard that accepts a trusted browser lets it in. No other guard may, so there is no token for it.
             proof="" if proof.channel == TRUSTED else self._tokens.dump_proof(proof),
             expires_at=datetime.fromtimestamp(proof.expires_at, timezone.utc),
         )
 
 
 def _is_over(handle: Handle, redeemed: RedeemResult) -> bool:
-    """Whether no code will do for the challenge any more: it was used or revoked, or the tries at it are spent."""
+    """Whether no code will be accepted for the challenge any more: it was used or revoked, or no attempts are left."""
     if handle.channel in KEPT_FACTORS:
-        return False  # the next code, or two in a row, will do
+        return False  # the next code, or two in a row, may be accepted
     is_superseded = redeemed.budget_spent and not handle.strong
     return redeemed.outcome is RedeemOutcome.REFUSED or redeemed.is_last or is_superseded
 
 
 def _proof(handle: Handle, now: float, life: int, tester: TestRecipient | None) -> Proof:
-    """What the verification of a challenge leaves behind: bound to all that the challenge was bound to.
+    """The result of verifying a challenge, bound to everything that the challenge was bound to.
 
-    A fixed code is known to many, so what it gives ends with its last day.
+    Many people know a fixed code, so its proof ends with its last day.
     """
     expires_at = int(now) + life
     return Proof(

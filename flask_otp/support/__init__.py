@@ -1,1 +1,2 @@
-"""What an operator asks for a person: why no code arrives, another try at once, and how many codes come back."""
+"""Commands for an operator who helps a user: why no code arrives, how to allow another try, how many codes come
+back."""

@@ -24,16 +24,16 @@ def _checked(context: click.Context, option: click.Parameter, value: str | None)
 @click.command()
 @click.argument("identifier")
 @click.option("--purpose", help="Only this one of OTP_PURPOSES.")
-@click.option("--channel", help="One of OTP_CHANNELS; by default the first that fits.")
+@click.option("--channel", help="One of OTP_CHANNELS; by default the first that accepts IDENTIFIER.")
 @click.option(
-    "--network", metavar="ADDRESS", callback=_checked, help="What a client with this IP address would be told."
+    "--network", metavar="ADDRESS", callback=_checked, help="Show the result for a client with this IP address."
 )
 @click.option("--json", "json_", is_flag=True, help="For programs.")
 @with_appcontext
 def show(identifier: str, purpose: str | None, channel: str | None, network: str | None, json_: bool) -> None:
-    """Say whether a code can go out to IDENTIFIER now, and if not, why and from when.
+    """Tell whether a code can go out to IDENTIFIER now, and if not, why and from when.
 
-    Then list the codes that are open, and what is counted under each limit. Nothing is sent, counted or changed.
+    Then list the open codes, and the counts under each limit. Nothing is sent, counted or changed.
     """
     state = current_state()
     address = _named(state, identifier, "shown")
@@ -47,11 +47,11 @@ def show(identifier: str, purpose: str | None, channel: str | None, network: str
 @click.argument("identifier")
 @with_appcontext
 def unlock(identifier: str) -> None:
-    """Let messages to IDENTIFIER go out again at once: end the cooldowns, and clear the windows of sends.
+    """Allow messages to IDENTIFIER again at once: end the cooldowns, and clear the windows of sends.
 
-    Failures stay, and so does the budget of guesses: cleared for a caller, it would be cleared for a thief who calls.
-    The owner needs no mercy there. When the budget is spent, the next code is a strong one, and it works. Nor does this
-    change what a network, a channel or a range of phone numbers has had.
+    Failures and the failure budget stay. If they were cleared for a caller, they would be cleared for a thief who
+    calls. The owner does not need it: when the budget is spent, the next code is a strong one, and it works. The limits
+    of networks, channels and ranges of phone numbers do not change either.
     """
     state = current_state()
     address = _named(state, identifier, "unlocked")
@@ -63,13 +63,11 @@ def unlock(identifier: str) -> None:
     click.echo(f"Messages to {mask(address.value)} can go out again. Failures stay.")
     if not all(are_clear):
         click.echo(
-            "Some windows of sends stay until they end, since wrong codes of an authenticator app are counted in them."
+            "Some windows of sends stay until they end: wrong codes of an authenticator app are counted in them."
         )
 
 
 def _named(state: AppState, identifier: str, what: str) -> Identifier:
     if isinstance(state.store, MemoryStore):
-        raise click.ClickException(
-            f"memory:// is inside of the serving process, where nothing can be {what} from here."
-        )
+        raise click.ClickException(f"memory:// is inside the serving process, so nothing can be {what} from here.")
     return state.identifiers.named(identifier)

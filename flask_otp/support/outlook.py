@@ -1,4 +1,4 @@
-"""Whether a code can go out now, and if not, why and from when: what ``send`` would find, without sending."""
+"""Predicts whether a code can go out now, and if not, why and from when: what ``send`` would do, without sending."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from ..state import AppState
 from ..stores import subject_state
 from ..stores.record import Record
 
-#: Why no code goes out to anybody, however long one waits. ``{}``: the channel.
+#: Reasons why no code goes out to anyone, however long they wait. ``{}``: the channel.
 BARRIERS = {
-    "no_channel": "there is no channel that can send codes",
+    "no_channel": "no channel can send codes",
     "kind": "no channel of this purpose takes such an identifier",
-    "kept": "codes of channel {!r} are not sent, since the person looks them up",
+    "kept": "codes of channel {!r} are not sent, because the person looks them up",
     "loader_failed": "the recipient_loader raises an exception",
-    "unknown": "the recipient_loader knows no recipient for it",
-    "countries": "the phone number is not valid, or is outside of OTP_SMS_COUNTRIES",
+    "unknown": "the recipient_loader returns no recipient for it",
+    "countries": "the phone number is not valid, or not in OTP_SMS_COUNTRIES",
     "test_recipient": "it is a test recipient (OTP_TEST_RECIPIENTS)",
 }
 
 
 @dataclass(frozen=True)
 class Outlook:
-    """What ``send`` would do for one asker."""
+    """What ``send`` would do for one client."""
 
-    #: The label of the asker.
+    #: The client's label.
     asker: str
-    #: Seconds to wait. 0: none.
+    #: Seconds to wait. 0 for none.
     wait: int = 0
     #: The setting that refuses or withholds, or a word of :data:`BARRIERS`. Empty: a message goes out.
     reason: str = ""
@@ -45,7 +45,7 @@ class Outlook:
 
 @dataclass(frozen=True)
 class Asker:
-    """Who may ask: a bucket of the record, or one that is not there yet."""
+    """A client that may ask: a bucket of the record, or a new one."""
 
     label: str
     bucket: bytes
@@ -73,7 +73,7 @@ class Forecast:
 
     @property
     def is_diverted(self) -> bool:
-        """Whether the message would be printed in place of sent."""
+        """Whether the message would be printed instead of sent."""
         allowed = self._state.settings.deliver_only_to
         recipient = self._route.recipient if self._route is not None else None
         return (
@@ -85,14 +85,14 @@ class Forecast:
         return self._state.hooks.before_send is not None
 
     def strength(self, asker: Asker) -> str:
-        """The setting by which the asker's new code would be a strong one; empty: it would be a short one."""
+        """The setting that would make the client's new code a strong one. Empty: it would be a short one."""
         if subject_state.budget_wait(self._record, asker.bucket, asker.known, self._rules.policy(), self._now):
             return "OTP_FAILURE_BUDGET"
         is_surge = not asker.known and self._state.limits.is_surge(asker.network)
         return "OTP_SURGE_LIMIT" if is_surge else ""
 
     def of(self, asker: Asker) -> Outlook:
-        """For a browser that has no code that is still good: to such a one, the same code would go again."""
+        """The result for a browser without a valid code. With one, the same code would be sent again."""
         if self.barrier:
             return Outlook(asker.label, reason=self.barrier)
         reasons = [*self._reasons(asker)]
@@ -118,7 +118,7 @@ class Forecast:
 
 
 def _routed(state: AppState, rules: Purpose, address: Identifier, channel: str | None) -> tuple[str, str, Route | None]:
-    """The channel, what bars every message, and the route."""
+    """The channel, the reason that stops every message, and the route."""
     try:
         name = state.routing.choose(channel, rules, address)
     except DeliveryFailed:

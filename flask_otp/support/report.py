@@ -1,4 +1,4 @@
-"""What ``flask otp show`` prints, for people and for programs."""
+"""The output of ``flask otp show``, as text and as JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One sentence that says whether a code can go out now, else why not and from when."""
+"""One sentence that tells whether a code can go out now, and if not, why and from when."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def write_time(time: datetime) -> str:
 
 def sentence(forecast: Forecast, asker: Asker, others: Iterable[Outlook], now: int) -> str:
     """
-    :param asker: who is told first: a network that has not asked yet, or the one that was named.
-    :param others: what those are told who have asked before.
+    :param asker: the client to describe first: a network that has not asked yet, or the given one.
+    :param others: the results for clients that have asked before.
     """
     if forecast.barrier:
         return f"No code goes out: {forecast.barrier_in_words}."
@@ -45,7 +45,7 @@ def _remarks(forecast: Forecast, asker: Asker) -> str:
     if setting := forecast.strength(asker):
         remarks += f" It will be a strong one ({setting})."
     if forecast.is_diverted:
-        remarks += " It will be printed in place of sent (OTP_DELIVER_ONLY_TO)."
+        remarks += " It will be printed instead of sent (OTP_DELIVER_ONLY_TO)."
     if forecast.may_be_vetoed:
         remarks += " The app's before_send may withhold it."
     return remarks

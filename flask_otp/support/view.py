@@ -1,4 +1,5 @@
-"""What ``flask otp show`` knows of one identifier and purpose: all that is open, counted and left, and the sentence."""
+"""The data of ``flask otp show`` for one identifier and purpose: everything open, counted and left, and the
+sentence."""
 
 from __future__ import annotations
 
@@ -17,13 +18,13 @@ from ..stores.record import Record, Windows, end_of
 from .outlook import Asker, Forecast, Outlook
 from .sentence import as_time, sentence
 
-#: Bytes of a proof's id. What else is noted has a name of another length.
+#: Bytes of a proof's id. Names of other notes have another length.
 _PROOF_ID = 12
 
 
 @dataclass(frozen=True)
 class Window:
-    """One rate of a limit, and what is counted under it."""
+    """One rate of a limit, and its count."""
 
     setting: str
     count: int
@@ -35,7 +36,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Code:
-    """A code that may still be typed."""
+    """A code that can still be verified."""
 
     asked_at: datetime
     until: datetime
@@ -61,13 +62,13 @@ class View:
     purpose: str
     channel: str
     sentence: str
-    #: For a browser that is not known, on a network that has not asked yet; or on the one that was named.
+    #: For an unknown browser on a network that has not asked yet, or on the given network.
     outlook: Outlook
     codes: tuple[Code, ...]
     messages: tuple[Window, ...]
     failures: tuple[Window, ...]
     sources: tuple[Source, ...]
-    #: Until when each proof holds, and each browser is trusted.
+    #: Expiry of each proof and of each browser's trust.
     proofs: tuple[datetime, ...]
     trusted_browsers: tuple[datetime, ...]
     revoked_at: datetime | None
@@ -77,8 +78,8 @@ def view(
     state: AppState, purpose: str, address: Identifier, channel: str | None = None, network: str | None = None
 ) -> View:
     """
-    :param network: an address of the client's, to say what its network would be told.
-    :raises StoreUnavailable: the store or the storage of the limits does not answer.
+    :param network: the client's IP address, to tell the result for its network.
+    :raises StoreUnavailable: the store or the limits' storage does not answer.
     :raises InvalidRequest: there is no such purpose or channel.
     """
     rules, keys, now = state.service.purpose(purpose), state.tokens.keys, int(state.clock())
@@ -106,7 +107,7 @@ def view(
 
 
 def _names(keys: Keys, subject: bytes, network: str | None) -> dict[bytes, str]:
-    """What the buckets are called whose networks we can name. Of all others the store has only pseudonyms."""
+    """Labels of the buckets whose networks can be named. For all others, the store has only pseudonyms."""
     names = {_bucket(keys, subject, ""): "the app itself"}
     return names | ({_bucket(keys, subject, network_of(network)): network} if network else {})
 
@@ -123,7 +124,7 @@ def _asker(names: dict[bytes, str], network: str | None) -> Asker:
 
 
 def _sources(record: Record, rules: Purpose, forecast: Forecast, names: dict[bytes, str]) -> Iterator[Source]:
-    """Who has asked, the latest first. A browser that was revoked is none any more."""
+    """The clients that have asked, latest first. Revoked browsers are left out."""
     latest = sorted(record.buckets.items(), key=lambda item: (end_of(item[1].sends), item[1].ready_at, item[0]))
     numbers = dict.fromkeys((False, True), 0)
     for name, bucket in reversed(latest):

@@ -964,7 +964,7 @@ def test_r46_each_signal_is_sent_once_with_its_arguments_and_no_code(
             NETWORK_SURGE,
             "the failure budget of a***@example.com is spent",
             NETWORK_SURGE,
-            "failures are above OTP_SURGE_LIMIT: new codes are strong until it is over",
+            "failures are above OTP_SURGE_LIMIT: new codes are strong until the surge ends",
         ]
         post(stranger, "verify", code=letters.code)
         assert new() == [("code_rejected", whom)]

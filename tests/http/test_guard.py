@@ -958,7 +958,7 @@ async def late() -> str:
         ({"context": "amount"}, "context must be a function"),
         ({"identifier": ANN}, "identifier must be a function"),
         ({"identifier": lambda user: user}, "without arguments"),
-        ({"context": late}, "no async one: it is called at each request$"),
+        ({"context": late}, "not async, because it is called on each request$"),
         ({"channels": "sms"}, r'such as \("sms",\)'),
         ({"channels": None}, "channels"),
         ({"channels": (1,)}, "channels"),

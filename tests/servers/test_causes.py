@@ -134,7 +134,7 @@ def test_each_app_tells_its_own_outage(make_app: AppFactory, caplog: pytest.LogC
         client = app.test_client()
         sent = [client.post("/otp/send", json={"email": f"u{n}@example.com"}).status_code for n in range(2)]
         assert sent == [200, 503]
-    assert told(caplog) == ["the store is unavailable: it has no room left (max_subjects)"] * 2
+    assert told(caplog) == ["the store is unavailable: it has no space left (max_subjects)"] * 2
 
 
 def test_a_store_of_somebody_elses_need_not_say_why(make_app: AppFactory, caplog: pytest.LogCaptureFixture) -> None:
@@ -148,7 +148,7 @@ def test_a_store_of_somebody_elses_need_not_say_why(make_app: AppFactory, caplog
     app = make_app()
     app.extensions["otp"].store = Theirs()
     assert app.test_client().post("/otp/send", json={"email": "ann@example.com"}).status_code == 503
-    assert told(caplog) == ["the store is unavailable: nobody listens there (ECONNREFUSED)"]
+    assert told(caplog) == ["the store is unavailable: no server listens there (ECONNREFUSED)"]
 
 
 @pytest.mark.parametrize(

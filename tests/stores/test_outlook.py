@@ -183,7 +183,7 @@ class History:
             assert error is not None
             assert error.retry_after == outlook.wait, sentence
         if went_out:
-            assert bool(printed) == ("printed in place of sent" in sentence)
+            assert bool(printed) == ("printed instead of sent" in sentence)
             if not client.known:
                 assert (len(went_out[0].code) == STRONG_LENGTH) == ("a strong one" in sentence)
 

@@ -1039,7 +1039,10 @@ def test_an_app_sends_verifies_guards_and_revokes(uri: str, make_app: AppFactory
         assert client.post("/otp/verify", json={"code": codes.code}).status_code == 200
         assert client.get("/me").text == "True"
         result = cli.invoke(args=["otp", "revoke", "Ann@Example.com"])
-        assert (result.exit_code, result.output) == (0, "Ended: all that A***@Example.com had.\n")
+        assert (result.exit_code, result.output) == (
+            0,
+            "Ended all proofs, codes and known browsers of A***@Example.com.\n",
+        )
         assert client.get("/me").text == "False"
         clock.advance(181 * 86400)
         assert cli.invoke(args=["otp", "purge"]).output == "1 expired rows removed.\n"

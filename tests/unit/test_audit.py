@@ -100,7 +100,7 @@ def test_the_command_says_what_it_found(make_app: AppFactory, lines: list[str], 
         return result.exit_code, result.output
 
     code, output = run(lines)
-    assert (code, output.splitlines()[-1]) == (0, "5 lines, as they were written.")
+    assert (code, output.splitlines()[-1]) == (0, "5 lines, unchanged.")
     assert "5 lines, the last is 4" in output
     code, output = run(lines[:2] + lines[3:])
     assert code == 1

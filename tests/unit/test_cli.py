@@ -61,14 +61,14 @@ def test_send_waits_for_what_becomes_of_the_message(make_app: AppFactory, mode: 
     assert [message.recipient for message in sent] == ["+4915112345678"]
     assert run(app, "send", "bob@example.com") == (
         1,
-        "Error: Nothing was sent: the recipient_loader knows no recipient for it.\n",
+        "Error: Nothing was sent: the recipient_loader returns no recipient for it.\n",
     )
 
 
 @pytest.mark.parametrize(
     ("identifier", "config", "why"),
     [
-        ("+14155550132", {}, "the phone number is not valid, or is outside of OTP_SMS_COUNTRIES"),
+        ("+14155550132", {}, "the phone number is not valid, or not in OTP_SMS_COUNTRIES"),
         ("+4915112345678", {"OTP_PREFIX_BUDGET": {"+49": "1/day"}}, "before_send, OTP_PREFIX_BUDGET or OTP_PUMPING"),
         ("+15550100", {"OTP_TEST_RECIPIENTS": {"+15550100": ("402817", "2099-01-31")}}, "it is a test recipient"),
     ],
@@ -111,7 +111,7 @@ def test_send_takes_a_channel_and_a_purpose(make_app: AppFactory) -> None:
         (["send", "nobody"], "Please enter a valid e-mail address"),
         (["send", "ann@example.com", "--channel", "pigeon"], "There is no such channel"),
         (["send", "ann@example.com", "--purpose", "nothing"], "There is no such purpose"),
-        (["revoke", "ann@example.com"], "memory:// is inside of the serving process"),
+        (["revoke", "ann@example.com"], "memory:// is inside the serving process"),
     ],
 )
 def test_a_failure_is_one_line_and_exit_code_1(app: Flask, args: list[str], line: str) -> None:
@@ -273,4 +273,4 @@ def test_unlock_reaches_every_purpose_and_older_keys(make_app: AppFactory, tmp_p
 def test_of_the_memory_of_another_process_nothing_is_told(app: Flask, command: str) -> None:
     code, output = run(app, command, "ann@example.com")
     assert code == 1
-    assert "Error: memory:// is inside of the serving process" in output
+    assert "Error: memory:// is inside the serving process" in output
