@@ -14,15 +14,17 @@ from werkzeug.test import TestResponse
 
 from flask_otp import OTP, otp_required
 from flask_otp.errors import OTPError
-from flask_otp.stores import Attempt, Policy, RedeemOutcome
+from flask_otp.stores import Attempt, Claim, Policy, RedeemOutcome, RedeemResult
 from flask_otp.testing import Clock, Outbox
 from tests.support.apps import SECRET, START
 from tests.support.backends import TIMEOUT, Backend
+from tests.support.factor_site import Phone, Table
 from tests.support.faults import USUAL, Fault, Site
 
 #: Of the policy that the sites here have: the defaults, but without a cooldown.
 MESSAGES = 5
 ATTEMPTS = 5
+BUDGET = 20
 
 _numbers = itertools.count(1)
 
@@ -33,11 +35,20 @@ def make_site(backend: Backend, **config: Any) -> Site:
     app = Flask("site")
     app.config.update(TESTING=True, SECRET_KEY=SECRET, OTP_COOLDOWN=0, OTP_SURGE_LIMIT="1000000/hour")
     app.config.update(backend.config() | config)
-    OTP(app, clock=clock)
+    otp = OTP(app, clock=clock)
+    Everybody().register(otp)
     backend.set_up(app)
     app.add_url_rule("/account", "account", otp_required(lambda: "ok"))
     app.add_url_rule("/once", "once", otp_required(once=True)(lambda: "ok"))
     return Site(backend, app, clock)
+
+
+class Everybody(Table):
+    """A table of users that has whoever is asked for."""
+
+    def save(self, identifier: str, new: str | None, old: str | None) -> bool:
+        self.rows.setdefault(identifier, None)
+        return super().save(identifier, new, old)
 
 
 @dataclass
@@ -73,6 +84,24 @@ class Visitor:
         self.network = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         self.client = site.app.test_client()
         self.handle = ""
+        #: The app's one, and one that it never shows.
+        self.right_and_wrong = ("", "")
+
+    def enrol(self) -> None:
+        """Get an app, with a code that is over, and ask for the next."""
+        otp = OTP()
+        with self.site.app.app_context():
+            enrolment = otp.totp.begin(self.address, "phone")
+            phone = Phone(enrolment.uri, self.site.clock)
+            otp.totp.confirm(enrolment.token, phone.code(-1))
+        self.right_and_wrong = phone.code(), phone.wrong()
+        assert self.post("send", identifier=self.address, channel="totp").status == 200
+
+    def app_right(self) -> Answer:
+        return self.post("verify", code=self.right_and_wrong[0], challenge=self.handle)
+
+    def app_wrong(self) -> Answer:
+        return self.post("verify", code=self.right_and_wrong[1], challenge=self.handle)
 
     @property
     def codes(self) -> list[str]:
@@ -138,12 +167,20 @@ class Visitor:
         policy: Policy = state.service._policies["login"]
         attempt = Attempt(handle.challenge_id, False, b"", 0)
         now = int(self.site.clock())
+        return self._compared(ATTEMPTS + 1, lambda: state.store.redeem(handle.subject, attempt, policy, now))
+
+    def budget_left(self) -> int:
+        """How many more wrong codes of the app would be compared. Takes them."""
+        state = self.site.app.extensions["otp"]
+        handle = state.tokens.load_handle(self.handle)
+        policy: Policy = state.service._policies["login"]
+        now = int(self.site.clock())
+        return self._compared(BUDGET + 1, lambda: state.store.check(handle.subject, Claim(False), policy, now))
+
+    def _compared(self, times: int, guess: Callable[[], RedeemResult]) -> int:
         outcomes: list[RedeemOutcome] = []
-
-        def guess(otp: OTP) -> None:
-            outcomes.append(state.store.redeem(handle.subject, attempt, policy, now).outcome)
-
-        assert [self.call(guess, 200).status for _ in range(ATTEMPTS + 1)] == [200] * (ATTEMPTS + 1)
+        answers = [self.call(lambda otp: outcomes.append(guess().outcome), 200) for _ in range(times)]
+        assert [answer.status for answer in answers] == [200] * times
         return outcomes.count(RedeemOutcome.WRONG)
 
 
@@ -152,6 +189,8 @@ VERBS: dict[str, Callable[[Visitor], Answer]] = {
     "resend": lambda visitor: visitor.post("resend"),
     "verify right": Visitor.right,
     "verify wrong": Visitor.wrong,
+    "app right": Visitor.app_right,
+    "app wrong": Visitor.app_wrong,
     "guard": lambda visitor: visitor.get("/account"),
     "guard once": lambda visitor: visitor.get("/once"),
     "log out": lambda visitor: visitor.post("logout"),
@@ -168,6 +207,9 @@ def prepared(site: Site, outbox: Outbox, verb: str) -> Visitor:
     """Somebody who comes as far as to the verb."""
     visitor = Visitor(site, outbox)
     visitor.at_peace = True
+    if verb.startswith("app"):
+        visitor.enrol()
+        return visitor
     if verb.endswith("send") and verb != "resend":
         return visitor
     assert visitor.send().status == 200
@@ -188,8 +230,10 @@ def after_sending(
     return MESSAGES - before - sent - visitor.messages_left(send)
 
 
-def after_right(fault: Fault, answer: Answer, visitor: Visitor) -> int:
-    later = [visitor.right().status for _ in range(2)]
+def after_right(
+    fault: Fault, answer: Answer, visitor: Visitor, right: Callable[[Visitor], Answer] = Visitor.right
+) -> int:
+    later = [right(visitor).status for _ in range(2)]
     passed = [answer.status, *later].count(200)
     assert set(later) <= {200, 400}, later
     assert passed <= 1
@@ -200,6 +244,10 @@ def after_right(fault: Fault, answer: Answer, visitor: Visitor) -> int:
 
 def after_wrong(fault: Fault, answer: Answer, visitor: Visitor) -> int:
     return ATTEMPTS - visitor.attempts_left()
+
+
+def after_app_wrong(fault: Fault, answer: Answer, visitor: Visitor) -> int:
+    return BUDGET - visitor.budget_left()
 
 
 def after_guard(fault: Fault, answer: Answer, visitor: Visitor) -> int:
@@ -229,6 +277,8 @@ AFTER: dict[str, Callable[[Fault, Answer, Visitor], int]] = {
     "resend": partial(after_sending, before=1),
     "verify right": after_right,
     "verify wrong": after_wrong,
+    "app right": partial(after_right, right=Visitor.app_right),
+    "app wrong": after_app_wrong,
     "guard": after_guard,
     "guard once": after_once,
     "log out": after_ending,

@@ -18,6 +18,8 @@ GROUPS = {
     "send": ("send", "otp.send"),
     "resend, right code": ("resend", "verify right", "otp.verify"),
     "wrong code": ("verify wrong",),
+    "app's code, right": ("app right",),
+    "wrong": ("app wrong",),
     "guard": ("guard",),
     "guard, `once`": ("guard once",),
     "log out, revoke": ("log out", "otp.revoke"),

@@ -23,6 +23,8 @@ USUAL = {
     "resend": 200,
     "verify right": 200,
     "verify wrong": 400,
+    "app right": 200,
+    "app wrong": 400,
     "guard": 200,
     "guard once": 200,
     "log out": 204,
@@ -31,7 +33,7 @@ USUAL = {
     "otp.revoke": 204,
 }
 DOWN = dict.fromkeys(USUAL, 503)
-#: The store answers, and knows nothing of what was before.
+#: The store answers, and knows nothing of what was before. Codes of an app need nothing of it.
 FORGOTTEN = USUAL | {"resend": 400, "verify right": 400, "otp.verify": 400, "guard": 401, "guard once": 401}
 
 
@@ -188,6 +190,8 @@ def _server_clock_ahead(site: Site) -> Iterator[None]:
 # Reading goes on without memory, and so does whatever takes away and adds nothing.
 _STARVED = DOWN | {"guard": 200, "guard once": 200, "log out": 204, "otp.revoke": 204}
 _READING = DOWN | {"guard": 200}
+#: What was begun at another time.
+_OLD = {"resend": 400, "verify right": 400, "otp.verify": 400, "app right": 400}
 
 FAULTS = (
     Fault("refused", _refused, seconds=0.05),
@@ -205,12 +209,12 @@ FAULTS = (
     Fault(
         "app's clock an hour back",
         _clock(-HOUR),
-        USUAL | {"resend": 400, "verify right": 400, "otp.verify": 400, "guard": 401, "guard once": 401},
+        USUAL | _OLD | {"guard": 401, "guard once": 401},
     ),
     Fault(
         "app's clock an hour ahead",
         _clock(HOUR),
-        USUAL | {"resend": 400, "verify right": 400, "otp.verify": 400},
+        USUAL | _OLD,
     ),
     Fault("server's clock an hour ahead", _server_clock_ahead, USUAL),
 )
@@ -233,7 +237,7 @@ def meant_for(kind: type[Backend], fault: Fault) -> Fault | None:
 def _for_the_limiter(fault: Fault) -> Fault | None:
     if "clock" in fault.title:
         return None
-    limited = ("send", "resend", "verify right", "verify wrong")
+    limited = ("send", "resend", "verify right", "verify wrong", "app right", "app wrong")
     answers = {verb: 503 if verb in limited and fault.answers[verb] == 503 else USUAL[verb] for verb in USUAL}
     # Without a network they are limited too, but only once a second, when the failures over the site are looked up.
     del answers["otp.send"], answers["otp.verify"]
