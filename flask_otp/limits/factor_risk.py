@@ -25,16 +25,26 @@ def right_codes(settings: Settings, apps: int = 1) -> int:
 def account_chance(settings: Settings, purpose: Purpose, *, apps: int = 1, counters: int = 1) -> float:
     """The highest chance in a year to guess a code of one user for one purpose, with any strategy.
 
-    The best strategy spends every guess of the budget on the app. Two different guesses in one time step exclude each
-    other, which only lowers the chance, so it is ignored here.
+    The best strategy spends every guess of the budget on the app, and all guesses of one window in the same time step:
+    guesses in one step exclude each other.
 
     :param apps: number of the user's apps.
     :param counters: number of separate counts: the workers, if each has its own memory store.
     """
-    short = risk.chance(risk.guesses(purpose) * right_codes(settings, apps), 1, CODES)
-    pairs = risk.chance(pair_guesses(purpose) * right_codes(settings, apps), 1, PAIRS)
+    right = right_codes(settings, apps)
+    short = short_chance(purpose, right, CODES)
+    pairs = risk.chance(pair_guesses(purpose) * right, 1, PAIRS)
     strong = risk.chance(risk.strong_guesses(purpose), purpose.max_attempts, risk.STRONG_CODES)
     return risk.any_of([max(short, _sent(purpose)), pairs, strong] * counters)
+
+
+def short_chance(purpose: Purpose, right: int, codes: int) -> float:
+    """The greatest chance in a year to guess one code of an app.
+
+    :param right: number of codes that are right at one moment, of ``codes``.
+    """
+    at_one_moment = max(rate.amount for rate in purpose.failure_budget)
+    return risk.chance(risk.guesses(purpose) * right, at_one_moment * right, codes)
 
 
 def _sent(purpose: Purpose) -> float:

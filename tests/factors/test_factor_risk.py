@@ -15,7 +15,9 @@ from flask_otp.limits import factor_risk, risk
 from flask_otp.stores import Claim, RedeemOutcome
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock
+from tests.support.app_simulation import Owner, guess_for_a_year
 from tests.support.apps import START
+from tests.support.confidence import interval
 from tests.support.factor_site import Table, make_otp
 
 KEY = "7f3b1c9a04e85d26b1f7c0e9a3d45286cc19e07b5a42f8d3"
@@ -64,6 +66,57 @@ def test_no_more_guesses_are_compared_in_a_year_than_the_sums_say(strong: bool) 
         now += answer.retry_after
     bound = factor_risk.pair_guesses(purpose) if strong else risk.guesses(purpose)
     assert 0.9 * bound < compared <= bound
+
+
+# The sums against the store: how often somebody gets in
+
+
+def rate_of_success(owners: int, apps: int, steps: int, *, strong: bool = False, codes: int = 1000) -> tuple[int, int]:
+    """Of so many people, each in a year of their own, how many lose; and guesses compared at those who do not."""
+    settings = Settings.from_config({"OTP_TOTP_STEPS": steps})
+    people = [Owner(MemoryStore(), settings, apps, codes, seed) for seed in range(owners)]
+    lost = [guess_for_a_year(owner, strong=strong) for owner in people]
+    return sum(lost), max(owner.compared for owner in people)
+
+
+def test_an_app_is_guessed_at_the_rate_of_the_sum() -> None:
+    lost, compared = rate_of_success(60, apps=2, steps=1)
+    purpose = Settings.from_config({}).purposes["login"]
+    low, high = interval(lost, 60)
+    assert low <= factor_risk.short_chance(purpose, 4, 1000) <= high
+    assert compared <= risk.guesses(purpose)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("apps", "steps"), [(1, 0), (1, 1), (1, 2), (2, 1), (5, 1)])
+def test_long_run_an_app_is_guessed_at_the_rate_of_the_sum(apps: int, steps: int) -> None:
+    owners, codes = 2000, 10_000
+    lost, compared = rate_of_success(owners, apps, steps, codes=codes)
+    purpose = Settings.from_config({}).purposes["login"]
+    low, high = interval(lost, owners)
+    expected = factor_risk.short_chance(purpose, apps * (steps + 1), codes)
+    print(
+        f"\n| one code | {steps} | {apps} | {owners:,} | {compared} | {lost:,} | {lost / owners:.4f} "
+        f"| {low:.4f} to {high:.4f} | {expected:.4f} |"
+    )
+    assert low <= expected <= high
+    assert compared == risk.guesses(purpose)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_long_run_two_codes_in_a_row_are_guessed_at_the_rate_of_the_sum() -> None:
+    owners, codes, right = 150, 500, 2
+    lost, compared = rate_of_success(owners, 1, 1, strong=True, codes=codes)
+    purpose = Settings.from_config({}).purposes["login"]
+    low, high = interval(lost, owners)
+    expected = risk.chance(compared * right, 1, codes**2)
+    print(
+        f"\n| two in a row | 1 | 1 | {owners:,} | {compared:,} | {lost:,} | {lost / owners:.4f} "
+        f"| {low:.4f} to {high:.4f} | {expected:.4f} |"
+    )
+    assert low <= expected <= high
+    assert compared <= factor_risk.pair_guesses(purpose)
 
 
 # flask otp doctor

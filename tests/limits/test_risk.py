@@ -23,6 +23,7 @@ from flask_otp.stores import Store
 from flask_otp.stores.base import KNOWN_BROWSERS
 from flask_otp.stores.memory import MemoryStore
 from tests.support.apps import ValkeyServer
+from tests.support.confidence import interval
 from tests.support.simulation import (
     START,
     UNHITTABLE,
@@ -243,14 +244,6 @@ def test_the_surge_limit_is_passed_by_no_more_than_what_is_in_flight(valkey: Val
 
 
 # The sums against the stores: how often somebody gets in
-
-
-def interval(successes: int, trials: int, z: float = 2.576) -> tuple[float, float]:
-    """Wilson's confidence interval of a proportion, 99 % by default (Wilson 1927)."""
-    share = successes / trials
-    middle = share + z * z / (2 * trials)
-    width = z * sqrt(share * (1 - share) / trials + z * z / (4 * trials * trials))
-    return (middle - width) / (1 + z * z / trials), (middle + width) / (1 + z * z / trials)
 
 
 def rate_of_success(attack: Attack, accounts: int, codes: int) -> tuple[int, float]:
