@@ -29,6 +29,7 @@ class _Waiting:
         self.jobs: list[tuple[float, int, _Job]] = []
         self.numbers = itertools.count()
         self.has_thread = False
+        atexit.register(_drop, ref(self), os.getpid())
 
 
 class Later:
@@ -77,7 +78,6 @@ class Later:
     def _start(self, waiting: _Waiting) -> None:
         # The interpreter does not wait for daemon threads.
         thread = threading.Thread(target=self._watch, args=(waiting,), name="flask_otp-later", daemon=True)
-        atexit.register(_drop, ref(waiting), os.getpid())
         try:
             thread.start()
         except RuntimeError:  # the interpreter is shutting down and starts no threads
