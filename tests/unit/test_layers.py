@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -83,18 +84,26 @@ def test_no_import_cycle() -> None:
     TopologicalSorter({name: own_imports(path) & MODULES.keys() for name, path in MODULES.items()}).prepare()
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_no_import_hides_in_a_function(path: Path) -> None:
-    functions = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.FunctionDef)]
-    hidden = [n for f in functions for n in ast.walk(f) if isinstance(n, (ast.Import, ast.ImportFrom))]
-    assert not hidden
+def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
+    """Each function with the name of its module."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef):
+                yield module_name(path), node
 
 
-@pytest.mark.parametrize("path", FILES, ids=module_name)
-def test_functions_fit_a_screen(path: Path) -> None:
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef):
-            assert (node.end_lineno or 0) - node.lineno < 50, node.name
+def test_no_import_hides_in_a_function() -> None:
+    hidden = [
+        (module, function.name)
+        for module, function in functions()
+        if any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(function))
+    ]
+    assert hidden == []
+
+
+def test_functions_fit_a_screen() -> None:
+    long = [(module, node.name) for module, node in functions() if (node.end_lineno or 0) - node.lineno >= 50]
+    assert long == []
 
 
 def test_it_works_without_the_extras() -> None:
