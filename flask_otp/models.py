@@ -8,6 +8,7 @@ from typing import Any
 
 from .context_text import show
 from .crypto.codes import STRONG_LENGTH, display
+from .spoken import speak
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,11 @@ class Message:
     def written_code(self) -> str:
         """The code as people should see it: a strong code as ``XXXX-XXXX-XXXXX``."""
         return display(self.code)
+
+    @property
+    def spoken(self) -> str:
+        """For a call: the site, the code digit by digit, twice, and what it confirms, in :attr:`language`."""
+        return speak(self.code, self.site_name, self.language, self.context_text)
 
 
 @dataclass(frozen=True)

@@ -45,6 +45,7 @@ class Tokens:
         self._repeat = Sealed("repeat", self.keyring)
         self._delivery = Sealed("delivery", self.keyring)
         self._next = Sealed("next", self.keyring)
+        self._call = Sealed("call", self.keyring)
         self._proof = Signed("proof", self.keyring)
         self._known = Signed("known", self.keyring)
         # A session shows the same proof on each request. Only our own proofs are cached, so clients cannot fill the
@@ -118,6 +119,13 @@ class Tokens:
 
     def load_next(self, token: object) -> NextSend | None:
         return _load(self._next, token, {_VERSION: _read_next})
+
+    def dump_call(self, values: Sequence[Any]) -> str:
+        """Seal what a telephone call will say: JSON values, with the code among them."""
+        return self._call.close(self.keys, _VERSION, _pack([], values))
+
+    def load_call(self, token: object) -> list[Any] | None:
+        return _load(self._call, token, {_VERSION: lambda keys, body: _unpack(body, 0)[1]})
 
     def dump_known(self, known: Sequence[KnownBrowser]) -> str:
         body = b"".join([_KNOWN.pack(each.subject, each.bucket, each.since) for each in known])

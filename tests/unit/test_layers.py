@@ -38,7 +38,7 @@ def own_imports(path: Path) -> set[str]:
 
 #: From the ground up. A module imports from its own layer and those below it.
 LAYERS = (
-    "context_text errors languages lazy networks outages processes rendering signals site urls",
+    "context_text errors languages lazy networks outages processes rendering signals site spoken urls",
     "crypto identifiers redis_clients",
     "events",
     "models stores",
@@ -51,7 +51,7 @@ LAYERS = (
     "state",
     "http",
     "guard doctor factor_methods support",
-    "testing cli extension",
+    "testing cli extension voice",
 )
 FLOOR = {name: floor for floor, names in enumerate(LAYERS) for name in names.split()}
 

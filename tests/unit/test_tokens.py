@@ -79,6 +79,7 @@ def one_of_each(tokens: Tokens) -> dict[str, str]:
         "repeat": tokens.dump_repeat(b"", ["login", "/pay"]),
         "delivery": tokens.dump_delivery("handle", ANN, "message", "en"),
         "next": tokens.dump_next(NEXT),
+        "call": tokens.dump_call([START, "123456"]),
         "known": tokens.dump_known(KNOWN),
     }
 
