@@ -21,6 +21,7 @@ class Challenge:
     #: The recipient, masked.
     destination: str
     purpose: str
+    #: 0: there is no code to type, and the message has a link alone.
     code_length: int
     expires_in: int
     #: Until another message may be requested.
@@ -58,7 +59,7 @@ class Message:
     channel: str
     #: The recipient: exactly one address.
     recipient: str = field(repr=False)
-    #: The code without the dashes of its display form.
+    #: The code without the dashes of its display form. Empty: there is none to type, and the message has a link alone.
     code: str = field(repr=False)
     purpose: str
     site_name: str

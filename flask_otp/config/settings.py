@@ -49,6 +49,8 @@ class Purpose:
     next_channel_after: int | None = _key(None, parsers.optional(parsers.duration(1, 600)))
     #: The only channels, in this order. Empty means any channel. Set per purpose; there is no ``OTP_*`` key.
     channels: tuple[str, ...] = ()
+    #: Whether the message has a code that a person types. If not, it has a link alone. A purpose's own.
+    typed: bool = True
 
     def policy(self) -> Policy:
         """The settings that the store needs."""
@@ -58,7 +60,8 @@ class Purpose:
             cooldown=self.cooldown,
             send_limit=self.send_limit,
             recipient_limit=self.recipient_limit,
-            failure_budget=self.failure_budget,
+            # Nobody guesses a link. Without a budget, nobody can spend the owner's either.
+            failure_budget=self.failure_budget if self.typed else (),
             refuse=self.on_budget == "refuse",
         )
 
@@ -132,8 +135,15 @@ class Settings:
         values["purposes"] = {
             name: _override(common, name, overrides) for name, overrides in values["purposes"].items()
         }
+        without = [name for name, purpose in values["purposes"].items() if not purpose.typed]
+        if without and not values["links"]:
+            raise ConfigError(
+                f"OTP_PURPOSES[{without[0]!r}]['typed']: without a code to type there must be a link: "
+                "set OTP_LINKS = True and OTP_BASE_URL"
+            )
+        lengths = {name: each.code_length for name, each in values["purposes"].items() if each.typed}
         try:
-            check_lengths(values["test_recipients"], {n: each.code_length for n, each in values["purposes"].items()})
+            check_lengths(values["test_recipients"], lengths)
         except ValueError as error:
             raise ConfigError(f"OTP_TEST_RECIPIENTS {error}") from None
         return cls(**values)
@@ -169,7 +179,8 @@ def _override(common: Purpose, name: str, overrides: object) -> Purpose:
         raise ConfigError(f"{where}: a purpose's name must be lower-case letters, digits, _ and -, at most 32")
     if not isinstance(overrides, Mapping):
         raise ConfigError(f"{where} must be a dict of overrides, which can be empty")
-    known = {item.name: item.metadata["parse"] for item in _keys(Purpose)} | {"channels": parsers.names}
+    known = {item.name: item.metadata["parse"] for item in _keys(Purpose)}
+    known |= {"channels": parsers.names, "typed": parsers.flag}
     values: dict[str, Any] = {}
     for key, value in overrides.items():
         if key not in known:

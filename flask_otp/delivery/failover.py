@@ -180,7 +180,8 @@ def redact(text: str, secrets: Secrets) -> str:
     """Put ``text`` on one line, without code, link and recipient: libraries often quote what they could not send."""
     code = r"[\s-]*".join(map(re.escape, secrets.code))
     address = secrets.recipient.removeprefix("+")
-    words = [code, re.escape(address), re.escape(quote(address))]
+    # Where there is no code, its pattern would be found everywhere.
+    words = [*([code] if code else ()), re.escape(address), re.escape(quote(address))]
     if secrets.link is not None:
         secret = urlsplit(secrets.link).path.rpartition("/")[2]
         # The text may be a longer line than quoted-printable allows, where each break is preceded by "=".

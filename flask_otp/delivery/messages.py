@@ -48,7 +48,11 @@ def render_message(
     link: str | None = None,
     code_in_subject: bool = False,
 ) -> Message:
-    """Render the message in the current language. Works without a request."""
+    """Render the message in the current language. Works without a request.
+
+    :param code: empty: there is none to type, and the message has the link alone.
+    :raises ValueError: the message would have neither.
+    """
     context_values = deepcopy(context_values) if isinstance(context_values, dict) else None
     words: dict[str, Any] = {
         "code": display(code),
@@ -61,6 +65,8 @@ def render_message(
         **languages.page_attributes(),
     }
     is_email = kind(recipient) == "email"
+    if not code and not (link and is_email):
+        raise ValueError("the purpose has no code to type, and this recipient gets no link")
     parts = moulds.render(words, is_email=is_email, code_in_subject=code_in_subject)
     return Message(
         channel=channel,

@@ -77,9 +77,12 @@ class Moulds:
 def rendered(templates: Templates, words: dict[str, Any], *, is_email: bool, code_in_subject: bool) -> Parts:
     """Render the templates with these words."""
 
+    # The subject is told of no code, and must know all the same.
+    typed = {"typed": bool(words["code"])}
+
     def render(name: str, **other: Any) -> str:
         # Not flask.render_template: the app's context processors may need a request, which a worker does not have.
-        return templates.of_message(words["purpose"], name).render(words | other).strip()
+        return templates.of_message(words["purpose"], name).render(words | typed | other).strip()
 
     return Parts(
         one_line(render("subject.txt", link=None) if code_in_subject else render("subject.txt", link=None, code=None)),
@@ -101,7 +104,7 @@ def _mould(render: Callable[[dict[str, Any]], Parts], words: dict[str, Any], par
         return None
     if link:
         others = Parts(*(part.replace(gone, _LINK) for part, gone in zip(others, _links(link), strict=True)))
-    mould = Parts(*(part.replace(code, _CODE) for part in others))
+    mould = Parts(*(part.replace(code, _CODE) for part in others)) if code else others
     return mould if _filled(mould, words) == parts else None
 
 

@@ -90,6 +90,8 @@ class Router:
 
     def accepts(self, purpose: Purpose) -> str:
         """What a user may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
+        if not purpose.typed:
+            return "email"  # nothing else carries a link
         channels = _sending(self.channels_of(purpose))
         kinds = {provider.accepts for providers in channels.values() for provider in providers}
         return (kinds.pop() or "both") if len(kinds) == 1 else "both"
@@ -107,6 +109,18 @@ class Router:
                     raise ConfigError(f"{where}: the channel {name!r} needs otp.factors_loader")
                 if name not in known:
                     raise ConfigError(f"{where}: there is no channel {name!r}: {nearest(name, known)}")
+        for purpose_name, purpose in self._settings.purposes.items():
+            if not purpose.typed:
+                self._check_links(purpose_name, self.channels_of(purpose))
+
+    def _check_links(self, purpose_name: str, channels: dict[str, Failover]) -> None:
+        # While an app is developed, the console stands in for all of them.
+        for name, providers in channels.items() if list(channels) != ["console"] else ():
+            if any(provider.accepts != "email" for provider in providers):
+                raise ConfigError(
+                    f"OTP_PURPOSES[{purpose_name!r}]: typed is False, and the channel {name!r} carries no link: "
+                    'set "channels" to those that send e-mail'
+                )
 
     def check_dispatcher(self) -> None:
         """

@@ -343,7 +343,7 @@ class Sender:
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         message = render_message(
             self._moulds,
-            code=handle.code,
+            code=handle.code if self._purpose(handle).typed else "",
             channel=handle.channel,
             recipient=recipient,
             purpose=handle.purpose,

@@ -144,5 +144,11 @@ def code_again(body: dict[str, str], error: OTPError, *, is_link: bool = False) 
             return redirect(_next_path(state, handle.purpose, way_back), 303)
         session.note_on_challenge(state, handle, token, pages.OVER)
     elif is_link and isinstance(error, InvalidCode):
-        error = InvalidCode(N_("That link is no longer valid. Please type the code."))
+        is_typed = state.service.is_typed(handle.purpose)
+        text = (
+            N_("That link is no longer valid. Please type the code.")
+            if is_typed
+            else N_("That link is no longer valid.")
+        )
+        error = InvalidCode(text)
     return pages.enter(state, token, handle, way_back=way_back, error=error, is_over=is_over)

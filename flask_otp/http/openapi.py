@@ -199,7 +199,7 @@ def _schemas(state: AppState) -> dict[str, Any]:
 
 
 def _answers(state: AppState, purposes: dict[str, Any]) -> dict[str, Any]:
-    lengths = {purpose.code_length for purpose in state.settings.purposes.values()}
+    lengths = {purpose.code_length if purpose.typed else 0 for purpose in state.settings.purposes.values()}
     lengths |= {STRONG_LENGTH} | {
         len(code) for entry in state.settings.test_recipients.values() for code in entry.codes
     }

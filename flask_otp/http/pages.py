@@ -60,6 +60,7 @@ def start(
         "send.html",
         error,
         purpose=purpose,
+        typed=rules.typed,
         send_url=url_for(".send"),
         next=session.get("next", purpose) or "" if way_back is None else way_back,
         requirement=requirement if asked is not None else None,
@@ -125,10 +126,11 @@ def enter(
         "verify.html",
         error,
         purpose=handle.purpose,
+        typed=state.service.is_typed(handle.purpose),
         challenge=challenge,
         handle=token,
         destination=identifiers.readable(handle.identifier) if is_typed else challenge.destination,
-        trust_days=trusted_browser.offered(state, handle.purpose, handle.identifier, handle.context) // 86400,
+        trust_days=_trust_days(state, handle),
         other_ways=_other_ways(state, handle),
         is_expired=is_expired,
         is_over=is_over or note == OVER,
@@ -140,6 +142,11 @@ def enter(
         start_url=_start_url(state, handle, way_back),
         context_values=_context_values(handle.context_values),
     )
+
+
+def _trust_days(state: AppState, handle: Handle) -> int:
+    """For how many days the browser can be trusted, if the person says so."""
+    return trusted_browser.offered(state, handle.purpose, handle.identifier, handle.context) // 86400
 
 
 def _start_url(state: AppState, handle: Handle, way_back: str | None) -> str | None:
@@ -198,9 +205,11 @@ def link(secret: str) -> Response:
         "link.html",
         None,
         purpose=purpose,
+        typed=state.service.is_typed(purpose),
         link=secret,
         handle=token,
         challenge=None if handle is None else state.service.describe(handle),
+        trust_days=0 if handle is None else _trust_days(state, handle),
         context_values=_context_values(handle.context_values if handle is not None else None),
         verify_url=url_for(".verify"),
         start_url=url("start", again),

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..config.parsers import Rate
 from ..config.settings import Purpose, Settings
-from ..crypto.codes import STRONG_LENGTH
+from ..crypto.codes import LINK_LENGTH, STRONG_LENGTH
 from ..stores.base import KNOWN_BROWSERS
 from .surge import most_of_one_network, network_share
 
@@ -26,6 +26,8 @@ YEAR = 365 * 86400
 DAY = 86400
 
 STRONG_CODES = 32**STRONG_LENGTH
+#: Of base64url characters.
+LINKS = 64**LINK_LENGTH
 
 
 @dataclass(frozen=True)
@@ -97,9 +99,9 @@ def guesses(purpose: Purpose) -> int:
     """Wrong guesses at short codes of one identifier in a year by unknown browsers.
 
     Only the failure budget limits them. Send limits may be tighter, but they are no bound, because a message that could
-    not be delivered is given back.
+    not be delivered is given back. A purpose without a code to type has no short codes.
     """
-    return most_events(purpose.failure_budget, YEAR)
+    return most_events(purpose.failure_budget, YEAR) if purpose.typed else 0
 
 
 def strong_guesses(purpose: Purpose) -> int:
@@ -110,7 +112,7 @@ def strong_guesses(purpose: Purpose) -> int:
 
 
 def codes(purpose: Purpose) -> int:
-    return int(10**purpose.code_length)
+    return int(10**purpose.code_length) if purpose.typed else LINKS
 
 
 def buckets(purpose: Purpose) -> int:
@@ -130,7 +132,7 @@ def account_chance(purpose: Purpose, counters: int = 1, stolen: int = 0) -> floa
     """
     budgets = (1 + stolen) * counters
     short = chance(guesses(purpose), purpose.max_attempts, codes(purpose))
-    strong = chance(strong_guesses(purpose), purpose.max_attempts, STRONG_CODES)
+    strong = chance(strong_guesses(purpose), purpose.max_attempts, STRONG_CODES if purpose.typed else LINKS)
     return any_of([short, strong] * budgets)
 
 

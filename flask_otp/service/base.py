@@ -58,11 +58,25 @@ class Flows:
             if handle.channel in KEPT_FACTORS
             else identifiers.readable(identifiers.mask(handle.identifier)),
             purpose=handle.purpose,
-            code_length=codes.STRONG_LENGTH if handle.strong else handle.length,
+            code_length=self._code_length(handle),
             expires_in=max(0, handle.expires_at - now),
             resend_in=max(0, handle.ready_at - now),
             other_channels=self.other_channels(handle),
         )
+
+    def is_typed(self, purpose: str) -> bool:
+        """Whether there is a code to type; else there is a link alone."""
+        rules = self._settings.purposes.get(purpose)
+        return rules is None or rules.typed
+
+    def _code_length(self, handle: Handle) -> int:
+        if not self.is_typed(handle.purpose):
+            return 0
+        return codes.STRONG_LENGTH if handle.strong else handle.length
+
+    def _is_surge(self, purpose: str, network: str | None) -> bool:
+        """Whether short codes must stop."""
+        return self.is_typed(purpose) and self._parts.limits.is_surge(network)
 
     def other_channels(self, handle: Handle) -> tuple[str, ...]:
         """Other channels that can carry the code of a handle."""

@@ -115,7 +115,7 @@ class NextChannel(Steps):
             bucket=next_send.bucket,
             known_bucket=next_send.known_bucket,
             known_since=next_send.known_since,
-            surge=limits.is_surge(next_send.network),
+            surge=self._is_surge(handle.purpose, next_send.network),
             once=True,
             channel=channel_tag(channel),
         )

@@ -52,7 +52,7 @@ class Sending(NextChannel):
             return self._open_kept(who, channel, purpose, context, context_values, client, user, is_typed=is_typed)
         keys = self._tokens.keys
         subject = keys.subject(purpose, who)
-        request = self._asking(keys, subject, client, channel, context)
+        request = self._asking(keys, subject, client, channel, context, purpose)
         opened = self._enter(client, rules).open(subject, request, self._policies[purpose], self._now())
         ways = (channel, *self._routing.next_channels(rules, channel, who, channels))
         route, *later = self._resolve(subject, opened, who, *ways)
@@ -98,7 +98,7 @@ class Sending(NextChannel):
             address = self._parts.identifiers.named(handle.identifier)
             channel = self._routing.choose(channel, self._settings.purposes[handle.purpose], address)
             handle = replace(handle, channel=channel)
-        request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context)
+        request = self._asking(handle.keys, handle.subject, client, handle.channel, handle.context, handle.purpose)
         request = replace(request, challenge_id=handle.challenge_id)
         entry = self._parts.limits.enter_send(client.network, self._parts.store)
         opened = entry.store.reopen(handle.subject, request, policy, self._ready(handle))
@@ -202,7 +202,9 @@ class Sending(NextChannel):
         if not store.holds(place, body, now):
             raise IdempotencyConflict
 
-    def _asking(self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes) -> ChallengeRequest:
+    def _asking(
+        self, keys: Keys, subject: bytes, client: Client, channel: str, context: bytes, purpose: str
+    ) -> ChallengeRequest:
         # The session's tag covers channel and context: if either differs, it is another challenge.
         secret = client.session_secret if client.once is None else client.once.key
         session_tag = keys.tag(subject, b"session", secret, channel.encode(), context) if secret else b""
@@ -214,7 +216,7 @@ class Sending(NextChannel):
             known_bucket=known.bucket if known else b"",
             # The machine that revokes may be behind the one that verifies, so a revocation also affects younger proofs.
             known_since=known.since - LEEWAY * 1000 if known else 0,
-            surge=self._parts.limits.is_surge(client.network),
+            surge=self._is_surge(purpose, client.network),
             channel=channel_tag(channel),
             once=client.once is not None,
         )

@@ -93,6 +93,8 @@ class Verifying(Flows):
         )
         if not is_meant:
             return None
+        if not is_link and not self.is_typed(handle.purpose):
+            return None  # whatever it is, nobody was sent a code
         if handle.channel in KEPT_FACTORS:
             return None if is_link or handle.expires_at <= self._now() else kept.read(handle.channel, code)
         if is_link:
@@ -104,10 +106,11 @@ class Verifying(Flows):
     ) -> tuple[RedeemResult, Entry]:
         # The result of this comparison is visible only after the store has charged for it.
         matches = self._matches(handle, typed, is_link=is_link)
-        is_surge = self._parts.limits.is_surge(network)
+        is_surge = self._is_surge(handle.purpose, network)
         attempt = Attempt(handle.challenge_id, matches, proof.proof_id, proof.expires_at, is_surge)
-        # Strong codes cannot be guessed, so failures at them are no reason to stop short codes.
-        entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=not handle.strong)
+        # Strong codes and links cannot be guessed, so failures at them are no reason to stop short codes.
+        is_short = not handle.strong and self.is_typed(handle.purpose)
+        entry = self._parts.limits.enter_verify(network, self._parts.store, is_short=is_short)
         return entry.store.redeem(handle.subject, attempt, self._policies[handle.purpose], self._now()), entry
 
     def _matches(self, handle: Handle, typed: str, *, is_link: bool) -> bool:

@@ -88,7 +88,7 @@ class Forecast:
         """The setting that would make the client's new code a strong one. Empty: it would be a short one."""
         if subject_state.budget_wait(self._record, asker.bucket, asker.known, self._rules.policy(), self._now):
             return "OTP_FAILURE_BUDGET"
-        is_surge = not asker.known and self._state.limits.is_surge(asker.network)
+        is_surge = self._rules.typed and not asker.known and self._state.limits.is_surge(asker.network)
         return "OTP_SURGE_LIMIT" if is_surge else ""
 
     def of(self, asker: Asker) -> Outlook:
