@@ -62,9 +62,12 @@ FORM = """<!doctype html><html lang=en><title>Transfer</title><form method=post 
 
 @pytest.fixture
 def bank(make_app: AppFactory) -> Iterator[Bank]:
+    otp = OTP()
+    for name in ("email", "post"):
+        otp.channel(name, accepts="email")(lambda message: None)
     app: Flask = make_app(
-        OTP(),
-        OTP_PURPOSES={"login": {}, "transfer": {}},
+        otp,
+        OTP_PURPOSES={"login": {}, "transfer": {}, "deed": {"typed": False}},
         OTP_SITE_NAME="Bank",
         OTP_LINKS=True,
         OTP_BASE_URL="https://bank.example",
@@ -360,6 +363,7 @@ def test_axe_finds_nothing_on_the_way_of_a_form(new_page: Callable[..., Page], b
     order(page, "x" * 100)
     check_page(page)
     ask(page)
+    expect(page.get_by_role("button", name="Send it by Post")).to_be_visible()
     check_page(page)
     elsewhere = new_page(base_url=bank.url, color_scheme="dark", viewport=PHONE, reduced_motion="reduce")
     for tab in (page.context.new_page(), elsewhere):
@@ -368,3 +372,16 @@ def test_axe_finds_nothing_on_the_way_of_a_form(new_page: Callable[..., Page], b
     enter(page, bank.sent.code)
     expect(page.get_by_role("button", name="Confirm")).to_be_visible()
     check_page(page)
+    # Without a code to type.
+    page.goto("/otp/?purpose=deed")
+    check_page(page)
+    page.get_by_label("E-mail address").fill("ann@example.com")
+    page.get_by_role("button").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Open the link in your mail")
+    check_page(page)
+    elsewhere.goto(link_of(bank))
+    expect(elsewhere.locator("main")).to_contain_text("on a page that is not ours")
+    check_page(elsewhere)
+    page.goto(link_of(bank))
+    page.get_by_role("button", name="Continue").click()
+    expect(page).to_have_url(f"{bank.url}/")
