@@ -12,6 +12,8 @@ import pytest
 from flask import Flask
 
 from flask_otp import OTP, ConfigError, FactorsUnavailable, InvalidCode, InvalidRequest
+from flask_otp.factors.column import Column
+from flask_otp.factors.record import App, FactorRecord
 from flask_otp.signals import factor_added, factor_removed
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, AppFactory
@@ -170,6 +172,51 @@ def test_a_column_that_is_empty_text_is_no_app_and_is_swapped_as_it_is(
 
 
 # At rest
+
+
+#: Sealed by version 1 of the layout, for ANN, with the key of these tests.
+SEALED = (
+    "1.8nM99IzwyBg7TubfqNzAjy33JVpKYrnZn3FImGV6muwjUa-DVAJCcrxu8d5RdliH5swFogDfkqVZZIqXhRJUBfgAptytwe3ZDc"
+    "B3D_dJh4GnjovG70xUzFAQUKmTu2IThw5gAPtwdhSDOp980nez87Yk67_CzE8iqCQB0Hfh3rCTFczAZOPOor6LF5KUxlEdBBXXI14"
+)
+
+
+def test_a_column_of_the_release_before_opens(otp: OTP, app: Flask, table: Table, caplog: Any) -> None:
+    table.rows[ANN] = SEALED
+    column = Column(app.extensions["otp"])
+    device = App("Zoë's phone", bytes(range(20)), bytes(range(8)), 59_000_000)
+    assert column.find(ANN) == column.read(ANN) == FactorRecord((device,), bytes(range(32)), 0b1001)
+    assert otp.factors(ANN).recovery_left == 8
+    # Nor does it become longer, of what the app keeps 4 KiB.
+    assert column.save(ANN, column.read(ANN), SEALED)
+    assert len(table.rows[ANN] or "") == len(SEALED)
+    # Whoever has none is none that does not open.
+    assert column.find(BOB) == column.find("nobody@example.com") == FactorRecord()
+    assert caplog.text == ""
+
+
+def test_what_goes_wrong_with_the_column_is_told_in_full(
+    otp: OTP, app: Flask, table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    column = Column(app.extensions["otp"])
+    table.rows[BOB] = SEALED
+    with pytest.raises(FactorsUnavailable):
+        column.read(BOB)
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        (
+            "flask_otp",
+            "the factors of b***@example.com do not open: they belong to another identifier (see otp.move_factors), or "
+            "were sealed with a key that is in neither SECRET_KEY nor SECRET_KEY_FALLBACKS",
+        )
+    ]
+    caplog.clear()
+    table.rows[ANN] = SEALED
+    refused: list[str] = []
+    otp.factors_saver(lambda identifier, new, old: bool(refused.append(identifier)))
+    with pytest.raises(FactorsUnavailable):
+        otp.recovery.renew(ANN)
+    assert refused == [ANN] * 10
+    assert caplog.messages == ["factors_saver has refused 10 changes of one column in a row"]
 
 
 def test_a_dump_of_the_column_shows_nothing_without_the_secret_key(

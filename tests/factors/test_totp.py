@@ -123,6 +123,36 @@ def test_recovery_codes_are_ten_strong_codes_of_their_seed() -> None:
     assert recovery.find(FactorRecord(), codes[0]) is None
 
 
+def test_recovery_codes_stay_the_same_from_release_to_release() -> None:
+    """People have them on paper."""
+    codes = recovery.codes(bytes(range(32)))
+    assert (codes[0], codes[9]) == ("8B08CFSDACGBB", "YYQ5THD0XK3FB")
+    assert len(recovery.new_seed()) == 32
+    assert recovery.MARKS_LIVE == 86400
+
+
+@pytest.mark.parametrize(
+    ("typed", "code"),
+    [
+        ("abcd-efgh-jkmnp", "ABCDEFGHJKMNP"),
+        (" ABCD EFGH JKMNP", "ABCDEFGHJKMNP"),
+        ("oil0-0000-00000", "0110000000000"),
+        ("abcd-efgh-jkmn", None),
+        ("abcd-efgh-jkmnpq", None),
+        ("123456", None),
+    ],
+)
+def test_a_recovery_code_is_read_as_people_type_it(typed: str, code: str | None) -> None:
+    assert recovery.read(typed) == code
+
+
+def test_used_recovery_codes_are_one_bit_each_and_survive_being_written() -> None:
+    record = FactorRecord((APP,), bytes(32)).with_use(0).with_use(3)
+    assert record.used == 0b1001
+    assert FactorRecord.from_json(record.to_json()) == record
+    assert FactorRecord.from_json([[], "", 0]) == FactorRecord()
+
+
 def test_how_many_recovery_codes_are_left() -> None:
     record = FactorRecord((APP,), recovery.new_seed())
     assert [recovery.left(record), recovery.left(record.with_use(3).with_use(9)), recovery.left(FactorRecord())] == [

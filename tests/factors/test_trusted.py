@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+import re
+from datetime import timedelta, timezone
 from typing import Any
 
 import pytest
@@ -216,7 +217,10 @@ def test_a_store_that_has_forgotten_asks_again(app: Flask, phone: Phone) -> None
 
 def test_browsers_are_listed_and_ended_one_by_one(app: Flask, otp: OTP, clock: Clock, phone: Phone) -> None:
     heard: list[Any] = []
-    receiver = browser_trusted.connect(lambda sender, event, **told: heard.append(told), weak=False)
+    events: list[Any] = []
+    receiver = browser_trusted.connect(
+        lambda sender, event, **told: (heard.append(told), events.append(event)), weak=False
+    )
     browsers = []
     for _ in range(3):
         browsers.append(trusting(app, phone))
@@ -229,6 +233,10 @@ def test_browsers_are_listed_and_ended_one_by_one(app: Flask, otp: OTP, clock: C
         assert listed[1].since - listed[0].since == timedelta(seconds=60)
         assert listed[0].until - listed[0].since == timedelta(days=30)
         assert heard[0]["until"] == listed[0].until
+        assert {(told["identifier"], told["purpose"]) for told in heard} == {(ANN, "login")}
+        assert {(event.outcome, event.purpose, event.seconds) for event in events} == {("trusted", "login", 30 * DAY)}
+        assert listed[0].until.tzinfo is timezone.utc
+        assert all(re.fullmatch("[0-9a-f]{16}", browser.id) for browser in listed)
         assert otp.untrust(ANN, listed[1].id) is True
         assert otp.untrust(ANN, listed[1].id) is False
         assert otp.untrust(BOB, listed[0].id) is False
