@@ -216,7 +216,7 @@ def test_what_goes_wrong_with_the_column_is_told_in_full(
     with pytest.raises(FactorsUnavailable):
         otp.recovery.renew(ANN)
     assert refused == [ANN] * 10
-    assert caplog.messages == ["factors_saver has refused 10 changes of one column in a row"]
+    assert caplog.messages == ["factors_saver refused 10 changes of one column in a row"]
 
 
 def test_a_dump_of_the_column_shows_nothing_without_the_secret_key(
