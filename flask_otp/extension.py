@@ -1,4 +1,4 @@
-"""``OTP``: the one object that an app makes, and the proxy for who is verified."""
+"""``OTP``, the object that an app creates, and a proxy for the current verification."""
 
 from __future__ import annotations
 
@@ -41,18 +41,18 @@ _MIN_SECRET = 16
 
 
 class OTP(HookDecorators):
-    """One-time codes for a Flask app: made, sent, limited and checked.
+    """One-time codes for a Flask app: send, limit and verify.
 
     ::
 
         otp = OTP(app)          # or otp = OTP(), then otp.init_app(app)
 
-    It keeps nothing of an app, so one object may serve many. Hooks are shared by its apps.
+    It stores nothing of an app, so one object may serve several apps. They share its hooks.
 
-    :param register_blueprint: mount the pages and the HTTP API at ``OTP_URL_PREFIX``; else mount :attr:`blueprint`
-        yourself, or use the Python API alone.
-    :param clock: what tells the time, in seconds since 1970.
-    :raises ConfigError: the configuration is wrong; the message names the key.
+    :param register_blueprint: mount the pages and the HTTP API at ``OTP_URL_PREFIX``. If ``False``, mount
+        :attr:`blueprint` yourself, or use only the Python API.
+    :param clock: returns the time in seconds since 1970.
+    :raises ConfigError: the configuration is wrong. The message names the key.
     """
 
     def __init__(
@@ -73,13 +73,13 @@ class OTP(HookDecorators):
     def init_app(self, app: Flask) -> None:
         """Set up an app. Its ``OTP_*`` keys are read now, and not again.
 
-        :raises ConfigError: the configuration is wrong, or the app has an ``OTP`` already.
+        :raises ConfigError: the configuration is wrong, or the app already has an ``OTP``.
         """
         if EXTENSION in app.extensions:
-            raise ConfigError(f"app {app.name!r} has an OTP already: make one, and import it where you need it")
+            raise ConfigError(f"app {app.name!r} has an OTP already: create only one, and import it where you need it")
         _refuse_text_for_flags(app)
         settings = Settings.from_config(app.config)
-        # The first request should not wait for any of this.
+        # Done now, so the first request does not wait for it.
         identifiers.prepare(settings.sms_countries)
         rendering.compile_messages()
         tokens = Tokens([Keys(secret, settings.key_prefix) for secret in _secrets(app)])
@@ -99,7 +99,7 @@ class OTP(HookDecorators):
     def _state(self, app: Flask, settings: Settings, tokens: Tokens, store: Store) -> AppState:
         limits = Limits(settings, app.extensions)
         events = Events(app, lambda: state.clock(), settings.purposes)
-        # By the state's clock, which the tests of apps may set.
+        # With the state's clock, which an app's tests may set.
         test_recipients = TestRecipients(settings.test_recipients, lambda: state.clock())
         state = AppState(
             app=app,
@@ -123,36 +123,36 @@ class OTP(HookDecorators):
     def send(
         self, identifier: str, *, channel: str | None = None, purpose: str = "login", context: Any = None
     ) -> Challenge:
-        """Make a code and send it. In a request, the session remembers the challenge.
+        """Create a code and send it. In a request, the session remembers the challenge.
 
-        Called again by the same session while the code lives, it sends the same code again, or during the cooldown
-        nothing, and gives back the same challenge.
+        If the same session calls it again while the code is valid, the same code is sent again (during the cooldown
+        nothing is sent), and the same challenge is returned.
 
         :param identifier: an e-mail address, or a phone number with its country code.
-        :param channel: one of ``OTP_CHANNELS``; by default the first that takes such an identifier.
+        :param channel: one of ``OTP_CHANNELS``. By default the first that accepts the identifier.
         :param context: a JSON value that the code is bound to, such as an amount and a payee.
-        :raises InvalidIdentifier: it is neither, or the channel takes another kind.
-        :raises InvalidRequest: no such purpose or channel, or a context of over 512 bytes, or with a value that JSON
-            cannot write, such as NaN.
-        :raises ValueError: the context is no JSON value.
-        :raises RateLimited: too much, too soon.
-        :raises DeliveryFailed: the message could not be handed over; nothing is outstanding.
-        :raises StoreUnavailable: the store is out of reach; nothing was sent.
+        :raises InvalidIdentifier: it is neither, or the channel accepts another kind.
+        :raises InvalidRequest: no such purpose or channel, or the context is over 512 bytes or contains a value that
+            JSON cannot write, such as NaN.
+        :raises ValueError: the context is not a JSON value.
+        :raises RateLimited: a limit or a cooldown is reached.
+        :raises DeliveryFailed: the message could not be delivered. No code is outstanding.
+        :raises StoreUnavailable: the store is unreachable. Nothing was sent.
         """
         return actions.send(identifier, channel, purpose, context)
 
     def resend(self, challenge: str | None = None, *, purpose: str = "login", channel: str | None = None) -> Challenge:
-        """Send the code of a challenge once more: the same code, and no attempt is given back.
+        """Send the code of a challenge again: the same code, and no attempt is given back.
 
-        :param challenge: a handle of ``purpose``; by default the session's own.
-        :param channel: another one of ``OTP_CHANNELS``: it may be asked for at once, without a cooldown. A guard with
-            ``channels`` passes only if it allows every channel that carried the code.
-        :raises ChallengeRequired: there is none, it is over, or it went out by four channels already.
+        :param challenge: a handle of ``purpose``. By default the session's own.
+        :param channel: another one of ``OTP_CHANNELS``, which may be requested at once, without a cooldown. A guard
+            with ``channels`` passes only if it allows every channel that carried the code.
+        :raises ChallengeRequired: there is no challenge, it has ended, or its code already went out by four channels.
         :raises InvalidRequest: there is no such channel.
-        :raises InvalidIdentifier: it takes another kind of address.
+        :raises InvalidIdentifier: the channel accepts another kind of address.
         :raises RateLimited: too soon, or too often.
-        :raises DeliveryFailed: the message could not be handed over; the earlier one still counts.
-        :raises StoreUnavailable: the store is out of reach.
+        :raises DeliveryFailed: the message could not be delivered. The earlier code is still valid.
+        :raises StoreUnavailable: the store is unreachable.
         """
         return actions.resend(challenge, purpose, channel)
 
@@ -167,74 +167,74 @@ class OTP(HookDecorators):
     ) -> Verification:
         """Redeem a code: exactly one caller gets the verification. In a request, the session keeps its proof.
 
-        :param challenge: a handle; by default the session's own for ``purpose``.
-        :param identifier: where it is given, the challenge must be this one's.
+        :param challenge: a handle. By default the session's own for ``purpose``.
+        :param identifier: if given, the challenge must belong to it.
         :param context: must equal the context that the code was sent for.
-        :raises InvalidCode: wrong, expired, used, or for something else.
-        :raises InvalidIdentifier: ``identifier`` is none.
+        :raises InvalidCode: the code is wrong, expired, used, or for something else.
+        :raises InvalidIdentifier: ``identifier`` is not valid.
         :raises ChallengeRequired: there is no challenge to verify.
         :raises RateLimited: too many attempts from this network.
-        :raises StoreUnavailable: the store is out of reach; nothing passes.
+        :raises StoreUnavailable: the store is unreachable. No code passes.
         """
         return actions.verify(code, challenge, identifier, purpose, context)
 
     def verification(self, purpose: str = "login") -> Verification | None:
-        """What the current client has verified for a purpose, checked with the store; ``None`` if nothing.
+        """The current client's verification for a purpose, checked with the store. ``None`` if there is none.
 
-        A verification for a context is seen only behind the guard that asked for that context. Needs a request.
+        A verification for a context is visible only behind the guard that asked for that context. Needs a request.
 
-        :raises StoreUnavailable: nobody can say.
+        :raises StoreUnavailable: the store does not answer.
         """
         return guard.find_verification(purpose)
 
     def forget(self, purpose: str | None = None) -> None:
-        """End the current client's proofs of one purpose, or of all: the log-out. A saved cookie is worth nothing then.
+        """Log out: end the current client's proofs of one purpose, or of all. Saved cookies stop working too.
 
         Needs a request.
 
-        :raises StoreUnavailable: they could not be ended.
+        :raises StoreUnavailable: the proofs could not be ended.
         """
         actions.forget(purpose)
 
     def revoke(self, identifier: str) -> None:
         """End every proof, outstanding challenge and known browser of an identifier, on every machine.
 
-        :raises InvalidIdentifier: it is none.
-        :raises StoreUnavailable: some of it may not be ended; call again.
+        :raises InvalidIdentifier: the identifier is not valid.
+        :raises StoreUnavailable: some of it may not be ended. Call it again.
         """
         actions.revoke(identifier)
 
     def deliver(self, payload: dict[str, str]) -> None:
-        """In a worker, within an app context: deliver what :meth:`dispatcher` was given.
+        """Deliver the payload that :meth:`dispatcher` received. Call it in a worker, within an app context.
 
-        Run again once the message has gone out, it does nothing. What comes too late, since its code has expired or was
-        used or revoked, it drops with a log line and the signal ``delivery_failed``. A worker that dies in the middle
-        leaves nothing behind but a claim that ends soon: the next to run it delivers. Of two that run it at one time,
-        one sends and the other waits for it. The store must be the one that the code was asked for with.
+        If the message has already been sent, it does nothing. If the code has expired, was used or was revoked, it
+        drops the message with a log line and the signal ``delivery_failed``. A worker that dies leaves only a claim
+        that ends soon, and the next worker delivers. If two workers run it at the same time, one sends and the other
+        waits. The store must be the one that the code was requested with.
 
-        With ``OTP_NEXT_CHANNEL_AFTER``, a payload that came with a delay sends the code by the next channel, unless it
-        was verified meanwhile, and gives the dispatcher what comes after.
+        With ``OTP_NEXT_CHANNEL_AFTER``, a delayed payload sends the code by the next channel, unless it has been
+        verified, and passes the next payload to the dispatcher.
 
-        :raises DeliveryFailed: no channel took the message; try again if you like, while the code lives.
-        :raises StoreUnavailable: nobody can say whether it is still wanted, and nothing was sent: try again.
+        :raises DeliveryFailed: no channel took the message. You may try again while the code is valid.
+        :raises StoreUnavailable: it is not known whether the message is still wanted. Nothing was sent: try again.
         """
         current_state().service.deliver(payload)
 
-    # Factors that a person keeps
+    # Kept factors
 
     def factors(self, identifier: str) -> Factors:
-        """The authenticator apps of a person, and how many recovery codes are left. No secret is in it.
+        """A person's authenticator apps, and the number of recovery codes left. Contains no secret.
 
-        :raises InvalidIdentifier: ``identifier`` is none.
-        :raises FactorsUnavailable: what the ``factors_loader`` gives does not open.
+        :raises InvalidIdentifier: ``identifier`` is not valid.
+        :raises FactorsUnavailable: the text from the ``factors_loader`` does not open.
         """
         state = current_state()
         return state.factors.enroller.factors(state.identifiers.named(identifier).value)
 
     def move_factors(self, old: str, new: str) -> None:
-        """Bind the factors to another identifier, because the person's address has changed.
+        """Bind the factors to another identifier, after the person's address has changed.
 
-        Call it after the change was saved. Called again, it does nothing.
+        Call it after the change was saved. Another call does nothing.
 
         :raises FactorsUnavailable: the factors open under neither identifier, or were not saved.
         """
@@ -242,20 +242,20 @@ class OTP(HookDecorators):
         state.factors.enroller.move(state.identifiers.named(old).value, state.identifiers.parse(new).value)
 
     def reseal(self, identifier: str) -> None:
-        """Seal the factors with the present ``SECRET_KEY``, where one of ``SECRET_KEY_FALLBACKS`` opens them.
+        """Seal the factors with the current ``SECRET_KEY``, if one of ``SECRET_KEY_FALLBACKS`` opens them.
 
-        Call it for every user before an old key is taken away: whoever has not been here in the meantime would lose the
-        apps.
+        Call it for every user before you remove an old key. Otherwise users who have not signed in since the rotation
+        lose their apps.
 
-        :raises FactorsUnavailable: no key opens them, or they were not saved.
+        :raises FactorsUnavailable: no key opens the factors, or they were not saved.
         """
         state = current_state()
         state.factors.enroller.reseal(state.identifiers.named(identifier).value)
 
     def trusted(self, identifier: str) -> tuple[TrustedBrowser, ...]:
-        """The browsers that may go without a second factor, the oldest first.
+        """The browsers that may skip the second factor, oldest first.
 
-        :raises StoreUnavailable: the store is out of reach.
+        :raises StoreUnavailable: the store is unreachable.
         """
         state = current_state()
         return state.factors.trusted.list(state.identifiers.named(identifier).value)
@@ -263,9 +263,9 @@ class OTP(HookDecorators):
     def untrust(self, identifier: str, browser_id: str) -> bool:
         """End the trust in one browser, on every machine.
 
-        :param browser_id: the ``id`` that :meth:`trusted` gives.
+        :param browser_id: the ``id`` from :meth:`trusted`.
         :returns: whether there was such a browser.
-        :raises StoreUnavailable: it may still be trusted.
+        :raises StoreUnavailable: the browser may still be trusted.
         """
         state = current_state()
         return state.factors.trusted.end(state.identifiers.named(identifier).value, browser_id)
@@ -273,10 +273,10 @@ class OTP(HookDecorators):
     # The HTTP API
 
     def openapi(self) -> dict[str, Any]:
-        """The HTTP API as an OpenAPI 3.1 document: of this app's prefix, purposes and channels. Needs an app context.
+        """The HTTP API as an OpenAPI 3.1 document, with this app's prefix, purposes and channels. Needs an app context.
 
-        ``components.responses.VerificationRequired`` describes what a guarded view answers: the app's own document
-        may refer to it.
+        ``components.responses.VerificationRequired`` describes the response of a guarded view, so the app's own
+        document can refer to it.
         """
         return openapi.document(current_state())
 
@@ -295,16 +295,15 @@ class OTP(HookDecorators):
         once: bool = False,
         trust: str | int | timedelta | None = None,
     ) -> None:
-        """Guard every view of an app or a blueprint, as ``@otp_required`` with the same arguments would.
+        """Guard every view of an app or a blueprint, like ``@otp_required`` with the same arguments.
 
         A blueprint must be protected before it is registered.
 
-        A view is what a route leads to. An error handler, such as the page for a 404, is no view: it runs for every
-        visitor. Nor is the handler of a socket event, for which Flask runs no ``before_request``. Ask
-        :meth:`verification` there.
+        Only views of routes are guarded. Error handlers, such as the page for a 404, run for every visitor, and Flask
+        runs no ``before_request`` for handlers of socket events. Call :meth:`verification` there.
 
-        :param exempt: endpoint names that stay open. Our own pages and the route of the app's static folder always do.
-        :raises ConfigError: an argument is wrong; what ``exempt`` names is looked for at the first request.
+        :param exempt: endpoint names that stay open. Our own pages and the app's static files are always open.
+        :raises ConfigError: an argument is wrong. The names in ``exempt`` are checked on the first request.
         """
         if not isinstance(target, Scaffold):
             raise ConfigError(f"protect takes an app or a blueprint, not {target!r}")
@@ -313,7 +312,7 @@ class OTP(HookDecorators):
         target.before_request(guard.protector(rule, exempt, blueprint))
 
     def _check_before_serving(self, app: Flask) -> None:
-        """Look at the finished app once, at its first request: whoever came after us is there by then."""
+        """Check the finished app once, on its first request, when all extensions and views exist."""
         blueprint = self.blueprint
 
         def check() -> None:
@@ -323,10 +322,10 @@ class OTP(HookDecorators):
             check_app(app, blueprint, state.routing, state.settings)
             tell_of_reloads(app)
             _exempt_from_csrf(app, blueprint)
-            # A new list, since Flask is walking the old one. From now on no request pays for this.
+            # A new list, because Flask is iterating over the old one. From now on no request pays for this check.
             hooks = app.before_request_funcs[None]
             app.before_request_funcs[None] = [hook for hook in hooks if hook is not check]
-            # Flask calls the first of these last: then it sees what all the others have done.
+            # Flask calls the first of these last, so it sees the effects of all others.
             hooks_after = app.after_request_funcs[None]
             app.after_request_funcs[None] = [finish, *(hook for hook in hooks_after if hook is not finish)]
 
@@ -335,9 +334,9 @@ class OTP(HookDecorators):
 
 
 def _refuse_text_for_flags(app: Flask) -> None:
-    """In debug and testing, codes may be printed and secrets may be short. Flask takes any text for yes there.
+    """In debug and testing mode, codes may be printed and secrets may be short. Flask treats any text as true there.
 
-    :raises ConfigError: one of the two is text.
+    :raises ConfigError: one of the two settings is text.
     """
     for key in ("DEBUG", "TESTING"):
         if isinstance(app.config.get(key), (str, bytes)):
@@ -350,7 +349,7 @@ def _secrets(app: Flask) -> list[bytes]:
         raise ConfigError("SECRET_KEY is not set: codes and proofs are derived from it")
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
     if not isinstance(fallbacks, (list, tuple)) or not all(key and isinstance(key, (str, bytes)) for key in fallbacks):
-        raise ConfigError("SECRET_KEY_FALLBACKS must be a list of keys, none of them empty")
+        raise ConfigError("SECRET_KEY_FALLBACKS must be a list of non-empty keys")
     keys = [_as_bytes(key) for key in (secret, *fallbacks)]
     if min(map(len, keys)) < _MIN_SECRET and not (app.debug or app.testing):
         name = "SECRET_KEY" if len(keys[0]) < _MIN_SECRET else "SECRET_KEY_FALLBACKS: a key"
@@ -359,7 +358,7 @@ def _secrets(app: Flask) -> list[bytes]:
 
 
 def _warn(app: Flask, settings: Settings) -> None:
-    """Tell what an app may do, but should not do unawares. ``flask otp doctor`` tells more."""
+    """Warn about settings that work but are usually mistakes. ``flask otp doctor`` reports more."""
     if app.config.get("OTP_STORAGE_URI") is None:
         warnings.warn(
             "OTP_STORAGE_URI is not set: codes and limits are kept in this process's memory, so each worker has "
@@ -369,16 +368,16 @@ def _warn(app: Flask, settings: Settings) -> None:
     lost = loses_background() if settings.delivery == "background" else None
     if lost is not None:
         warnings.warn(
-            f"OTP_DELIVERY is 'background', and deliveries would be lost: {lost}; give them to a queue "
+            f"OTP_DELIVERY is 'background', and deliveries may be lost: {lost}; use a queue "
             "(@otp.dispatcher), or set OTP_DELIVERY = 'inline'",
             stacklevel=4,
         )
     chance = risk.compute(settings).one_account
     if chance > settings.max_annual_risk:
         warnings.warn(
-            f"by these settings, an attacker may guess into one account with a chance of {chance:.1%} a year "
+            f"with these settings, an attacker may guess into one account with a chance of {chance:.1%} a year "
             f"({risk.one_in(chance)}), more than OTP_MAX_ANNUAL_RISK ({settings.max_annual_risk:g}): lower "
-            "OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH; 'flask otp doctor' shows the sum",
+            "OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH; 'flask otp doctor' shows the details",
             stacklevel=4,
         )
 
@@ -388,7 +387,7 @@ def _as_bytes(key: str | bytes) -> bytes:
 
 
 def _exempt_from_csrf(app: Flask, blueprint: Blueprint) -> None:
-    """Our routes refuse cross-origin requests themselves, and API clients have no token for Flask-WTF to see."""
+    """Our routes refuse cross-origin requests themselves, and API clients have no token for Flask-WTF."""
     csrf = app.extensions.get("csrf")
     if csrf is not None and hasattr(csrf, "exempt"):
         csrf.exempt(blueprint)

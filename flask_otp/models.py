@@ -59,7 +59,7 @@ class Message:
     channel: str
     #: The recipient: exactly one address.
     recipient: str = field(repr=False)
-    #: The code without the dashes of its display form. Empty: there is none to type, and the message has a link alone.
+    #: The code without the dashes of its display form. Empty if there is none to type, only a link.
     code: str = field(repr=False)
     purpose: str
     site_name: str

@@ -1,4 +1,4 @@
-"""Our templates, and the app's own of the same path before them, with the words of :mod:`.languages`."""
+"""Renders our templates, or the app's own at the same paths, in the language of :mod:`.languages`."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from markupsafe import Markup
 
 from . import context_text, languages
 
-#: Our own templates lie here.
+#: The folder of our own templates.
 _OURS = str(Path(__file__).parent / "templates") + os.sep
 
 
 class CompiledTemplates(BytecodeCache):
-    """What our templates compile to, for all apps of this process: to compile them takes 90 ms.
+    """Compiled code of our templates, shared by all apps of this process, because compiling them takes 90 ms.
 
     An entry is found by the template's name, file and source, and by each option of the Jinja environment that the
-    compiler reads. So a template that has changed is compiled again. A template of the app itself is not kept here, and
-    nothing is kept for an app that changes Jinja's own filters or tests, since the compiler may call them.
+    compiler reads. So a changed template is compiled again. The app's own templates are not cached here, and nothing is
+    cached for an app that changes Jinja's own filters or tests, because the compiler may call them.
     """
 
-    #: Our templates for the environments of about ten apps that differ in their options.
+    #: Enough for our templates in about ten apps with different options.
     MAX_ENTRIES = 128
 
     def __init__(self) -> None:
@@ -55,7 +55,7 @@ class CompiledTemplates(BytecodeCache):
             self._code[bucket.entry] = bucket.code
 
     def load_bytecode(self, bucket: Bucket) -> None:
-        """Do nothing: :meth:`get_bucket` has done it."""
+        """Do nothing: :meth:`get_bucket` has loaded it."""
 
     def dump_bytecode(self, bucket: Bucket) -> None:
         """Do nothing: :meth:`set_bucket` has done it."""
@@ -81,9 +81,9 @@ class Templates:
 
     @cached_property
     def environment(self) -> Environment:
-        """The app's own Jinja environment, and ours behind it, since the blueprint may not be mounted.
+        """The app's own Jinja environment, followed by ours, because the blueprint may not be mounted.
 
-        Made when it is first wanted: the app may still set its Jinja options while it is being made.
+        Created on first use: the app may still set its Jinja options while it is being set up.
         """
         loaders = [loader for loader in (self._app.jinja_env.loader,) if loader is not None]
         ours = self._app.jinja_env.overlay(
@@ -91,24 +91,24 @@ class Templates:
             bytecode_cache=self._app.jinja_env.bytecode_cache or _COMPILED,
         )
         # The names are our own, so "_" keeps its meaning in the app's templates, also in those that replace ours. They
-        # are not among the app's globals: Flask accepts no more of those once the app has served a request.
+        # are not app globals: Flask accepts no new ones once the app has served a request.
         ours.globals = self._app.jinja_env.globals | _WORDS
         return ours
 
     def of_message(self, purpose: str, name: str) -> Template:
-        """The template of a part of a message: that of the purpose, where there is one, else that of all."""
+        """The template of a message part: the purpose's own if there is one, otherwise the common one."""
         found = self._parts.get((purpose, name))
         if found is None or self.environment.auto_reload:
-            # Jinja remembers what there is, but looks again each time for what there is not.
+            # Jinja remembers existing templates, but searches for missing ones each time.
             found = self.environment.select_template([f"flask_otp/{purpose}/{name}", f"flask_otp/{name}"])
             self._parts[purpose, name] = found
         return found
 
     def are_ours(self, purpose: str) -> bool:
-        """Whether the messages of a purpose are what our own templates make of them, at each time the same.
+        """Whether a purpose's messages come from our own templates, and so always look the same.
 
-        Not where the app has its own of any of them, has put something in the place of Jinja's own filters, may say
-        the purpose in words of its own, or lets Jinja look at the files again.
+        Not if the app has its own version of one, has replaced one of Jinja's filters, may use its own words for the
+        purpose, or lets Jinja reload templates.
         """
         environment = self.environment
         if _looks_again(environment) or not _is_plain(environment):
@@ -120,9 +120,9 @@ class Templates:
         return self._are_ours[purpose] and (purpose == "login" or "babel" not in self._app.extensions)
 
     def render_page(self, name: str, **values: Any) -> str:
-        """One of our pages, in the language of the current request.
+        """Render one of our pages in the language of the current request.
 
-        Of ``context_values`` it gets text that is safe to show.
+        The template gets ``context_values`` as text that is safe to show.
         """
         if "context_values" in values:
             values["context_values"] = context_text.show(values["context_values"])
@@ -131,16 +131,16 @@ class Templates:
             return render_template(page, **values, **languages.page_attributes())
 
 
-#: What a message is made of, and what that imports.
+#: The templates of messages, and those that they import.
 _PARTS = ("subject.txt", "email.txt", "email.html", "sms.txt")
 _IMPORTED = ("_words.html", "_sentences.html")
 
 
 @cache
 def compile_messages() -> None:
-    """Compile the templates of messages for all apps with Flask's own options, so that no first message waits for it.
+    """Compile the templates of messages for all apps with Flask's default options, so no first message waits for it.
 
-    The environment of an app cannot be used: to make it now would be too early for what the app still sets.
+    An app's environment cannot be used, because the app may still change its settings.
     """
     environment = Environment(
         autoescape=select_autoescape(["html"]),
@@ -151,12 +151,12 @@ def compile_messages() -> None:
         environment.get_template(f"flask_otp/{name}")
 
 
-#: As it is before an app changes anything.
+#: The environment before an app changes anything.
 _JINJA = Environment()  # noqa: S701
 
 
 def _looks_again(environment: Environment) -> bool:
-    """Whether Jinja may read a template again that it has read before: then the app may put another in its place."""
+    """Whether Jinja may reload a template that it has loaded before, which the app may then replace."""
     cache = environment.cache
     return environment.auto_reload or cache is None or getattr(cache, "capacity", _ALL_TEMPLATES) < _ALL_TEMPLATES
 
@@ -166,7 +166,7 @@ _ALL_TEMPLATES = 100
 
 
 def _is_plain(environment: Environment) -> bool:
-    """Whether nothing that the compiler calls is the app's own."""
+    """Whether the compiler calls nothing of the app's own."""
     return (
         environment.finalize is None
         and _JINJA.filters.items() <= environment.filters.items()
@@ -176,7 +176,7 @@ def _is_plain(environment: Environment) -> bool:
 
 
 def _options(environment: Environment, name: str) -> tuple[Any, ...]:
-    """Each option that changes what the template compiles to."""
+    """All options that change the compiled code of the template."""
     escaping = environment.autoescape
     return (
         escaping(name) if callable(escaping) else escaping,
@@ -214,7 +214,7 @@ def _ngettext(context: EvalContext, one: str, many: str, number: int, /, **value
 
 
 def _fill_in(context: EvalContext, text: str, values: dict[str, Any]) -> str:
-    """In HTML the values are escaped, and the text is not: it is ours."""
+    """In HTML, the values are escaped, and our own text is not."""
     return (Markup(text) if context.autoescape else text) % values  # noqa: S704
 
 

@@ -1,7 +1,7 @@
-"""What the ground floor may know of the current app: its name, its languages, its pages.
+"""What the lowest layer may know about the current app: its name, its languages, its pages.
 
-:class:`~flask_otp.state.AppState` implements :class:`Site`. :func:`current_site` is the only look into
-``app.extensions`` below that class, so no module at the bottom depends on one at the top.
+:class:`~flask_otp.state.AppState` implements :class:`Site`. Below that class, only :func:`current_site` reads
+    ``app.extensions``, so no low-level module depends on a high-level one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from werkzeug.wrappers import Response
 #: The key in ``app.extensions``.
 EXTENSION = "otp"
 
-#: The name of the blueprint, and so the first part of its endpoints.
+#: The name of the blueprint, and so the prefix of its endpoints.
 BLUEPRINT = "otp"
 
 
@@ -27,17 +27,17 @@ class Site(Protocol):
 
     @property
     def languages(self) -> Sequence[str]:
-        """What ``OTP_LANGUAGES`` offers, the default first."""
+        """The languages in ``OTP_LANGUAGES``, the default first."""
 
     @property
     def is_mounted(self) -> bool:
-        """Whether our blueprint is registered: only then can our pages be rendered and their addresses built."""
+        """Whether our blueprint is registered. Only then can our pages be rendered and their URLs built."""
 
     def render_error(self, error: Any) -> Response:
         """The page for an :exc:`~flask_otp.errors.OTPError` that no view has caught."""
 
 
 def current_site() -> Site | None:
-    """The site of the current app; ``None`` outside an app context, and for an app without ``OTP``."""
+    """The site of the current app. ``None`` outside an app context, or if the app has no ``OTP``."""
     site: Any = current_app.extensions.get(EXTENSION) if has_app_context() else None
     return cast("Site | None", site)

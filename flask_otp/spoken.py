@@ -1,4 +1,4 @@
-"""A code as it is read out on the telephone: each digit by itself, and everything twice."""
+"""A code as text to read out on the telephone: digit by digit, and everything twice."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _DIGITS = (
     *(N_("zero"), N_("one"), N_("two"), N_("three"), N_("four")),
     *(N_("five"), N_("six"), N_("seven"), N_("eight"), N_("nine")),
 )
-#: The words of the international radiotelephony spelling alphabet (ICAO Annex 10), the same in every language.
+#: Words of the international radiotelephony spelling alphabet (ICAO Annex 10), the same in every language.
 _ALPHABET = (
     "Alfa Bravo Charlie Delta Echo Foxtrot Golf Hotel India Juliett Kilo Lima Mike November Oscar Papa Quebec Romeo "
     "Sierra Tango Uniform Victor Whiskey Xray Yankee Zulu"
@@ -25,7 +25,7 @@ _KEEP = N_("Never pass the code on to anyone. We will never ask you for it.")
 
 def speak(code: str, site_name: str, language: str, context_values: Mapping[str, str]) -> str:
     """
-    :param code: without dashes; empty: there is nothing to read out.
+    :param code: without dashes. Empty: there is nothing to read out.
     :param language: as in ``Content-Language``.
     :param context_values: what the code confirms, as text that is safe to show.
     """
@@ -39,11 +39,11 @@ def speak(code: str, site_name: str, language: str, context_values: Mapping[str,
 
 
 def spell(code: str, language: str) -> str:
-    """The code digit by digit, with a short pause between two. A letter is followed by its word: ``A, Alfa``."""
+    """The code digit by digit, with short pauses. A letter is followed by its word: ``A, Alfa``."""
     parts = (f"{char}, {_LETTERS[char]}" if char in _LETTERS else say(_DIGITS[int(char)], language) for char in code)
     return ", ".join(parts)
 
 
 def say(text: Text, language: str, **values: str) -> str:
-    """The text in a language, whatever the current one is. It needs no app context."""
+    """The text in the given language, whatever the current one is. Needs no app context."""
     return catalogue(language.replace("-", "_")).gettext(text.message) % values

@@ -1,4 +1,4 @@
-"""Guards that do not guard and pages that would not work, found when an app begins to serve, so that it does not."""
+"""Finds guards that do not guard and pages that would not work, before the app serves its first request."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from .site import BLUEPRINT
 
 logger = logging.getLogger("flask_otp")
 
-#: The functions and classes under a guard: none of them may be a view itself.
+#: The functions and classes under a guard. None of them may be a view itself.
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
-#: Which purpose and channels each guard wants: by the function that does the guarding.
+#: The purpose and channels of each guard, by the guarding function.
 _guards: weakref.WeakKeyDictionary[Callable[..., Any], tuple[str, tuple[str, ...]]] = weakref.WeakKeyDictionary()
-#: For how many seconds each guard takes a trusted browser in place of a proof.
+#: Seconds for which each guard accepts a trusted browser instead of a proof.
 _trusting: weakref.WeakKeyDictionary[Callable[..., Any], int] = weakref.WeakKeyDictionary()
-#: By app, the longest of them for each purpose. Filled when the app begins to serve.
+#: The longest of them for each purpose, by app. Filled when the app starts to serve.
 _offers: weakref.WeakKeyDictionary[Flask, dict[str, int]] = weakref.WeakKeyDictionary()
-#: The endpoints that each ``protect`` leaves open.
+#: The endpoints that each ``protect`` exempts.
 _exempt: weakref.WeakKeyDictionary[Callable[..., Any], frozenset[str]] = weakref.WeakKeyDictionary()
 
 
 def note_guarded(view: Any) -> None:
-    """A guard was put on this function or class."""
+    """Record that this function or class is under a guard."""
     _guarded.update(_layers(view))
 
 
@@ -43,7 +43,7 @@ def note_guard(
     exempt: frozenset[str] = frozenset(),
     trust: int | None = None,
 ) -> None:
-    """This function guards."""
+    """Record that this function guards."""
     _guards[guard] = purpose, channels
     _trusting[guard] = trust or 0
     _exempt[guard] = exempt
@@ -62,7 +62,7 @@ def check_app(app: Flask, blueprint: Blueprint, routing: Router, settings: Setti
 
 
 def trust_offered(app: Flask) -> dict[str, int]:
-    """For how many seconds a browser can be trusted, by purpose: what the most generous guard of the app says."""
+    """Seconds that a browser can be trusted, by purpose: the longest time that any guard of the app allows."""
     return _offers[app] if app in _offers else _find_offers(app)
 
 
@@ -83,7 +83,7 @@ def _guards_of(app: Flask) -> Iterable[Callable[..., Any]]:
 
 
 def tell_of_reloads(app: Flask) -> None:
-    """Log, while an app is developed under Werkzeug's reloader, why a changed file signs its developer out."""
+    """Log, during development with Werkzeug's reloader, why a changed file signs the developer out."""
     is_reloaded = app.debug and os.environ.get("WERKZEUG_RUN_MAIN") == "true"
     if is_reloaded and app.config.get("OTP_STORAGE_URI") is None:
         logger.warning(
@@ -97,16 +97,16 @@ def check_guards(app: Flask, purposes: Mapping[str, Collection[str]]) -> None:
     """Refuse to serve an app with a guard that does not guard, or that no client can pass.
 
     :param purposes: the channels of each purpose.
-    :raises ConfigError: ``@otp_required`` stands above the route decorator, or names an unknown purpose or channel;
-        ``protect`` exempts what does not exist.
+    :raises ConfigError: ``@otp_required`` is above the route decorator, or names an unknown purpose or channel; or
+        ``protect`` exempts an endpoint that does not exist.
     """
     for endpoint, view in app.view_functions.items():
         view_class = getattr(view, "view_class", None)
         meant = view in _guarded or any(base in _guarded for base in getattr(view_class, "__mro__", ()))
         if meant and not any(layer in _guards for layer in _layers(view)):
             raise ConfigError(
-                f"@otp_required stands above the route of {endpoint!r}, or was dropped from its class's decorators: "
-                "put it under @app.route"
+                f"@otp_required is above the route decorator of {endpoint!r}, or was dropped from its class's "
+                "decorators: put it below @app.route"
             )
         methods = vars(view_class).values() if view_class else ()
         _check_wants(endpoint, (*_layers(view), *methods), purposes)
@@ -120,10 +120,10 @@ def check_guards(app: Flask, purposes: Mapping[str, Collection[str]]) -> None:
 
 def check_mount(app: Flask, blueprint: Blueprint, *, links: bool) -> None:
     """
-    :raises ConfigError: our blueprint is where its own addresses do not work, or nowhere, and links need it.
+    :raises ConfigError: our blueprint is mounted where its URLs do not work, or links need it and it is not mounted.
     """
     if links and blueprint not in app.blueprints.values():
-        raise ConfigError("OTP_LINKS needs otp.blueprint, where the links lead: mount it")
+        raise ConfigError("OTP_LINKS needs otp.blueprint, which serves the links: mount it")
     for name, mounted in app.blueprints.items():
         if mounted is blueprint and name != BLUEPRINT:
             raise ConfigError(f"otp.blueprint is mounted as {name!r}: mount it on the app itself, under its own name")
@@ -137,7 +137,7 @@ def _check_wants(where: str, guards: Iterable[Any], purposes: Mapping[str, Colle
         if purpose not in purposes:
             raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES")
         known = list(purposes[purpose])
-        # With none the app starts all the same, and while it is developed the console stands in for all of them.
+        # Without any channel the app still starts, and during development the console replaces them all.
         lenient = [name for name in known if name not in KEPT_FACTORS] in ([], ["console"])
         unknown = [name for name in channels if name not in known and (name in KEPT_FACTORS or not lenient)]
         if unknown:
@@ -146,7 +146,7 @@ def _check_wants(where: str, guards: Iterable[Any], purposes: Mapping[str, Colle
 
 
 def _layers(function: Any) -> Iterable[Any]:
-    """The function, and what its decorators wrap."""
+    """The function, and the functions that its decorators wrap."""
     while function is not None:
         yield function
         function = getattr(function, "__wrapped__", None)

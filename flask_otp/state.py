@@ -1,4 +1,4 @@
-"""What one app has of us: all components side by side, in ``app.extensions["otp"]``."""
+"""The state of one app: all components side by side, in ``app.extensions["otp"]``."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from .stores.watched import watched
 from .urls import is_own_root
 
 _TRUSTED = 10_000
-#: The apps whose ``identifier_loader`` runs right now, in this thread or task.
+#: The apps whose ``identifier_loader`` is running, in this thread or task.
 _asked: ContextVar[frozenset[int]] = ContextVar("flask_otp_asked", default=frozenset())
 
 
 class Trust:
-    """Remembers for ``OTP_REVOCATION_LAG`` seconds that the store vouched for a proof. With 0 it remembers nothing."""
+    """Remembers for ``OTP_REVOCATION_LAG`` seconds that the store confirmed a proof. With 0 it remembers nothing."""
 
     def __init__(self, lag: int) -> None:
         self._lag = lag
         self._lock = lock_per_process()
         self._until: dict[bytes, float] = {}
-        #: How often something was ended. An answer that the store gave before the last end is not remembered.
+        #: Number of endings so far. A store's answer from before the last ending is not remembered.
         self.ends = 0
 
     def holds(self, proof: Proof, now: float) -> bool:
@@ -60,9 +60,9 @@ class Trust:
 
 @dataclass
 class AppState(Components):
-    """All components of one app. It implements :class:`~flask_otp.site.Site`."""
+    """All components of one app. Implements :class:`~flask_otp.site.Site`."""
 
-    #: Our own one. The app may have another of the same name.
+    #: Our own blueprint. The app may have another with the same name.
     blueprint: Blueprint
     #: Keeps the receiver alive, with ``OTP_AUDIT``.
     audit: Audit | None = field(init=False, default=None)
@@ -81,7 +81,7 @@ class AppState(Components):
 
     @property  # type: ignore[misc]  # the field's value, with a look at who listens
     def store(self) -> Store:
-        """The store. While somebody listens to ``store_called``, its verbs are timed."""
+        """The store. While ``store_called`` has receivers, its verbs are timed."""
         return self._watched_store if store_called.receivers else self._store
 
     @store.setter
@@ -108,36 +108,36 @@ class AppState(Components):
         page = self.render_page("error.html", error=error, start_url=url_for(f"{BLUEPRINT}.start"))
         return error.with_headers(Response(page, error.code, content_type="text/html; charset=utf-8"))
 
-    # Whether it works
+    # Health
 
     def probe_store(self) -> None:
-        """Read something that is not there from the store, by the way that changes take, and change nothing.
+        """Read a missing entry from the store, in the way that changes use. Changes nothing.
 
-        :raises StoreUnavailable: it does not answer, or does not let us.
+        :raises StoreUnavailable: the store does not answer, or refuses us.
         """
         now = int(self.clock())
         self.store.note(b"health".ljust(16), b"health".ljust(12), now, now)
 
     def check_health(self) -> None:
-        """Read from the store and from the storage of the limits. Nothing is counted, changed or sent.
+        """Read from the store and from the limits' storage. Nothing is counted, changed or sent.
 
-        :raises StoreUnavailable: one of them does not answer; its ``part`` and ``cause`` say which, and why.
+        :raises StoreUnavailable: one of them does not answer. Its ``part`` and ``cause`` say which, and why.
         """
         self.probe_store()
         self.limits.probe()
 
-    # Who is verified
+    # Verification
 
     def own_identifier(self) -> str | None:
-        """The signed-in user's own address, where the app has an ``identifier_loader`` and somebody is signed in.
+        """The signed-in user's own address, if the app has an ``identifier_loader`` and a user is signed in.
 
-        :raises ConfigError: the loader itself asked, and not for a verification. ``None`` would let anybody pass.
+        :raises ConfigError: the loader itself asked, and not for a verification. ``None`` would let anyone pass.
         """
         loader = self.hooks.identifier_loader
         if loader is None:
             return None
         if self.is_asking:
-            raise ConfigError("the identifier_loader needs its own answer: it may call otp.verification() at most")
+            raise ConfigError("the identifier_loader needs its own result: of otp, it may call only verification()")
         token = _asked.set(_asked.get() | {id(self)})
         try:
             own = loader()
@@ -147,11 +147,11 @@ class AppState(Components):
 
     @property
     def is_asking(self) -> bool:
-        """Whether the ``identifier_loader`` runs right now, so that nobody can say yet who is signed in."""
+        """Whether the ``identifier_loader`` is running, so it is not known yet who is signed in."""
         return id(self) in _asked.get()
 
     def vouches(self, proof: Proof) -> bool:
-        """Whether the proof is still good: the store says so, or said so within the lag."""
+        """Whether the proof is still valid: the store confirms it, or confirmed it within the lag."""
         now, ends = self.clock(), self.trust.ends
         if self.trust.holds(proof, now):
             return True
@@ -161,11 +161,11 @@ class AppState(Components):
         return True
 
     def end(self, proof: Proof) -> bool:
-        """End the proof. True for the one caller that ended it."""
+        """End the proof. Returns ``True`` to the one caller that ended it."""
         try:
             return self.store.spend(proof.subject, proof.proof_id, int(self.clock()))
         finally:
-            # Also when the answer was lost: the proof may have been ended all the same.
+            # Also if the answer was lost, because the proof may have been ended anyway.
             self.trust.clear()
 
 
@@ -180,9 +180,9 @@ def current_state() -> AppState:
 
 
 def health(app: Flask) -> None:
-    """Whether an app can send and verify codes: one cheap reading of the store, and one of the limits' storage.
+    """Check whether an app can send and verify codes: one cheap read of the store, and one of the limits' storage.
 
-    For a readiness check of one's own; ``OTP_HEALTH = True`` makes ``GET /otp/health`` of it. It sends and counts
+    For an app's own readiness check. ``OTP_HEALTH = True`` serves it as ``GET /otp/health``. It sends and counts
     nothing.
 
     :raises StoreUnavailable: it cannot. ``error.part`` says what does not answer, ``error.cause.kind`` why.

@@ -1,4 +1,4 @@
-"""Where an address leads: hosts of URIs, and paths that stay on this host. Nothing of a URI is ever shown."""
+"""Hosts of URIs, and paths that stay on this host. No part of a URI is ever shown."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def is_loopback(host: str) -> bool:
 
 
 def hosts(uri: str) -> list[str]:
-    """The hosts of a URI, of which those for clusters have several."""
+    """The hosts of a URI. URIs of clusters have several."""
     netloc = uri.partition("://")[2].partition("/")[0].partition("?")[0]
     places = netloc.rpartition("@")[2].split(",")
     return [urlsplit(f"//{place}").hostname or "" for place in places]
@@ -33,10 +33,10 @@ def query(uri: str) -> dict[str, str]:
 
 
 def is_safe_path(path: str) -> bool:
-    """Whether a redirect to ``path`` is sure to stay on this host.
+    """Whether a redirect to ``path`` certainly stays on this host.
 
-    One slash, then printable ASCII without a backslash: no second slash that names a host, no tab or newline that a
-    browser or a URL parser would drop (OWASP ASVS 5.0 V3.7.2).
+    One slash, then printable ASCII without a backslash: no second slash that starts a host name, and no tab or newline
+    that a browser or a URL parser would drop (OWASP ASVS 5.0 V3.7.2).
     """
     return _SAFE_PATH.fullmatch(path) is not None
 
@@ -44,8 +44,8 @@ def is_safe_path(path: str) -> bool:
 def is_own_root() -> bool:
     """Whether the app's root, as the request has it, is a path on this host.
 
-    A proxy names it in ``X-Forwarded-Prefix``. One that lets a client's header through would have every address that
-    we make begin with ``//`` and a host of the client's choice.
+    A proxy sets it in ``X-Forwarded-Prefix``. If a proxy passes a client's header through, every URL that we build
+    would start with ``//`` and a host of the client's choice.
     """
-    # As it is but for letters outside of ASCII. A whole address parsed and written anew would lose a slash.
+    # Unchanged except for non-ASCII letters. Parsing and rebuilding the whole URL would lose a slash.
     return is_safe_path(quote(request.script_root, safe=printable) + "/")

@@ -1,10 +1,10 @@
-"""Codes by telephone: TwiML for Twilio, and for providers that take the same documents.
+"""Codes by telephone: TwiML for Twilio, and for providers that accept the same documents.
 
-The call asks for a key before it says the code. A voicemail box presses none, so that no code is left in one: who gets
-into the box later, by its PIN or by the caller's number that it trusts, finds nothing.
+The call asks for a key before it says the code. A voicemail box presses no key, so no code is left in one: an attacker
+who opens the box later, with its PIN or a caller number that it trusts, finds nothing.
 
-What is to be said after the key is in the address that the provider asks then, sealed with ``SECRET_KEY`` and good for
-as long as the code. Nothing is kept in between.
+The text to say after the key is in the URL that the provider requests then, sealed with ``SECRET_KEY`` and valid as
+long as the code. Nothing is stored in between.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .spoken import say, speak
 from .state import current_state
 from .urls import is_loopback
 
-#: Each of our languages as Twilio's voices are called.
+#: The name of each of our languages in Twilio's voices.
 LANGUAGES = {
     "en": "en-US",
     "de": "de-DE",
@@ -32,10 +32,10 @@ LANGUAGES = {
     "zh-Hans": "zh-CN",
 }
 
-#: The member of the address that carries what is to be said.
+#: The query parameter with the sealed text.
 _MEMBER = "otp"
 _KEY = "1"
-#: Seconds that the call waits for the key, each time that it asks.
+#: Seconds that the call waits for the key, each time it asks.
 _PATIENCE = 8
 
 _ASK = N_("This is %(site)s. To hear your code, press 1.", site="")
@@ -43,13 +43,13 @@ _OVER = N_("That code is no longer valid. Please ask for a new one.")
 
 
 def twiml(message: Message, action: str, *, voice: str | None = None, language: str | None = None) -> str:
-    """What a call says first: who calls, twice, and that the code comes after the key 1. Needs an app context.
+    """The start of a call: who calls, twice, and that the code follows after the key 1. Needs an app context.
 
-    :param action: the absolute address of a view of the app that answers with :func:`twiml_after_key`. It must be
-        ``https``, but for this machine.
-    :param voice: one of the provider's voices, such as ``"Polly.Vicki"``; by default the provider chooses.
-    :param language: what the provider calls the language; by default one of :data:`LANGUAGES`.
-    :raises ValueError: ``action`` is no such address, or the message has no code.
+    :param action: the absolute URL of a view of the app that answers with :func:`twiml_after_key`. It must be
+        ``https``, except for this machine.
+    :param voice: one of the provider's voices, such as ``"Polly.Vicki"``. By default the provider chooses.
+    :param language: the provider's name of the language. By default one of :data:`LANGUAGES`.
+    :raises ValueError: ``action`` is not such a URL, or the message has no code.
     """
     place = urlsplit(action)
     if not (place.scheme == "https" or (place.scheme == "http" and is_loopback(place.hostname or ""))):
@@ -71,9 +71,9 @@ def twiml(message: Message, action: str, *, voice: str | None = None, language: 
 
 
 def twiml_after_key(values: Mapping[str, str]) -> str:
-    """What the call says after the key: the code. Another key, or a code that has expired, gets none.
+    """The call after the key: it says the code, unless the key is wrong or the code has expired.
 
-    :param values: the members of the provider's request: Flask's ``request.values``.
+    :param values: the values of the provider's request: Flask's ``request.values``.
     """
     state = current_state()
     call = state.tokens.load_call(values.get(_MEMBER))
@@ -89,7 +89,7 @@ def twiml_after_key(values: Mapping[str, str]) -> str:
 
 def _say(parent: ET.Element, text: str, spoken_in: str, voice: str | None, language: str | None) -> None:
     options = {"language": language or LANGUAGES[spoken_in]} | ({"voice": voice} if voice else {})
-    # XML has no place for control characters, not even in other words.
+    # XML cannot contain control characters, not even escaped.
     ET.SubElement(parent, "Say", options).text = "".join(char if char.isprintable() else " " for char in text)
 
 

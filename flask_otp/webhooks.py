@@ -1,4 +1,4 @@
-"""Webhooks by the Standard Webhooks specification: how we sign them, and how the receiver reads them.
+"""Webhooks by the Standard Webhooks specification: how we sign them, and how a receiver reads them.
 
 The service that :class:`~flask_otp.WebhookChannel` posts to calls :func:`read`. Its app needs no ``OTP``.
 
@@ -32,15 +32,16 @@ def read(
 ) -> Message:
     """The message of a webhook, if the signature is right and recent.
 
-    A repeated delivery has the same ``message.id``: handle each id once. Remember an id for twice the ``tolerance``,
-    since the sender's clock may be ahead of yours. After that a recorded request is too old to be accepted.
+    A repeated delivery has the same ``message.id``: handle each id only once. Remember an id for twice the
+    ``tolerance``, because the sender's clock may be ahead of yours. After that, a recorded request is too old to be
+    accepted.
 
-    :param headers: of the request, in any case.
-    :param body: the bytes as they came, before anything parses them.
-    :param secrets: the channel's, or several during a rotation: one that fits is enough.
-    :param tolerance: seconds that the webhook may be old, or ahead.
-    :param now: seconds since 1970, by default the time that it is.
-    :raises InvalidWebhook: bad signature, too old, or not a message. Uncaught, it is the right response: 400.
+    :param headers: the request's headers, in any case.
+    :param body: the raw bytes of the request, before any parsing.
+    :param secrets: the channel's secret, or several during a rotation: one match is enough.
+    :param tolerance: maximum seconds that the webhook may be old, or ahead.
+    :param now: seconds since 1970. By default the current time.
+    :raises InvalidWebhook: bad signature, too old, or not a message. Uncaught, it becomes the right response: 400.
     :raises ConfigError: a secret is malformed.
     """
     keys = read_secrets(secrets)
@@ -59,7 +60,7 @@ def read(
 def _message(body: bytes, message_id: str) -> Message:
     try:
         values = json.loads(body)
-        # A newer sender may have more to say, an older one less.
+        # A newer sender may send more members, an older one fewer.
         return Message(**{name: values[name] for name in values.keys() & _FIELDS} | {"id": message_id})
     except (ValueError, TypeError, AttributeError, RecursionError):
         raise InvalidWebhook from None
@@ -72,13 +73,13 @@ def sign(keys: Sequence[bytes], message_id: str, timestamp: str, body: bytes) ->
 
 
 def read_secrets(secrets: str | Sequence[str]) -> tuple[bytes, ...]:
-    """The key in each secret: what ``whsec_`` and base64 stand for, or else the text's own bytes.
+    """The key in each secret: the decoded base64 after ``whsec_``, or otherwise the text's own bytes.
 
-    :raises ConfigError: there is no secret, or one is shorter than 24 bytes, the least that the specification allows.
+    :raises ConfigError: there is no secret, or one is shorter than 24 bytes, the minimum of the specification.
     """
     listed = [secrets] if isinstance(secrets, str) else secrets
     if not isinstance(listed, (list, tuple)) or not listed:
-        raise ConfigError("a webhook needs a secret, or a list of them: text")
+        raise ConfigError("a webhook needs a secret as text, or a list of secrets")
     return tuple(map(_key, listed))
 
 
@@ -92,10 +93,10 @@ def _key(secret: object) -> bytes:
         try:
             text = base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
         except binascii.Error:
-            raise ConfigError("a webhook's secret that begins with whsec_ must go on in base64") from None
+            raise ConfigError("a webhook's secret that starts with whsec_ must continue in base64") from None
     if len(text) < _MIN_SECRET:
         raise ConfigError(
-            f"a webhook's secret must be {_MIN_SECRET} bytes or more: make one with "
+            f"a webhook's secret must have at least {_MIN_SECRET} bytes: make one with "
             "'whsec_' + base64.b64encode(secrets.token_bytes(32)).decode()"
         )
     return text

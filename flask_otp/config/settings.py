@@ -60,7 +60,7 @@ class Purpose:
             cooldown=self.cooldown,
             send_limit=self.send_limit,
             recipient_limit=self.recipient_limit,
-            # Nobody guesses a link. Without a budget, nobody can spend the owner's either.
+            # A link cannot be guessed. And without a budget, no attacker can spend the owner's.
             failure_budget=self.failure_budget if self.typed else (),
             refuse=self.on_budget == "refuse",
         )

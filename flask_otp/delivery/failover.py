@@ -131,7 +131,7 @@ class _Provider:
             reason = redact(f"{type(error).__name__}: {error}", message)
             is_down = deadline.is_impersonal or isinstance(error, ProviderDown)
             result = Result.REFUSED if isinstance(error, _REFUSALS) else Result.DOWN if is_down else Result.FAILED
-        # Outside the ``except`` block, so that log handlers do not see the exception.
+        # Outside the ``except`` block, where log handlers do not see the exception.
         logger.error("channel %r (%s) failed: %s", message.channel, type(self.channel).__name__, reason)
         return result
 

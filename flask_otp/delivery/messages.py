@@ -50,8 +50,8 @@ def render_message(
 ) -> Message:
     """Render the message in the current language. Works without a request.
 
-    :param code: empty: there is none to type, and the message has the link alone.
-    :raises ValueError: the message would have neither.
+    :param code: empty if there is no code to type: then the message has only the link.
+    :raises ValueError: the message would have neither code nor link.
     """
     context_values = deepcopy(context_values) if isinstance(context_values, dict) else None
     words: dict[str, Any] = {

@@ -77,7 +77,7 @@ class Moulds:
 def rendered(templates: Templates, words: dict[str, Any], *, is_email: bool, code_in_subject: bool) -> Parts:
     """Render the templates with these words."""
 
-    # The subject is told of no code, and must know all the same.
+    # The subject gets no code, but must know whether there is one.
     typed = {"typed": bool(words["code"])}
 
     def render(name: str, **other: Any) -> str:

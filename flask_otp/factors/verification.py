@@ -113,7 +113,7 @@ class FactorVerifier:
 
     def _recovery_claim(self, claim: Claim, keys: Keys, record: FactorRecord, index: int | None) -> Claim:
         if index is not None and record.used >> index & 1:
-            return replace(claim, proof_id=b"")  # used, so that it costs nothing and records no proof
+            return replace(claim, proof_id=b"")  # used already: it costs nothing and records no proof
         return replace(
             claim,
             matches=index is not None,

@@ -30,7 +30,7 @@ class Rule:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether a proof fits by what is in it, whoever is signed in and whatever the request is about."""
+        """Whether a proof's content alone decides, independent of the signed-in user and the request."""
         return self.context is None and self.identifier is None and not self.once
 
 

@@ -1,1 +1,1 @@
-"""The HTTP API and its pages: parse, call, answer."""
+"""The HTTP API and its pages: parse the request, call the service, build the response."""

@@ -1,4 +1,4 @@
-"""What ``otp.send`` and its kin do in a request: the service's flows, between the session and the client."""
+"""Implements ``otp.send`` and similar methods in a request: the service's flows, with the session and the client."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def send_as_asked(
     *,
     in_session: bool = True,
 ) -> Challenge:
-    """A client asks over HTTP: what the guard or the app has fixed, the client cannot change.
+    """Send for a client over HTTP. The client cannot change what the guard or the app has fixed.
 
-    :param once: how a repetition of this request is known.
-    :param in_session: the session is read, and keeps the handle. Else the client names everything itself.
+    :param once: identifies a repetition of this request.
+    :param in_session: read the session and keep the handle there. Otherwise the client supplies everything itself.
     """
     state = current_state()
     if requirement is not None:
@@ -66,9 +66,9 @@ def send_as_asked(
 
 
 def send_anew(token: str, *, in_session: bool = True) -> Challenge:
-    """A new code in place of one that is over: to the same identifier, for the same purpose and context.
+    """Send a new code in place of an expired one, to the same identifier, for the same purpose and context.
 
-    :raises ChallengeRequired: the handle is no good, is another user's, or its code has expired long ago.
+    :raises ChallengeRequired: the handle is invalid, belongs to another user, or its code expired long ago.
     """
     state = current_state()
     handle = state.tokens.load_handle(token)
@@ -141,10 +141,10 @@ def verify_as_asked(
     trust: bool = False,
     in_session: bool = True,
 ) -> Verification:
-    """A client redeems a code or a link over HTTP: the handle says what for, and whose it is.
+    """Redeem a code or a link for a client over HTTP. The handle supplies the purpose and the identifier.
 
-    :param trust: the person wants this browser to be trusted, where a guard allows it.
-    :param in_session: the session keeps the proof. Else the answer alone has it.
+    :param trust: the person wants this browser to be trusted, if a guard allows it.
+    :param in_session: keep the proof in the session. Otherwise only the response contains it.
     :raises InvalidRequest: a browser cannot be trusted without a cookie.
     """
     if trust and not in_session:
@@ -154,10 +154,10 @@ def verify_as_asked(
 
 
 def _is_own(state: AppState, token: str) -> bool:
-    """Whether the challenge belongs to the signed-in user: they asked for it, or it went to their own address.
+    """Whether the challenge belongs to the signed-in user: they requested it, or it went to their own address.
 
-    A code that went to another address must never become the second factor of this session. A token that is no handle
-    is for the service to refuse.
+    A code that went to another address must never become the second factor of this session. The service refuses tokens
+    that are not handles.
     """
     if state.hooks.identifier_loader is None or not has_request_context():
         return True
@@ -191,7 +191,7 @@ def _verify(
         is_link=is_link,
     )
     if not in_session:
-        if state.hooks.verified_handler is not None:  # it may ask otp.verification()
+        if state.hooks.verified_handler is not None:  # it may call otp.verification()
             session.note_checked(state, proof.purpose, proof, state.trust.ends)
     elif has_request_context():
         session.store_proof(state, proof, verification.proof, bucket)
@@ -202,9 +202,9 @@ def _verify(
 
 
 def forget(purpose: str | None = None) -> None:
-    """End this client's proofs, its session's and its bearer's, and drop its outstanding challenges.
+    """End the proofs of this client's session and its bearer token, and drop its outstanding challenges.
 
-    :raises StoreUnavailable: the proofs may still be good, and the session is left as it was.
+    :raises StoreUnavailable: the proofs may still be valid, and the session is unchanged.
     """
     state = current_state()
     store, tokens, now = state.store, state.tokens, int(state.clock())
@@ -243,11 +243,12 @@ def revoke(identifier: str) -> None:
 def find_held(
     state: AppState, purpose: str, context: bytes, since: float, identifier: str | None = None, channels: Any = ()
 ) -> Proof | None:
-    """A good proof of this browser for just this, not older than ``since``: then there is nothing to ask for.
+    """A valid proof of this browser for the same purpose and context, not older than ``since``. If found, no code is
+    needed.
 
-    :param identifier: whose it must be; ``None``: the signed-in user's, or anybody's where nobody can be.
-    :param channels: by which of these it must be; empty: any.
-    :raises StoreUnavailable: nobody can say.
+    :param identifier: whose proof it must be. ``None``: the signed-in user's, or anyone's if no user can be signed in.
+    :param channels: the proof must be by one of these channels. Empty means any.
+    :raises StoreUnavailable: the store does not answer.
     """
     own = identifier if identifier is not None else state.own_identifier()
     for proof in session.proofs(state, purpose):
@@ -259,14 +260,14 @@ def find_held(
 
 
 def fixed_identifier(state: AppState, asked: Requirement | None) -> str | None:
-    """The identifier that the client cannot choose, in canonical form; ``None`` where it may."""
+    """The identifier that the client cannot change, in canonical form. ``None`` if the client may choose it."""
     if asked is not None and asked.identifier is not None:
         return asked.identifier
     return state.own_identifier()
 
 
 def own_purpose(purpose: str | None) -> str:
-    """What the session's challenge is for, where the client does not say: the only one there is, or else ``login``."""
+    """The purpose of the session's challenge if the client names none: the only challenge's, or ``login``."""
     if purpose is not None:
         return purpose
     purposes = session.purposes_of_challenges(current_state()) if has_request_context() else set()

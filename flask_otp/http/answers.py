@@ -1,4 +1,4 @@
-"""What the views answer: the next page or JSON, and the form once more with its error."""
+"""The responses of the views: the next page or JSON, or the form again with its error."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import actions, pages, pending_form, session
 from .requests import is_cross_origin, wants_html
 
 Answer = ResponseReturnValue
-#: Seconds after a verification in which the same form, sent again, leads on and not to a refusal.
+#: Seconds after a verification in which submitting the same form again continues instead of failing.
 JUST_NOW = 60
 
 
@@ -37,7 +37,7 @@ def challenge_answer(challenge: Challenge, way_back: str | None) -> Answer:
 
 def verified_answer(verification: Verification, way_back: str | None, *, in_session: bool = True) -> Answer:
     """
-    :param in_session: the session may say where it goes on. Else the client alone does.
+    :param in_session: the session may name the next page. Otherwise only the client does.
     """
     state = current_state()
     if not in_session:
@@ -51,7 +51,7 @@ def verified_answer(verification: Verification, way_back: str | None, *, in_sess
         if answer is not None:
             return answer
     if in_session and not wanted:
-        # Not before: the handler may have signed somebody in, or out. A form that another tab keeps is not the way on.
+        # Only now: the handler may have signed a user in or out. A form kept by another tab is not the next page.
         proof = state.tokens.load_proof(verification.proof)
         kept = pending_form.find(state, verification.purpose, new=proof)
         if kept is not None:
@@ -72,7 +72,7 @@ def verified_answer(verification: Verification, way_back: str | None, *, in_sess
 
 
 def _next_path(state: AppState, purpose: str, given: str | None) -> str:
-    """Where it goes on: where the form says, though that be nowhere; else where the session does."""
+    """Where to continue: where the form says, even if that is nowhere; otherwise where the session says."""
     wanted = session.get("next", purpose) or "" if given is None else given
     return wanted if is_safe_path(wanted) else request.script_root + state.settings.default_next
 
@@ -80,10 +80,10 @@ def _next_path(state: AppState, purpose: str, given: str | None) -> str:
 def sent_on(
     state: AppState, purpose: str, requirement: str | None, way_back: str | None, *, within: int | None = None
 ) -> Answer | None:
-    """A redirect for whoever already has what the page would give.
+    """Redirect a client that already has what the page would give.
 
-    :param within: only by a proof of the last so many seconds. By default, without a requirement, only the sign-in
-        counts: another purpose may be meant to be verified once more.
+    :param within: accept only proofs from the last ``within`` seconds. Without a requirement, only the sign-in counts
+        by default, because another purpose may need a new verification.
     """
     asked = session.load_requirement(requirement) or session.requirement(purpose)
     asked = asked if asked is not None and asked.purpose == purpose else None
@@ -96,12 +96,12 @@ def sent_on(
         since = max(since, asked.made_at)
         held = actions.find_held(state, purpose, asked.context, since, asked.identifier, asked.channels)
     where = _next_path(state, purpose, way_back)
-    # Sent back at once, they need something else than we can know of: an app may look at a proof by rules of its own.
+    # A client that was sent back at once needs something we cannot know: the app may check proofs by its own rules.
     return redirect(where, 303) if held is not None and session.may_send_on(state, purpose, where) else None
 
 
 def start_again(purpose: str, way_back: str | None = None) -> Answer:
-    """A redirect to the page that asks for an address.
+    """Redirect to the page that asks for an address.
 
     :raises InvalidRequest: there is no such purpose.
     """
@@ -110,7 +110,7 @@ def start_again(purpose: str, way_back: str | None = None) -> Answer:
 
 
 def form_again(body: dict[str, str], identifier: str | None, error: OTPError) -> Answer:
-    """The form that did not do, with what was typed and chosen; for a new code, the page of the old one."""
+    """The rejected form, with the typed and chosen values. For a new code, the page of the old code."""
     state, purpose = current_state(), body.get("purpose", "login")
     handle = state.tokens.load_handle(body.get("challenge")) if identifier is None else None
     if handle is not None:
@@ -127,9 +127,9 @@ def form_again(body: dict[str, str], identifier: str | None, error: OTPError) ->
 
 
 def code_again(body: dict[str, str], error: OTPError, *, is_link: bool = False) -> Answer:
-    """The code page of the challenge that the form was for, and what is so of it.
+    """The code page of the form's challenge, with the challenge's current state.
 
-    Whoever has verified by it already, in another tab or by the click before, is sent on.
+    A browser that has already verified with it, in another tab or by a first click, is redirected to the next page.
     """
     state, purpose, way_back = current_state(), actions.own_purpose(body.get("purpose")), body.get("next")
     token = body.get("challenge") or session.challenge(state, purpose)

@@ -1,4 +1,4 @@
-"""The blueprint: which view serves which route, what is refused before, and what each answer gets after."""
+"""The blueprint: the view of each route, the checks before it, and what is added to each response."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from . import pages, routes, session, views
 from .answers import Answer
 from .requests import allow_trusted_origin, refuse_cross_origin, wants_html
 
-#: Where a person gets who opens the address of a form: by Back, by a bookmark, or after a log-in elsewhere.
+#: Where to redirect a browser that opens a form's URL: by Back, by a bookmark, or after a sign-in elsewhere.
 _PAGE_OF = {"send": "start", "resend": "enter", "logout": "start", "app/remove": "app", "recovery": "app"}
 _PAGE_HEADERS = [(name.lower(), name, value) for name, value in PAGE_HEADERS.items()]
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE"]
 
 
 def create_blueprint() -> Blueprint:
-    """The routes, to be mounted at ``OTP_URL_PREFIX``. They find their app's state at each request."""
+    """The routes, mounted at ``OTP_URL_PREFIX``. They look up their app's state on each request."""
     blueprint = Blueprint(BLUEPRINT, "flask_otp", template_folder="templates", static_folder="static")
     blueprint.before_request(_before)
     blueprint.after_request(_add_headers)
@@ -51,7 +51,7 @@ _VIEWS: dict[str, Callable[..., Answer]] = {
 
 
 def unknown(rest: str = "") -> Answer:
-    """What is not ours, answered in our manner. Known paths come here with a method they do not have."""
+    """Answer unknown paths in our format. Known paths get here if the method is not allowed."""
     if rest in _PAGE_OF and request.method in ("GET", "HEAD") and accepts_html():
         return redirect(url_for(f".{_PAGE_OF[rest]}"), 303)
     if methods := routes.methods_of(rest):
@@ -60,9 +60,9 @@ def unknown(rest: str = "") -> Answer:
 
 
 def _before() -> Answer | None:
-    """What is looked at before each view, the cheapest first: the path, the origin, and the way a visitor has come."""
+    """Checks before each view, the cheapest first: the path, the origin, and whether another site sent the visitor."""
     if not is_own_root():
-        # No page, which would have its style and its forms on that other host.
+        # No page, because its styles and forms would be loaded from that other host.
         return InvalidRequest().as_problem()
     state = current_state()
     if request.method not in ("GET", "HEAD", "OPTIONS"):
@@ -77,13 +77,13 @@ def _add_headers(response: Response) -> Response:
     if "vary" in present:
         response.vary.add("Cookie")
     if "cache-control" in present:
-        # Static files come with a caching header of their own, and under this prefix nothing is cached.
+        # Static files have their own caching header, and nothing else under this prefix is cached.
         response.headers["Cache-Control"] = "no-store"
     return response
 
 
 def finish(response: Response) -> Response:
-    """After all functions of the app, also its CORS extension, and before the session is saved."""
+    """Runs after all functions of the app, including its CORS extension, and before the session is saved."""
     session.finish(response)
     if request.blueprint == BLUEPRINT:
         state = current_state()
@@ -96,7 +96,7 @@ def _answer_error(error: HTTPException) -> Answer:
     if error.code is not None and error.code < 400:
         return error.get_response()
     if isinstance(error, VerificationRequired) and error.location is not None:
-        return error.get_response()  # a guard of our own: browsers are led to the form
+        return error.get_response()  # a guard of our own pages: browsers are redirected to the form
     ours = error if isinstance(error, OTPError) else OTPError.from_http(error)
     response = current_state().render_error(ours) if wants_html() else ours.as_problem()
     if isinstance(error, MethodNotAllowed) and error.valid_methods:

@@ -1,10 +1,10 @@
-"""Companion cookies: one beside the session for each challenge, proof and kept form of a browser.
+"""Companion cookies: one for each challenge, proof and kept form of a browser, besides the session.
 
-A session is written as a whole: Flask's as one cookie, Flask-Session's as one record. An answer that left the server
-early and arrives late puts the older session back, and what a later answer had set is gone. A companion cookie has a
-name of its own, so no other answer writes it. The session stays the first place to look.
+A session is written as a whole: Flask's as one cookie, Flask-Session's as one record. A response that left the server
+early and arrives late restores the older session, and the changes of later responses are lost. A companion cookie has
+its own name, so no other response overwrites it. The session is still read first.
 
-Nothing in a companion cookie is believed: its token is signed, and the store has the last word.
+A companion cookie is not trusted: its token is signed, and the store decides.
 """
 
 from __future__ import annotations
@@ -17,10 +17,11 @@ from flask import Request, Response, request
 
 from ..state import AppState
 
-#: Characters of all companion cookies of a kind. A server takes about 8 KiB of cookies; the app's session is the most.
+#: Maximum characters of all companion cookies of a kind. A server accepts about 8 KiB of cookies, most of it for the
+#: app's session.
 _ROOM = {"challenge": 1200, "proof": 1200, "repeat": 1100}
 
-#: Seconds that a challenge's cookie stays when its code has expired, so that the page can say so.
+#: Seconds that a challenge's cookie stays after its code has expired, so the page can say so.
 _AFTERLIFE = 3600
 
 _PENDING = "flask_otp.companions"
@@ -32,9 +33,9 @@ class Companion:
 
     kind: str
     id: str
-    #: In milliseconds since 1970, by the server that set it.
+    #: When the server set it, in milliseconds since 1970.
     saved_at: int
-    #: One letter that tells a page what happened to a challenge; empty: nothing. Only ever shown, never believed.
+    #: One letter that tells a page what happened to a challenge. Empty: nothing. Only displayed, never trusted.
     note: str
     token: str
 
@@ -44,26 +45,26 @@ class Companion:
 
 
 class _Cookie(NamedTuple):
-    """What the answer does to one cookie. ``None``: it deletes it."""
+    """What the response does to one cookie. ``None`` deletes it."""
 
     companion: Companion | None
     max_age: int | None
 
 
 def id_of(name: bytes) -> str:
-    """The short name of a challenge, a proof or a form: eight characters, which an address may carry."""
+    """The short name of a challenge, a proof or a form: eight characters, short enough for a URL."""
     return urlsafe_b64encode(name).decode()[:8]
 
 
 def find_all(state: AppState, kind: str) -> list[Companion]:
-    """This browser's companion cookies of a kind, the newest first. What this very request has set counts."""
+    """This browser's companion cookies of a kind, newest first, including those set by this request."""
     cookies, pending = _cookies(), _pending()
     if not (cookies or pending):
         return []
     prefix = _prefix(state, kind)
     found = {name: _read(kind, name[len(prefix) :], value) for name, value in cookies if name.startswith(prefix)}
     found |= {name: cookie.companion for name, cookie in pending.items() if name.startswith(prefix)}
-    # Of those of one millisecond the later set: browsers send them in the order in which they were made.
+    # Within one millisecond, the later one in the header first: browsers send cookies in the order of their creation.
     there = [each for each in found.values() if each is not None]
     return sorted(there, key=lambda each: each.saved_at)[::-1]
 
@@ -73,9 +74,9 @@ def find(state: AppState, kind: str, id: str) -> Companion | None:
 
 
 def save(state: AppState, kind: str, id: str, token: str, *, life: int, note: str = "") -> None:
-    """Set a companion cookie with the answer to this request.
+    """Set a companion cookie with the response to this request.
 
-    :param life: seconds that the token is good for.
+    :param life: seconds that the token is valid.
     """
     companion = Companion(kind, id, int(state.clock() * 1000), note, token)
     max_age = life + _AFTERLIFE if kind == "challenge" else life
@@ -83,7 +84,7 @@ def save(state: AppState, kind: str, id: str, token: str, *, life: int, note: st
 
 
 def drop(state: AppState, kind: str, id: str) -> None:
-    """Delete a companion cookie with the answer to this request."""
+    """Delete a companion cookie with the response to this request."""
     name = _prefix(state, kind) + id
     if name in request.cookies:
         _pending()[name] = _Cookie(None, None)
@@ -108,7 +109,7 @@ def have_come(state: AppState) -> bool:
 
 
 def too_many(state: AppState, kind: str) -> list[Companion]:
-    """Which companion cookies must go, since the newest need their room: the oldest first. The newest always stays."""
+    """The companion cookies that must go to make room for the newest, oldest first. The newest always stays."""
     left, crowded_out = _ROOM[kind], []
     for index, companion in enumerate(find_all(state, kind)):
         left -= len(companion.value)
@@ -118,9 +119,9 @@ def too_many(state: AppState, kind: str) -> list[Companion]:
 
 
 def write(state: AppState, response: Response, *, permanent: bool) -> None:
-    """Put what this request has set and deleted on its answer.
+    """Write the changes of this request to its response.
 
-    :param permanent: whether the session outlives the browser. Else proofs end with it, as the session does.
+    :param permanent: whether the session outlives the browser. If not, proofs end with it, as the session does.
     """
     for name, (companion, max_age) in _pending().items():
         where = _attributes(state)
@@ -132,12 +133,12 @@ def write(state: AppState, response: Response, *, permanent: bool) -> None:
 
 
 def has_pending() -> bool:
-    """Whether the answer to this request sets or deletes a companion cookie."""
+    """Whether the response to this request sets or deletes a companion cookie."""
     return bool(vars(request).get(_PENDING))
 
 
 def changes(asking: Request) -> tuple[str, ...]:
-    """The companion cookies that the answer to this request sets and deletes, each as one text."""
+    """The companion cookies that the response to this request sets and deletes, each as one text."""
     pending: dict[str, _Cookie] | None = vars(asking).get(_PENDING)
     if not pending:
         return ()
@@ -145,7 +146,7 @@ def changes(asking: Request) -> tuple[str, ...]:
 
 
 def _pending() -> dict[str, _Cookie]:
-    # On the request object itself: neither an environ that is handed on nor another app inherits it.
+    # Stored on the request object: an environ that is passed on does not inherit it, nor does another app.
     pending: dict[str, _Cookie] = vars(request).setdefault(_PENDING, {})
     return pending
 
@@ -155,12 +156,13 @@ def _cookies() -> list[tuple[str, str]]:
 
 
 def _prefix(state: AppState, kind: str = "") -> str:
-    # Like the session's, so that two apps on one host have two, and with its "__Host-" if it has one.
+    # Named like the session's cookie, so two apps on one host have separate ones, and with its "__Host-" prefix if it
+    # has one.
     return f"{state.app.session_interface.get_cookie_name(state.app)}_otp_{kind[:1]}{'_' if kind else ''}"
 
 
 def _attributes(state: AppState) -> dict[str, Any]:
-    """Whatever the session's cookie has, so that both come along with the same requests."""
+    """The attributes of the session's cookie, so both are sent with the same requests."""
     app, interface = state.app, state.app.session_interface
     return {
         "path": interface.get_cookie_path(app),

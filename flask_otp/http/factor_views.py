@@ -1,4 +1,4 @@
-"""The pages and the API on which a signed-in person adds and removes authenticator apps, and renews recovery codes."""
+"""Pages and API for signed-in users to add and remove authenticator apps, and to renew recovery codes."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from .requests import read_body, wants_html
 
 Answer = ResponseReturnValue
 
-#: Lets the current request pass: ``(purpose, channels, max_age) -> None``, or what is answered in its place.
+#: The guard: ``(purpose, channels, max_age) -> None`` if the request may pass, else the response to return.
 Guard = Callable[[str, tuple[str, ...], int], Any]
-#: Takes the canonical identifier of the person who is signed in.
+#: A view that takes the canonical identifier of the signed-in user.
 View = Callable[[AppState, str], Answer]
 
-#: Seconds that the person's last code may be old.
+#: Maximum age of the user's last code, in seconds.
 FRESH = 900
 
 
 def add_routes(blueprint: Blueprint, guard: Guard) -> None:
     """
-    :param guard: what ``@otp_required`` does, which lies above this room.
+    :param guard: does the same as ``@otp_required``, which is in a higher layer.
     """
     views: dict[str, View] = {"app": show, "add_app": add, "remove_app": remove, "renew_recovery": renew}
     for route in routes.FACTORS:
@@ -56,10 +56,10 @@ def _guarded(view: View, guard: Guard) -> Callable[[], Answer]:
 
 
 def _refusal(state: AppState, own: str, guard: Guard) -> Any:
-    """What is answered where the person must verify a code first.
+    """The response if the user must verify a code first.
 
-    Who has an app must show it, or a recovery code: a mailbox alone must not be enough to replace it. For a first app a
-    code by any channel does, or a recent sign-in with a password, as the app says.
+    A user with an app must show a code of it or a recovery code: access to the mailbox must not be enough to replace
+    the app. For a first app, a code by any channel is accepted, or a recent sign-in with a password if the app says so.
     """
     has_app = bool(state.factors.enroller.factors(own).totp)
     may_enrol = state.hooks.may_enrol
@@ -73,12 +73,12 @@ def _refusal(state: AppState, own: str, guard: Guard) -> Any:
         sending = tuple(name for name in channels if name not in KEPT_FACTORS)
         if sending and not has_app:
             return guard(purpose, sending, FRESH)
-    # No purpose takes such a code: there is none that could be asked for.
+    # No purpose accepts such a code, so none could be requested.
     return guard(next(iter(state.settings.purposes)), (), FRESH)
 
 
 def show(state: AppState, own: str) -> Answer:
-    """A new QR code. Nothing is kept, so that opening the page changes nothing."""
+    """A new QR code. Nothing is saved, so opening the page changes nothing."""
     if wants_html():
         return _app_page(state, own, None)
     return jsonify(_described(state, own) | _enrolment(state.factors.enroller.begin(own, _free_name(state, own))))
@@ -124,7 +124,7 @@ def _changed(state: AppState, own: str, codes: tuple[str, ...]) -> Answer:
         return jsonify(_described(state, own) | ({"recovery_codes": list(codes)} if codes else {}))
     if not codes:
         return redirect(url_for(f"{BLUEPRINT}.app"), 303)
-    # Not after a redirect: the codes would have to be kept somewhere in between.
+    # Not after a redirect, because the codes would have to be stored in between.
     next_url = request.script_root + state.settings.default_next
     page = state.render_page("recovery.html", codes=codes, next_url=next_url, app_url=url_for(f"{BLUEPRINT}.app"))
     return _answer(page, None)
@@ -138,7 +138,7 @@ def _app_page(
         try:
             enrolment = state.factors.enroller.begin(own, _free_name(state, own))
         except InvalidRequest as full:
-            # There is no room for another app, but those that there are can be removed.
+            # There is no room for another app, but existing apps can be removed.
             error = error or (full if request.method == "POST" else None)
     page = state.render_page(
         "app.html",
@@ -162,7 +162,7 @@ def _answer(page: str, error: OTPError | None) -> Answer:
 
 
 def _free_name(state: AppState, own: str) -> str:
-    """A name that the person may change."""
+    """A name suggestion, which the user may change."""
     taken = state.factors.enroller.factors(own).totp
     names = ["phone", *(f"phone {number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)

@@ -1,4 +1,4 @@
-"""The cookie of a known browser: which subjects it has verified before. It is signed, and the store decides."""
+"""The cookie of a known browser: the subjects that it has verified. It is signed, and the store decides."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def known_browsers(state: AppState) -> list[KnownBrowser]:
 
 def remember(state: AppState, proof: Proof, bucket: bytes) -> None:
     tokens = state.tokens
-    # Under the present key, whichever the proof is under.
+    # Under the current key, even if the proof is under another one.
     is_present = proof.keys is tokens.keys
     subject = proof.subject if is_present else tokens.keys.subject(proof.purpose, proof.identifier)
     known = known_browsers(state)
-    # The bucket stays the same, whatever cookies came along with the code: a new one would have an unspent budget.
+    # The bucket stays the same, whatever cookies came with the code: a new bucket would have an unspent failure budget.
     bucket = (
         bucket or next((entry.bucket for entry in known if entry.subject == subject), None) or secrets.token_bytes(8)
     )

@@ -1,4 +1,4 @@
-"""The HTTP API described by itself: OpenAPI 3.1, from the table of routes and the settings of the running app."""
+"""The OpenAPI 3.1 document of the HTTP API, generated from the table of routes and the app's settings."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _TEXT = {"type": "string"}
 _SECONDS = {"type": "integer", "minimum": 0}
 _PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PAGE = {"text/html": {"schema": {"type": "string"}}}
-_RETRY_AFTER = {"Retry-After": {"description": "Seconds until it is worth another try.", "schema": _SECONDS}}
+_RETRY_AFTER = {"Retry-After": {"description": "Seconds before another try is useful.", "schema": _SECONDS}}
 
 
 def document(state: AppState) -> dict[str, Any]:
-    """The document of the app: its prefix, its purposes and channels, and only the routes that it answers."""
+    """The app's document: its prefix, its purposes and channels, and only its active routes."""
     prefix = _prefix(state)
     paths: dict[str, dict[str, Any]] = {}
     for route in ROUTES:
@@ -37,7 +37,7 @@ def document(state: AppState) -> dict[str, Any]:
         "info": {
             "title": f"One-time codes of {state.site_name}",
             "version": "1",
-            "description": "One-time codes: sent, sent again, redeemed.",
+            "description": "Send, resend and verify one-time codes.",
         },
         "servers": [{"url": state.settings.base_url or "/"}],
         "paths": paths,
@@ -58,7 +58,7 @@ def _is_on(state: AppState, route: Route) -> bool:
 
 
 def _prefix(state: AppState) -> str:
-    """Where the blueprint is really mounted: an app may have done that itself, and under another name."""
+    """Where the blueprint is really mounted: the app may have mounted it itself, under another name."""
     names = [name for name, mounted in state.app.blueprints.items() if mounted is state.blueprint] or [BLUEPRINT]
     for rule in state.app.url_map.iter_rules(f"{names[0]}.send") if state.app.blueprints.get(names[0]) else ():
         return rule.rule.removesuffix("/send")
@@ -81,7 +81,7 @@ def _operation(state: AppState, route: Route) -> dict[str, Any]:
             {
                 "name": "Idempotency-Key",
                 "in": "header",
-                "description": "The same key and body again: the same challenge, and no second message while it lives.",
+                "description": "The same key and body get the same challenge, without a second message.",
                 "schema": {"type": "string", "minLength": least, "maxLength": most, "pattern": r"^[\x20-\x7E]+$"},
             }
         )
@@ -103,7 +103,7 @@ def _body(state: AppState, route: Route) -> dict[str, Any]:
     shape: dict[str, Any] = {"type": "object", "properties": members}
     content = {"application/json": {"schema": shape | {"additionalProperties": False}}}
     if members:
-        # Pages have fields of their own, and empty ones.
+        # Pages have their own fields, also empty ones.
         fields = {member.name: _in_form(members[member.name]) for member in route.members if not member.is_json_only}
         content["application/x-www-form-urlencoded"] = {"schema": shape | {"properties": fields}}
     return {"content": content, "required": False}
@@ -137,17 +137,17 @@ def _responses(state: AppState, route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     if route.answer == "page":
         responses["200"] = {"description": "The page.", "content": _PAGE}
-        responses["303"] = {"description": "On to where this page's visitor has to go."}
+        responses["303"] = {"description": "Redirect to the page that this client needs."}
     elif route.answer:
         schema = {"$ref": f"#/components/schemas/{route.answer}"}
         content = {"application/json": {"schema": schema}} | (_PAGE if route.needs == "factors" else {})
-        responses["200"] = {"description": "It is done.", "content": content}
+        responses["200"] = {"description": "Done.", "content": content}
     else:
-        responses["204"] = {"description": "It is done."}
+        responses["204"] = {"description": "Done."}
     if route.method == "POST":
-        responses["303"] = {"description": "To a browser's form: on to the next page."}
+        responses["303"] = {"description": "Redirect to the next page, for a browser's form."}
     if route.answer == "Verification" and state.hooks.verified_handler is not None:
-        responses["default"] = {"description": "What the app's own verified_handler answers."}
+        responses["default"] = {"description": "The response of the app's verified_handler."}
     for status, errors in _by_status(route.errors).items():
         responses[str(status)] = _failure(errors)
     return responses
@@ -156,7 +156,7 @@ def _responses(state: AppState, route: Route) -> dict[str, Any]:
 def _by_status(kinds: Iterable[type[HTTPException]]) -> dict[int, list[OTPError | type[OTPError]]]:
     by_status: dict[int, list[OTPError | type[OTPError]]] = {}
     for kind in kinds:
-        # Ours are not made: they might be told to the operator.
+        # Our own errors are not instantiated, because that might report them to the operator.
         error = kind if issubclass(kind, OTPError) else OTPError.from_http(kind())
         by_status.setdefault(error.code, []).append(error)
     return dict(sorted(by_status.items()))
@@ -180,16 +180,16 @@ def _failure(errors: list[OTPError | type[OTPError]]) -> dict[str, Any]:
 
 
 def _required() -> dict[str, Any]:
-    """What a guarded view of the app answers, for the app's own document to refer to."""
+    """The response of the app's guarded views, for the app's own document to refer to."""
     return {
         "description": VerificationRequired.title + ".",
-        "headers": {"WWW-Authenticate": {"description": "As RFC 9470 has it.", "schema": _TEXT}},
+        "headers": {"WWW-Authenticate": {"description": "As in RFC 9470.", "schema": _TEXT}},
         "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/VerificationRequired"}}},
     }
 
 
 def _object(**properties: dict[str, Any]) -> dict[str, Any]:
-    # Open, since later releases may add members.
+    # Open for further members, because later releases may add some.
     return {"type": "object", "properties": properties, "required": list(properties)}
 
 
@@ -208,20 +208,20 @@ def _answers(state: AppState, purposes: dict[str, Any]) -> dict[str, Any]:
     names = {"type": "array", "items": _TEXT}
     return {
         "Challenge": _object(
-            challenge={"type": "string", "description": "The handle. Whoever holds it may try codes."},
+            challenge={"type": "string", "description": "The handle. A client that has it may try codes."},
             channel=_TEXT,
             destination={"type": "string", "description": "Where the message went, masked."},
             purpose=purposes,
             code_length={"type": "integer", "enum": sorted(lengths)},
             expires_in=_SECONDS,
             resend_in=_SECONDS,
-            other_channels=names | {"description": "By what else the code may be sent, as the settings have it."},
+            other_channels=names | {"description": "Other channels that can carry the code, by the settings."},
         ),
         "Verification": _object(
             verified={"const": True},
             identifier=_TEXT,
             channel=_TEXT,
-            channels=names | {"description": "Every channel that the code went out by."},
+            channels=names | {"description": "All channels that the code went out by."},
             purpose=purposes,
             verified_at={"type": "string", "format": "date-time"},
             proof={"type": "string", "description": "For Authorization: Bearer. Treat it like a password."},
@@ -235,7 +235,7 @@ def _kept_factors() -> dict[str, Any]:
     names = {"type": "array", "items": _TEXT}
     shown: dict[str, dict[str, Any]] = {"apps": names, "recovery_left": _SECONDS}
     factors = _object(**shown)
-    factors["properties"]["recovery_codes"] = names | {"description": "Where they are new: they are shown once."}
+    factors["properties"]["recovery_codes"] = names | {"description": "Only if they are new: they are shown once."}
     texts: dict[str, dict[str, Any]] = dict.fromkeys(("enrolment", "uri", "secret", "svg"), _TEXT)
     return {"Factors": factors, "Enrolment": _object(**shown, **texts, expires_in=_SECONDS)}
 
@@ -248,7 +248,7 @@ def _problems(purposes: dict[str, Any]) -> dict[str, Any]:
         "detail": {"type": "string", "description": "In the language of the request."},
         "reason": {"type": "string", "description": "A word for programs."},
     }
-    retry_after = {"retry_after": {**_SECONDS, "description": "As the header Retry-After."}}
+    retry_after = {"retry_after": {**_SECONDS, "description": "Same as the header Retry-After."}}
     required = {
         "purpose": purposes,
         "channels": {"type": "array", "items": _TEXT},

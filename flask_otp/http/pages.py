@@ -1,7 +1,7 @@
-"""The pages: what each shows, and where its forms go.
+"""The pages: their contents, and where their forms are submitted.
 
-Every form carries what it is for: the challenge, the requirement, the way back. So two tabs never meet, whatever the
-session holds meanwhile.
+Every form carries its own state: the challenge, the requirement, the way back. So two tabs never interfere, whatever
+the session contains in the meantime.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from . import actions, companions, csrf, session, trusted_browser
 from .pending_form import Repeat
 from .requests import request_path
 
-#: Notes on a challenge, in its companion cookie: its message went out once more, and: no code will ever do for it.
+#: Notes on a challenge in its companion cookie: its message was sent again; no code will be accepted for it.
 SENT_AGAIN, OVER = "a", "o"
 
-#: The member of an address that says: this is the second try, from our own origin.
+#: The query parameter for the second try, from our own origin.
 _SECOND_TRY = "again"
 
 
 def url(endpoint: str, purpose: str, **arguments: Any) -> str:
-    """The address of one of our pages."""
+    """The URL of one of our pages."""
     return url_for(f".{endpoint}", purpose=None if purpose == "login" else purpose, **arguments)
 
 
@@ -47,8 +47,8 @@ def start(
 ) -> Response:
     """The page that asks for an address.
 
-    :param identifier: what was typed before.
-    :param channel: what was chosen before.
+    :param identifier: the text typed before.
+    :param channel: the channel chosen before.
     """
     rules = state.service.purpose(purpose)
     asked = session.load_requirement(requirement)
@@ -78,14 +78,14 @@ def start(
 def _channels(state: AppState, purpose: str, asked: Requirement | None) -> list[str]:
     names = state.routing.channels_of(state.service.purpose(purpose))
     allowed = [name for name in names if not (asked and asked.channels) or name in asked.channels]
-    # A list of recovery codes is for those who have lost everything else: the code page leads there.
+    # Recovery codes are for people who have lost everything else. The code page links to them.
     return [name for name in allowed if name != RECOVERY] or allowed
 
 
 def _other_ways(state: AppState, handle: Handle) -> list[str]:
-    """The channels that the person can change to, the same code's first.
+    """The channels that the person can change to, those with the same code first.
 
-    They are told from the settings, so that they tell nothing of the person.
+    They come from the settings alone, so they reveal nothing about the person.
     """
     asked, rules = session.requirement(handle.purpose), state.settings.purposes.get(handle.purpose)
     wanted = asked.channels if asked is not None else ()
@@ -94,7 +94,7 @@ def _other_ways(state: AppState, handle: Handle) -> list[str]:
     kept = [name for name in allowed if name in KEPT_FACTORS]
     if handle.channel not in KEPT_FACTORS:
         return [*(name for name in state.service.other_channels(handle) if name in allowed), *kept]
-    # One way to have a code sent is enough: the start page has the others.
+    # One alternative that sends a code is enough. The start page has the others.
     return [*kept, *[name for name in allowed if name not in KEPT_FACTORS][:1]]
 
 
@@ -107,9 +107,9 @@ def enter(
     error: OTPError | None = None,
     is_over: bool = False,
 ) -> Response:
-    """The page that asks for the code of a challenge; or, when none will do any more, offers a new one.
+    """The page that asks for a challenge's code, or offers a new code if none will be accepted any more.
 
-    It says the same for known and unknown identifiers: both have a challenge, with its expiry and its attempts.
+    It looks the same for known and unknown identifiers: both have a challenge with an expiry and attempts.
     """
     kept = companions.find(state, "challenge", session.challenge_id(handle))
     note = kept.note if kept is not None else ""
@@ -117,7 +117,7 @@ def enter(
     try:
         handle = state.service.refresh(handle, session.client(state))
     except OTPError as refusal:
-        # A person who opens the page must read why the code does not help.
+        # A person who opens the page must see why the code is not accepted.
         error = error or refusal
     challenge = state.service.describe(handle)
     is_typed = handle.is_typed and handle.channel not in KEPT_FACTORS
@@ -150,7 +150,7 @@ def _trust_days(state: AppState, handle: Handle) -> int:
 
 
 def _start_url(state: AppState, handle: Handle, way_back: str | None) -> str | None:
-    """Where the code can be sent to another address for the same; ``None``: it can go to this one alone."""
+    """Where the code can be sent to another address for the same purpose. ``None`` if it can go only to this one."""
     asked = session.requirement(handle.purpose)
     if actions.fixed_identifier(state, asked) is not None and not handle.is_typed:
         return None
@@ -162,7 +162,7 @@ def _start_url(state: AppState, handle: Handle, way_back: str | None) -> str | N
 
 
 def _requirement_of(state: AppState, handle: Handle) -> Requirement:
-    """What a challenge was asked for by, where another tab's has taken its place in the session."""
+    """The requirement of a challenge after another tab's has replaced it in the session."""
     until = int(state.clock()) + REQUIREMENT_LIFE
     return Requirement(
         handle.purpose, handle.context, handle.context_values, None, (handle.channel,), until, handle.user
@@ -170,13 +170,13 @@ def _requirement_of(state: AppState, handle: Handle) -> Requirement:
 
 
 def typed_before(state: AppState, id: str) -> str:
-    """The address that this browser typed for the challenge with this id: a slip need not be typed anew."""
+    """The address that this browser typed for the challenge with this id, so the person can correct a typing error."""
     handle = state.tokens.load_handle(session.find_challenge(state, id)) if id else None
     return identifiers.readable(handle.identifier) if handle is not None and handle.is_typed else ""
 
 
 def repeat(state: AppState, kept: Repeat) -> Response:
-    """The page with the button that sends a kept form."""
+    """The page with the button that submits a kept form."""
     return _page(
         state,
         "repeat.html",
@@ -189,10 +189,10 @@ def repeat(state: AppState, kept: Repeat) -> Response:
 
 
 def link(secret: str) -> Response:
-    """The page behind a message's link: one button, in the browser that asked for the code.
+    """The page behind a message's link: one button, in the browser that requested the code.
 
-    Mail scanners open links, run scripts and press buttons, and any program that fetches a link may be one. So opening
-    one asks the store nothing and counts nothing, and only a browser that holds the challenge gets a form.
+    Mail scanners open links, run scripts and press buttons, and other programs that fetch links may do the same. So
+    opening a link asks the store nothing and counts nothing, and only a browser that holds the challenge gets a form.
     """
     state = current_state()
     if not state.settings.links:
@@ -214,13 +214,13 @@ def link(secret: str) -> Response:
         verify_url=url_for(".verify"),
         start_url=url("start", again),
     )
-    # The address must not go on in a Referer, not even to our own log; "no-referrer" would take the form's Origin too.
+    # The URL must not appear in a Referer, not even in our own log. "no-referrer" would also remove the form's Origin.
     response.headers["Referrer-Policy"] = "strict-origin"
     return response
 
 
 def _challenge_of_link(state: AppState, purpose: str, secret: str) -> tuple[str | None, Handle | None]:
-    """This browser's challenge, if the link is of it. Nobody guesses 144 bits, so looking is not an attempt."""
+    """This browser's challenge, if the link belongs to it. 144 bits cannot be guessed: this is no attempt."""
     for token in session.challenges(state):
         handle = state.tokens.load_handle(token)
         if handle is None or handle.purpose != purpose or handle.expires_at <= state.clock():
@@ -231,35 +231,35 @@ def _challenge_of_link(state: AppState, purpose: str, secret: str) -> tuple[str 
 
 
 def blocked(state: AppState) -> Response:
-    """The page for a browser that keeps no cookies: it can neither hold a challenge nor be signed in."""
+    """The page for a browser without cookies, which can neither hold a challenge nor be signed in."""
     response = _page(state, "blocked.html", None, start_url=url_for(".start"))
     response.status_code = 400
     return response
 
 
 def has_cookies(state: AppState) -> bool:
-    """Whether the browser has sent back any cookie that we or the app's session have set."""
+    """Whether the browser has sent back any cookie that we or the app's session set."""
     name = state.app.session_interface.get_cookie_name(state.app)
     return name in request.cookies or companions.have_come(state)
 
 
 def from_our_own_origin(state: AppState) -> Response | None:
-    """Before a page: let a visitor from another site who comes without the session fetch the page once more.
+    """Let a visitor who comes from another site without the session load the page a second time.
 
-    With ``SESSION_COOKIE_SAMESITE = "Strict"`` the browser keeps the session back as long as another site, or a mail,
-    has sent it: to this page and to all that it is redirected from. Our own page may ask for it.
+    With ``SESSION_COOKIE_SAMESITE = "Strict"``, the browser does not send the session if another site or a mail led to
+    this page or to a redirect before it. A request from our own page includes it.
     """
     interface = state.app.session_interface
     is_strict = (interface.get_cookie_samesite(state.app) or "").lower() == "strict"
     from_elsewhere = request.method == "GET" and request.headers.get("Sec-Fetch-Site") == "cross-site"
     if not (is_strict and from_elsewhere and accepts_html()) or _SECOND_TRY in request.args or has_cookies(state):
         return None
-    # The page that the guard refused, so that it looks again.
+    # The page that the guard refused, so the guard checks again.
     wanted = request.args.get("next", "")
     path = request_path()
     here = f"{path}{'&' if '?' in path else '?'}{_SECOND_TRY}=1"
     response = _page(state, "once_more.html", None, url=wanted if is_safe_path(wanted) else here)
-    # The address may be that of a link, with its secret.
+    # The URL may be that of a link, with its secret.
     response.headers["Referrer-Policy"] = "strict-origin"
     return response
 

@@ -1,7 +1,8 @@
-"""A browser's form that the guard refused: kept, and sent again when the person has verified and says so.
+"""A browser's form that the guard refused. It is kept, and submitted again when the person has verified and agrees.
 
-It waits in the session, sealed, so the server stores nothing and the cookie shows nothing. We never send it:
-our page holds its fields, and the person's click posts them to the view, whose guard looks at everything anew.
+It waits in the session, sealed, so the server stores nothing and the cookie reveals nothing. We never submit it
+ourselves: our page holds its fields, and the person's click posts them to the view, whose guard checks everything
+again.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from ..urls import is_safe_path
 from . import companions, session
 from .requests import is_own_page, request_path
 
-#: Characters of the token, and so bytes of the form at most. It takes the place of a ``next`` in the cookie.
+#: Maximum characters of the token, and so maximum bytes of the form. It replaces a ``next`` in the cookie.
 MAX_KEPT = 1024
-#: Characters of the pseudonym of a sender.
+#: Characters of a sender's pseudonym.
 _SENDER = 16
-#: What a hidden field would give back in another form: a NUL, or a line break that is not a form's own.
+#: Characters that a hidden field would change: a NUL, or a line break in another form than a form's own.
 _CHANGED_BY_HTML = re.compile(r"\0|\r(?!\n)|(?<!\r)\n")
 
 
@@ -34,19 +35,19 @@ class Repeat:
     """A form that the guard refused."""
 
     purpose: str
-    #: Where it was posted: there alone it may be sent again.
+    #: The host that it was posted to. It may be submitted again only there.
     host: str
     #: Path and query.
     path: str
     context: bytes
-    #: The context's own values, to be shown to the person.
+    #: The context values, to show them to the person.
     context_values: Any
     #: Names and values in turn.
     fields: tuple[str, ...]
     expires_at: int
-    #: Who was signed in when the guard refused, where the app says so.
+    #: The user who was signed in when the guard refused, if the app tells it.
     user: str | None
-    #: Pseudonym of whom the first code after it went to; empty: none has been asked for yet.
+    #: Pseudonym of the identifier that got the first code after it. Empty until a code is requested.
     sender: str = ""
 
     def __repr__(self) -> str:
@@ -54,21 +55,21 @@ class Repeat:
 
 
 def keep(state: AppState, asked: Requirement) -> bool:
-    """Keep the form of the current request, which the guard refuses. ``False``: it cannot be repeated.
+    """Keep the form of the current request, which the guard refuses. Returns ``False`` if it cannot be repeated.
 
-    Only what a page of this origin has sent: any other site could leave an order of its own here, for the person to
-    confirm. It cannot even take away what is kept already.
+    Only forms from a page of this origin are kept: another site could otherwise leave its own order here for the person
+    to confirm. Nor can another site remove a form that is kept already.
     """
     if request.method != "POST" or not (accepts_html() and state.is_mounted and is_own_page(state.settings.base_url)):
         return False
-    # What was sent before is not what the person wants now.
+    # A form submitted earlier is no longer what the person wants.
     session.delete("repeat", asked.purpose)
     companions.drop(state, "repeat", _id(request.host, request_path(), asked.context))
     kept = _from_request(asked)
     if kept is None or len(token := _dump(state, kept)) > MAX_KEPT:
         return False
     session.set("repeat", asked.purpose, token)
-    # Another tab may keep a form for another context: each has a cookie of its own.
+    # Another tab may keep a form for another context, so each form has its own cookie.
     _save_companion(state, kept, token)
     for other in companions.too_many(state, "repeat"):
         companions.drop(state, "repeat", other.id)
@@ -76,9 +77,9 @@ def keep(state: AppState, asked: Requirement) -> bool:
 
 
 def tie(state: AppState, handle: Handle) -> None:
-    """A code was sent: what this browser keeps for just that is tied to whom it went to, or is theirs no more.
+    """A code was sent: bind the matching kept form to its identifier, or drop the form if it is bound to another one.
 
-    On a shared machine, whoever asks for a code next must not read what the person before has filled in.
+    On a shared machine, the next person who requests a code must not see what the previous person filled in.
     """
     sender = _sender(handle)
     for kept in list(_all(state, handle.purpose)):
@@ -108,12 +109,12 @@ def _sender(of: Handle | Proof) -> str:
 def find(
     state: AppState, purpose: str, *, id: str | None = None, new: Proof | None = None
 ) -> tuple[Repeat, Proof] | None:
-    """What this browser keeps for the purpose, and its proof for just that, while both are fresh.
+    """This browser's kept form for the purpose, and its matching proof, while both are fresh.
 
-    The store was not asked whether the proof was ended; nor does it have to be one that the view's guard accepts.
+    The store is not asked whether the proof was ended, and the view's guard may still refuse it.
 
-    :param id: the form that an address names; by default any.
-    :param new: the proof that it must be for; by default any of this browser.
+    :param id: the form's name in a URL. By default any form.
+    :param new: the proof that it must be for. By default any proof of this browser.
     """
     now, own = state.clock(), state.own_identifier()
     for kept in _all(state, purpose):
@@ -127,7 +128,7 @@ def find(
 
 
 def forget_if_this_is_it(state: AppState, proof: Proof) -> None:
-    """The guard lets the current request pass: if it is what was kept for the proof's purpose, that is done."""
+    """The guard lets the current request pass: if it is the form kept for the proof's purpose, drop that form."""
     if request.method != "POST":
         return
     path, own = request_path(), session.get("repeat", proof.purpose)
@@ -138,7 +139,7 @@ def forget_if_this_is_it(state: AppState, proof: Proof) -> None:
 
 
 def id_of(kept: Repeat) -> str:
-    """What an address calls a kept form."""
+    """The name of a kept form in URLs."""
     return _id(kept.host, kept.path, kept.context)
 
 
@@ -147,7 +148,7 @@ def _id(host: str, path: str, context: bytes) -> str:
 
 
 def _all(state: AppState, purpose: str) -> Iterator[Repeat]:
-    """The forms that this browser keeps for a purpose: the session's, then those of its other tabs."""
+    """The forms that this browser keeps for a purpose: first the session's, then those of its other tabs."""
     tokens = [session.get("repeat", purpose), *(each.token for each in companions.find_all(state, "repeat"))]
     for token in dict.fromkeys(tokens):
         kept = _load(state, token)
@@ -156,7 +157,7 @@ def _all(state: AppState, purpose: str) -> Iterator[Repeat]:
 
 
 def _from_request(asked: Requirement) -> Repeat | None:
-    """The current form, or ``None``: it has files, is long or of unknown length, or would not come back the same."""
+    """The current form, or ``None`` if it has files, is too long or of unknown length, or would change."""
     size = request.content_length
     if request.mimetype != "application/x-www-form-urlencoded" or size is None or size > MAX_KEPT:
         return None
@@ -170,12 +171,12 @@ def _from_request(asked: Requirement) -> Repeat | None:
 
 
 def _is_the_same_person(kept: Repeat, proof: Proof, own: str | None) -> bool:
-    # Who was not signed in may be now, by this very verification.
+    # A user who was not signed in may be so now, through this verification.
     return own == kept.user or (kept.user is None and own == proof.identifier)
 
 
 def _dump(state: AppState, kept: Repeat) -> str:
-    # With a sender it is as long as without one: what fits once fits always.
+    # The token has the same length with and without a sender, so it fits always or never.
     sender = kept.sender or "-" * _SENDER
     values = (kept.purpose, kept.host, kept.path, kept.context_values, kept.fields, kept.expires_at, kept.user, sender)
     return state.tokens.dump_repeat(kept.context, values)

@@ -1,4 +1,4 @@
-"""What comes in over HTTP, made safe: bodies, origins, and the place to go next."""
+"""Reads requests safely: bodies, origins, and the next page."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ _PAIRS = json.JSONDecoder(object_pairs_hook=tuple)
 
 
 def request_path() -> str:
-    """The current request's path and query, from the host's root and in ASCII. Not safe by itself."""
+    """The current request's path and query from the host's root, in ASCII. Not safe for redirects without a check."""
     return iri_to_uri(request.url)[len(iri_to_uri(request.host_url)) - 1 :]
 
 
 def own_origin() -> str:
-    """The origin that the request came to, as a browser writes it in ``Origin`` and ``Referer``: an IDN in ASCII."""
+    """The origin that the request was sent to, as browsers write it in ``Origin`` and ``Referer``: an IDN in ASCII."""
     host, colon, port = request.host.lower().partition(":")
     return f"{request.scheme}://{ascii_domain(host)}{colon}{port}"
 
 
 def wants_html() -> bool:
-    """How the views answer: a form gets pages, JSON gets JSON, and anything else is judged by its ``Accept``."""
+    """How the views answer: forms get pages, JSON gets JSON, and for anything else ``Accept`` decides."""
     mimetype = request.mimetype
     if mimetype == "application/json":
         return False
@@ -44,10 +44,10 @@ def wants_html() -> bool:
 
 
 def is_navigation() -> bool:
-    """Whether a person waits for a page, so that the answer is what they see next: no ``fetch``, poll or image.
+    """Whether a person waits for a page and will see the response next: not a ``fetch``, poll or image.
 
-    Turbo and its like navigate by ``fetch``, with ``text/html`` in ``Accept``, and only within their own origin. A
-    client without ``Accept`` is no browser: all of those send one. It does one thing after the other.
+    Turbo and similar libraries navigate by ``fetch``, with ``text/html`` in ``Accept``, and only within their own
+    origin. A client without ``Accept`` is not a browser, because all browsers send it, and does one thing at a time.
     """
     mode = request.headers.get("Sec-Fetch-Mode", "navigate")
     is_page = accepts_html() or "Accept" not in request.headers
@@ -55,7 +55,7 @@ def is_navigation() -> bool:
 
 
 def refuse_cross_origin(base_url: str | None, trusted: Collection[str] = ()) -> None:
-    """Let a state change through only from this very origin, a trusted one, or a client that is not a browser.
+    """Allow a state change only from this origin, a trusted one, or a client that is not a browser.
 
     :raises CrossOrigin: the browser says that another origin sent it.
     """
@@ -64,9 +64,9 @@ def refuse_cross_origin(base_url: str | None, trusted: Collection[str] = ()) -> 
 
 
 def allow_trusted_origin(response: Response, trusted: Collection[str]) -> None:
-    """Let pages of a trusted origin read our answer, and send it cookies: the CORS protocol of the Fetch standard.
+    """Let pages of a trusted origin read our response and send cookies: the CORS protocol of the Fetch standard.
 
-    Where the app's own CORS extension has given an answer, that one stands.
+    If the app's own CORS extension has set its headers, they are kept.
     """
     if not trusted:
         return
@@ -87,9 +87,9 @@ def allow_trusted_origin(response: Response, trusted: Collection[str]) -> None:
 def is_cross_origin(base_url: str | None) -> bool:
     """Whether the browser says that another origin sent the request.
 
-    ``same-site`` is another too: a neighbouring host is not this one (OWASP ASVS 5.0 V3.5.1).
+    ``same-site`` is another origin too: a neighbouring host is not this one (OWASP ASVS 5.0 V3.5.1).
     """
-    # From the environ, since the headers of a request are read at each one.
+    # Read from the environ, because a request object parses its headers on each access.
     environ = request.environ
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
@@ -99,7 +99,7 @@ def is_cross_origin(base_url: str | None) -> bool:
 
 
 def is_own_page(base_url: str | None) -> bool:
-    """Whether the browser says that a page of this very origin sent the request. Silence is not believed here."""
+    """Whether the browser says that a page of this origin sent the request. A missing header does not count."""
     site = request.headers.get("Sec-Fetch-Site")
     if site is not None:
         return site == "same-origin"
@@ -109,13 +109,13 @@ def is_own_page(base_url: str | None) -> bool:
 def read_body(route: Route) -> dict[str, str]:
     """The members of a JSON object or a form that the route knows, each given at most once.
 
-    A flag is there if it is not what it is by default.
+    A flag is included only if it differs from its default.
 
-    A JSON object may have no other member. A form may: tokens against CSRF, the names of buttons and what a captcha
-    adds belong to the page. But a field whose name is nearly a member's is a slip, and is refused.
+    A JSON object may have no other members. A form may, because CSRF tokens, button names and captcha fields belong to
+    the page. But a field whose name is similar to a member's is a typing error and is refused.
 
-    :raises InvalidRequest: malformed JSON, no object, a wrong type, null, too long, a name given twice (or in the
-        query), or one that the route does not know.
+    :raises InvalidRequest: malformed JSON, not an object, a wrong type, null, too long, a name given twice (or in the
+        query), or a name that the route does not know.
     :raises RequestEntityTooLarge: over 4 KiB.
     :raises UnsupportedMediaType: neither ``application/json`` nor a form.
     """
@@ -141,9 +141,9 @@ def read_body(route: Route) -> dict[str, str]:
 
 
 def read_idempotency_key(body: dict[str, str]) -> Once | None:
-    """What the header ``Idempotency-Key`` says of a body that was read; ``None``: it is not there.
+    """The header ``Idempotency-Key`` together with the parsed body. ``None`` if there is no such header.
 
-    :raises InvalidRequest: it is shorter or longer than :data:`~.routes.IDEMPOTENCY_KEY`, or no printable ASCII.
+    :raises InvalidRequest: the key is shorter or longer than :data:`~.routes.IDEMPOTENCY_KEY`, or not printable ASCII.
     """
     key = request.environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is None:
@@ -155,18 +155,18 @@ def read_idempotency_key(body: dict[str, str]) -> Once | None:
 
 
 def this_request() -> Request:
-    """The request itself: each look through Flask's proxy for it calls five functions."""
+    """The request object itself: each access through Flask's proxy calls five functions."""
     asking: Request = request._get_current_object()  # type: ignore[attr-defined]
     return asking
 
 
 def _pairs(request: Request) -> list[tuple[Any, Any]]:
-    """Names and values as they came, a name perhaps twice."""
+    """Names and values as received. A name may appear twice."""
     size, mimetype = request.content_length or 0, request.mimetype
     if size > MAX_BODY:
         raise RequestEntityTooLarge
     request.max_content_length = request.max_form_memory_size = MAX_BODY + 1
-    # Read whole before it is parsed: without a Content-Length, Werkzeug would cut a long body and parse the rest.
+    # Read completely before parsing: without a Content-Length, Werkzeug would cut a long body and parse the rest.
     body = request.get_data()
     if len(body) > MAX_BODY:
         raise RequestEntityTooLarge
@@ -183,7 +183,7 @@ def _pairs(request: Request) -> list[tuple[Any, Any]]:
 
 def _refuse_unknown(name: str | None, known: list[str], closeness: float) -> None:
     """
-    :param closeness: how much like a known name it must be to be refused, from 0 to 1.
+    :param closeness: similarity to a known name, from 0 to 1, from which a name is refused.
     """
     # A broken form has fields without a name, and half of a surrogate pair could not be written into an answer.
     shown = (name or "")[:64].encode(errors="replace").decode()
@@ -196,7 +196,7 @@ def _refuse_unknown(name: str | None, known: list[str], closeness: float) -> Non
 
 
 def _read_flag(member: Member, value: Any, is_form: bool) -> str:
-    """Any text for true, and none for false."""
+    """In forms any text means true, and a missing field false."""
     if not isinstance(value, str if is_form else bool):
         raise InvalidRequest(N_("%(name)s must be true or false.", name=member.name))
     return str(value) if value else ""
@@ -218,7 +218,7 @@ def _own_origins(base_url: str | None) -> tuple[str | None, ...]:
 
 def _json_pairs(data: bytes) -> list[tuple[str, Any]]:
     try:
-        # Each object becomes a tuple of pairs, since a dict would hide that a name came twice.
+        # Each object becomes a tuple of pairs, because a dict would hide duplicate names.
         root = _PAIRS.decode(data.decode())
     except (ValueError, RecursionError):
         raise InvalidRequest(N_("The body is not valid JSON.")) from None

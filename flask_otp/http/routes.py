@@ -1,7 +1,7 @@
-"""The table of routes: what the blueprint serves, what its bodies may hold, and what it answers.
+"""The table of routes: the paths of the blueprint, the members of their bodies, and their responses.
 
-The blueprint, the parser of bodies (:func:`.requests.read_body`) and the OpenAPI document (:mod:`.openapi`) are made
-from this table, so none of them can know a route or a member that the others do not.
+The blueprint, the body parser (:func:`.requests.read_body`) and the OpenAPI document (:mod:`.openapi`) are all
+generated from this table, so they always agree on routes and members.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from ..errors import (
     VerificationRequired,
 )
 
-#: What an ``Idempotency-Key`` may be, in characters of printable ASCII. A shorter one could be guessed.
+#: Allowed lengths of an ``Idempotency-Key`` in printable ASCII characters. A shorter key could be guessed.
 IDEMPOTENCY_KEY = (16, 255)
 
 
 @dataclass(frozen=True)
 class Member:
-    """One member of a body, or one value of a query: a text, or a flag."""
+    """One member of a body, or one value of a query: a text or a flag."""
 
     name: str
     description: str
-    #: In characters. A form's empty field is as if it were not there, where the member may not be empty.
+    #: In characters. If the member must not be empty, a form's empty field counts as missing.
     least: int = 0
     most: int = MAX_TOKEN
-    #: Whether it is true or false in JSON, and a ticked box in a form.
+    #: Whether it is true or false in JSON, and a checkbox in a form.
     is_flag: bool = False
-    #: What a flag is that is not given.
+    #: The value of a flag that is not given.
     default: bool = False
-    #: Whether a form cannot give it: there a field of this name belongs to the page.
+    #: Whether it is ignored in forms, where a field of this name belongs to the page.
     is_json_only: bool = False
-    #: The setting that has all its values: ``"purposes"`` or ``"channels"``. Empty: any text.
+    #: The setting that lists its values: ``"purposes"`` or ``"channels"``. Empty: any text.
     values: str = ""
 
 
@@ -56,35 +56,35 @@ class Route:
     path: str
     endpoint: str
     summary: str
-    #: Name of the schema of the JSON answer; ``"page"``: HTML alone; empty: 204.
+    #: Name of the schema of the JSON response. ``"page"``: HTML only. Empty: 204.
     answer: str
     members: tuple[Member, ...] = ()
     query: tuple[Member, ...] = ()
-    #: Every failure that it may answer.
+    #: All errors that it may return.
     errors: tuple[type[HTTPException], ...] = ()
-    #: ``"factors"``, or the setting, without which it answers 404.
+    #: What the route needs: ``"factors"``, or a setting. Without it, the route returns 404.
     needs: str = ""
-    #: Whether it takes an ``Idempotency-Key``.
+    #: Whether it accepts an ``Idempotency-Key``.
     is_idempotent: bool = False
-    #: Whether it takes a proof as a bearer token.
+    #: Whether it accepts a proof as a bearer token.
     takes_proof: bool = False
 
 
 PURPOSE = Member("purpose", "What the code is for.", values="purposes")
 _CHALLENGE = Member("challenge", "The handle of the challenge. A browser's session knows it.")
 _CHANNEL = Member(
-    "channel", "How to send it; by default the first that takes such an identifier.", 1, 64, values="channels"
+    "channel", "Channel of the message; by default the first that accepts the identifier.", 1, 64, values="channels"
 )
-_WAY_BACK = Member("next", "Path on this host to go on to after the verification. Any other place is ignored.")
-_REQUIREMENT = Member("requirement", "What a guard's 401 answer asked for, as it came.")
+_WAY_BACK = Member("next", "Path on this host to redirect to after the verification. Other values are ignored.")
+_REQUIREMENT = Member("requirement", "The requirement from a guard's 401 response, unchanged.")
 _SESSION = Member(
     "session",
-    "False for a client that keeps the handle and the proof itself: nothing is put into a session or a cookie.",
+    "False for a client that stores the handle and the proof itself: no session or cookie is written.",
     is_flag=True,
     default=True,
     is_json_only=True,
 )
-_OF = Member("of", "Which challenge or form of this browser the page is about.")
+_OF = Member("of", "The challenge or form of this browser that the page shows.")
 _BODY = (InvalidRequest, CrossOrigin, RequestEntityTooLarge, UnsupportedMediaType)
 _SENDING = (ChallengeRequired, RateLimited, DeliveryFailed, StoreUnavailable)
 
@@ -105,14 +105,14 @@ SEND = Route(
     "Challenge",
     (
         Member("identifier", "An e-mail address, or a phone number with its country code."),
-        Member("email", "The same, in place of identifier."),
-        Member("phone", "The same, in place of identifier."),
+        Member("email", "The same, instead of identifier."),
+        Member("phone", "The same, instead of identifier."),
         _CHANNEL,
         PURPOSE,
         _REQUIREMENT,
         _WAY_BACK,
-        Member("challenge", "In place of an identifier: the handle of a challenge that is over, to begin it again."),
-        Member("form", "What our own page put into its form."),
+        Member("challenge", "Instead of an identifier: the handle of an expired challenge, to start it again."),
+        Member("form", "Hidden field of our own page's form."),
         _SESSION,
     ),
     errors=(*_BODY, InvalidIdentifier, IdempotencyConflict, *_SENDING),
@@ -135,11 +135,11 @@ VERIFY = Route(
     "Verification",
     (
         Member("code", "What the person typed."),
-        Member("link", "In place of the code: the last part of the link's path."),
+        Member("link", "Instead of the code: the last part of the link's path."),
         _CHALLENGE,
         PURPOSE,
         _WAY_BACK,
-        Member("trust", "Whether this browser may go without a second factor from now on.", is_flag=True),
+        Member("trust", "Whether this browser may skip the second factor from now on.", is_flag=True),
         _SESSION,
     ),
     errors=(*_BODY, ChallengeRequired, InvalidCode, RateLimited, StoreUnavailable),
@@ -148,7 +148,7 @@ RESEND = Route(
     "POST",
     "/resend",
     "resend",
-    "Send the same code once more. No attempt is given back.",
+    "Send the same code again. No attempt is given back.",
     "Challenge",
     (_CHALLENGE, PURPOSE, _WAY_BACK, _CHANNEL, _SESSION),
     errors=(*_BODY, *_SENDING),
@@ -157,7 +157,7 @@ LINK = Route(
     "GET",
     "/link/<secret>",
     "link",
-    "The page behind a message's link: one button, in the browser that asked for the code.",
+    "The page behind a message's link: one button, in the browser that requested the code.",
     "page",
     query=(PURPOSE,),
     errors=(NotFound,),
@@ -167,7 +167,7 @@ REPEAT = Route(
     "GET",
     "/repeat",
     "repeat",
-    "The page with the button that sends a refused form again.",
+    "The page with the button that submits a refused form again.",
     "page",
     query=(PURPOSE, _OF),
     errors=(InvalidRequest, StoreUnavailable),
@@ -176,7 +176,7 @@ LOGOUT = Route(
     "POST",
     "/logout",
     "logout",
-    "End the proofs of this client: its session's, and the one in Authorization.",
+    "End this client's proofs: those of its session, and the one in Authorization.",
     "",
     errors=(*_BODY, StoreUnavailable),
     takes_proof=True,
@@ -194,17 +194,17 @@ HEALTH = Route(
 )
 
 _KEPT = (VerificationRequired, FactorsUnavailable, StoreUnavailable)
-APP = Route("GET", "/app", "app", "A new authenticator app to be added.", "Enrolment", errors=_KEPT, needs="factors")
+APP = Route("GET", "/app", "app", "Begin to add an authenticator app.", "Enrolment", errors=_KEPT, needs="factors")
 ADD_APP = Route(
     "POST",
     "/app",
     "add_app",
-    "Add the app, by a code that it shows.",
+    "Add the app with a code that it shows.",
     "Factors",
     (
-        Member("enrolment", "As the GET request gave it."),
-        Member("code", "What the app shows."),
-        Member("name", "What the person calls the app."),
+        Member("enrolment", "The value from the GET request."),
+        Member("code", "The code that the app shows."),
+        Member("name", "The person's name for the app."),
     ),
     errors=(*_BODY, InvalidCode, RateLimited, *_KEPT),
     needs="factors",
@@ -223,7 +223,7 @@ RENEW_RECOVERY = Route(
     "POST",
     "/recovery",
     "renew_recovery",
-    "Ten new recovery codes.",
+    "Create ten new recovery codes.",
     "Factors",
     errors=(*_BODY, *_KEPT),
     needs="factors",
@@ -234,5 +234,5 @@ ROUTES = (START, SEND, ENTER, VERIFY, RESEND, LINK, REPEAT, LOGOUT, HEALTH, OPEN
 
 
 def methods_of(path: str) -> list[str]:
-    """The methods of a path below the prefix, without its first slash; empty: there is no such path."""
+    """The methods of a path below the prefix, given without its first slash. Empty if there is no such path."""
     return [route.method for route in ROUTES if route.path == f"/{path}"]

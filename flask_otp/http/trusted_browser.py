@@ -10,15 +10,15 @@ from ..crypto.payloads import Proof
 from ..startup_checks import trust_offered
 from ..state import AppState
 
-#: Purposes and people that one browser is trusted for at one time. The newest stay.
+#: Maximum pairs of purpose and person that one browser is trusted for. The newest are kept.
 _MOST = 4
 _SEPARATOR = "~"
 
 
 def offered(state: AppState, purpose: str, identifier: str, context: bytes) -> int:
-    """For how many seconds a browser may be trusted after this verification: 0, not at all.
+    """Seconds that a browser may be trusted after this verification. 0 if it may not.
 
-    Only the signed-in person's own code counts, and only one for the purpose as a whole.
+    Only the signed-in person's own code counts, and only a code for the purpose without a context.
     """
     if context or state.hooks.identifier_loader is None or state.own_identifier() != identifier:
         return 0
@@ -26,15 +26,15 @@ def offered(state: AppState, purpose: str, identifier: str, context: bytes) -> i
 
 
 def basis(state: AppState, token: str) -> object:
-    """What :func:`remember` compares, from before the code of this handle is checked."""
+    """The state that :func:`remember` compares, from before the code of this handle is checked."""
     handle = state.tokens.load_handle(token)
     return None if handle is None else state.factors.trusted.basis(handle.identifier)
 
 
 def remember(state: AppState, proof: Proof, basis: object) -> None:
-    """Trust this browser from now on, where a guard allows it.
+    """Trust this browser from now on, if a guard allows it.
 
-    :param basis: what :func:`basis` gave.
+    :param basis: the result of :func:`basis`.
     """
     life = offered(state, proof.purpose, proof.identifier, proof.context)
     trust = state.factors.trusted.remember(proof, life, basis) if life else None
@@ -45,14 +45,14 @@ def remember(state: AppState, proof: Proof, basis: object) -> None:
 
 
 def proofs(state: AppState, purpose: str) -> Iterable[Proof]:
-    """What this browser is trusted for. The store was not asked yet."""
+    """The trust that this browser claims. The store has not been asked yet."""
     return (trust for trust in _all(state) if trust.purpose == purpose)
 
 
 def forget(state: AppState, purpose: str | None) -> None:
     """End the trust in this browser, for one purpose or for all.
 
-    :raises StoreUnavailable: it may still be trusted.
+    :raises StoreUnavailable: the browser may still be trusted.
     """
     known = _all(state)
     ended = [trust for trust in known if purpose in (None, trust.purpose)]

@@ -1,4 +1,4 @@
-"""The views of the HTTP API and its pages: parse, call, answer. JSON in, JSON out; form in, page or redirect out."""
+"""The views of the HTTP API and its pages: parse, call, respond. JSON gets JSON, a form gets a page or a redirect."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .answers import (
 )
 from .requests import is_cross_origin, read_body, read_idempotency_key, wants_html
 
-#: Errors that a person can mend on the form, or by trying again from it.
+#: Errors that a person can correct on the form, or by submitting it again.
 _ON_THE_FORM = (InvalidIdentifier, InvalidCode, RateLimited, DeliveryFailed, StoreUnavailable)
 
 
@@ -60,7 +60,7 @@ def send() -> Answer:
     if in_session:
         session.propose_secret(body.get("form", ""))
     if "requirement" in body and wants_html() and session.load_requirement(body["requirement"]) is None:
-        # The form has waited for too long, or for somebody else: the guard asks anew.
+        # The form has waited too long, or belongs to another user: let the guard ask again.
         if is_safe_path(body.get("next", "")):
             return redirect(body["next"], 303)
         return start_again(body.get("purpose", "login"))
@@ -154,7 +154,7 @@ def resend() -> Answer:
 
 
 def confirm() -> Answer:
-    """The page that sends a refused form again, once its sender has verified and presses the button."""
+    """The page that submits a refused form again, once the person has verified and presses the button."""
     purpose = request.args.get("purpose", "login")
     state = current_state()
     state.service.purpose(purpose)
@@ -173,7 +173,7 @@ def logout() -> Answer:
 
 
 def health() -> Answer:
-    """Whether codes can be sent and verified, for a load balancer or a supervisor, where ``OTP_HEALTH`` says so."""
+    """Whether codes can be sent and verified, for a load balancer or a supervisor. Enabled by ``OTP_HEALTH``."""
     state = current_state()
     if not state.settings.health:
         raise NotFound
@@ -187,7 +187,7 @@ def health() -> Answer:
 
 
 def describe() -> Answer:
-    """The OpenAPI document, where the app shows it."""
+    """The OpenAPI document, if the app publishes it."""
     state = current_state()
     if not state.settings.openapi:
         raise NotFound

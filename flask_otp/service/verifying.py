@@ -94,7 +94,7 @@ class Verifying(Flows):
         if not is_meant:
             return None
         if not is_link and not self.is_typed(handle.purpose):
-            return None  # whatever it is, nobody was sent a code
+            return None  # whatever was typed, no code was sent
         if handle.channel in KEPT_FACTORS:
             return None if is_link or handle.expires_at <= self._now() else kept.read(handle.channel, code)
         if is_link:

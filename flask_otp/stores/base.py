@@ -236,81 +236,81 @@ class Store(ABC):
     def open(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
         """Count a message, and open a challenge for it or find the one that the session has.
 
-        1. The session's challenge is the one of the same non-empty ``session_tag`` that is live, has attempts left
-           under ``policy.max_attempts`` and is not superseded; of several, the one that expires last, then the
-           greatest id.
-        2. The wait is the longest of: what is left of the bucket's cooldown; the bucket's windows under ``send_limit``;
-           the subject's under ``recipient_limit``, unless the browser is known; and with ``policy.refuse``, where the
+        1. The session's challenge has the same non-empty ``session_tag``, is live, has attempts left under
+           ``policy.max_attempts`` and is not superseded. If there are several, it is the one that expires last, then
+           the one with the greatest id.
+        2. The wait is the longest of: the rest of the bucket's cooldown; the bucket's windows under ``send_limit``; the
+           subject's windows under ``recipient_limit``, unless the browser is known; and with ``policy.refuse``, if the
            session has no challenge, the windows of the budget that would pay for a new one.
-        3. If there is a wait, nothing is counted. Where the bucket is cooling down and the session has a challenge, the
-           answer is that challenge, ``QUIET``; else ``WAIT``, with ``retry_after`` alone. With ``request.once``
-           the session's challenge is always the answer, ``QUIET``.
-        4. The bucket's cooldown begins; the message is counted on the bucket, and on the subject unless the browser is
-           known. Where the session has no challenge, ``request.challenge_id`` becomes one, of no attempts, live for
-           ``expires_in``: strong if its payer's budget is spent, or if there is a surge and the browser is a stranger.
-           One that the session had keeps its attempts, its expiry and its strength. The challenge remembers
+        3. If there is a wait, nothing is counted. If the bucket is cooling down and the session has a challenge, the
+           answer is that challenge, ``QUIET``; otherwise ``WAIT``, with only ``retry_after``. With ``request.once``,
+           the answer is always the session's challenge, ``QUIET``.
+        4. The bucket's cooldown starts. The message is counted on the bucket, and on the subject unless the browser is
+           known. If the session has no challenge, ``request.challenge_id`` becomes a new one without attempts, live for
+           ``expires_in``. It is strong if its payer's budget is spent, or if there is a surge and the browser is a
+           stranger. An existing challenge keeps its attempts, its expiry and its strength. The challenge remembers
            ``request.channel``. The answer is ``SEND``.
         """
 
     @abstractmethod
     def reopen(self, subject: bytes, request: ChallengeRequest, policy: Policy, now: int) -> OpenResult:
-        """Count another message of the challenge ``request.challenge_id``, from wherever it was opened. Never open one.
+        """Count another message of the challenge ``request.challenge_id``, opened by any client. Never open one.
 
-        As :meth:`open`, with this one in place of the session's. When it is not live, has no attempts left or is
-        superseded: ``GONE`` and nothing else, before anything is waited for or counted. During the cooldown: ``WAIT``.
+        Like :meth:`open`, with this challenge instead of the session's. If it is not live, has no attempts left or is
+        superseded, the answer is ``GONE``, whatever the waits, and nothing is counted. During the cooldown: ``WAIT``.
 
-        A channel that the challenge does not remember yet, though it remembers others, waits for no cooldown: whoever
-        got no text message may have a call at once. It waits for all windows. With :data:`MAX_CHANNELS` remembered,
-        one more is ``GONE``.
+        If the challenge remembers other channels but not this one, there is no cooldown: a user who got no text message
+        may request a call at once. The windows still apply. If :data:`MAX_CHANNELS` are remembered, another channel is
+        ``GONE``.
 
-        With ``request.once`` the message is one that nobody has asked for: the next channel's, after some time. Where
-        the challenge remembers ``request.channel`` already, or none is told, and where the session of the challenge has
-        a newer live one (by the order of :meth:`open`), the answer is ``QUIET``, and nothing is counted or remembered.
+        With ``request.once``, the message is an automatic one by the next channel. If the challenge already remembers
+        ``request.channel``, or no channel is given, or the challenge's session has a newer live challenge (by the order
+        of :meth:`open`), the answer is ``QUIET``, and nothing is counted or remembered.
         """
 
     @abstractmethod
     def redeem(self, subject: bytes, attempt: Attempt, policy: Policy, now: int) -> RedeemResult:
         """Charge an attempt; if it is within the limits and matches, consume the challenge and record the proof.
 
-        1. Of a challenge that is unknown, not live, superseded, or has had ``policy.max_attempts``: ``REFUSED``,
-           whether it matches or not, and nothing is counted.
+        1. If the challenge is unknown, not live, superseded, or has had ``policy.max_attempts``: ``REFUSED``, whether
+           the attempt matches or not, and nothing is counted.
         2. The attempt is counted on the challenge.
-        3. If it matches, the challenge is gone, and ``attempt.proof_id`` holds until ``proof_expires_at``: ``MATCH``.
-           The failure budget is neither charged nor cleared.
-        4. Else the failure is counted on the payer: ``WRONG``, with ``budget_spent`` if the budget was not spent
-           before, and is now.
+        3. If it matches, the challenge is deleted, and ``attempt.proof_id`` is valid until ``proof_expires_at``:
+           ``MATCH``. The failure budget is neither charged nor cleared.
+        4. Otherwise the failure is counted on the payer: ``WRONG``, with ``budget_spent`` if this failure spent the
+           budget.
         """
 
     @abstractmethod
     def check(self, subject: bytes, claim: Claim, policy: Policy, now: int) -> RedeemResult:
         """Charge a claim; if it is within the limits, matches and was not used before, record its marks and the proof.
 
-        1. The payer is the known browser's bucket, else the subject. The wait is the longest of: unless
-           ``claim.strong``, and with ``policy.refuse`` also if ``claim.rationed``, the windows of the payer's budget;
-           if ``claim.rationed``, the windows under ``send_limit`` of the bucket that the client is on, and unless the
-           browser is known, the subject's under ``recipient_limit``.
-        2. If there is a wait: ``REFUSED`` with ``retry_after``, whether the claim matches or not. Not strong, and a
-           stranger's in a surge: ``REFUSED``. Nothing is counted.
-        3. If it matches, and there are uses, and each of them has a mark that is set and not over: ``REFUSED``, and
-           nothing is counted. Were a used code charged, two hundred right ones at once would spend the owner's budget.
-        4. If it matches, the marks of the first use without a set mark hold until ``marks_expire_at``, and a
-           ``proof_id`` that is not empty until ``proof_expires_at``: ``MATCH``. No budget is charged or cleared. A
+        1. The payer is the known browser's bucket, otherwise the subject. The wait is the longest of: the windows of
+           the payer's budget, unless ``claim.strong`` (with ``policy.refuse``, they also count if ``claim.rationed``);
+           and if ``claim.rationed``, the windows of the client's bucket under ``send_limit`` and, unless the browser is
+           known, the subject's windows under ``recipient_limit``.
+        2. If there is a wait: ``REFUSED`` with ``retry_after``, whether the claim matches or not. If the claim is not
+           strong and comes from a stranger in a surge: ``REFUSED``. Nothing is counted.
+        3. If it matches, has uses, and each use has a set mark that has not expired: ``REFUSED``, and nothing is
+           counted. If a used code were charged, two hundred right ones at once would spend the owner's budget.
+        4. If it matches, the marks of the first use without a set mark are set until ``marks_expire_at``, and a
+           non-empty ``proof_id`` is valid until ``proof_expires_at``: ``MATCH``. No budget is charged or cleared. A
            claim without uses and proof changes nothing: it asks whether such a code would be compared.
-        5. Else the failure is counted on the payer, and if ``claim.rationed``, on the windows of step 1 too: ``WRONG``,
-           with ``budget_spent`` if the payer's budget was not spent before, and is now. If ``claim.rationed``, the mark
-           :data:`RATION` followed by the bucket's name is set until the bucket's windows end, and unless the browser
-           is known, the mark :data:`RATION` until the subject's do.
+        5. Otherwise the failure is counted on the payer, and if ``claim.rationed``, also on the windows of step 1:
+           ``WRONG``, with ``budget_spent`` if this failure spent the payer's budget. If ``claim.rationed``, the mark
+           :data:`RATION` plus the bucket's name is set until the bucket's windows end, and unless the browser is known,
+           the mark :data:`RATION` until the subject's windows end.
 
         The answer's ``bucket`` is the known browser's, with ``MATCH`` and ``WRONG``.
         """
 
     @abstractmethod
     def discard(self, subject: bytes, opened: OpenResult, now: int) -> None:
-        """The message of ``opened`` did not go out: give its count back, but not the cooldown.
+        """The message of ``opened`` was not sent: give its count back, but not the cooldown.
 
-        If ``opened.fresh``, the challenge is gone. In each window of the bucket ``opened.bucket`` and of the subject
-        that ends when ``bucket_ends`` and ``subject_ends`` say, one less is counted, and never less than zero. A window
-        that counts nothing has ended.
+        If ``opened.fresh``, the challenge is deleted. Each window of the bucket ``opened.bucket`` and of the subject
+        whose end is in ``bucket_ends`` or ``subject_ends`` counts one less, but never less than zero. A window that
+        counts nothing has ended.
         """
 
     @abstractmethod

@@ -1,6 +1,6 @@
-"""Aids for the tests of apps: the codes that were sent, a client that starts verified, a clock to set.
+"""Helpers for the tests of apps: the sent codes, a client that starts verified, a clock to set.
 
-All refuse to work on an app that is not ``app.testing``. :mod:`flask_otp.testing.fixtures` has them for pytest, and
+They work only if ``app.testing`` is set. :mod:`flask_otp.testing.fixtures` has them for pytest, and
 :mod:`flask_otp.testing.stores` is the suite for stores.
 """
 
@@ -65,10 +65,10 @@ class _Recorder(Channel):
 
 @contextmanager
 def capture_codes(app: Flask) -> Iterator[Outbox]:
-    """Within the ``with``, messages go nowhere but into the outbox that it gives.
+    """Collect all messages in an outbox instead of sending them.
 
-    They are there when ``send`` returns, however messages are delivered. In the background nothing is left to do, and a
-    queue gets a payload for which nothing is sent.
+    They are in it when ``send`` returns, whatever the delivery setting. Nothing is left to do in the background, and a
+    queue gets a payload that sends nothing.
 
     :raises RuntimeError: the app is not testing.
     """
@@ -82,9 +82,9 @@ def capture_codes(app: Flask) -> Iterator[Outbox]:
 
 
 def send_due(app: Flask) -> None:
-    """Send what is due by the app's clock now, with ``OTP_NEXT_CHANNEL_AFTER``.
+    """Send the messages of ``OTP_NEXT_CHANNEL_AFTER`` that are due by the app's clock.
 
-    A test that moves the clock calls it, and need not wait. It is for apps without a dispatcher.
+    Call it in a test after moving the clock, instead of waiting. For apps without a dispatcher.
 
     :raises RuntimeError: the app is not testing.
     """
@@ -94,7 +94,7 @@ def send_due(app: Flask) -> None:
 
 
 class Clock:
-    """A clock that stands until it is moved. Give it to ``OTP(app, clock=...)`` or to :func:`set_clock`."""
+    """A clock that stands still until it is moved. Pass it to ``OTP(app, clock=...)`` or to :func:`set_clock`."""
 
     def __init__(self, now: float | None = None) -> None:
         self.now = time.time() if now is None else now
@@ -108,9 +108,9 @@ class Clock:
 
 
 def set_clock(app: Flask, clock: Callable[[], float]) -> Callable[[], float]:
-    """Use ``clock`` for codes, proofs and the limits of subjects. Return the clock that was used before.
+    """Use ``clock`` for codes, proofs and the limits of subjects. Returns the previous clock.
 
-    Network limits keep the real time.
+    Network limits use the real time.
 
     :raises RuntimeError: the app is not testing.
     """
@@ -125,13 +125,13 @@ class OTPClient(FlaskClient):
         app.test_client_class = OTPClient
         client = app.test_client(verified="ann@example.com")
 
-    The app's ``verified_handler`` is called as after a verification over HTTP, so whom it signs in is signed in.
+    The app's ``verified_handler`` is called as after a verification over HTTP, so it can sign the user in.
 
-    :param verified: the identifier that has verified; none by default.
-    :param purpose: what for.
-    :param channel: how.
-    :param context: what the verification is bound to, for a view whose guard has a ``context``.
-    :param user: whom to sign in with Flask-Login first, as a password would: an object of the app's user class.
+    :param verified: the verified identifier. By default none.
+    :param purpose: purpose of the verification.
+    :param channel: channel of the verification.
+    :param context: context of the verification, for a view whose guard has a ``context``.
+    :param user: a user object to sign in with Flask-Login first, as after a password.
     :raises RuntimeError: the app is not testing.
     """
 
@@ -160,7 +160,7 @@ class OTPClient(FlaskClient):
             state.hooks.verified_handler(state.service.verification(proof))
 
     def _in_its_session(self, act: Callable[[], object]) -> None:
-        """Do something in a request of this client, and keep what it leaves in the session."""
+        """Call ``act`` in a request of this client, and keep its changes of the session."""
         _state(self.application)
         with self.session_transaction() as kept:
             # Flask-Login binds a session to the client's address and user agent.
@@ -173,7 +173,7 @@ class OTPClient(FlaskClient):
 
 
 def _record(state: AppState, verified: str, purpose: str, channel: str, context: Any) -> Proof:
-    """Have the store record a proof, as a code leaves one."""
+    """Let the store record a proof, as after a code."""
     now = state.clock()
     proof = Proof(
         proof_id=secrets.token_bytes(12),
@@ -194,7 +194,7 @@ def _record(state: AppState, verified: str, purpose: str, channel: str, context:
 
 def _state(app: Flask) -> AppState:
     if not app.testing:
-        raise RuntimeError("flask_otp.testing works on an app with app.testing only")
+        raise RuntimeError("flask_otp.testing works only on an app with app.testing")
     state = app.extensions["otp"]
     assert isinstance(state, AppState)
     return state

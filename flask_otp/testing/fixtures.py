@@ -1,8 +1,8 @@
-"""pytest fixtures for the tests of apps. They take the app from a fixture of yours, ``app``. In ``conftest.py``::
+"""pytest fixtures for the tests of apps. They use your fixture ``app``. In ``conftest.py``::
 
     pytest_plugins = ["flask_otp.testing.fixtures"]
 
-They refuse to work on an app that is not ``app.testing``.
+They work only if ``app.testing`` is set.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from . import Clock, OTPClient, Outbox, capture_codes, set_clock
 
 @pytest.fixture
 def otp_codes(app: Flask) -> Iterator[Outbox]:
-    """The messages of this test, which go nowhere else: ``otp_codes.code`` is the newest code."""
+    """The messages of this test, which are not sent: ``otp_codes.code`` is the newest code."""
     with capture_codes(app) as outbox:
         yield outbox
 
 
 @pytest.fixture
 def otp_clock(app: Flask) -> Iterator[Clock]:
-    """Stands at the time when the test began: ``otp_clock.advance("5m")``. Network limits keep the real time."""
+    """A clock that stands at the start of the test: ``otp_clock.advance("5m")``. Network limits use the real time."""
     clock = Clock()
     before = set_clock(app, clock)
     yield clock

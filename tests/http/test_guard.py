@@ -833,7 +833,7 @@ def test_the_guard_above_the_route_stops_the_app(app: Flask) -> None:
         return "in"
 
     for _ in range(2):
-        with pytest.raises(ConfigError, match="above the route of 'guarded'"):
+        with pytest.raises(ConfigError, match="above the route decorator of 'guarded'"):
             first_request(app)
     assert runs == []
 

@@ -120,7 +120,7 @@ def test_every_finding_says_what_why_how_and_where() -> None:
         ({"OTP_MAX_ANNUAL_RISK": 2.8e-4}, [], 0),
     ],
 )
-@pytest.mark.filterwarnings("ignore:by these settings")
+@pytest.mark.filterwarnings("ignore:with these settings")
 def test_the_exit_code_is_for_ci(config: dict[str, Any], args: list[str], code: int) -> None:
     assert run(build(**config), *args)[0] == code
 
@@ -240,7 +240,7 @@ def _misplaced(app: Flask, otp: OTP) -> None:
 @pytest.mark.parametrize(
     ("prepare", "config", "words"),
     [
-        (_misplaced, {}, "put it under @app.route"),
+        (_misplaced, {}, "put it below @app.route"),
         (lambda app, otp: None, {"OTP_CHANNEL_BUDGET": {"pigeon": "5/day"}}, "there is no channel 'pigeon'"),
         (
             lambda app, otp: app.register_blueprint(otp.blueprint, name="codes", url_prefix="/codes"),
@@ -342,7 +342,7 @@ def test_a_site_without_text_messages_needs_none_of_it() -> None:
 # The odds
 
 
-@pytest.mark.filterwarnings("ignore:by these settings")
+@pytest.mark.filterwarnings("ignore:with these settings")
 def test_r52_odds_above_the_bound_are_an_error_that_names_the_purpose() -> None:
     app = build(OTP_PURPOSES={"login": {}, "transfer": {"failure_budget": "15/hour"}})
     (finding,) = look(app)["risk"]

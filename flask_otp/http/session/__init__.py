@@ -1,7 +1,7 @@
-"""What a browser keeps for us in its session: handles, proofs and the like.
+"""What a browser stores for us in its session: handles, proofs and similar tokens.
 
-None of it is believed for being there: what matters is signed, and the store has the last word.
-Neither a code, nor anything made from one, nor a counter is among it.
+It is never trusted just for being there: everything important is signed, and the store decides. It contains no code,
+nothing derived from a code, and no counter.
 """
 
 from .asking_client import client as client

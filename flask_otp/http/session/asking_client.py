@@ -1,4 +1,4 @@
-"""Who asks: by network, by the session's secret, and by what this browser has verified before."""
+"""The client of a request: its network, its session's secret, and what its browser has verified."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from .kept import keep, our_part
 
 
 def client(state: AppState, *, in_session: bool = True, once: Once | None = None) -> Client:
-    """Who asks, by the current request if there is one.
+    """The client of the current request, if there is one.
 
-    :param once: how a repetition of this request is known.
-    :param in_session: the session has a secret by which the client is known again, and gets one if it has none.
+    :param once: identifies a repetition of this request.
+    :param in_session: use the session's secret to recognise the client, and create a secret if there is none.
     """
     if not has_request_context():
         return Client(once=once)
@@ -28,12 +28,12 @@ def client(state: AppState, *, in_session: bool = True, once: Once | None = None
 
 
 def known(state: AppState) -> tuple[KnownBrowser, ...]:
-    """What this browser has verified before."""
+    """The subjects that this browser has verified."""
     return tuple(known_browsers(state)) if has_request_context() else ()
 
 
 def network() -> str | None:
-    """The network that asks; ``None`` outside a request."""
+    """The client's network. ``None`` outside a request."""
     if not has_request_context():
         return None
     tell_of_proxy(request.environ)
@@ -41,9 +41,9 @@ def network() -> str | None:
 
 
 def propose_secret(secret: str) -> None:
-    """Take the session's secret from the form that this browser sends, if the session has none yet.
+    """Take the session's secret from the form that this browser submits, if the session has none yet.
 
-    The page of the form may not have been allowed to write the session. Two clicks on its button are of one session.
+    The form's page may not have been allowed to write the session. Two clicks on its button must belong to one session.
     """
     if not isinstance(our_part().get("secret"), str) and re.fullmatch("[0-9A-Za-z_-]{24}", secret):
         notice_a_cleared_session()
@@ -51,7 +51,7 @@ def propose_secret(secret: str) -> None:
 
 
 def new_secret() -> str:
-    """A secret for a session or, until that may be written, for a form."""
+    """A secret for a session, or for a form until the session may be written."""
     return urlsafe_b64encode(secrets.token_bytes(18)).decode()
 
 

@@ -1,4 +1,4 @@
-"""What a request has found verified. It lives as long as that request object."""
+"""What a request found verified. It is kept as long as the request object."""
 
 from __future__ import annotations
 
@@ -13,42 +13,43 @@ from ..requests import this_request
 from .cleared import notice_a_cleared_session
 from .kept import get
 
-#: Who is signed in, the bearer token, the session's proof, and the companion cookies that this request has changed.
+#: The signed-in user, the bearer token, the session's proof, and the companion cookies that this request has changed.
 Shown = tuple[str | None, str | None, str | None, tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Checked:
-    """What a request found for a purpose: a good proof, or none."""
+    """What a request found for a purpose: a valid proof, or none."""
 
     proof: Proof | None
     #: Who was signed in, and which proofs the client showed.
     shown: Shown
-    #: How often something had been ended before (:class:`~flask_otp.state.Trust`).
+    #: Number of proofs ended before (:class:`~flask_otp.state.Trust`).
     ends: int
     #: The guard has spent the proof for this request, so the store does not know it any more.
     is_spent: bool = False
 
 
 def checked_proofs(state: AppState) -> dict[str, Checked]:
-    """What this request has found already, by purpose.
+    """What this request has already found, by purpose.
 
-    It belongs to the request object. An environ may be handed on: Flask-SocketIO makes the request of each event from
-    the environ of the handshake, and a view may give its own to the request of another client.
+    It belongs to the request object. An environ may be passed on: Flask-SocketIO creates the request of each event from
+    the environ of the handshake, and a view may pass its own to the request of another client.
     """
     by_app: dict[int, dict[str, Checked]] = vars(request).setdefault("_flask_otp_checked", {})
     return by_app.setdefault(id(state), {})
 
 
 def note_checked(state: AppState, purpose: str, proof: Proof | None, ends: int, *, is_spent: bool = False) -> None:
-    """Remember for the rest of this request what was found for the purpose, when ``ends`` things had been ended."""
+    """Remember the result for the purpose for the rest of this request. ``ends`` is the number of endings before."""
     checked_proofs(state)[purpose] = Checked(proof, _shown(state, purpose), ends, is_spent)
 
 
 def find_checked(state: AppState, purpose: str) -> Checked | None:
-    """What this request has found for the purpose, if that is still so.
+    """The result of this request for the purpose, if it is still valid.
 
-    It is not after another user has signed in, after the proof's end, and after the session has got another proof.
+    It is not valid after another user has signed in, after the proof has ended, or after the session has got another
+    proof.
     """
     found = checked_proofs(state).get(purpose)
     if found is None or found.shown != _shown(state, purpose):
@@ -56,13 +57,13 @@ def find_checked(state: AppState, purpose: str) -> Checked | None:
     if found.proof is None or found.is_spent or found.ends == state.trust.ends:
         is_good = True
     else:
-        # Something was ended since, perhaps this one.
+        # Something has ended since then, perhaps this proof.
         is_good = state.vouches(found.proof)
     return found if is_good and (found.proof is None or state.clock() < found.proof.expires_at) else None
 
 
 def forget_checked(state: AppState, identifier: str) -> None:
-    """The identifier was revoked: what this request has found of it is not so any more."""
+    """The identifier was revoked, so this request's results for it are no longer valid."""
     checked = checked_proofs(state)
     for purpose, found in list(checked.items()):
         if found.proof is not None and found.proof.identifier == identifier:
@@ -70,7 +71,7 @@ def forget_checked(state: AppState, identifier: str) -> None:
 
 
 def _shown(state: AppState, purpose: str) -> Shown:
-    """Whatever can change within a request. Its cookies cannot, so of those only what it sets and deletes."""
+    """Everything that can change within a request. Its cookies cannot, so only its changes to them are included."""
     notice_a_cleared_session()
     asking = this_request()
     return (

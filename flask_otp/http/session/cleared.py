@@ -1,4 +1,4 @@
-"""An app that clears its session, as at its own log-out, and what of ours goes with it."""
+"""Detects that the app has cleared its session, as at its own log-out, and clears our cookies too."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ...state import AppState, current_state
 from .. import companions
 from ..companions import Companion
 
-#: Where our part is in the session.
+#: The key of our part of the session.
 KEY = "_otp"
 _WRITTEN = "flask_otp.session_written"
 
 
 def finish(response: Response) -> None:
-    """When the app has done what it does to the session, and before that is saved: write the companion cookies."""
+    """Runs after the app's last change of the session and before it is saved: write the companion cookies."""
     if not companions.has_pending() and not getattr(unseen_session(), "modified", True):
         return
     notice_a_cleared_session()
@@ -26,9 +26,9 @@ def finish(response: Response) -> None:
 
 
 def notice_a_cleared_session() -> None:
-    """An app that has cleared its session, as at its own log-out, means our companion cookies too.
+    """If the app has cleared its session, as at its own log-out, clear our companion cookies too.
 
-    A late answer that took our part of the session away is something else: the session came without it.
+    A late response that removed our part is a different case: then the session arrived without it.
     """
     if not has_request_context() or KEY in unseen_session():
         return
@@ -39,7 +39,7 @@ def notice_a_cleared_session() -> None:
 
 
 def companions_of(state: AppState, kind: str) -> list[Companion]:
-    """Those of this browser, unless the app has cleared the session in this request."""
+    """This browser's companion cookies, unless the app has cleared the session in this request."""
     notice_a_cleared_session()
     return companions.find_all(state, kind)
 
@@ -59,9 +59,9 @@ def _came_with_ours(state: AppState) -> bool:
 
 
 def unseen_session() -> Any:
-    """The session, without the look at it being counted: each look adds ``Vary: Cookie`` to the answer."""
+    """The session, without counting this access: each access adds ``Vary: Cookie`` to the response."""
     context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    # Flask 3.1.3 counts looks at the public name.
+    # Flask 3.1.3 counts accesses through the public name.
     seen = vars(context).get("_session")
     return context.session if seen is None else seen
 

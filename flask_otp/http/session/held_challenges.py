@@ -11,12 +11,12 @@ from .. import companions
 from .cleared import companions_of
 from .kept import delete, get, get_all, set
 
-#: Seconds within which nobody is sent on to the same place a second time.
+#: Seconds in which a browser is not redirected to the same page again.
 _ROUND = 10
 
 
 def store_challenge(state: AppState, token: str) -> None:
-    """Keep a challenge: as the session's own of its purpose, and in a companion cookie."""
+    """Keep a challenge as the session's challenge for its purpose, and in a companion cookie."""
     handle = state.tokens.load_handle(token)
     if handle is None:
         return
@@ -28,19 +28,19 @@ def store_challenge(state: AppState, token: str) -> None:
 
 
 def note_on_challenge(state: AppState, handle: Handle, token: str, note: str) -> None:
-    """Let the code page say what has happened to a challenge of this browser: one letter, see :mod:`.pages`."""
+    """Record what happened to a challenge of this browser, for the code page: one letter, see :mod:`.pages`."""
     if find_challenge(state, challenge_id(handle)) is not None:
         left = handle.expires_at - int(state.clock())
         companions.save(state, "challenge", challenge_id(handle), token, life=left, note=note)
 
 
 def challenge_id(handle: Handle) -> str:
-    """What an address calls a challenge. It is worth nothing to anybody who has not its handle."""
+    """The name of a challenge in URLs. It is useless without the handle."""
     return companions.id_of(handle.challenge_id)
 
 
 def find_challenge(state: AppState, id: str) -> str | None:
-    """The challenge of this browser that an address names."""
+    """The challenge of this browser that a URL names."""
     found = companions.find(state, "challenge", id)
     if found is not None:
         return found.token
@@ -49,22 +49,22 @@ def find_challenge(state: AppState, id: str) -> str | None:
 
 
 def challenge(state: AppState, purpose: str) -> str | None:
-    """The challenge that this browser asked for last, for the purpose."""
+    """The challenge that this browser requested last for the purpose."""
     own = get("challenge", purpose)
     others = [each.token for each in companions_of(state, "challenge") if _purpose_of(state, each.token) == purpose]
-    # A late answer may have put an older one of them back into the session, or none at all.
+    # A late response may have restored an older one in the session, or none at all.
     return others[0] if others and (own is None or own in others) else own
 
 
 def challenges(state: AppState) -> list[str]:
-    """Every challenge of this browser, the session's first."""
+    """All challenges of this browser, the session's first."""
     return list(
         dict.fromkeys([*get_all("challenge").values(), *(each.token for each in companions_of(state, "challenge"))])
     )
 
 
 def purposes_of_challenges(state: AppState) -> builtins.set[str]:
-    """What this browser holds challenges for."""
+    """The purposes of this browser's challenges."""
     return {purpose for token in challenges(state) if (purpose := _purpose_of(state, token)) is not None}
 
 
@@ -85,7 +85,7 @@ def _purpose_of(state: AppState, token: str) -> str | None:
 
 
 def may_send_on(state: AppState, purpose: str, where: str) -> bool:
-    """Whether somebody may be sent there without a form. Not twice within seconds: that would go round for ever."""
+    """Whether a browser may be redirected there without a form. Not twice within seconds, to avoid a redirect loop."""
     id = companions.id_of(hashlib.sha256(f"{purpose} {where}".encode()).digest())
     last = companions.find(state, "on", id)
     if last is not None and state.clock() * 1000 - last.saved_at < _ROUND * 1000:
@@ -95,7 +95,7 @@ def may_send_on(state: AppState, purpose: str, where: str) -> bool:
 
 
 def requirement(purpose: str) -> Requirement | None:
-    """What the guard asked of this session for the purpose, while that is fresh."""
+    """The guard's requirement for the purpose in this session, while it is fresh."""
     return load_requirement(get("requirement", purpose))
 
 

@@ -1,4 +1,4 @@
-"""The proofs that a client shows, and what becomes of a new one."""
+"""The proofs that a client shows, and the storage of a new one."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from .cleared import companions_of, notice_a_cleared_session
 from .held_challenges import load_requirement
 from .kept import delete, get, get_all, keep, our_part, set, table_of, without
 
-#: Seconds after a verification in which an answer may still come late.
+#: Seconds after a verification in which a response may still arrive late.
 _LATE = 600
 
 
 def proofs(state: AppState, purpose: str) -> Iterable[Proof]:
-    """The proofs that this client shows for a purpose: its bearer token, then what its browser holds."""
+    """The proofs that this client shows for a purpose: its bearer token, then those of its browser."""
     bearer = bearer_proof(state)
     if bearer is not None:
         yield bearer
@@ -30,19 +30,19 @@ def proofs(state: AppState, purpose: str) -> Iterable[Proof]:
 
 
 def all_proofs(state: AppState) -> list[Proof]:
-    """Every proof that this client shows, its bearer token included."""
+    """All proofs that this client shows, including its bearer token."""
     bearer = bearer_proof(state)
     return [*([] if bearer is None else [bearer]), *own_proofs(state)]
 
 
 def bearer_proof(state: AppState) -> Proof | None:
-    """The proof in ``Authorization: Bearer``; a bearer token that is not ours is simply none."""
+    """The proof in ``Authorization: Bearer``. ``None`` if the bearer token is not ours."""
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     return state.tokens.load_proof(token.strip()) if scheme.lower() == "bearer" else None
 
 
 def own_proofs(state: AppState) -> Iterable[Proof]:
-    """What this browser holds: the session's proofs first, then those of companion cookies, the newest first."""
+    """This browser's proofs: first the session's, then those in companion cookies, newest first."""
     tokens = list(get_all("proof").values())
     for token in tokens:
         proof = state.tokens.load_proof(token)
@@ -55,16 +55,16 @@ def own_proofs(state: AppState) -> Iterable[Proof]:
 
 
 def _may_be_late(state: AppState, proof: Proof) -> bool:
-    """Whether a proof that is in its companion cookie alone counts.
+    """Whether a proof counts that is only in its companion cookie.
 
-    Soon after the verification it does: a late answer took it from the session. Later on only beside a session that
-    holds something: one that the server has ended takes its proofs along.
+    It does soon after the verification, because a late response may have removed it from the session. Later it counts
+    only if the session is not empty: a session that the server has ended takes its proofs with it.
     """
     return state.clock() - proof.verified_at < _LATE or bool(session)
 
 
 def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> None:
-    """After a verification: keep the proof, renew the session, and know this browser from now on.
+    """After a verification: keep the proof, renew the session, and make this browser a known browser.
 
     :raises StoreUnavailable: an earlier proof of this browser could not be ended.
     """
@@ -78,7 +78,7 @@ def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> Non
     asked = load_requirement(get("requirement", purpose))
     if asked is None or asked.context == proof.context:
         left["requirement"] = without(table_of(kept, "requirement"), purpose)
-    # Whoever planted or saw the session from before must not share the one from now on.
+    # An attacker who planted or read the old session must not share the new one.
     keep(kept | left | {"secret": new_secret()})
     regenerate = getattr(state.app.session_interface, "regenerate", None)
     if regenerate is not None:
@@ -89,7 +89,7 @@ def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> Non
 
 
 def _save_proof(state: AppState, token: str | None, proof: Proof | None) -> None:
-    """Give a proof its companion cookie, if it has none."""
+    """Set the companion cookie of a proof, if it has none."""
     if proof is None or token is None:
         return
     id = companions.id_of(proof.proof_id)
@@ -98,13 +98,13 @@ def _save_proof(state: AppState, token: str | None, proof: Proof | None) -> None
 
 
 def _end_what_it_replaces(state: AppState, new: Proof) -> None:
-    """End this browser's earlier proofs for just the same, and those that there is no more room for.
+    """End this browser's earlier proofs for the same purpose and context, and those without room.
 
-    Nobody could log them out any more, once the browser has forgotten them.
+    Once the browser has forgotten them, they could not be logged out any more.
     """
     replaced = [proof for proof in own_proofs(state) if (proof.purpose, proof.context) == (new.purpose, new.context)]
     crowded_out = (state.tokens.load_proof(each.token) for each in companions.too_many(state, "proof"))
-    # A proof for one payment has less to lose than the one that somebody is signed in by.
+    # A proof for one payment is less important than the proof of the sign-in.
     for proof in (*replaced, *(proof for proof in crowded_out if proof is not None and proof.context)):
         state.end(proof)
         drop_proof(state, proof)
@@ -119,9 +119,9 @@ def drop_proof(state: AppState, proof: Proof) -> None:
 
 
 def heal(state: AppState, proof: Proof) -> None:
-    """Put a proof of this browser back into the session, if a late answer has taken it from there.
+    """Put a proof of this browser back into the session, if a late response has removed it.
 
-    To be called where the session may be written.
+    Call it only where the session may be written.
     """
     is_own = companions.find(state, "proof", companions.id_of(proof.proof_id)) is not None
     if is_own and get("proof", proof.purpose) is None:

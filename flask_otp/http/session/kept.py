@@ -1,4 +1,4 @@
-"""Our part of the session: for each kind of thing, one text for each purpose."""
+"""Our part of the session: one text for each kind of value and each purpose."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from flask import session
 
 from .cleared import KEY, note_our_own_write, notice_a_cleared_session
 
-#: Characters for all handles of a session, and for all requirements.
+#: Maximum characters of all handles of a session, and of all requirements.
 _ROOM = 1200
-#: How a verification may go on. One is enough, and two long ones would burst the cookie: the newest stays.
+#: How to continue after a verification. One is enough, and two long ones would exceed the cookie: the newest is kept.
 _WAYS_ON = ("next", "repeat")
 
 
@@ -23,7 +23,7 @@ def set(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] =
         kept = {name: table for name, table in kept.items() if name not in _WAYS_ON}
     table = table_of(kept, kind) | {purpose: value}
     if kind in ("challenge", "requirement"):
-        # A cookie that is too long is dropped whole by the browser, so the others make room for this one.
+        # Browsers drop a cookie that is too long, so the other values make room for this one.
         for other in [name for name in table if name != purpose]:
             if sum(map(len, table.values())) > _ROOM:
                 del table[other]
@@ -47,7 +47,7 @@ def delete(kind: str, purpose: str) -> None:
 
 
 def keep(kept: dict[str, Any], session: MutableMapping[str, Any] = session) -> None:
-    """Write our part of the session, if that changes anything: each write takes back what other answers have set."""
+    """Write our part of the session only if it changes: each write undoes changes by other responses."""
     if session.get(KEY) != kept:
         session[KEY] = kept
         note_our_own_write()

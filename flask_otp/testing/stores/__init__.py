@@ -17,7 +17,7 @@ from pkgutil import iter_modules
 
 import pytest
 
-# Before the modules are imported, so that a failure in them says what was compared.
+# Before the modules are imported: then their failures show the compared values.
 pytest.register_assert_rewrite(*(f"{__name__}.{module.name}" for module in iter_modules(__path__)))
 
 from .subject_driver import (  # noqa: E402

@@ -53,7 +53,7 @@ class BrowserTests:
     def test_in_a_surge_the_short_codes_of_strangers_that_are_open_are_refused(
         self, ann: SubjectDriver, clock: Clock
     ) -> None:
-        """Else an attacker would open many first, and guess them all in one burst."""
+        """Otherwise an attacker would open many first and guess at them all in one burst."""
         first, known = ann.open(session_tag=b"h"), ann.open(known=BROWSER)
         assert ann.redeem(first, True, surge=True).outcome is REFUSED
         assert ann.redeem(known, True, surge=True).outcome is MATCH
@@ -88,7 +88,7 @@ class BrowserTests:
         assert ann.open(known=buckets[-1]).known
 
     def test_r08_a_failure_brings_a_known_bucket_back_that_was_over(self, store: Store, clock: Clock) -> None:
-        """Else a subject could have any number of browsers with a budget of their own."""
+        """Otherwise a subject could have any number of browsers with their own budget."""
         ann = SubjectDriver(store, clock, replace(NO_LIMITS, failure_budget=POLICY.failure_budget))
         opened = [ann.open(known=b"browser%d" % number) for number in range(KNOWN_BROWSERS)]
         clock.advance(1)

@@ -1,4 +1,4 @@
-"""The failure budget, and sites that refuse when it is spent."""
+"""The failure budget, and sites that refuse codes when it is spent."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class BudgetTests:
         assert not ann.holds(b"proof")
 
     def test_r08_in_the_second_that_a_window_ends_the_next_begins(self, store: Store, clock: Clock) -> None:
-        """Else any number of guesses would be free in that second."""
+        """Otherwise any number of guesses would be free in that second."""
         ann = SubjectDriver(store, clock, replace(NO_LIMITS, failure_budget=((3, 60),)))
         for _ in range(3):
             opened = ann.open()

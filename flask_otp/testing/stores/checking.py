@@ -1,4 +1,4 @@
-"""Codes without a challenge: an app's, and recovery codes. Each is good for one use."""
+"""Codes without a challenge: an app's codes and recovery codes. Each can be used once."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A clock that is set, and one that another machine has."""
+"""A clock that is set back, and the clock of another machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenOutcome: what a bucket and a recipient may have."""
+"""OpenOutcome: the limits of a bucket and a recipient."""
 
 from __future__ import annotations
 

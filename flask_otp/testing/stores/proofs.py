@@ -139,7 +139,7 @@ class ProofTests:
         assert ann.open(b"fresh").outcome is WAIT
 
     def test_r11_revoked_browsers_hold_no_places(self, ann: SubjectDriver, clock: Clock) -> None:
-        """Else a thief who was in once could keep every browser of the owner a stranger for a month."""
+        """Otherwise an attacker who signed in once could keep all the owner's browsers strangers for a month."""
         for number in range(KNOWN_BROWSERS):
             assert ann.wrong(ann.open(known=b"thief%d" % number), 1) == [WRONG]
         clock.advance(1)
@@ -148,7 +148,7 @@ class ProofTests:
         for days in (0, 2, 27):
             clock.advance(days * DAY + 1)
             owners = [b"owner%d/%d" % (days, number) for number in range(KNOWN_BROWSERS + 1)]
-            # The eight places are there again, and no more of them.
+            # There are eight places again, and no more.
             assert [ann.open(known=bucket).known for bucket in owners] == [True] * KNOWN_BROWSERS + [False]
             ann.revoke()
 

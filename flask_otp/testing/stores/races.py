@@ -1,4 +1,4 @@
-"""Many at once: threads, and two processes of threads where the store can be shared. Every race starts at a barrier."""
+"""Parallel calls: threads, and two processes with threads if the store can be shared. Races start at a barrier."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ class RaceTests:
         answers = track.run(calls)
         held = [ann.holds(call[1][1].proof_id) for call in calls if call[0] == "redeem"]
         matched = [answer is not None and answer.outcome is MATCH for answer in answers if answer is not None]
-        # A caller that passed before the revocation lost the proof by it. No caller holds one without having passed.
+        # A caller that passed before the revocation lost its proof. No caller has a proof without having passed.
         assert not any(holds and not match for holds, match in zip(held, matched, strict=True))
         assert {ann.right(one) for one in opened} == {REFUSED}
 

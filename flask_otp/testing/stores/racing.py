@@ -1,4 +1,4 @@
-"""Where races are run: many threads, in this process or in two of their own, that all start at one barrier."""
+"""Runs races: many threads, in this process or in two separate ones, that all start at one barrier."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ...stores import Store
 #: The name of a verb, and its arguments.
 Call = tuple[str, tuple[Any, ...]]
 
-#: Seconds in which everybody must have come to the barrier.
+#: Seconds in which all threads must reach the barrier.
 _PATIENCE = 60
 
 
@@ -26,7 +26,7 @@ _PATIENCE = 60
 class Track:
     """A store to race on.
 
-    :param connect: opens the same store once more, in another process.
+    :param connect: opens the same store in another process.
     :param two_processes: run each half of the threads in a process of its own.
     """
 
@@ -35,15 +35,15 @@ class Track:
     two_processes: bool
 
     def run(self, calls: Sequence[Call], threads: int = 50) -> list[Any]:
-        """Make all the calls at once; answers in the order of the calls. If any of them raises, so does this."""
+        """Make all calls at once. Returns the answers in the order of the calls, and raises if a call raised."""
         if not self.two_processes:
             return _run_at_once(self.store, calls, threads)
-        # Pickled here, since a process that cannot unpickle its task dies without a word.
+        # Pickled here, because a process that cannot unpickle its task dies silently.
         connect = pickle.dumps(self.connect)
         halves = [_pair().submit(_run_there, connect, calls[half::2], threads // 2) for half in (0, 1)]
         errors = [error for half in halves if (error := half.exception())]
         if errors:
-            # Their barrier may be broken: the next race gets new ones. Who waited in vain knows less than who failed.
+            # Their barrier may be broken, so the next race gets new ones. Only the failed process knows the cause.
             _pair().shutdown(wait=False)
             _pair.cache_clear()
             raise min(errors, key=lambda error: isinstance(error, threading.BrokenBarrierError))
@@ -59,7 +59,7 @@ def outcomes(answers: Sequence[Any]) -> Counter[Any]:
 
 @cache
 def _pair() -> ProcessPoolExecutor:
-    """Two processes for all races, spawned, so that nothing of a store is theirs but what it pickles."""
+    """Two processes for all races. They are spawned, so they have nothing of a store except what it pickles."""
     context = multiprocessing.get_context("spawn")
     return ProcessPoolExecutor(2, context, _meet_at, (context.Barrier(2),))
 
@@ -77,12 +77,12 @@ def _meet() -> None:
 
 
 def _run_there(connect: bytes, calls: Sequence[Call], threads: int) -> list[Any]:
-    """In one of the two processes."""
+    """Runs in one of the two processes."""
     try:
         with closing(pickle.loads(connect)()) as store:  # noqa: S301 - our own parent's
             return _run_at_once(store, calls, threads, _meet)
     except BaseException:
-        _barrier.abort()  # or the other process would wait for us
+        _barrier.abort()  # otherwise the other process would wait for us
         raise
 
 
@@ -109,7 +109,7 @@ def _run_at_once(
     for worker in workers:
         worker.join()
     if barrier.broken:
-        raise threading.BrokenBarrierError("the race did not start: not everybody came to the barrier")
+        raise threading.BrokenBarrierError("the race did not start: not all threads reached the barrier")
     for answer in answers:
         if isinstance(answer, Exception):
             raise answer

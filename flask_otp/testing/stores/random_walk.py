@@ -1,4 +1,4 @@
-"""The same steps to any store and to the memory store, whose answers must be equal."""
+"""The same steps on any store and on the memory store, with equal answers."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ VERBS = (
     *("open", "reopen", "redeem", "check", "discard", "drop", "is_live", "note", "noted", "holds", "spend", "revoke"),
     *("inspect", "unlock"),
 )
-#: How often each verb comes: on walks with challenges, and on those without.
+#: Frequency of each verb, on walks with challenges and on walks without.
 CHALLENGES = (30, 10, 40, 0, 8, 2, 6, 2, 0, 6, 4, 0.5, 4, 0.5)
 CLAIMS = (10, 0, 5, 40, 1, 0, 0, 4, 4, 6, 2, 2, 4, 3)
 
 
 class Walk:
-    """A seeded random walk: the same questions to each of the stores, whose answers must be equal."""
+    """A seeded random walk: the same calls on each store, with equal answers."""
 
     SUBJECTS = (b"s" * 16, b"t" * 16)
     NAMES = (b"1", b"2", b"bucket3")
@@ -68,7 +68,7 @@ class Walk:
         self.policies = policies
         self.now_ms = self.revoked_ms = 1_790_000_000_000
         self.ids = itertools.count(seed * 1_000_000)
-        #: What was named last: subject and challenge, subject and answer, subject and proof.
+        #: The last names used: subject and challenge, subject and answer, subject and proof.
         self.challenges = [(b"s" * 16, b"unknown")]
         self.opened = [(b"s" * 16, OpenResult(SEND, b"unknown"))]
         self.proofs = [(b"s" * 16, b"unknown")]
@@ -107,7 +107,7 @@ class Walk:
             known_since=pick((self.now_ms, self.revoked_ms)) - pick((-1, 0, 1, 1000, HOUR * 1000, 10 * DAY * 1000)),
             surge=self.random.random() < 0.1,
             once=challenge_id.endswith(b"7"),
-            # From the clock: what is drawn at random stays what it was.
+            # From the clock, so the random draws stay the same.
             channel=(b"sms1", b"mail", b"call", b"", b"chat", b"pager"[:4])[self.now_ms // 1000 % 6],
         )
         return subject, request, pick(self.policies), self.now_ms // 1000
@@ -171,7 +171,7 @@ class Walk:
     unlock = inspect
 
     def _one_of(self, named: list[tuple[bytes, Any]], stray: float = 0.05) -> tuple[bytes, Any]:
-        """One of the last few, now and then with the other subject."""
+        """One of the last few, sometimes with the other subject."""
         subject, thing = self.random.choice(named[-6:])
         return self.random.choice(self.SUBJECTS) if self.random.random() < stray else subject, thing
 

@@ -1,4 +1,4 @@
-"""Sending again: what one session has, and resends by handle."""
+"""Sending again: the session's challenge, and resends by handle."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class ResendingTests:
         ann.discard(ann.reopen(opened, channel=b"mail"))
         assert ann.reopen(opened, channel=b"call").outcome is SEND
         assert ann.reopen(opened, channel=b"chat").outcome is WAIT
-        # Perhaps it had gone out after all.
+        # It may have been sent after all.
         assert ann.redeem(opened, True).channels == (b"sms1", b"mail", b"call")
 
     def test_a_code_goes_out_by_four_channels_at_most(self, ann: SubjectDriver, clock: Clock) -> None:
@@ -100,7 +100,7 @@ class ResendingTests:
         for channel in (b"sms1", b""):
             quiet = ann.reopen(first, channel=channel, once=True)
             assert quiet == replace(first, outcome=QUIET, fresh=False, bucket_ends=(), subject_ends=())
-        # By another channel too, that waits for no cooldown, and counts.
+        # Also by another channel, which has no cooldown and is counted.
         assert [ann.reopen(first, channel=b"call", once=True).outcome for _ in range(2)] == [SEND, QUIET]
         ann.policy = replace(POLICY, send_limit=((2, HOUR),))
         assert ann.reopen(first, channel=b"mail", once=True).outcome is WAIT
@@ -123,7 +123,7 @@ class ResendingTests:
     def test_a_message_that_nobody_asked_for_is_of_the_newest_challenge_of_a_session(
         self, store: Store, clock: Clock
     ) -> None:
-        """The older one was superseded by a spent budget, and came back when the budget's window had passed."""
+        """The older one was superseded by a spent budget, and came back after the budget's window."""
         ann = SubjectDriver(store, clock, replace(POLICY, failure_budget=((2, 60),)))
         for tags, outcome in (((b"h", b"h"), QUIET), ((b"h", b"i"), SEND), ((b"", b""), SEND)):
             older = ann.open(b"bucket1", session_tag=tags[0], channel=b"sms1")
@@ -135,7 +135,7 @@ class ResendingTests:
             clock.advance(30)
             assert ann.reopen(older, channel=b"call", once=True).outcome is outcome
             assert ann.reopen(newer, channel=b"call", once=True).outcome is SEND
-            # Who asks for it gets it all the same.
+            # A client that asks for it still gets it.
             assert ann.reopen(older, channel=b"mail").outcome is SEND
             clock.advance(DAY)
 
@@ -155,7 +155,7 @@ class ResendingTests:
         assert ann.open(session_tag=b"h", once=True).outcome is QUIET
         assert ann.open(session_tag=b"h").outcome is WAIT
         assert ann.right(first) is MATCH
-        # What is used up is no challenge of the session any more, so the limits count.
+        # A used challenge is no longer the session's, so the limits count.
         assert ann.open(session_tag=b"h", once=True).outcome is WAIT
 
     def test_r14_a_repeated_open_does_not_prolong_the_challenge(self, ann: SubjectDriver, clock: Clock) -> None:
@@ -201,7 +201,7 @@ class ResendingTests:
         assert ann.open(session_tag=b"h").outcome is WAIT
 
     def test_of_two_live_challenges_a_holder_is_given_the_newest(self, store: Store, clock: Clock) -> None:
-        """The older one had been superseded by a spent budget, and came back when the budget's window had passed."""
+        """The older one had been superseded by a spent budget, and came back after the budget's window."""
         ann = SubjectDriver(store, clock, replace(POLICY, failure_budget=((2, 60),)))
         for session_tag in (b"h1", b"h2", b"h3", b"h4", b"h5", b"h6"):
             older = ann.open(b"bucket1", session_tag=session_tag)

@@ -1,4 +1,4 @@
-"""What the tests of a store speak of: a subject whose methods are the verbs, policies, and short names."""
+"""Helpers of the store tests: a subject whose methods are the verbs, policies, and short names."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def new_id() -> bytes:
 
 
 class SubjectDriver:
-    """A subject in a store: each method is one verb, with what a test does not care about filled in."""
+    """A subject in a store: each method is one verb, with defaults for the values that a test does not care about."""
 
     def __init__(self, store: Store, clock: Clock, policy: Policy = POLICY, subject: bytes = b"s" * 16) -> None:
         self.store = store
@@ -111,7 +111,7 @@ class SubjectDriver:
         since: int | None = None,
         **options: bool,
     ) -> RedeemResult:
-        """A claim. A use is written as its marks, or as the only one that it has."""
+        """A claim. A use is given as its marks, or as its only mark."""
         claim = Claim(
             matches,
             tuple((use,) if isinstance(use, bytes) else use for use in uses),
@@ -130,7 +130,7 @@ class SubjectDriver:
         return self.check(use, strong=True, rationed=True, **options)
 
     def fail(self, times: int) -> None:
-        """Have so many wrong codes compared."""
+        """Compare this many wrong codes."""
         for _ in range(times):
             assert self.check(b"wrong", matches=False).outcome is WRONG
 
@@ -141,7 +141,7 @@ class SubjectDriver:
         self.store.drop(self.subject, opened.challenge_id, self.now)
 
     def prove(self, proof: bytes, bucket: bytes = NETWORK) -> None:
-        """Have ``proof`` recorded."""
+        """Record ``proof``."""
         assert self.right(self.open(bucket), proof) is MATCH
 
     def is_live(self, opened: OpenResult) -> bool:
@@ -169,7 +169,7 @@ class SubjectDriver:
         return self.store.unlock(self.subject, self.now)
 
     def lose_the_budget(self, known: bytes = b"") -> None:
-        """Fail 20 times, in four challenges, each from a network of its own or all from a known browser."""
+        """Fail 20 times, in four challenges, each from its own network, or all from a known browser."""
         for turn in range(4):
             opened = self.open(b"spender%d" % turn, known=known)
             assert self.wrong(opened, 5) == [WRONG] * 5

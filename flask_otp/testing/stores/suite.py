@@ -1,4 +1,4 @@
-"""The suite, and the fixtures that a store fills in."""
+"""The suite, and the fixtures that a store supplies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class StoreSuite(
     WalkTests,
     RaceTests,
 ):
-    """What every store must do. Inherit from it in a class that pytest collects, and say how to open your store::
+    """The tests of every store. Inherit from it in a class that pytest collects, and define how to open your store::
 
         class TestMyStore(StoreSuite):
             @pytest.fixture
@@ -48,31 +48,31 @@ class StoreSuite(
                 my_server.empty()
                 return my_server.uri
 
-    Each test needs an empty store. In place of ``storage_uri`` a class may give ``connect``, or ``store``.
+    Each test needs an empty store. Instead of ``storage_uri``, a class may define ``connect`` or ``store``.
     """
 
-    #: Whether other processes can open the same store. If not, races are run between threads only.
+    #: Whether other processes can open the same store. If not, races run only between threads.
     shared = True
 
     @pytest.fixture
     def storage_uri(self) -> str:
-        """Names an empty store."""
-        raise NotImplementedError("say how to open your store: give a fixture storage_uri, connect or store")
+        """The URI of an empty store."""
+        raise NotImplementedError("define how to open your store: a fixture storage_uri, connect or store")
 
     @pytest.fixture
     def storage_options(self) -> dict[str, Any]:
-        """As ``OTP_STORAGE_OPTIONS``. Give long time-outs: in races hundreds of threads wait for few cores."""
+        """Like ``OTP_STORAGE_OPTIONS``. Use long timeouts: in races, hundreds of threads wait for few cores."""
         return {}
 
     @pytest.fixture
     def connect(self, storage_uri: str, storage_options: dict[str, Any]) -> Callable[[], Store]:
-        """Opens the store, and in another process the same once more; so it must be one that pickles."""
-        # The factory itself, since another process has not registered what this one has.
+        """Opens the store, also the same one in another process, so it must be picklable."""
+        # The factory itself, because another process has not registered this process's factories.
         return partial(factory_for(storage_uri), storage_uri, "otp", storage_options)
 
     @pytest.fixture
     def store(self, connect: Callable[[], Store]) -> Iterator[Store]:
-        """The store under test. One that is not ``shared`` may override this alone."""
+        """The store under test. If it is not ``shared``, overriding this fixture is enough."""
         store = connect()
         yield store
         store.close()
@@ -92,7 +92,7 @@ class StoreSuite(
             clock.advance(1)
         assert self.size_of(store) < 4000
 
-    # What the tests are written with
+    # Fixtures of the tests
 
     @pytest.fixture
     def clock(self) -> Clock:

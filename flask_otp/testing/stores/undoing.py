@@ -12,7 +12,7 @@ from .subject_driver import BROWSER, DAY, HOUR, MATCH, REFUSED, SEND, WAIT, WRON
 
 
 class UndoingTests:
-    # Discarding what could not be delivered
+    # Discarding undelivered messages
 
     def test_a_discarded_fresh_challenge_is_gone(self, ann: SubjectDriver) -> None:
         opened = ann.open()
@@ -99,7 +99,7 @@ class UndoingTests:
             clock.advance(30)
         assert outcomes == [SEND] * 4 + [WAIT]
 
-    # Whether a message that waited is still wanted
+    # Whether a delayed message is still wanted
 
     @pytest.mark.parametrize(("after", "live"), [(0, True), (299, True), (300, False)])
     def test_a_challenge_is_live_until_its_expiry_exclusive(
@@ -161,7 +161,7 @@ class UndoingTests:
         assert (ann.note(b"mark"), ann.note(b"mark", 2 * HOUR), ann.note(b"another")) == (True, False, True)
         assert not ann.note(b"over", 0)
         clock.advance(HOUR)
-        # What was refused has not made it longer.
+        # The refused call has not extended it.
         assert (ann.note(b"mark"), ann.note(b"mark")) == (True, False)
         assert ann.spend(b"mark")
         assert ann.note(b"mark")

@@ -1,4 +1,4 @@
-"""What an operator does: look at the state of a subject, and let messages out again without giving a guess back."""
+"""The operator's verbs: inspect a subject's state, and allow messages again without giving a guess back."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class UnlockingTests:
         assert ann.wrong(opened, 3) == [WRONG, REFUSED, REFUSED]
 
     def test_unlocked_before_each_guess_an_attacker_has_no_more_of_them(self, ann: SubjectDriver) -> None:
-        """With the default budget of 20 in 30 days, however many messages go out."""
+        """With the default budget of 20 in 30 days, for any number of messages."""
         compared, start = 0, ann.now
         while ann.now < start + DAY:
             ann.unlock()
@@ -143,7 +143,7 @@ class UnlockingTests:
         assert ann.open(known=BROWSER).strong
 
     def test_unlocking_makes_no_place_for_a_ninth_known_browser(self, ann: SubjectDriver) -> None:
-        """Each has a budget of guesses of its own, and challenges that it may still guess at."""
+        """Each has its own failure budget, and challenges that it may still guess at."""
         opened = [ann.open(known=b"browser%d" % number) for number in range(8)]
         ann.unlock()
         ninth = ann.open(b"network", known=b"browser9")
@@ -151,7 +151,7 @@ class UnlockingTests:
         assert all(ann.wrong(challenge) == [WRONG] for challenge in opened)
 
     def test_unlocking_gives_no_guess_at_an_app_back(self, ann: SubjectDriver) -> None:
-        """Two codes of an app in a row are rationed by the windows of messages alone."""
+        """Only the windows of messages limit guesses of two codes in a row."""
         ann.fail(20)
         for _ in range(5):
             assert ann.pair(matches=False).outcome is WRONG
@@ -162,7 +162,7 @@ class UnlockingTests:
             assert ann.pair(matches=False, bucket=b"%d" % number).outcome is WRONG
             ann.unlock()
         assert ann.pair(matches=False, bucket=b"fresh").outcome is REFUSED
-        # Another bucket has only sent messages, so that it is free at once.
+        # Another bucket has only sent messages, so it is free at once.
         assert ann.unlock() is False
 
     def test_windows_with_guesses_at_an_app_are_cleared_when_they_have_ended(
