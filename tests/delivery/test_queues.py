@@ -453,4 +453,4 @@ def test_a_job_of_rq_knows_that_its_process_ends_with_it(valkey: ValkeyServer) -
         assert loses_background() is None  # here rq is loaded too, and no job is running
         worker = [sys.executable, "-m", "rq.cli", "worker", "--burst", "--quiet", "--url", valkey.uri]
         subprocess.run(worker, timeout=PATIENCE, check=True)
-        assert job.return_value() == "a worker of RQ ends its process with the job"
+        assert job.return_value() == "an RQ worker ends its process with the job"
