@@ -51,7 +51,8 @@ class Limits:
         self._settings = settings
         self._extensions = extensions
         self._own = PerProcess(lambda: storages.own_limiter(settings))
-        self._surge = Surge(settings.surge_limit, self._ask, self._ids)
+        #: Counts wrong short codes.
+        self.surge = Surge(settings.surge_limit, self._ask, self._ids)
         rules = {"send": settings.ip_send_limit, "verify": settings.ip_verify_limit}
         self._moulds = {
             rule: [KeyMould(item, self._ids(rule, PLACE)) for item in items] for rule, items in rules.items()
@@ -87,7 +88,7 @@ class Limits:
         :param is_short: whether a failure counts towards the surge.
         """
         return self._enter(
-            "verify", self._settings.ip_verify_limit, network, store, surge=self._surge if is_short else None
+            "verify", self._settings.ip_verify_limit, network, store, surge=self.surge if is_short else None
         )
 
     def _enter(
@@ -160,16 +161,9 @@ class Limits:
         count: int = self._ask("storage.incr", self._tally_key(name), life, amount)
         return count
 
-    def count_failure(self, network: str | None = None) -> bool:
-        """Count a wrong short code. Returns ``True`` for the one that exceeds ``OTP_SURGE_LIMIT``.
-
-        :param network: the client's network. ``None`` means the app itself.
-        """
-        return self._surge.count(network)
-
     def is_surge(self, network: str | None = None) -> bool:
         """Whether the site or this network has so many failures that short codes must stop."""
-        return self._surge.is_on(network)
+        return self.surge.is_on(network)
 
     def probe(self) -> None:
         """Read a counter that does not exist.

@@ -170,7 +170,7 @@ def test_r11_the_surge_is_counted_as_without_a_script(make: Make, make_app: AppF
     found = []
     for app in (make(OTP_SURGE_LIMIT=limit), make_app(OTP_SURGE_LIMIT=limit)):
         state = app.extensions["otp"]
-        surge = state.limits._surge
+        surge = state.limits.surge
         (item,) = state.settings.surge_limit
         assert (network_share(item), most_of_one_network(item)) == (2, 10)
         passed = []

@@ -665,11 +665,11 @@ def test_a_thread_that_was_held_up_does_not_take_a_surge_back() -> None:
         return number
 
     limits.storage.incr = hold_up
-    slow = threading.Thread(target=limits.count_failure)
+    slow = threading.Thread(target=limits.surge.count, args=[None])
     slow.start()
     assert counted.wait(10)
     assert not limits.is_surge()
-    assert limits.count_failure()
+    assert limits.surge.count(None)
     go_on.set()
     slow.join()
     assert limits.is_surge()
@@ -677,13 +677,13 @@ def test_a_thread_that_was_held_up_does_not_take_a_surge_back() -> None:
 
 def test_a_thread_that_asked_before_a_surge_does_not_take_it_back() -> None:
     limits = Limits(Settings.from_config({"OTP_SURGE_LIMIT": "1/hour"}), {})
-    limits.count_failure()
+    limits.surge.count(None)
     ask = limits.storage.get
 
     def while_asking(key: str) -> int:
         number: int = ask(key)
         limits.storage.get = ask
-        limits.count_failure()
+        limits.surge.count(None)
         return number
 
     limits.storage.get = while_asking
@@ -713,7 +713,7 @@ def test_a_new_release_goes_on_with_the_counts_of_the_last() -> None:
     limits.count_prefix("+49")
     limits.count_prefix("+43", nobody=True)
     limits.tally("block", 1, 60)
-    limits.count_failure()
+    limits.surge.count(None)
     assert set(limits.storage.storage) == {
         "LIMITER/flask_otp/shop/send/unknown/2/1/day",
         "LIMITER/flask_otp/shop/verify/192.0.2.1/3/1/day",
@@ -770,7 +770,7 @@ def test_whether_there_is_a_surge_is_asked_once_a_second(monkeypatch: pytest.Mon
     now = 100.0
     monkeypatch.setattr("flask_otp.limits.surge.time", SimpleNamespace(monotonic=lambda: now))
     assert not here.is_surge()
-    assert [elsewhere.count_failure() for _ in range(3)] == [False, True, False]
+    assert [elsewhere.surge.count(None) for _ in range(3)] == [False, True, False]
     now = 100.9
     assert not here.is_surge()
     now = 101.0

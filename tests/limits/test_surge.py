@@ -97,9 +97,9 @@ def test_a_networks_surge_ends_with_its_window_and_is_known_to_all_processes_unt
     monkeypatch.setattr(elsewhere, "_own", here._own)  # two processes with one storage
     clock.site = SimpleNamespace(now=START // HOUR * HOUR + 3000)
     for network in (EVIL, HOME):  # the second one comes into its surge in the next period of the clock
-        here.count_failure(network)
+        here.surge.count(network)
         assert not here.is_surge(network)
-        here.count_failure(network)
+        here.surge.count(network)
         assert here.is_surge(network)
         clock.site.now += 3000
     assert not elsewhere.is_surge(EVIL)
@@ -127,10 +127,10 @@ def test_while_no_network_is_in_a_surge_none_is_asked_about(monkeypatch: pytest.
 def test_the_memory_of_networks_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flask_otp.limits.surge._NETWORKS", 5)
     limits = Limits(settings_of({"OTP_SURGE_LIMIT": "10000/hour"}), {})
-    limits._surge._any_network.is_yes()
+    limits.surge._any_network.is_yes()
     for number in range(50):
         limits.is_surge(f"203.0.113.{number}")
-    assert len(limits._surge._networks) <= 5
+    assert len(limits.surge._networks) <= 5
 
 
 @pytest.mark.server
@@ -147,7 +147,7 @@ def test_r08_guesses_in_flight_from_several_networks_stay_within_the_sum(valkey:
         for network in range(30):
             while not limits.is_surge(f"203.0.113.{network}"):
                 compared[number] += 1
-                limits.count_failure(f"203.0.113.{network}")
+                limits.surge.count(f"203.0.113.{network}")
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(guess, range(threads)))

@@ -123,7 +123,7 @@ class Site:
         redeemed = self.store.redeem(challenge.subject, attempt, self.policy, self.now)
         self.budgets_spent += redeemed.budget_spent
         if redeemed.outcome is RedeemOutcome.WRONG and self.limits is not None and not challenge.strong:
-            self.limits.count_failure(challenge.network)
+            self.limits.surge.count(challenge.network)
         return redeemed.outcome
 
     def exhaust(self, challenge: Challenge | None) -> bool:
