@@ -35,7 +35,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wrappers import Response
 
-from .languages import N_, gettext, tell_language
+from .languages import N_, gettext, spoken
 from .outages import Cause, cause_of, tell
 from .site import current_site
 
@@ -133,9 +133,13 @@ class OTPError(HTTPException):
         return self.with_headers(response)
 
     def with_headers(self, response: Response) -> Response:
-        """Return ``response`` with the headers of a page or problem document, and those of this error."""
-        response.headers.update({**PAGE_HEADERS, **self.extra_headers()})
-        tell_language(response)
+        """Return ``response``, which has no such headers yet, with those of a page or problem and of this error."""
+        language, is_chosen = spoken()
+        headers = {**PAGE_HEADERS, "Content-Language": language, **self.extra_headers()}
+        if is_chosen:
+            headers["Vary"] += ", Accept-Language"
+        # All at once: each look at ``response.vary`` reads it, and writes it anew.
+        response.headers.extend(headers)
         return response
 
     def get_response(self, environ: WSGIEnvironment | BaseRequest | None = None, scope: Any = None) -> Response:

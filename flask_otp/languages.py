@@ -147,9 +147,15 @@ def page_attributes() -> dict[str, str]:
 
 def tell_language(response: Response) -> None:
     """Name the current language in the headers, and that it was negotiated."""
-    response.headers["Content-Language"] = tag_of(current())
-    if len(_offered()) > 1:
+    language, is_chosen = spoken()
+    response.headers["Content-Language"] = language
+    if is_chosen:
         response.vary.add("Accept-Language")
+
+
+def spoken() -> tuple[str, bool]:
+    """The current language as HTTP writes it, and whether it was chosen among several."""
+    return tag_of(current()), len(_offered()) > 1
 
 
 def _subtags(tag: str) -> list[str]:

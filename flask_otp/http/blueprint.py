@@ -13,7 +13,7 @@ from ..state import current_state
 from ..urls import is_own_root
 from . import pages, routes, session, views
 from .answers import Answer
-from .requests import allow_trusted_origin, refuse_cross_origin, wants_html
+from .requests import allow_trusted_origin, refuse_cross_origin, this_request, wants_html
 
 #: Where to redirect a browser that opens a form's URL: by Back, by a bookmark, or after a sign-in elsewhere.
 _PAGE_OF = {"send": "start", "resend": "enter", "logout": "start", "app/remove": "app", "recovery": "app"}
@@ -74,7 +74,7 @@ def _before() -> Answer | None:
 def _add_headers(response: Response) -> Response:
     present = {name.lower() for name, _ in response.headers}
     response.headers.extend([(name, value) for lower, name, value in _PAGE_HEADERS if lower not in present])
-    if "vary" in present:
+    if "vary" in present and "Cookie" not in response.headers["Vary"].split(", "):
         response.vary.add("Cookie")
     if "cache-control" in present:
         # Static files have their own caching header, and nothing else under this prefix is cached.
@@ -84,8 +84,9 @@ def _add_headers(response: Response) -> Response:
 
 def finish(response: Response) -> Response:
     """Runs after all functions of the app, including its CORS extension, and before the session is saved."""
-    session.finish(response)
-    if request.blueprint == BLUEPRINT:
+    asking = this_request()
+    session.finish(response, asking)
+    if asking.blueprint == BLUEPRINT:
         state = current_state()
         if state.is_mounted:
             allow_trusted_origin(response, state.settings.trusted_origins)

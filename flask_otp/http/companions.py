@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from flask import Request, Response, request
 
 from ..state import AppState
+from .requests import this_request
 
 #: Maximum characters of all companion cookies of a kind. A server accepts about 8 KiB of cookies, most of it for the
 #: app's session.
@@ -101,7 +102,7 @@ def drop_all(state: AppState) -> None:
 
 def have_come(state: AppState) -> bool:
     """Whether this request has a companion cookie, or sets one."""
-    if has_pending():
+    if has_pending(this_request()):
         return True
     cookies = _cookies()
     prefix = _prefix(state) if cookies else ""
@@ -132,9 +133,9 @@ def write(state: AppState, response: Response, *, permanent: bool) -> None:
             response.set_cookie(name, companion.value, max_age=kept_for, **where)
 
 
-def has_pending() -> bool:
+def has_pending(asking: Request) -> bool:
     """Whether the response to this request sets or deletes a companion cookie."""
-    return bool(vars(request).get(_PENDING))
+    return bool(vars(asking).get(_PENDING))
 
 
 def changes(asking: Request) -> tuple[str, ...]:

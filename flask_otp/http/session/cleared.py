@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Response, has_request_context, request
+from flask import Request, Response, has_request_context, request
 from flask.globals import request_ctx
 
 from ...state import AppState, current_state
 from .. import companions
 from ..companions import Companion
+from ..requests import this_request
 
 #: The key of our part of the session.
 KEY = "_otp"
 _WRITTEN = "flask_otp.session_written"
 
 
-def finish(response: Response) -> None:
-    """Runs after the app's last change of the session and before it is saved: write the companion cookies."""
-    if not companions.has_pending() and not getattr(unseen_session(), "modified", True):
+def finish(response: Response, asking: Request) -> None:
+    """Runs after the app's last change of the session and before it is saved: write the companion cookies.
+
+    It is called after every view of the app, so it takes as few steps as it can where nothing of ours has changed.
+    """
+    if not companions.has_pending(asking) and not getattr(unseen_session(), "modified", True):
         return
     notice_a_cleared_session()
-    if companions.has_pending():
+    if companions.has_pending(asking):
         companions.write(current_state(), response, permanent=bool(unseen_session().permanent))
 
 
@@ -54,7 +58,7 @@ def _is_noted_as_written() -> bool:
 
 
 def _came_with_ours(state: AppState) -> bool:
-    before: Any = state.app.session_interface.open_session(state.app, _request())
+    before: Any = state.app.session_interface.open_session(state.app, this_request())
     return bool(before) and (KEY in before or not unseen_session())
 
 
@@ -64,7 +68,3 @@ def unseen_session() -> Any:
     # Flask 3.1.3 counts accesses through the public name.
     seen = vars(context).get("_session")
     return context.session if seen is None else seen
-
-
-def _request() -> Any:
-    return request._get_current_object()  # type: ignore[attr-defined]
