@@ -11,7 +11,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from flask_otp import OTP, ConfigError, DeliveryFailed, otp_required
+from flask_otp import OTP, ConfigError, DeliveryFailed, Message, otp_required
+from flask_otp.http import openapi
 from flask_otp.limits import risk
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import AppFactory
@@ -116,6 +117,37 @@ def test_wrong_links_spend_no_budget_and_make_no_surge(make_app: AppFactory, otp
     assert other["code_length"] == 6
 
 
+def test_a_surge_of_wrong_codes_stops_no_link(make_app: AppFactory, otp: OTP) -> None:
+    app = make_app(otp, **CONFIG | {"OTP_SURGE_LIMIT": "1/hour"})
+    with capture_codes(app) as sent:
+        waiting, limits = app.test_client(), app.extensions["otp"].limits
+        handle = ask(waiting)["challenge"]
+        for number in range(3):
+            limits.count_failure(f"192.0.2.{number}")
+        assert limits.is_surge()
+        assert ask(app.test_client(), email="eve@example.com")["code_length"] == 0
+        body = {"link": secret_of(str(sent[0].link)), "challenge": handle}
+        assert waiting.post("/otp/verify", json=body).status_code == 200
+
+
+def test_a_failure_is_logged_in_words(make_app: AppFactory, otp: OTP, caplog: pytest.LogCaptureFixture) -> None:
+    """Where there is no code, there is nothing of it to be found in every place."""
+
+    def fail(message: Message) -> None:
+        raise OSError(f"no way to send {message.link} to {message.recipient}")
+
+    app = make_app(otp, **CONFIG | {"OTP_CHANNELS": {"email": fail}})
+    assert app.test_client().post("/otp/send", json={"email": ANN, "purpose": "transfer"}).status_code == 503
+    assert "OSError: no way to send http://localhost/otp/link/[redacted]" in caplog.text
+    assert ANN not in caplog.text
+
+
+def test_the_document_of_the_api_knows_of_it(app: Flask) -> None:
+    with app.app_context():
+        document = openapi.document(app.extensions["otp"])
+    assert document["components"]["schemas"]["Challenge"]["properties"]["code_length"]["enum"] == [0, 6, 13]
+
+
 def test_the_pages_speak_of_a_link(app: Flask, sent: Outbox, clock: Clock) -> None:
     client = app.test_client()
     start = client.get("/otp/?purpose=transfer", headers=HTML).text
@@ -160,9 +192,13 @@ def test_a_recipient_that_gets_no_link_gets_nothing_at_all(make_app: AppFactory,
     assert sent == []
 
 
-def test_a_phone_number_is_no_address_for_it(app: Flask, sent: Outbox) -> None:
-    body = {"phone": "+4915112345678", "purpose": "transfer"}
-    assert app.test_client().post("/otp/send", json=body).status_code == 400
+@pytest.mark.parametrize("channels", [CONFIG["OTP_CHANNELS"], None], ids=["e-mail", "console"])
+def test_a_phone_number_is_no_address_for_it(make_app: AppFactory, channels: dict[str, Any] | None) -> None:
+    purposes = {"transfer": {"typed": False} | ({"channels": ["email"]} if channels else {})}
+    app = make_app(**CONFIG | {"OTP_CHANNELS": channels, "OTP_PURPOSES": purposes})
+    with capture_codes(app) as sent:
+        body = {"phone": "+4915112345678", "purpose": "transfer"}
+        assert app.test_client().post("/otp/send", json=body).status_code == 400
     assert sent == []
 
 
