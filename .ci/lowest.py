@@ -32,6 +32,10 @@ def requirements(text):
         yield found["name"].lower(), found["version"]
 
 
+def numbers(version):
+    return [int(number) for number in re.findall(r"[0-9]+", version)]
+
+
 def constraints(wanted=()):
     """Return the lines of the constraints file, with the tools' extras that are wanted."""
     settings = configparser.RawConfigParser()
@@ -42,7 +46,7 @@ def constraints(wanted=()):
     lowest = {}
     for text in texts:
         for name, version in requirements(text):
-            lowest.setdefault(name, version)
+            lowest[name] = max(lowest.get(name, "0"), version, key=numbers)
     return [f"{name}=={version}" for name, version in sorted(lowest.items())]
 
 
