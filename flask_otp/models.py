@@ -21,7 +21,7 @@ class Challenge:
     #: The recipient, masked.
     destination: str
     purpose: str
-    #: 0: there is no code to type, and the message has a link alone.
+    #: 0 if there is no code to type and the message has only a link.
     code_length: int
     expires_in: int
     #: Until another message may be requested.
@@ -91,7 +91,7 @@ class Message:
 
     @property
     def spoken(self) -> str:
-        """For a call: the site, the code digit by digit, twice, and what it confirms, in :attr:`language`."""
+        """Text for a call, in :attr:`language`: the site, the code digit by digit, twice, and what it confirms."""
         return speak(self.code, self.site_name, self.language, self.context_text)
 
 

@@ -1,4 +1,4 @@
-"""What the lowest layer may know about the current app: its name, its languages, its pages.
+"""The lowest layer's view of the current app: its name, its languages, its pages.
 
 :class:`~flask_otp.state.AppState` implements :class:`Site`. Below that class, only :func:`current_site` reads
     ``app.extensions``, so no low-level module depends on a high-level one.

@@ -22,13 +22,13 @@ _NEXT_ADDRESS = 0.25
 
 
 def connect_to_any(host: str, port: int, seconds: float, context: ssl.SSLContext | None = None) -> socket.socket:
-    """Connect to the address of the host that answers first: with its greeting, or with its part of TLS.
+    """Connect to the host's address that answers first, with a greeting or a TLS handshake.
 
     smtplib waits the whole timeout for each address, so one dead address (such as IPv6 without a route, or a load
     balancer without servers) uses up the time for the others. Here the next address is tried after a short delay, while
     the first attempt continues.
 
-    :param context: for TLS from the start.
+    :param context: TLS context, for TLS from the start.
     :raises OSError: no address answers in time, or the host has none.
     """
     end = time.monotonic() + seconds
@@ -87,7 +87,7 @@ class _Attempt:
         if isinstance(self.sock, ssl.SSLSocket):
             return _shake_hands(self.sock)
         if not self.sock.recv(1, socket.MSG_PEEK):
-            raise ConnectionResetError("the server closed the connection in place of a greeting")
+            raise ConnectionResetError("the server closed the connection instead of a greeting")
         return 0
 
 
@@ -104,7 +104,7 @@ def _shake_hands(sock: ssl.SSLSocket) -> int:
 def _begin(
     selector: selectors.BaseSelector, address: tuple[Any, ...], host: str, context: ssl.SSLContext | None
 ) -> OSError | None:
-    """Begin to connect; the failure, if it is one at once."""
+    """Start to connect. Returns the error if the connection fails at once."""
     family, kind, protocol, _, place = address
     try:
         sock = socket.socket(family, kind, protocol)
@@ -132,7 +132,7 @@ class Conversation(smtplib.SMTP):
         self._watch = watch
         super().__init__(host, port, local_hostname=name, timeout=timeout)
 
-    #: For TLS from the start.
+    #: TLS context, for TLS from the start.
     _tls: ssl.SSLContext | None = None
 
     def _get_socket(self, host: str, port: int, timeout: float) -> socket.socket:

@@ -49,7 +49,7 @@ class Purpose:
     next_channel_after: int | None = _key(None, parsers.optional(parsers.duration(1, 600)))
     #: The only channels, in this order. Empty means any channel. Set per purpose; there is no ``OTP_*`` key.
     channels: tuple[str, ...] = ()
-    #: Whether the message has a code that a person types. If not, it has a link alone. A purpose's own.
+    #: Whether the message has a code to type. If not, it has only a link. Set per purpose; there is no ``OTP_*`` key.
     typed: bool = True
 
     def policy(self) -> Policy:

@@ -119,7 +119,7 @@ REQUIREMENT_LIFE = 3600
 
 @dataclass(frozen=True)
 class Requirement:
-    """What the guard asks for. The client carries it to ``POST /send``, which applies it."""
+    """The guard's requirement. The client carries it to ``POST /send``, which applies it."""
 
     purpose: str
     context: bytes

@@ -121,7 +121,7 @@ class Tokens:
         return _load(self._next, token, {_VERSION: _read_next})
 
     def dump_call(self, values: Sequence[Any]) -> str:
-        """Seal what a telephone call will say: JSON values, with the code among them."""
+        """Seal the contents of a telephone call: JSON values, including the code."""
         return self._call.close(self.keys, _VERSION, _pack([], values))
 
     def load_call(self, token: object) -> list[Any] | None:

@@ -180,7 +180,7 @@ def redact(text: str, secrets: Secrets) -> str:
     """Put ``text`` on one line, without code, link and recipient: libraries often quote what they could not send."""
     code = r"[\s-]*".join(map(re.escape, secrets.code))
     address = secrets.recipient.removeprefix("+")
-    # Where there is no code, its pattern would be found everywhere.
+    # An empty code's pattern would match everywhere.
     words = [*([code] if code else ()), re.escape(address), re.escape(quote(address))]
     if secrets.link is not None:
         secret = urlsplit(secrets.link).path.rpartition("/")[2]

@@ -91,7 +91,7 @@ class Router:
     def accepts(self, purpose: Purpose) -> str:
         """What a user may enter for this purpose: ``"email"``, ``"phone"`` or ``"both"``."""
         if not purpose.typed:
-            return "email"  # nothing else carries a link
+            return "email"  # no other channel carries a link
         channels = _sending(self.channels_of(purpose))
         kinds = {provider.accepts for providers in channels.values() for provider in providers}
         return (kinds.pop() or "both") if len(kinds) == 1 else "both"
@@ -114,7 +114,7 @@ class Router:
                 self._check_links(purpose_name, self.channels_of(purpose))
 
     def _check_links(self, purpose_name: str, channels: dict[str, Failover]) -> None:
-        # While an app is developed, the console stands in for all of them.
+        # During development, the console replaces them all.
         for name, providers in channels.items() if list(channels) != ["console"] else ():
             if any(provider.accepts != "email" for provider in providers):
                 raise ConfigError(

@@ -18,7 +18,7 @@ from ..signals import browser_trusted
 from .column import Column
 from .sealing import seal, unseal
 
-#: Stands in place of the channel in a verification by a trusted browser.
+#: Used instead of a channel in a verification by a trusted browser.
 TRUSTED = "trusted"
 
 _KIND = "trust"
@@ -38,7 +38,7 @@ class TrustedBrowsers:
         self._ended = ended
 
     def basis(self, identifier: str) -> object:
-        """What trust in a browser rests on: the person's factors as they are now, but for the recovery codes used."""
+        """The basis of trust in a browser: the person's current factors, without the used recovery codes."""
         if self._parts.hooks.factors_loader is None:
             return None
         record = self._column.find(identifier)

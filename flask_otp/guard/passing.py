@@ -20,7 +20,7 @@ from .fitting import Asked, asked_by, fits, why_refused
 from .refusal import Refused, has_handler_for_ours, may_write, refusal
 from .rules import Rule
 
-#: What a plain rule asks of a proof, beside its purpose, its age and its channels.
+#: Other requirements of a plain rule, besides purpose, age and channels.
 _NOTHING_MORE = Asked(context=b"", context_values=None, identifier=None)
 
 
@@ -67,15 +67,15 @@ def enforce(rule: Rule) -> Any:
 
 
 def _passes_at_once(state: AppState, rule: Rule) -> bool:
-    """The usual case in a third of the steps: the session has the proof, and the rule asks for nothing special.
+    """A shortcut with a third of the steps for the usual case: the session has the proof, and the rule is plain.
 
-    What it lets in, :func:`enforce` would let in by its long way, and leave the same behind. Whatever it does not let
-    in goes the long way.
+    It accepts only requests that :func:`enforce` would accept too, with the same effects. All other requests go through
+    :func:`enforce`.
     """
     asking = this_request()
     if (
         not rule.is_plain
-        or asking.method not in ("GET", "HEAD")  # what else is sent may be the form that is kept for this proof
+        or asking.method not in ("GET", "HEAD")  # other methods may submit the form that is kept for this proof
         or "HTTP_AUTHORIZATION" in asking.environ
     ):
         return False

@@ -145,7 +145,7 @@ def enter(
 
 
 def _trust_days(state: AppState, handle: Handle) -> int:
-    """For how many days the browser can be trusted, if the person says so."""
+    """Number of days that the browser can be trusted, if the person agrees."""
     return trusted_browser.offered(state, handle.purpose, handle.identifier, handle.context) // 86400
 
 

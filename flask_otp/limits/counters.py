@@ -126,22 +126,22 @@ class Limits:
         ids = self._ids("nobody" if nobody else "prefix", prefix)
         return all(self._ask("hit", item, *ids) for item in self._settings.prefix_budget[prefix])
 
-    # Looking, without counting
+    # Reading without counting
 
     def wait_to_send(self, network: str) -> int:
-        """Seconds until the rules of a network let a request to send in."""
+        """Seconds until the network's limits allow a request to send."""
         return self._wait("send", self._settings.ip_send_limit, network)
 
     def wait_for_channel(self, channel: str) -> int:
-        """Seconds until the budget of a channel has room for a message."""
+        """Seconds until the channel's limit has room for a message."""
         return self._wait("channel", self._settings.channel_budget.get(channel, ()), channel)
 
     def has_prefix_room(self, prefix: str) -> bool:
-        """Whether the budget of the phone numbers that begin so has room for a message."""
+        """Whether the limit of phone numbers with this prefix has room for a message."""
         return not self._wait("prefix", self._settings.prefix_budget[prefix], prefix)
 
     def tallied(self, name: str) -> int:
-        """What a counter of :meth:`tally` is at."""
+        """Value of a counter of :meth:`tally`."""
         count: int = self._ask("storage.get", self._tally_key(name))
         return count
 

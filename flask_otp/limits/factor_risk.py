@@ -39,9 +39,9 @@ def account_chance(settings: Settings, purpose: Purpose, *, apps: int = 1, count
 
 
 def short_chance(purpose: Purpose, right: int, codes: int) -> float:
-    """The greatest chance in a year to guess one code of an app.
+    """The highest chance in a year to guess one code of an app.
 
-    :param right: number of codes that are right at one moment, of ``codes``.
+    :param right: number of codes that are valid at a time, out of ``codes``.
     """
     at_one_moment = max(rate.amount for rate in purpose.failure_budget)
     return risk.chance(risk.guesses(purpose) * right, at_one_moment * right, codes)

@@ -1,4 +1,4 @@
-"""The keys of the library ``limits``, made once for each rule: only what is counted is filled in at each request."""
+"""The keys of the library ``limits``, made once per rule. Each request only fills in what is counted."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from limits import RateLimitItem
 
-#: Stands for what is filled in. Nothing that is counted has such a character in its name.
+#: Placeholder for the name of what is counted. Such names never contain this character.
 PLACE = "\0"
 
 
 class KeyMould:
-    """The key of one item, with a place in it.
+    """The key of one item, with a placeholder.
 
-    :param ids: as for ``item.key_for``, with :data:`PLACE` among them.
+    :param ids: as for ``item.key_for``, including :data:`PLACE`.
     """
 
     def __init__(self, item: RateLimitItem, ids: Sequence[str]) -> None:

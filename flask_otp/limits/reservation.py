@@ -1,4 +1,4 @@
-"""What one message holds of the limits before it is sent, and what is given back if it is not sent."""
+"""The counts that one message holds in the limits, which are given back if it is not sent."""
 
 from __future__ import annotations
 

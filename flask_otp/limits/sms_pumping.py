@@ -95,7 +95,7 @@ class SmsPumping:
         return True
 
     def withheld_by(self, recipient: str, channel: str, *, known: bool, now: int) -> str:
-        """The setting that would withhold a message, as :meth:`admits` has it; empty: none. Nothing is counted."""
+        """The setting that would make :meth:`admits` withhold a message. Empty if none would. Nothing is counted."""
         is_proven = known
         for counted in self._ranges(channel, self.numbers(recipient), now):
             tally = Tally.of(self._limits.tallied(counted.key))

@@ -65,7 +65,7 @@ class Flows:
         )
 
     def is_typed(self, purpose: str) -> bool:
-        """Whether there is a code to type; else there is a link alone."""
+        """Whether there is a code to type. If not, there is only a link."""
         rules = self._settings.purposes.get(purpose)
         return rules is None or rules.typed
 

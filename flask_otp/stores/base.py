@@ -1,4 +1,4 @@
-"""What a store must do: fourteen verbs, each one indivisible step on the state of one subject.
+"""The store contract: fourteen verbs, each one an indivisible step on the state of one subject.
 
 A store never sees a code, nor anything derived from one. The caller says whether the code matches, and the store
 answers whether that counts: it charges the attempt and checks the limits in the same step.
@@ -24,7 +24,7 @@ bucket
 known
     A browser is known if it has a ``known_bucket``, its ``known_since`` is after the last revocation of the subject,
     and fewer than :data:`KNOWN_BROWSERS` others have buckets that still count something and that were used by a known
-    browser since the last revocation. Else it is a stranger, and its bucket is ``request.bucket``.
+    browser since the last revocation. Otherwise it is a stranger, and its bucket is ``request.bucket``.
 payer
     The owner of the failure budget that pays for a challenge: the bucket, if a known browser opened it; else the
     subject.

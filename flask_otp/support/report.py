@@ -55,7 +55,7 @@ def _code(code: Code) -> str:
     form = "strong" if code.strong else "short"
     by = f", by {' and '.join(code.channels)}" if code.channels else ""
     return (
-        f"{form}{by}, asked for at {write_time(code.asked_at)}, good until {write_time(code.until)}, "
+        f"{form}{by}, requested at {write_time(code.asked_at)}, valid until {write_time(code.until)}, "
         f"{code.attempts_left} attempts left"
     )
 

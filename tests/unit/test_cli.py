@@ -192,7 +192,7 @@ def test_show_says_who_gets_no_code_until_when_and_why(desk: Flask) -> None:
         in output
     )
     assert "messages          5 of 20 in 1 hour (OTP_RECIPIENT_LIMIT), until 2026-09-21 15:13:20 UTC;" in output
-    assert "code              short, by email, asked for at 2026-09-21 14:13:20 UTC, good until" in output
+    assert "code              short, by email, requested at 2026-09-21 14:13:20 UTC, valid until" in output
     assert "ann@" not in output
     named = run(desk, "show", "ann@example.com", "--network", "192.0.2.1")[1]
     assert "No code goes out to 192.0.2.1 before 2026-09-21 15:13:20 UTC (OTP_SEND_LIMIT). A browser that has" in named

@@ -56,7 +56,7 @@ _GATED = ("open", "redeem", "check")
 #: First item of an answer of ``gates.lua``.
 _LIMITED = 0
 
-#: A server that cannot save takes no changes, but what it has is all there is.
+#: A server that cannot save to disk refuses changes, but its data is complete.
 _DISK_IS_BROKEN = "MISCONF"
 
 

@@ -195,7 +195,7 @@ class Walk:
 
 
 def _comparable(answer: object) -> object:
-    """Whether ``b"1"``, a name of a network and of a browser, was last the one or the other may be forgotten sooner."""
+    """``b"1"`` names a network and a browser: whether it was last the one or the other may be forgotten earlier."""
     if isinstance(answer, Record) and b"1" in answer.buckets:
         answer.buckets[b"1"].known = False
     return answer
