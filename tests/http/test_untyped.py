@@ -123,7 +123,7 @@ def test_a_surge_of_wrong_codes_stops_no_link(make_app: AppFactory, otp: OTP) ->
         waiting, limits = app.test_client(), app.extensions["otp"].limits
         handle = ask(waiting)["challenge"]
         for number in range(3):
-            limits.count_failure(f"192.0.2.{number}")
+            limits.surge.count(f"192.0.2.{number}")
         assert limits.is_surge()
         assert ask(app.test_client(), email="eve@example.com")["code_length"] == 0
         body = {"link": secret_of(str(sent[0].link)), "challenge": handle}
