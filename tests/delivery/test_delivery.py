@@ -342,7 +342,9 @@ def test_a_failed_delivery_is_signalled_even_if_the_store_is_gone_by_then(
     assert [name for name, _ in seen] == ["delivery_failed"]
 
 
-def test_who_hears_of_a_failed_delivery_may_send_anew_at_once(make_app: AppFactory, otp: OTP, letters: Post) -> None:
+def test_a_client_that_hears_of_a_failed_delivery_may_send_again_at_once(
+    make_app: AppFactory, otp: OTP, letters: Post
+) -> None:
     app = make_app(otp, OTP_COOLDOWN="0s", OTP_SEND_LIMIT="1/day")
     letters.error = letters.fails
 
@@ -600,7 +602,7 @@ ENDS: dict[str, Callable[[OTP, FlaskClient, str], object]] = {
 
 
 @pytest.mark.parametrize("end", ENDS)
-def test_a_payload_whose_code_is_over_is_dropped_and_signalled(
+def test_a_payload_with_an_expired_code_is_dropped_and_signalled(
     make_app: AppFactory,
     otp: OTP,
     queue: list[dict[str, str]],

@@ -108,7 +108,7 @@ _numbers = iter(range(10**9))
 
 
 def send(app: Flask, email: str | None = None) -> TestResponse:
-    """As somebody new, so that no limit of ours comes in between."""
+    """As a new person, so our limits do not interfere."""
     return app.test_client().post("/otp/send", json={"email": email or f"user{next(_numbers)}@example.com"})
 
 

@@ -139,7 +139,7 @@ def test_the_claim_of_a_worker_that_died_ends(make_app: AppFactory, otp: OTP, cl
         ("-1h", None, True),
     ],
 )
-def test_a_message_in_the_background_whose_code_is_over_is_dropped_and_told(
+def test_a_background_message_with_an_expired_code_is_dropped_and_told(
     make_app: AppFactory, otp: OTP, clock: Clock, waits: str, act: str | None, arrives: bool
 ) -> None:
     app = make_app(otp, OTP_DELIVERY="background", OTP_EXPIRES_IN="5m")

@@ -1,4 +1,4 @@
-"""``@otp.message_builder``: the app may word a message anew, and can neither send it elsewhere nor give it away."""
+"""``@otp.message_builder``: the app may reword a message, and can neither send it elsewhere nor give it away."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sent_with(otp: OTP, app: Flask, builder: Builder, **arguments: Any) -> Messa
     return sent[-1]
 
 
-def test_it_may_word_subject_text_and_html_anew(otp: OTP, app: Flask) -> None:
+def test_it_may_reword_subject_text_and_html(otp: OTP, app: Flask) -> None:
     message = sent_with(
         otp,
         app,

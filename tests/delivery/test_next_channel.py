@@ -1,4 +1,4 @@
-"""A code that is not verified in time goes out by the next channel, and one that is over does not."""
+"""A code that is not verified in time goes out by the next channel, and an ended one does not."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_a_code_and_its_next_message_at_one_moment_are_one_after_the_other(
     assert sum(firsts.values()) == 40
 
 
-def test_the_first_handle_proves_no_phone_once_the_code_went_out_by_e_mail_by_itself(
+def test_the_first_handle_proves_no_phone_once_the_code_went_out_by_e_mail_too(
     app: Flask, sent: Outbox, clock: Clock, any_store: Store
 ) -> None:
     """The attack: ask by SMS, wait, read the code in the mailbox, and present the first handle."""
@@ -282,9 +282,7 @@ def test_the_first_handle_proves_no_phone_once_the_code_went_out_by_e_mail_by_it
 
 
 @pytest.mark.parametrize("end", ["revoked", "tried too often", "signed out", "expired"])
-def test_a_code_that_is_over_goes_out_by_no_other_channel(
-    app: Flask, sent: Outbox, clock: Clock, otp: OTP, end: str
-) -> None:
+def test_an_ended_code_goes_out_by_no_other_channel(app: Flask, sent: Outbox, clock: Clock, otp: OTP, end: str) -> None:
     client = app.test_client()
     handle = send(client)
     if end == "revoked":

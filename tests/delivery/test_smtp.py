@@ -263,7 +263,7 @@ def test_an_access_token_signs_in_and_is_asked_for_each_time(make_app: AppFactor
         (lambda: "two\r\nlines", "ProviderDown: OTP_EMAIL_OAUTH returned no token"),
     ],
 )
-def test_a_token_that_is_none_or_refused_fails_and_is_in_no_log(
+def test_an_invalid_or_refused_token_fails_and_is_in_no_log(
     make_app: AppFactory, caplog: pytest.LogCaptureFixture, answer: Callable[[], Any], words: str
 ) -> None:
     with serving(TokenInbox("right-token"), auth=True) as inbox:

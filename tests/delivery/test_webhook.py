@@ -228,7 +228,7 @@ def tampered() -> Iterator[tuple[Mapping[str, str], bytes]]:
 
 
 @pytest.mark.parametrize(("headers", "body"), list(tampered()))
-def test_what_was_changed_or_signed_by_somebody_else_is_refused(headers: Mapping[str, str], body: bytes) -> None:
+def test_a_changed_or_foreign_request_is_refused(headers: Mapping[str, str], body: bytes) -> None:
     with pytest.raises(InvalidWebhook) as caught:
         webhooks.read(headers, body, SECRET)
     assert caught.value.get_response().status_code == 400

@@ -693,7 +693,7 @@ def test_password_reset_ends_the_sessions_and_codes_of_everybody_else(forgetful:
     assert forgetful.api().post("/otp/verify", json={"code": code, "challenge": asked}).status_code == 400
 
 
-def test_password_reset_changes_the_password_of_whoever_proved_it_and_of_nobody_else(forgetful: Example) -> None:
+def test_password_reset_changes_only_the_password_of_the_proved_account(forgetful: Example) -> None:
     browser = forgetful.browser()
     page = sign_in(browser, "/reset", BOB)
     values = Forms(page.text).found[0][1] | {"password": CHANGED, "email": ANN, "identifier": ANN}
@@ -702,7 +702,7 @@ def test_password_reset_changes_the_password_of_whoever_proved_it_and_of_nobody_
     assert at(log_in(forgetful)[1]) == "/"
 
 
-def test_password_reset_a_proof_is_over_after_ten_minutes(forgetful: Example, clock: Clock) -> None:
+def test_password_reset_a_proof_ends_after_ten_minutes(forgetful: Example, clock: Clock) -> None:
     browser = forgetful.browser()
     page = sign_in(browser, "/reset")
     clock.advance(600)
@@ -839,7 +839,7 @@ def test_transfer_of_something_else_is_not_what_was_confirmed(ledger: Example, c
     assert balances(ledger) == [1000, 50]
 
 
-def test_transfer_must_be_confirmed_by_whoever_is_signed_in(ledger: Example) -> None:
+def test_transfer_must_be_confirmed_by_the_signed_in_user(ledger: Example) -> None:
     """Bob confirms the same order with his own mailbox, and shows the proof in Ann's session."""
     ann, bob = ledger.browser(), ledger.browser()
     form, page = order_transfer(ann)

@@ -322,7 +322,7 @@ def test_factors_move_with_a_changed_address(
     assert browser.verify(codes[0]).status_code == 200
 
 
-def test_somebody_without_apps_moves_without_a_word(otp: OTP, table: Table) -> None:
+def test_a_person_without_apps_moves_silently(otp: OTP, table: Table) -> None:
     table.rows["new@example.com"] = None
     otp.move_factors(ANN, "new@example.com")
     assert otp.factors("new@example.com").totp == ()

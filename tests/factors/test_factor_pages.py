@@ -106,7 +106,7 @@ def test_the_app_may_say_that_a_password_is_enough_for_the_first(app: Flask, otp
     assert browser.get("/otp/app").status_code == 401
 
 
-def test_the_proof_of_somebody_else_opens_nothing(app: Flask, clock: Clock, table: Table) -> None:
+def test_another_persons_proof_opens_nothing(app: Flask, clock: Clock, table: Table) -> None:
     browser = verified(app, user=BOB)
     browser.client.post("/password", data={"user": ANN})
     assert browser.get("/otp/app").status_code == 401
@@ -120,7 +120,7 @@ def test_another_site_cannot_add_or_remove_anything(app: Flask, clock: Clock) ->
         assert answer.status_code == 403
 
 
-def test_an_enrolment_of_somebody_else_is_refused(app: Flask, otp: OTP, clock: Clock, table: Table) -> None:
+def test_another_persons_enrolment_is_refused(app: Flask, otp: OTP, clock: Clock, table: Table) -> None:
     """Else a thief could have their own app confirmed as the victim's, or the other way round."""
     with app.app_context():
         enrolment = otp.totp.begin(BOB)

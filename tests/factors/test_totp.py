@@ -92,7 +92,7 @@ def test_one_code_or_two_in_a_row_are_read_as_people_type_them(typed: str, read:
     assert totp.read(typed) == read
 
 
-def test_a_look_at_the_apps_takes_as_many_steps_whoever_it_is() -> None:
+def test_a_look_at_the_apps_takes_as_many_steps_for_every_person() -> None:
     assert [len(totp.padded([APP] * number)) for number in range(6)] == [5] * 6
     decoy = totp.padded([])[0]
     assert totp.fitting(decoy, code_at(totp.as_base32(decoy.secret), NOW), NOW, 2) == []

@@ -103,13 +103,13 @@ def test_the_cookie_is_worth_nothing_to_anybody_else(app: Flask, phone: Phone, c
     thief = Browser(app)
     thief.client.set_cookie("otp_trust", stolen.value)
     assert statuses(thief, "account") == [401]
-    # Nor is it a proof by itself.
+    # Nor is it a proof.
     for token in stolen.value.split("~"):
         assert thief.get("/account", headers={"Authorization": f"Bearer {token}"}).status_code == 401
 
 
 @pytest.mark.parametrize("value", ["", "~", "x", "1.AAAA", "~".join(["1.AAAA"] * 50), "\x7f", "1." + "A" * 3000])
-def test_a_cookie_that_we_did_not_write_is_none(app: Flask, value: str) -> None:
+def test_a_foreign_cookie_is_ignored(app: Flask, value: str) -> None:
     browser = Browser(app, ANN)
     browser.client.set_cookie("otp_trust", value)
     assert statuses(browser, "account") == [401]

@@ -99,7 +99,7 @@ def test_a_used_code_stays_used_after_revoking_and_after_the_clock_was_set_back(
         assert otp.factors(ANN).totp == ("phone",)
 
 
-def test_the_code_that_confirmed_the_app_signs_nobody_in(app: Flask, clock: Clock) -> None:
+def test_the_code_that_confirmed_the_app_does_not_sign_in(app: Flask, clock: Clock) -> None:
     phone, _ = enrol(app, clock)
     clock.now -= 60
     browser = Browser(app)
@@ -135,7 +135,7 @@ def test_a_recovery_code_is_marked_in_the_column_for_good(app: Flask, otp: OTP, 
     assert browser.verify(codes[4]).status_code == 200
 
 
-def test_a_recovery_code_that_could_not_be_marked_signs_nobody_in(
+def test_a_recovery_code_that_could_not_be_marked_does_not_sign_in(
     app: Flask, otp: OTP, clock: Clock, table: Table
 ) -> None:
     _, codes = enrol(app, clock)

@@ -1135,7 +1135,7 @@ def test_capture_is_not_needed_to_be_refused(app: Flask) -> None:
 
 @pytest.mark.parametrize("way", ["session", "bearer"])
 @pytest.mark.parametrize(("signed_in", "status"), [(ANN, 200), ("bob@example.com", 401), (None, 200)])
-def test_r12_a_proof_is_worth_nothing_while_somebody_else_is_signed_in(
+def test_r12_a_proof_is_worth_nothing_while_another_user_is_signed_in(
     make_app: AppFactory, clock: Clock, way: str, signed_in: str | None, status: int
 ) -> None:
     otp = OTP(clock=clock)

@@ -285,7 +285,7 @@ def test_an_app_with_a_code_page_of_its_own_sends_people_on_to_ours(bank: Bank, 
     assert bank.orders == [ORDER]
 
 
-# Never by itself
+# Never automatically
 
 
 def test_nothing_but_the_click_carries_it_out(bank: Bank, sent: Outbox) -> None:

@@ -36,7 +36,7 @@ def guarded(app: Flask) -> Flask:
     @app.get("/account")
     @otp_required
     def account() -> str:
-        # What ends while the view runs is over for the view, too.
+        # A proof that ends while the view runs ends for the view, too.
         return current_verification.identifier if current_verification else "ended"
 
     @app.get("/vault")
@@ -202,7 +202,7 @@ def test_r26_no_other_token_is_a_proof(site: Flask, codes: Outbox) -> None:
         assert status(site, token) == 401
 
 
-def test_r26_a_token_of_another_kind_in_the_sessions_proof_is_none(site: Flask) -> None:
+def test_r26_a_token_of_another_kind_in_the_sessions_proof_is_ignored(site: Flask) -> None:
     client = site.test_client()
     requirement = client.get("/account").get_json(force=True)["requirement"]
     for token in (requirement, ask(site), JWT, ""):
@@ -229,7 +229,7 @@ def payload_of(proof: str) -> Any:
 
 @pytest.mark.parametrize("salt", ["itsdangerous", "cookie-session", "flask_otp.proof", "flask_otp.handle"])
 def test_r26_a_proof_signed_with_the_apps_secret_itself_is_refused(site: Flask, salt: str) -> None:
-    """Whoever can make the app sign something of theirs must not get a proof."""
+    """An attacker who can make the app sign a text must not get a proof."""
     proof = new_proof(site)
     for serializer in (URLSafeSerializer, URLSafeTimedSerializer):
         assert status(site, serializer(SECRET, salt=salt).dumps(payload_of(proof))) == 401

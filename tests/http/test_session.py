@@ -298,7 +298,7 @@ def test_r25_logging_out_ends_the_proofs_that_a_later_one_replaced(site: Flask, 
     assert site.test_client().get("/account", headers=bearer(first)).status_code == 401
 
 
-def test_r25_logging_out_ends_the_proof_of_whoever_the_session_was_before(site: Flask, codes: Outbox) -> None:
+def test_r25_logging_out_ends_the_proof_of_the_sessions_previous_user(site: Flask, codes: Outbox) -> None:
     client = site.test_client()
     sign_in(client, codes, ANN)
     saved = cookie_of(client)

@@ -131,7 +131,7 @@ def test_r21_the_pages_of_an_unknown_address_say_the_same(make_app: AppFactory, 
     assert "tried too often" in seen[0][-1]
 
 
-def test_whoever_is_verified_already_is_sent_on(site: Flask, sent: Outbox, clock: Clock) -> None:
+def test_a_verified_visitor_is_sent_on(site: Flask, sent: Outbox, clock: Clock) -> None:
     jar = Jar(site)
     other, back = Tab(jar, "/account"), Tab(jar, "/account")
     code_page = other.submit(identifier=ANN)
@@ -144,11 +144,11 @@ def test_whoever_is_verified_already_is_sent_on(site: Flask, sent: Outbox, clock
     form = twice[1] | {"code": sent.code}
     again = jar.go("POST", twice[0], data=form, headers=HTML)
     assert (again.status_code, again.location) == (303, "/account")
-    # The tab that stands at the first form may still ask, as somebody else.
+    # The tab that stands at the first form may still ask, as another person.
     assert "Enter your code" in back.submit(identifier=BOB).says
 
 
-def test_whoever_needs_another_proof_is_not_sent_round(site: Flask, sent: Outbox) -> None:
+def test_a_visitor_who_needs_another_proof_is_not_sent_round(site: Flask, sent: Outbox) -> None:
     """An app may look at a proof by rules of its own, of which we know nothing."""
     site.add_url_rule("/picky", "picky", lambda: redirect("/otp/?next=/picky"))
     jar = Jar(site)
@@ -225,7 +225,7 @@ def test_blocked_cookies_get_one_page_that_says_so_and_one_message(site: Flask, 
     assert jar.go("GET", answer.location, headers=HTML).location == "/otp/"
 
 
-def test_a_form_that_waited_for_too_long_asks_the_guard_anew(site: Flask, sent: Outbox, clock: Clock) -> None:
+def test_a_form_that_waited_for_too_long_asks_the_guard_again(site: Flask, sent: Outbox, clock: Clock) -> None:
     tab = Tab(Jar(site), "/pay?amount=3")
     clock.advance("2h")
     tab.submit(identifier=ANN)
@@ -385,7 +385,7 @@ def test_the_apps_own_cors_extension_comes_first(make_app: AppFactory) -> None:
 
 
 @pytest.mark.parametrize("origins", ["https://a.example", ["*"], ["null"], ["https://a.example/x"], ["file://"], [5]])
-def test_an_origin_that_is_none_stops_the_app(make_app: AppFactory, origins: Any) -> None:
+def test_an_invalid_origin_stops_the_app(make_app: AppFactory, origins: Any) -> None:
     with pytest.raises(ConfigError, match="OTP_TRUSTED_ORIGINS"):
         make_app(OTP_TRUSTED_ORIGINS=origins)
 

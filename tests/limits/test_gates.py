@@ -107,7 +107,7 @@ def test_every_request_is_one_round_trip_with_all_limits_on(
     ],
     ids=["moving window", "memory", "another database"],
 )
-def test_a_limiter_that_is_not_on_the_stores_server_counts_by_itself(
+def test_a_limiter_that_is_not_on_the_stores_server_counts_separately(
     make: Make, proxy: Proxy, limiter: dict[str, Any]
 ) -> None:
     app = make(limiter=limiter, OTP_IP_SEND_LIMIT="2/minute")

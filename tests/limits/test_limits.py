@@ -632,7 +632,7 @@ def test_r11_during_a_surge_a_known_browser_still_gets_short_codes(site: SiteFac
     assert workers.code_length("eve@example.com") == 13
 
 
-def test_a_surge_is_over_with_its_window(site: SiteFactory, valkey: ValkeyServer) -> None:
+def test_a_surge_ends_with_its_window(site: SiteFactory, valkey: ValkeyServer) -> None:
     workers = Workers(site, valkey.uri, OTP_SURGE_LIMIT="1/day")
     for number in range(2):
         workers.fail(f"victim{number}@example.com")

@@ -372,7 +372,7 @@ def test_r16_a_range_opens_again_as_soon_as_its_codes_come_back(town: Town) -> N
     assert [town.is_sent(german(300 + number)) for number in range(12)] == [True] * 10 + [False] * 2
 
 
-def test_r16_a_range_opens_again_when_its_window_is_over(town: Town) -> None:
+def test_r16_a_range_opens_again_when_its_window_ends(town: Town) -> None:
     town.clock.now = start_of_window(BLOCK)
     town.fill(MINIMUM)
     town.clock.now += HOUR - 1

@@ -20,7 +20,7 @@ HTML = {"Accept": "text/html", "Sec-Fetch-Site": "same-origin"}
 @pytest.fixture
 def bank(make_app: AppFactory) -> Flask:
     def drop(message: Message) -> None:
-        """Delivered, as far as anybody knows."""
+        """Delivered, as far as is known."""
 
     app = make_app(
         OTP_PURPOSES={"login": {}, "transfer": {}},

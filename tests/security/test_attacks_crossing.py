@@ -77,7 +77,7 @@ def test_a_stolen_cookie_of_a_known_browser_is_neither_a_proof_nor_a_code(make_a
         assert refused(thief.post("verify", code=sent.code, challenge=stolen.value))
 
 
-def test_r17_whoever_reads_the_queue_gets_no_code_no_address_and_no_guess(make_app: AppFactory, otp: OTP) -> None:
+def test_r17_a_reader_of_the_queue_gets_no_code_no_address_and_no_guess(make_app: AppFactory, otp: OTP) -> None:
     queue: list[dict[str, Any]] = []
     otp.dispatcher(queue.append)
     app = make_app(otp)
@@ -94,7 +94,7 @@ def test_r17_whoever_reads_the_queue_gets_no_code_no_address_and_no_guess(make_a
     assert refused(mallory.verify(code))
 
 
-def test_r17_a_queued_message_cannot_be_sent_to_somebody_else(make_app: AppFactory, otp: OTP) -> None:
+def test_r17_a_queued_message_cannot_be_sent_to_another_person(make_app: AppFactory, otp: OTP) -> None:
     queue: list[dict[str, Any]] = []
     otp.dispatcher(queue.append)
     app = make_app(otp)

@@ -73,7 +73,7 @@ def test_r09_a_hundred_failures_in_a_row_end_it_however_patient_one_is(stage: St
     assert Caller(app).send().status_code == 429
 
 
-def test_r03_a_code_is_dead_when_its_time_is_over_however_often_it_was_sent(stage: Stage) -> None:
+def test_r03_a_code_is_dead_when_its_time_ends_however_often_it_was_sent(stage: Stage) -> None:
     app = stage.app(OTP_EXPIRES_IN="5m")
     in_time, late = Caller(app), Caller(app)
     in_time.send()
@@ -185,7 +185,7 @@ def test_r25_a_revocation_ends_the_stolen_proof_the_open_challenge_and_the_known
 # Keeping the owner out
 
 
-def test_r11_whoever_fails_at_a_challenge_of_his_own_leaves_the_owners_alone(stage: Stage) -> None:
+def test_r11_failures_at_an_own_challenge_leave_the_owners_alone(stage: Stage) -> None:
     app = stage.app()
     owner, mallory = Caller(app, browser=True), Caller(app)
     owner.send()

@@ -285,7 +285,7 @@ SILENT = {"broken channel", "broken worker", "vetoed"}
 
 @pytest.mark.parametrize("as_form", [False, True], ids=["json", "form"])
 @pytest.mark.parametrize("name", VISITS)
-def test_r21_whoever_has_no_account_sees_what_a_member_sees(
+def test_r21_a_visitor_without_an_account_sees_what_a_member_sees(
     name: str, as_form: bool, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(time, "time", clock)
@@ -336,7 +336,7 @@ WAYS = {
 
 
 @pytest.mark.parametrize("name", WAYS)
-def test_r22_whoever_has_no_account_takes_the_same_work(
+def test_r22_a_visitor_without_an_account_takes_the_same_work(
     name: str, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Call by call, and in our own functions and templates line by line: time cannot tell what steps do not."""

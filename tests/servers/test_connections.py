@@ -245,7 +245,7 @@ def test_no_thread_of_many_is_refused_after_a_long_rest(
 def test_a_connection_forgotten_after_a_short_rest_costs_one_request_and_no_more(
     proxy: Proxy, store: RedisStore, clock: Clock, how: str
 ) -> None:
-    """Nobody knows whether the server had the command, so it is not sent again."""
+    """It is not known whether the server had the command, so it is not sent again."""
     ann, opened = warm(store, clock)
     fill(store, 8)
     proxy.forget(how)

@@ -135,7 +135,7 @@ LONG = [
         for (kind, fault), is_long in zip(CASES, LONG, strict=True)
     ],
 )
-def test_r37_a_fault_lets_nobody_through_is_told_in_time_and_goes_by(
+def test_r37_a_fault_lets_nobody_through_is_told_in_time_and_recovers(
     sites: Callable[[type[Backend]], Site],
     kind: type[Backend],
     fault: Fault,

@@ -125,7 +125,7 @@ def test_a_clock_that_was_set_back_an_hour_lets_everybody_have_a_new_code_at_onc
         assert statuses(ann.send, bob.send, bob.right) == [200, 200, 200]
         site.clock.now -= HOUR
         assert statuses(ann.right, ann.send, ann.right, lambda: ann.get("/account")) == [400, 200, 200, 200]
-        # Whoever was in proves it anew, or waits until the clock is where it was.
+        # A signed-in user verifies again, or waits until the clock is where it was.
         assert statuses(lambda: bob.get("/account"), bob.send, bob.right) == [401, 200, 200]
 
 

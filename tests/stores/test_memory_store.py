@@ -165,7 +165,7 @@ def test_a_question_about_nobody_leaves_nothing(clock: Clock) -> None:
     assert size(store) == 1
 
 
-def test_each_verb_that_changes_something_goes_by_the_callers_clock(clock: Clock) -> None:
+def test_each_verb_that_changes_something_uses_the_callers_clock(clock: Clock) -> None:
     seen: list[int] = []
 
     class Noting(MemoryStore):

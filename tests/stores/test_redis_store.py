@@ -202,7 +202,7 @@ def test_no_replica_is_asked_unless_the_options_say_so(
         assert {"cmdstat_evalsha", "cmdstat_wait"} & set(client.info("commandstats")) == {"cmdstat_evalsha"}
 
 
-def test_whoever_waits_for_replicas_closes_the_client_itself() -> None:
+def test_waiting_for_replicas_closes_the_client_itself() -> None:
     client = Acknowledging(1, 1)
     Replicated(client, 1).close()
     assert client.asked == ["close"]
@@ -302,7 +302,7 @@ def test_r37_a_code_tried_without_memory_leaves_no_proof(
 
 @every_verb
 @pytest.mark.parametrize("kind", ["text", "list"])
-def test_r37_a_key_that_somebody_else_has_written_is_an_outage_and_no_crash(
+def test_r37_a_foreign_key_is_an_outage_and_no_crash(
     server: ValkeyServer, connect: StoreFactory, clock: Clock, verb: str, kind: str
 ) -> None:
     ann, opened = warm(connect(server.port, **PATIENT), clock)
@@ -325,7 +325,7 @@ def test_r37_a_wrong_password_is_an_outage(server: ValkeyServer, connect: StoreF
 
 
 @every_verb
-def test_r50_every_key_ends_by_itself_and_not_before_its_state_does(
+def test_r50_every_key_expires_and_not_before_its_state_does(
     valkey: ValkeyServer, connect: StoreFactory, clock: Clock, verb: str
 ) -> None:
     ann, opened = warm(connect(valkey.uri, **PATIENT), clock)
@@ -385,9 +385,7 @@ def test_a_subject_that_means_nothing_any_more_leaves_no_key(
         assert client.keys() == []
 
 
-def test_a_note_that_is_over_already_leaves_no_key_and_no_field(
-    valkey: ValkeyServer, connect: StoreFactory, clock: Clock
-) -> None:
+def test_an_expired_note_leaves_no_key_and_no_field(valkey: ValkeyServer, connect: StoreFactory, clock: Clock) -> None:
     ann = SubjectDriver(connect(valkey.uri, **PATIENT), clock, NO_LIMITS)
     ann.open()
     with contextlib.closing(valkey.client()) as client:
@@ -568,7 +566,7 @@ def test_r34_a_wrong_uri_does_not_show_its_password() -> None:
     assert "hunter2" not in str(caught.value)
 
 
-# R17: what whoever has the whole store can find out
+# R17: what an attacker with the whole store can find out
 
 
 def dump_of(thing: object, seen: set[int] | None = None) -> list[bytes]:

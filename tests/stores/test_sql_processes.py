@@ -1,4 +1,4 @@
-"""The SQL store in processes that were forked: each has connections of its own, whoever forked."""
+"""The SQL store in processes that were forked: each has its own connections, whatever forked it."""
 
 from __future__ import annotations
 

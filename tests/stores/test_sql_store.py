@@ -139,7 +139,7 @@ def test_what_is_refused_is_one_round_trip(
 
 
 @each_database
-def test_a_row_changed_by_somebody_else_in_between_is_read_and_judged_again(
+def test_a_row_changed_by_another_caller_is_read_and_judged_again(
     uri: str, connect: StoreFactory, clock: Clock
 ) -> None:
     store, elsewhere = connect(uri, **PATIENT), connect(uri, **PATIENT)
@@ -231,7 +231,7 @@ def run_all(jobs: list[Callable[[], None]]) -> None:
         thread.join()
 
 
-def test_a_row_that_somebody_holds_locked_is_tried_again_until_it_is_free(
+def test_a_locked_row_is_tried_again_until_it_is_free(
     mariadb: DatabaseServer, connect: StoreFactory, clock: Clock
 ) -> None:
     no_waiting = {"init_command": "SET innodb_lock_wait_timeout = 0"}
@@ -649,7 +649,7 @@ def test_sqlite_makes_its_own_table_on_first_use(sqlite_uri: str, tmp_path: Path
     assert names == {"otp_subject", "ix_otp_subject_expires_at"}
 
 
-def test_a_new_sqlite_file_that_somebody_else_is_just_making_is_waited_for(
+def test_a_new_sqlite_file_that_another_process_is_making_is_waited_for(
     sqlite_uri: str, tmp_path: Path, connect: StoreFactory, clock: Clock
 ) -> None:
     with contextlib.closing(
@@ -770,9 +770,7 @@ def test_a_missing_table_is_an_outage_that_says_what_to_run(
 
 
 @networked
-def test_the_table_is_made_once_by_whoever_comes_first_and_repaired(
-    server: DatabaseServer, connect: StoreFactory
-) -> None:
+def test_the_table_is_made_once_by_the_first_caller_and_repaired(server: DatabaseServer, connect: StoreFactory) -> None:
     stores = [connect(server.uri, "shop", prepared=False) for _ in range(4)]
     done: list[bool] = []
     run_all([lambda store=store: done.append(store.prepare()) for store in stores])  # type: ignore[misc]
@@ -785,7 +783,7 @@ def test_the_table_is_made_once_by_whoever_comes_first_and_repaired(
 
 
 @each_database
-def test_a_row_that_somebody_else_has_written_is_an_outage_and_no_crash(
+def test_a_foreign_row_is_an_outage_and_no_crash(
     uri: str, connect: StoreFactory, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = connect(uri, **PATIENT)

@@ -316,7 +316,7 @@ BROKEN: dict[type[MemoryStore], tuple[str, ...]] = {
     ),
     KeepsUsedChallengesLive: ("test_a_challenge_that_is_used_discarded_dropped_or_revoked_is_not_live",),
     ForgetsWhatIsNoted: ("test_what_is_noted_holds_until_its_end_exclusive",),
-    SpendsProofsTwice: ("test_r25_a_spent_proof_is_over_and_is_spent_by_one_caller",),
+    SpendsProofsTwice: ("test_r25_a_spent_proof_has_ended_and_is_spent_by_one_caller",),
     SharesProofsBetweenSubjects: ("test_r26_a_proof_of_one_subject_is_none_of_another",),
     UnlocksNothing: ("test_unlocking_clears_the_windows_of_every_bucket_and_of_the_subject",),
     ClearsTheBudgetByUnlocking: ("test_unlocked_before_each_guess_an_attacker_has_no_more_of_them",),

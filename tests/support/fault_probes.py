@@ -44,7 +44,7 @@ def make_site(backend: Backend, **config: Any) -> Site:
 
 
 class Everybody(Table):
-    """A table of users that has whoever is asked for."""
+    """A table of users that has every requested person."""
 
     def save(self, identifier: str, new: str | None, old: str | None) -> bool:
         self.rows.setdefault(identifier, None)
@@ -88,7 +88,7 @@ class Visitor:
         self.right_and_wrong = ("", "")
 
     def enrol(self) -> None:
-        """Get an app, with a code that is over, and ask for the next."""
+        """Get an app, with an expired code, and ask for the next."""
         otp = OTP()
         with self.site.app.app_context():
             enrolment = otp.totp.begin(self.address, "phone")
@@ -218,7 +218,7 @@ def prepared(site: Site, outbox: Outbox, verb: str) -> Visitor:
     return visitor
 
 
-# What came of a verb, seen when the fault is over: how often it was charged beyond what its answer says.
+# What came of a verb, seen after the fault: how often it was charged beyond what its answer says.
 
 
 def after_sending(

@@ -120,7 +120,7 @@ class Server:
 
 
 class Sentinel(Server):
-    """One of the three, told of the others by its file: to find each other by themselves takes them seconds."""
+    """One of the three. Its file names the others, because finding each other takes them seconds."""
 
     def __init__(self, directory: Path, number: int, password: str = "") -> None:
         super().__init__(directory, password=password)

@@ -283,7 +283,7 @@ def test_r39_a_proxy_fix_under_other_middleware_is_found() -> None:
         ("fd00::1", {"X-Forwarded-For": "192.0.2.1"}, False, 1),
         ("10.0.0.1", {}, False, 0),
         ("10.0.0.1", {"X-Forwarded-For": "192.0.2.1"}, True, 0),
-        # Anybody may send the header; a visitor from afar is no proxy of ours.
+        # Any client may send the header; a visitor from afar is no proxy of ours.
         ("93.184.215.14", {"X-Forwarded-For": "192.0.2.1"}, False, 0),
     ],
 )

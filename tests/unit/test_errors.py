@@ -1,4 +1,4 @@
-"""The tree of errors, and what each is to a client when nobody catches it."""
+"""The tree of errors, and the response to a client if it is not caught."""
 
 from __future__ import annotations
 

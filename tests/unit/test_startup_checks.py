@@ -16,7 +16,7 @@ MakeApp = Callable[..., Flask]
 
 
 async def late(*arguments: object) -> None:
-    """What all ``async`` hooks would come to: a coroutine that nobody awaits."""
+    """The result of every ``async`` hook: a coroutine that is not awaited."""
 
 
 @pytest.mark.parametrize(

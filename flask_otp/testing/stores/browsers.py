@@ -78,7 +78,7 @@ class BrowserTests:
         buckets = [b"browser%d" % number for number in range(KNOWN_BROWSERS + 2)]
         assert [ann.open(known=bucket).known for bucket in buckets] == [True] * KNOWN_BROWSERS + [False, False]
 
-    def test_r08_a_known_bucket_counts_until_it_is_over_and_no_longer(self, ann: SubjectDriver, clock: Clock) -> None:
+    def test_r08_a_known_bucket_counts_until_it_expires_and_no_longer(self, ann: SubjectDriver, clock: Clock) -> None:
         buckets = [b"browser%d" % number for number in range(KNOWN_BROWSERS + 1)]
         for bucket in buckets[:KNOWN_BROWSERS]:
             ann.open(known=bucket)

@@ -31,7 +31,7 @@ class ProofTests:
         assert ann.holds(b"proof")
         assert ann.holds(b"later")
 
-    def test_r25_a_spent_proof_is_over_and_is_spent_by_one_caller(self, ann: SubjectDriver) -> None:
+    def test_r25_a_spent_proof_has_ended_and_is_spent_by_one_caller(self, ann: SubjectDriver) -> None:
         ann.prove(b"proof")
         assert ann.spend(b"proof") is True
         assert ann.spend(b"proof") is False

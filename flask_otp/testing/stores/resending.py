@@ -93,9 +93,7 @@ class ResendingTests:
         assert [ann.reopen(opened, channel=name).outcome for name in names] == [SEND, SEND, SEND, GONE, SEND]
         assert ann.redeem(opened, True).channels == (b"sms1", b"mail", b"call", b"chat")
 
-    def test_a_message_that_nobody_asked_for_goes_out_once_by_each_channel(
-        self, ann: SubjectDriver, clock: Clock
-    ) -> None:
+    def test_an_automatic_message_goes_out_once_by_each_channel(self, ann: SubjectDriver, clock: Clock) -> None:
         first = ann.open(channel=b"sms1")
         for channel in (b"sms1", b""):
             quiet = ann.reopen(first, channel=channel, once=True)
@@ -108,7 +106,7 @@ class ResendingTests:
         assert ann.reopen(first, channel=b"mail", once=True).outcome is GONE
 
     @pytest.mark.parametrize("end", ["attempts", "expiry", "drop", "revoke"])
-    def test_a_message_that_nobody_asked_for_goes_out_for_no_challenge_that_is_over(
+    def test_an_automatic_message_goes_out_for_no_ended_challenge(
         self, ann: SubjectDriver, clock: Clock, end: str
     ) -> None:
         first = ann.open(channel=b"sms1")
@@ -120,9 +118,7 @@ class ResendingTests:
         }[end]()
         assert ann.reopen(first, channel=b"call", once=True).outcome is GONE
 
-    def test_a_message_that_nobody_asked_for_is_of_the_newest_challenge_of_a_session(
-        self, store: Store, clock: Clock
-    ) -> None:
+    def test_an_automatic_message_is_of_the_newest_challenge_of_a_session(self, store: Store, clock: Clock) -> None:
         """The older one was superseded by a spent budget, and came back after the budget's window."""
         ann = SubjectDriver(store, clock, replace(POLICY, failure_budget=((2, 60),)))
         for tags, outcome in (((b"h", b"h"), QUIET), ((b"h", b"i"), SEND), ((b"", b""), SEND)):

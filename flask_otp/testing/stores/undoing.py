@@ -157,7 +157,7 @@ class UndoingTests:
         ann.revoke()
         assert not ann.holds(b"mark")
 
-    def test_one_caller_records_a_mark_until_it_is_over_or_ended(self, ann: SubjectDriver, clock: Clock) -> None:
+    def test_one_caller_records_a_mark_until_it_expires_or_is_ended(self, ann: SubjectDriver, clock: Clock) -> None:
         assert (ann.note(b"mark"), ann.note(b"mark", 2 * HOUR), ann.note(b"another")) == (True, False, True)
         assert not ann.note(b"over", 0)
         clock.advance(HOUR)
