@@ -12,11 +12,9 @@ CODES = 10
 #: Seconds that the store remembers a used code. The column is updated at once and remembers it for good.
 MARKS_LIVE = 86400
 
-_SEED = 32
-
 
 def new_seed() -> bytes:
-    return secrets.token_bytes(_SEED)
+    return secrets.token_bytes(32)
 
 
 def codes(seed: bytes) -> tuple[str, ...]:

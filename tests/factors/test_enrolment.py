@@ -14,6 +14,7 @@ from flask import Flask
 from flask_otp import OTP, ConfigError, FactorsUnavailable, InvalidCode, InvalidRequest
 from flask_otp.factors.column import Column
 from flask_otp.factors.record import App, FactorRecord
+from flask_otp.factors.sealing import seal, unseal
 from flask_otp.signals import factor_added, factor_removed
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, AppFactory
@@ -193,6 +194,16 @@ def test_a_column_of_the_release_before_opens(otp: OTP, app: Flask, table: Table
     # Whoever has none is none that does not open.
     assert column.find(BOB) == column.find("nobody@example.com") == FactorRecord()
     assert caplog.text == ""
+
+
+def test_what_is_sealed_opens_whatever_its_last_character_up_to_4096(app: Flask) -> None:
+    keys = app.extensions["otp"].tokens.keys
+    for number in range(400):
+        assert unseal([keys], "kind", ANN, seal(keys, "kind", ANN, "x" * (number % 3))) == ("x" * (number % 3), keys)
+    longest, too_long = (seal(keys, "kind", ANN, "x" * length) for length in (3040, 3041))
+    assert (len(longest), len(too_long)) == (4096, 4097)
+    assert unseal([keys], "kind", ANN, longest) is not None
+    assert unseal([keys], "kind", ANN, too_long) is None
 
 
 def test_what_goes_wrong_with_the_column_is_told_in_full(
