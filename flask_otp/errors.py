@@ -138,7 +138,7 @@ class OTPError(HTTPException):
         headers = {**PAGE_HEADERS, "Content-Language": language, **self.extra_headers()}
         if is_chosen:
             headers["Vary"] += ", Accept-Language"
-        # All at once: each look at ``response.vary`` reads it, and writes it anew.
+        # All at once, because each access to ``response.vary`` parses and rewrites the header.
         response.headers.extend(headers)
         return response
 
