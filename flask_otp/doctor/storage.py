@@ -105,7 +105,7 @@ def persistence(site: Site) -> Iterator[Finding]:
             yield Finding(
                 level,
                 f"{_of(states.count(state), len(servers))} {what}.",
-                "A crash can reset every failure budget, and users have to verify again.",
+                "A restart can reset every failure budget, and users have to verify again.",
                 "Set appendonly yes and appendfsync everysec.",
                 f"{_IN_PRODUCTION}R50",
             )
