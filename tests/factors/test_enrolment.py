@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -156,10 +157,10 @@ def test_a_saver_that_never_saves_is_told_and_one_that_answers_nothing_is_a_mist
     with pytest.raises(FactorsUnavailable):
         otp.totp.confirm(enrolment.token, code)
     otp.factors_saver(lambda identifier, new, old: None)  # type: ignore[arg-type, return-value]
-    with pytest.raises(ConfigError, match="must return True"):
+    with pytest.raises(ConfigError, match=r"^otp.factors_saver must return True if it saved, and False if it did not$"):
         otp.totp.confirm(enrolment.token, code)
     otp.factors_loader(lambda identifier: b"bytes")  # type: ignore[arg-type, return-value]
-    with pytest.raises(ConfigError, match="str or None"):
+    with pytest.raises(ConfigError, match=r"^otp.factors_loader must return a str or None, not bytes$"):
         otp.factors(ANN)
 
 
@@ -188,6 +189,9 @@ def test_a_column_of_the_release_before_opens(otp: OTP, app: Flask, table: Table
     device = App("Zoë's phone", bytes(range(20)), bytes(range(8)), 59_000_000)
     assert column.find(ANN) == column.read(ANN) == FactorRecord((device,), bytes(range(32)), 0b1001)
     assert otp.factors(ANN).recovery_left == 8
+    huge = replace(device, name="x" * 4000)
+    with pytest.raises(InvalidRequest, match=r"There are too many authenticator apps\. Remove one first\."):
+        column.save(ANN, FactorRecord((huge,), bytes(32)), SEALED)
     # Nor does it become longer, of what the app keeps 4 KiB.
     assert column.save(ANN, column.read(ANN), SEALED)
     assert len(table.rows[ANN] or "") == len(SEALED)
@@ -341,10 +345,12 @@ def test_a_person_without_apps_moves_silently(otp: OTP, table: Table) -> None:
 
 def test_without_the_hooks_the_methods_say_what_is_missing(make_app: AppFactory, clock: Clock) -> None:
     bare = OTP(clock=clock)
-    with make_app(bare).app_context():
-        with pytest.raises(ConfigError, match="factors_loader"):
+    app = make_app(bare)
+    with app.app_context():
+        assert Column(app.extensions["otp"]).find(ANN) == FactorRecord()  # nobody has any
+        with pytest.raises(ConfigError, match=r"^otp.factors_loader is not set: there are no authenticator apps$"):
             bare.totp.begin(ANN)
         bare.factors_loader(lambda identifier: None)
         enrolment = bare.totp.begin(ANN)
-        with pytest.raises(ConfigError, match="factors_saver"):
+        with pytest.raises(ConfigError, match=r"^otp.factors_saver is not set: factors cannot be changed$"):
             bare.totp.confirm(enrolment.token, Phone(enrolment.uri, clock).code())
