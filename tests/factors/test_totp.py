@@ -107,6 +107,25 @@ def test_the_qr_code_has_nothing_that_a_strict_policy_forbids() -> None:
     assert "<style" not in svg
 
 
+def test_the_qr_code_has_the_border_and_the_contrast_that_scanners_need() -> None:
+    text = "otpauth://totp/site:ann%40example.com?secret=AAECAwQFBgcICQoLDA0ODxAREhMAAEC&issuer=site"
+    square = 41  # ISO/IEC 18004: version 6, the smallest with so many characters at level M; and a border of 4
+    assert totp.qr_code(text).startswith(
+        f'<svg viewBox="0 0 {square + 8} {square + 8}" class="qr">'
+        f'<path fill="#fff" d="M0 0h{square + 8}v{square + 8}h-{square + 8}z"/><path stroke="#000" d="M4 4.5'
+    )
+    # Never a micro code, which apps do not read.
+    assert 'viewBox="0 0 29 29"' in totp.qr_code("x")
+
+
+def test_a_secret_has_160_bits_and_its_uri_names_site_and_person() -> None:
+    assert {len(totp.new_secret()) for _ in range(9)} == {20}
+    assert totp.uri(SECRET, "ann@example.com", "Bank") == (
+        f"otpauth://totp/Bank:ann%40example.com?secret={totp.as_base32(SECRET)}&issuer=Bank"
+    )
+    assert (totp.MAX_STEPS, totp.MARKS_LIVE) == (2, 3600)
+
+
 # Recovery codes
 
 
