@@ -314,7 +314,7 @@ def test_a_code_arrives_once_although_its_worker_is_killed_and_killed_again(
     assert len(mailbox.envelopes) == 1
 
 
-@pytest.mark.parametrize("page", ["celery", "rq"])
+@pytest.mark.parametrize("page", [pytest.param("celery", marks=pytest.mark.long), "rq"])
 def test_the_next_channel_is_a_job_that_waits_and_outlives_a_killed_worker(
     page: str, make_queued: MakeQueued, mailbox: Mailbox
 ) -> None:
