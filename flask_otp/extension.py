@@ -30,7 +30,6 @@ from .limits import risk
 from .limits.counters import Limits
 from .limits.sms_pumping import SmsPumping
 from .models import Challenge, Factors, TrustedBrowser, Verification
-from .observability.audit import Audit
 from .rendering import Templates
 from .site import EXTENSION
 from .startup_checks import check_app, tell_of_reloads
@@ -91,9 +90,6 @@ class OTP(HookDecorators):
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
         app.after_request(finish)
         app.cli.commands.setdefault("otp", cli.commands)
-        if settings.audit:
-            app.extensions[EXTENSION].audit = audit = Audit(app, tokens.keys)
-            audit.connect()
         self._check_before_serving(app)
 
     def _state(self, app: Flask, settings: Settings, tokens: Tokens, store: Store) -> AppState:

@@ -17,6 +17,7 @@ from .delivery.sender import Sender
 from .errors import ConfigError, OTPError
 from .factors import KeptFactors
 from .observability.audit import Audit
+from .observability.statistics import Statistics
 from .processes import lock_per_process
 from .service import Service
 from .signals import store_called
@@ -64,8 +65,9 @@ class AppState(Components):
 
     #: Our own blueprint. The app may have another with the same name.
     blueprint: Blueprint
-    #: Keeps the receiver alive, with ``OTP_AUDIT``.
+    #: Keep the receivers alive, with ``OTP_AUDIT`` and ``OTP_STATS``.
     audit: Audit | None = field(init=False, default=None)
+    statistics: Statistics | None = field(init=False, default=None)
     routing: Router = field(init=False)
     delivery: Sender = field(init=False)
     factors: KeptFactors = field(init=False)
@@ -78,6 +80,15 @@ class AppState(Components):
         self.trust = Trust(self.settings.revocation_lag)
         self.factors = KeptFactors(self, self.trust.clear)
         self.service = Service(self, self.routing, self.delivery, self.factors.verifier)
+        self._connect_observers()
+
+    def _connect_observers(self) -> None:
+        if self.settings.audit:
+            self.audit = Audit(self.app, self.tokens.keys)
+            self.audit.connect()
+        if self.settings.stats:
+            self.statistics = Statistics(self.limits.tally)
+            self.statistics.connect(self.app)
 
     @property  # type: ignore[misc]  # the field's value, with a look at who listens
     def store(self) -> Store:

@@ -119,6 +119,7 @@ class Settings:
     health: bool = _key(False, parsers.flag)
     languages: tuple[str, ...] = _key(None, parsers.languages)
     audit: bool = _key(False, parsers.flag)
+    stats: bool = _key(False, parsers.flag)
     deliver_only_to: frozenset[str] | None = _key(None, safe_recipients, secret=True)
 
     @classmethod

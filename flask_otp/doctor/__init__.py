@@ -20,6 +20,7 @@ CHECKS: list[Check] = [
     storage.limits_answer,
     storage.memory_store,
     storage.limits_in_memory,
+    storage.statistics,
     storage.eviction,
     storage.persistence,
     storage.clock,

@@ -75,6 +75,18 @@ def limits_in_memory(site: Site) -> Iterator[Finding]:
     )
 
 
+def statistics(site: Site) -> Iterator[Finding]:
+    if not site.settings.stats or not isinstance(site.limits.storage, MemoryStorage):
+        return
+    yield Finding(
+        Level.WARNING,
+        "OTP_STATS is on, and what it counts stays in each process's memory.",
+        "flask otp stats is another process: it finds nothing.",
+        "Give the app's Limiter a storage_uri that all processes share; without a Limiter, keep the store in Redis.",
+        "docs/support.md",
+    )
+
+
 def eviction(site: Site) -> Iterator[Finding]:
     infos = [server.info("memory") for server in _servers(site)]
     evicting = [info for info in infos if info.get("maxmemory_policy") != "noeviction"]

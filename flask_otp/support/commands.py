@@ -1,4 +1,4 @@
-"""``flask otp show`` and ``flask otp unlock``."""
+"""``flask otp show``, ``flask otp unlock`` and ``flask otp stats``."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from ipaddress import ip_address
 
 import click
 from flask.cli import with_appcontext
+from limits.storage import MemoryStorage
 
+from ..config.parsers import duration
 from ..identifiers import Identifier, mask
+from ..observability.statistics import HOUR, KEPT
 from ..state import AppState, current_state
 from ..stores.memory import MemoryStore
-from . import report
+from . import report, statistics
 from .view import view
 
 
@@ -65,6 +68,35 @@ def unlock(identifier: str) -> None:
         click.echo(
             "Some windows of sends stay until they end: wrong codes of an authenticator app are counted in them."
         )
+
+
+def _age(context: click.Context, option: click.Parameter, value: str) -> int:
+    try:
+        return duration(HOUR, KEPT - HOUR)(value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command()
+@click.option(
+    "--since", default="24h", show_default=True, callback=_age, help='How far back: "12h", "7d"; below 30 days.'
+)
+@click.option("--by", type=click.Choice(statistics.DIMENSIONS), help="Only by this; by default by each of them.")
+@click.option("--json", "json_", is_flag=True, help="For programs.")
+@with_appcontext
+def stats(since: int, by: str | None, json_: bool) -> None:
+    """Say how many codes were sent, came back, and after which time. Needs OTP_STATS = True.
+
+    Whole hours are counted, and the last ten seconds may be missing.
+    """
+    state = current_state()
+    if not state.settings.stats:
+        raise click.ClickException("OTP_STATS is not on: nothing is counted.")
+    if isinstance(state.limits.storage, MemoryStorage):
+        raise click.ClickException("The limits are counted in the memory of each serving process, and so is this.")
+    begin = int(state.clock()) - since
+    write = statistics.as_json if json_ else statistics.as_text
+    click.echo(write(statistics.read(state, begin), begin, (by,) if by else statistics.DIMENSIONS))
 
 
 def _named(state: AppState, identifier: str, what: str) -> Identifier:

@@ -104,6 +104,7 @@ DEFAULTS = {
     "OTP_DEFAULT_NEXT": "/",
     "OTP_SITE_NAME": None,
     "OTP_AUDIT": False,
+    "OTP_STATS": False,
     "OTP_DELIVER_ONLY_TO": None,
     "OTP_LANGUAGES": ("en", "de", "es", "fr", "pt", "ar", "hi", "ja", "zh_Hans"),
 }
