@@ -540,6 +540,12 @@ def test_r38_limits_in_the_memory_of_each_worker_are_told(valkey: ValkeyServer) 
     assert levels(build(limited), "limits_in_memory") == []
 
 
+def test_statistics_that_no_other_process_can_read_are_told() -> None:
+    assert levels(build(OTP_STATS=True), "statistics") == ["warning"]
+    assert levels(build(), "statistics") == []
+    assert levels(build(OTP_STATS=True, OTP_STORAGE_URI="redis://localhost:6379"), "statistics") == []
+
+
 def test_r40_a_database_keeps_the_codes_but_not_the_limits(tmp_path: Path) -> None:
     app = build(OTP_STORAGE_URI=f"sqlite:///{tmp_path / 'otp.db'}")
     found = look(app, WEB_CONCURRENCY="4")
