@@ -106,7 +106,7 @@ def test_long_run_an_app_is_guessed_at_the_rate_of_the_sum(apps: int, steps: int
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_long_run_two_codes_in_a_row_are_guessed_at_the_rate_of_the_sum() -> None:
-    owners, codes, right = 60, 200, 2
+    owners, codes, right = 20, 200, 2
     lost, compared = rate_of_success(owners, 1, 1, strong=True, codes=codes)
     purpose = Settings.from_config({}).purposes["login"]
     low, high = interval(lost, owners)
