@@ -440,7 +440,7 @@ def test_r50_every_policy_that_can_evict_is_told(
         (finding,) = look(app)["eviction"]
         assert finding.level is Level.WARNING
         assert policy in finding.what
-        assert "until somebody sets it" in finding.why
+        assert "until it is set" in finding.why
         configured(maxmemory="100mb")
         assert "maxmemory is set." in look(app)["eviction"][0].why
 
