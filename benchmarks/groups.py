@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from . import capacity, costs, faults, growth, installed, server, sizes, speed, trips
+from . import ceiling, growth, peers, sizes, table
 from .bench import Bench, Scale
 from .report import Row
 from .servers import Servers, close_connections
@@ -26,13 +26,9 @@ class Group:
 
 
 GROUPS = {
-    "trips": Group("Round trips of one request", trips.rows),
-    "speed": Group("Rate, relative to a view with one Redis GET in the same app", speed.rows),
-    "costs": Group("Cost of the guard, and of our presence", costs.rows),
+    "table": Group("Ours, beside the same by hand", table.rows),
+    "growth": Group("Growth with threads, workers and live codes", growth.rows),
+    "ceiling": Group("What one core of Redis bears", ceiling.rows),
     "sizes": Group("Bytes of a subject", sizes.rows),
-    "growth": Group("Time of a verb in a full store, relative to a store with few codes", growth.rows),
-    "installed": Group("Size and growth on the Redis that is installed here", installed.rows),
-    "faults": Group("Failing stores, and many requests at once", faults.rows),
-    "server": Group("What a verb costs the Redis server", server.rows),
-    "capacity": Group("What a site needs", capacity.rows),
+    "peers": Group("Whole logins, beside other packages", peers.rows),
 }

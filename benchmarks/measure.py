@@ -61,7 +61,8 @@ class Rounds:
     """
 
     def __init__(self, cases: Mapping[str, Case], rounds: int, block: int) -> None:
-        self._seconds: dict[str, list[float]] = {name: [] for name in cases}
+        #: Of the wall's clock, and of this process's processor time.
+        self._seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
         order = list(cases)
         shuffle = random.Random(1).shuffle
         for number in range(rounds + 1):
@@ -71,23 +72,28 @@ class Rounds:
                 if number:
                     self._seconds[name].append(seconds)
 
-    def rate(self, name: str, reference: str) -> Spread:
-        """How many calls of ``name`` are made in the time of one of ``reference``."""
-        return spread(theirs / ours for ours, theirs in self._pairs(name, reference))
+    def rate(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
+        """How many calls of ``name`` are made in the time of one of ``reference``.
 
-    def cost(self, name: str, reference: str) -> Spread:
+        :param of_processor: the time that this process had a processor: what else the machine does is not in it, and
+            neither is the wait for a server.
+        """
+        return spread(theirs / ours for ours, theirs in self._pairs(name, reference, of_processor))
+
+    def cost(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
         """Microseconds that a call of ``name`` takes more than one of ``reference``."""
-        return spread((ours - theirs) * 1e6 for ours, theirs in self._pairs(name, reference))
+        return spread((ours - theirs) * 1e6 for ours, theirs in self._pairs(name, reference, of_processor))
 
-    def _pairs(self, name: str, reference: str) -> Iterable[tuple[float, float]]:
-        return zip(self._seconds[name], self._seconds[reference], strict=True)
+    def _pairs(self, name: str, reference: str, of_processor: bool) -> Iterable[tuple[float, float]]:
+        pairs = zip(self._seconds[name], self._seconds[reference], strict=True)
+        return ((ours[of_processor], theirs[of_processor]) for ours, theirs in pairs)
 
 
-def _block(case: Case, size: int) -> float:
+def _block(case: Case, size: int) -> tuple[float, float]:
     inputs, call = case.prepare(size), case.call
-    began = time.perf_counter()
+    began, processor = time.perf_counter(), time.process_time()
     answers = [call(item) for item in inputs]
-    seconds = time.perf_counter() - began
+    seconds, processor = time.perf_counter() - began, time.process_time() - processor
     for answer in answers:
         case.check(answer)
-    return seconds / len(answers)
+    return seconds / len(answers), processor / len(answers)

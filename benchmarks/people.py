@@ -1,12 +1,14 @@
-"""What people do to a store, verb by verb, with values of the sizes that the service gives it."""
+"""What people do to a store, with values of the sizes that the service gives it."""
 
 from __future__ import annotations
 
 import secrets
 import time
+from base64 import urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import fields
 from hashlib import blake2b
+from typing import Any
 
 from flask_otp.config.settings import Settings
 from flask_otp.stores import Attempt, ChallengeRequest, Policy, RedeemResult, Store
@@ -14,6 +16,11 @@ from flask_otp.stores import Attempt, ChallengeRequest, Policy, RedeemResult, St
 _RULES = Settings.from_config({}).purposes["login"]
 #: The default one.
 POLICY = Policy(**{item.name: getattr(_RULES, item.name) for item in fields(Policy) if hasattr(_RULES, item.name)})
+
+
+#: Lua cannot take more at one time.
+_KEYS = 1000
+_COPY = "for _, key in ipairs(KEYS) do redis.call('RESTORE', key, ARGV[2], ARGV[1], 'REPLACE') end"
 
 
 def subject_of(number: int) -> bytes:
@@ -30,13 +37,11 @@ class SubjectDriver:
         self.challenge_id = b""
         self.proof_id = b""
 
-    def ask(self, *, known_bucket: bytes = b"") -> None:
+    def ask(self) -> None:
         """A new browser, on a network of its own, asks for a code."""
         now = int(time.time())
         self.challenge_id = secrets.token_bytes(16)
-        asking = ChallengeRequest(
-            self.challenge_id, secrets.token_bytes(8), secrets.token_bytes(8), known_bucket, now * 1000
-        )
+        asking = ChallengeRequest(self.challenge_id, secrets.token_bytes(8), secrets.token_bytes(8))
         self._store.open(self._subject, asking, POLICY, now)
 
     def type(self, *, right: bool) -> RedeemResult:
@@ -45,32 +50,24 @@ class SubjectDriver:
         attempt = Attempt(self.challenge_id, right, self.proof_id, now + _RULES.verified_for)
         return self._store.redeem(self._subject, attempt, POLICY, now)
 
-    def visit(self) -> bool:
-        """The guard asks."""
-        return self._store.holds(self._subject, self.proof_id, int(time.time()))
 
-    def log_out(self) -> bool:
-        return self._store.spend(self._subject, self.proof_id, int(time.time()))
+def copies(client: Any, prefix: str, count: int) -> None:
+    """Give so many subjects in Redis the record that the first one has."""
+    model = next(iter(client.scan_iter(f"{prefix}*{_in_key(0).decode()}*")))
+    value, life = client.dump(model), client.pttl(model)
+    copy = client.register_script(_COPY)
+    for start in range(1, count, _KEYS):
+        names = [model.replace(_in_key(0), _in_key(number)) for number in range(start, min(start + _KEYS, count))]
+        copy(names, [value, life])
 
-    def revoke(self) -> None:
-        self._store.revoke(self._subject, int(time.time() * 1000))
 
-
-def _asked(person: SubjectDriver) -> None:
-    person.ask()
+def _in_key(number: int) -> bytes:
+    return urlsafe_b64encode(subject_of(number)).rstrip(b"=")
 
 
 def _verified(person: SubjectDriver) -> None:
     person.ask()
     person.type(right=True)
-
-
-def _one_failure(person: SubjectDriver) -> None:
-    _failed(person, 1)
-
-
-def _five_failures(person: SubjectDriver) -> None:
-    _failed(person, 5)
 
 
 def _failed(person: SubjectDriver, times: int) -> None:
@@ -79,34 +76,10 @@ def _failed(person: SubjectDriver, times: int) -> None:
         person.type(right=False)
 
 
-def _twice(person: SubjectDriver) -> None:
-    person.ask()
-    person.ask()
-
-
-def _twenty_networks(person: SubjectDriver) -> None:
-    for _ in range(20):
-        person.ask()
-
-
-def _known(person: SubjectDriver) -> None:
-    _verified(person)
-    person.ask(known_bucket=secrets.token_bytes(8))
-
-
-def _revoked(person: SubjectDriver) -> None:
-    _verified(person)
-    person.revoke()
-
-
 #: What a subject may have behind it, the plain case first.
 HISTORIES: dict[str, Callable[[SubjectDriver], None]] = {
-    "a live code": _asked,
+    "a live code": SubjectDriver.ask,
     "a code verified, its proof": _verified,
-    "a live code, one failure": _one_failure,
-    "a code used up by five failures": _five_failures,
-    "two live codes, from two networks": _twice,
-    "20 live codes, from 20 networks: an hour's limit": _twenty_networks,
-    "a proof, and a live code of that browser": _known,
-    "revoked": _revoked,
+    "a live code, one failure": lambda person: _failed(person, 1),
+    "a code used up by five failures": lambda person: _failed(person, 5),
 }

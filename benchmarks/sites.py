@@ -16,7 +16,6 @@ from flask_limiter.util import get_remote_address
 from flask_otp import OTP, Message, otp_required
 from flask_otp.state import AppState
 
-from .by_hand import ByHand
 from .servers import keep, patience
 
 #: Never reached: what is measured is the counting.
@@ -32,7 +31,7 @@ class Plan:
     :param limiter: the app has a Flask-Limiter.
     :param rules: our network limits are at their defaults; else they are off.
     :param lag: ``OTP_REVOCATION_LAG`` in seconds.
-    :param patient: time-outs are long; else they are at their defaults.
+    :param high: our network limits are so high that nobody reaches them.
     """
 
     storage_uri: str | None
@@ -40,7 +39,7 @@ class Plan:
     limiter: bool = True
     rules: bool = False
     lag: int = 0
-    patient: bool = True
+    high: bool = False
 
 
 class Site:
@@ -55,13 +54,12 @@ class Site:
         self.limiter = Limiter(get_remote_address, app=self.app, storage_uri=plan.redis_uri) if plan.limiter else None
         self._add_plain_views()
         self._add_naive_views()
-        self.by_hand = ByHand(self.app, self.redis)
         self.otp = self._add_otp(plan.storage_uri) if plan.storage_uri else None
 
     def _add_otp(self, storage_uri: str) -> OTP:
         self.app.config.update(
             OTP_STORAGE_URI=storage_uri,
-            OTP_STORAGE_OPTIONS=patience(storage_uri) if self.plan.patient else {},
+            OTP_STORAGE_OPTIONS=patience(storage_uri),
             OTP_REVOCATION_LAG=self.plan.lag,
             OTP_CHANNELS={"email": self._deliver},
             # Thousands of wrong codes are a surge, in which the right ones of strangers would be refused.
@@ -69,6 +67,8 @@ class Site:
         )
         if not self.plan.rules:
             self.app.config.update(OTP_IP_SEND_LIMIT=None, OTP_IP_VERIFY_LIMIT=None)
+        if self.plan.high:
+            self.app.config.update(OTP_IP_SEND_LIMIT=_HIGH, OTP_IP_VERIFY_LIMIT=_HIGH)
         otp = OTP(self.app)
         state = self.app.extensions["otp"]
         assert isinstance(state, AppState)
@@ -91,14 +91,6 @@ class Site:
         def reference() -> ResponseReturnValue:
             """JSON in, one Redis GET, JSON out: the least that a view with a store does."""
             return jsonify(value=client.get(request.get_json()["key"]) is not None)
-
-        script = client.register_script("return redis.call('INCR', KEYS[1])")
-
-        @self.app.post("/least")
-        def least() -> ResponseReturnValue:
-            """The least that a verification can do: JSON in, one script, the session written, JSON out."""
-            session["proof"] = script(keys=[request.get_json()["key"]])
-            return jsonify(verified=True)
 
         @self.app.get("/plain")
         def plain() -> ResponseReturnValue:

@@ -6,58 +6,70 @@ import gc
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask_otp.stores.memory import MemoryStore
 from tests.support.apps import ValkeyServer
 
 from .bench import Bench
+from .ceiling import servers
 from .measure import exactly
 from .people import HISTORIES, SubjectDriver, subject_of
 from .report import Row, at_most
-from .servers import SQL, databases, open_store
+from .servers import open_store
 from .sites import Plan, Site
 from .traffic import Traffic, call
 
-IN_REDIS, _MEMORY = at_most(330), at_most(200)
+_IN_REDIS, _MEMORY = at_most(330), at_most(200)
 #: Milliseconds. A sweep over the whole dict took 126 in the prototype.
 _NO_STALL = at_most(10)
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    codes = bench.scale.codes
-    for number, (name, history) in enumerate(HISTORIES.items()):
-        size = in_redis(bench, codes, history)
-        yield Row(name, f"redis, {codes:,} subjects", exactly(size), "B", None if number else IN_REDIS)
-    networks = codes // 10
-    yield Row("the limits of a network", f"redis, {networks:,} networks", exactly(of_networks(bench, networks)), "B")
+    for name, server in servers(bench):
+        for number, (what, history) in enumerate(HISTORIES.items()):
+            size = in_redis(bench, server, history)
+            yield Row(
+                what, f"{name}, {bench.scale.codes:,} subjects", exactly(size), "B", None if number else _IN_REDIS
+            )
+    networks = bench.scale.codes // 10
+    size = of_networks(bench, bench.servers.valkey)
+    yield Row("the limits of a network", f"redis, {networks:,} networks", exactly(size), "B")
     yield from _memory(bench)
-    for store, uri in bench.stores():
-        if store in SQL:
-            yield Row("a live code", f"{store}, {codes:,} subjects", exactly(_in_sql(uri, codes)), "B")
-    yield from bench.missing("a live code")
 
 
-def in_redis(bench: Bench, count: int, history: Callable[[SubjectDriver], None]) -> float:
+def in_redis(bench: Bench, server: ValkeyServer, history: Callable[[SubjectDriver], None]) -> float:
     """Bytes of a subject with this history, of ``used_memory``."""
-    server = bench.servers.new_valkey()
-    store = open_store(server.uri)
-    return _growth(server, count, lambda number: history(SubjectDriver(store, subject_of(number))))
+    with _another(server) as empty:
+        store = open_store(empty.uri)
+        return _growth(empty, bench.scale.codes, lambda number: history(SubjectDriver(store, subject_of(number))))
 
 
-def of_networks(bench: Bench, count: int) -> float:
+def of_networks(bench: Bench, server: ValkeyServer) -> float:
     """What the limits of networks keep: each network asks for a code, and verifies."""
-    server = bench.servers.new_valkey()
-    # Codes are in memory, so that the server has the limits' counters alone.
-    traffic = Traffic(Site(Plan("memory://", server.uri, rules=True)))
-    body = {"email": "one@example.com", "code": "0", "challenge": "none"}
+    with _another(server) as empty:
+        # Codes are in memory, so that the server has the limits' counters alone.
+        traffic = Traffic(Site(Plan("memory://", empty.uri, rules=True)))
 
-    def visit(number: int) -> None:
-        asked = traffic.post("/otp/send", **body)
-        for path in ("/otp/send", "/otp/verify"):
-            call(traffic.site, traffic.post(path, **body) | {"REMOTE_ADDR": asked["REMOTE_ADDR"]})
+        def visit(number: int) -> None:
+            asked = traffic.post("/otp/send", email="one@example.com")
+            typed = traffic.post("/otp/verify", code="0", challenge="none") | {"REMOTE_ADDR": asked["REMOTE_ADDR"]}
+            for environ in (asked, typed):
+                call(traffic.site, environ)
 
-    return _growth(server, count, visit)
+        return _growth(empty, bench.scale.codes // 10, visit)
+
+
+@contextmanager
+def _another(server: ValkeyServer) -> Iterator[ValkeyServer]:
+    """An empty server of the same kind: one that was emptied gives its memory back by and by."""
+    empty = ValkeyServer(server.directory, str(server.binary))
+    empty.start()
+    try:
+        yield empty
+    finally:
+        empty.stop()
 
 
 def _growth(server: ValkeyServer, count: int, visit: Callable[[int], None]) -> float:
@@ -77,7 +89,7 @@ def _used(client: Any) -> int:
 
 
 def _memory(bench: Bench) -> Iterator[Row]:
-    count = bench.scale.codes_in_memory
+    count = 10 * bench.scale.codes
     where = f"memory, {count:,} subjects"
     tracemalloc.start()
     before, _ = tracemalloc.get_traced_memory()
@@ -111,12 +123,3 @@ def _longest(store: MemoryStore) -> float:
     finally:
         gc.enable()
     return longest * 1000
-
-
-def _in_sql(uri: str, count: int) -> float:
-    store = open_store(uri, "sized")
-    SubjectDriver(store, subject_of(count)).ask()
-    before = databases().size(uri)
-    for number in range(count):
-        SubjectDriver(store, subject_of(number)).ask()
-    return float(databases().size(uri) - before) / count

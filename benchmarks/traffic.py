@@ -29,24 +29,18 @@ class Traffic:
     def reference(self) -> Case:
         return self._case("200", lambda: self.post("/reference", key="nothing"))
 
-    def least(self) -> Case:
-        return self._case("200", lambda: self.post("/least", key=self._email()))
+    def right(self, **more: object) -> Case:
+        return self._case("200", lambda: self._verify(right=True, **more))
 
-    def right(self) -> Case:
-        return self._case("200", lambda: self._verify(right=True))
+    def wrong(self, **more: object) -> Case:
+        return self._case("400", lambda: self._verify(right=False, **more))
 
-    def wrong(self) -> Case:
-        return self._case("400", lambda: self._verify(right=False))
-
-    def send(self) -> Case:
-        return self._case("200", lambda: self.post("/otp/send", email=self._email()))
+    def send(self, **more: object) -> Case:
+        return self._case("200", lambda: self.post("/otp/send", email=self._email(), **more))
 
     def guard(self) -> Case:
         cookie = self.verified_cookie()
         return self._case("200", lambda: self.get("/guarded", cookie))
-
-    def right_by_hand(self) -> Case:
-        return self._case("200", self._verify_by_hand)
 
     def get_case(self, path: str, cookie: str = "") -> Case:
         return self._case("200", lambda: self.get(path, cookie))
@@ -64,9 +58,6 @@ class Traffic:
         """The cookies of a browser that has verified."""
         return self._cookies(self._verify(right=True))
 
-    def cookie_by_hand(self) -> str:
-        return self._cookies(self._verify_by_hand())
-
     def _cookies(self, verification: Environ) -> str:
         _, _, headers = call(self.site, verification)
         return "; ".join(value.partition(";")[0] for name, value in headers if name == "Set-Cookie")
@@ -78,26 +69,19 @@ class Traffic:
             handle = self.site.otp.send(self._email()).handle
         return handle, self.site.codes.pop()
 
-    def post_code(self, handle: str, code: str) -> Environ:
-        return self.post("/otp/verify", code=code, challenge=handle)
-
     def get(self, path: str, cookie: str = "") -> Environ:
         return self._environ(path=path, headers={"Cookie": cookie} if cookie else {})
 
-    def _verify(self, *, right: bool) -> Environ:
+    def _verify(self, *, right: bool, **more: object) -> Environ:
         handle, code = self.challenge()
-        return self.post_code(handle, code if right else wrong_for(code))
-
-    def _verify_by_hand(self) -> Environ:
-        handle, code = self.site.by_hand.challenge(self._email())
-        return self.post("/by-hand/verify", code=code, challenge=handle)
+        return self.post("/otp/verify", code=code if right else wrong_for(code), challenge=handle, **more)
 
     def _naive_verify(self, where: str, code: str) -> Environ:
         email = self._email()
         self.site.redis.set(f"naive:{email}", "000000", ex=300)
         return self.post(f"/{where}/verify", email=email, code=code)
 
-    def post(self, path: str, **body: str) -> Environ:
+    def post(self, path: str, **body: object) -> Environ:
         return self._environ(path=path, method="POST", content_type="application/json", data=json.dumps(body))
 
     def _environ(self, **arguments: Any) -> Environ:
