@@ -79,10 +79,11 @@ def _passes_at_once(state: AppState, rule: Rule) -> bool:
         or "HTTP_AUTHORIZATION" in asking.environ
     ):
         return False
-    proof, ends = state.tokens.load_proof(session.get("proof", rule.purpose)), state.trust.ends
+    token, ends = session.get("proof", rule.purpose), state.trust.ends
+    proof = state.tokens.load_proof(token)
     if proof is None or not (fits(state, proof, rule, _NOTHING_MORE) and state.vouches(proof)):
         return False
-    session.note_checked(state, rule.purpose, proof, ends)
+    session.note_passed(state, proof, ends, asking, token)
     state.events.tell(guard_decided, "passed", proof)
     return True
 

@@ -13,6 +13,7 @@ from .checked import checked_proofs as checked_proofs
 from .checked import find_checked as find_checked
 from .checked import forget_checked as forget_checked
 from .checked import note_checked as note_checked
+from .checked import note_passed as note_passed
 from .cleared import finish as finish
 from .held_challenges import challenge as challenge
 from .held_challenges import challenge_id as challenge_id

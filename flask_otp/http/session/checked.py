@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from flask import request
+from flask import Request, request
 
 from ...crypto.payloads import Proof
 from ...state import AppState
@@ -13,6 +13,7 @@ from ..requests import this_request
 from .cleared import notice_a_cleared_session
 from .kept import get
 
+_CHECKED = "_flask_otp_checked"
 #: The signed-in user, the bearer token, the session's proof, and the companion cookies that this request has changed.
 Shown = tuple[str | None, str | None, str | None, tuple[str, ...]]
 
@@ -36,13 +37,20 @@ def checked_proofs(state: AppState) -> dict[str, Checked]:
     It belongs to the request object. An environ may be passed on: Flask-SocketIO creates the request of each event from
     the environ of the handshake, and a view may pass its own to the request of another client.
     """
-    by_app: dict[int, dict[str, Checked]] = vars(request).setdefault("_flask_otp_checked", {})
+    by_app: dict[int, dict[str, Checked]] = vars(request).setdefault(_CHECKED, {})
     return by_app.setdefault(id(state), {})
 
 
 def note_checked(state: AppState, purpose: str, proof: Proof | None, ends: int, *, is_spent: bool = False) -> None:
     """Remember the result for the purpose for the rest of this request. ``ends`` is the number of endings before."""
     checked_proofs(state)[purpose] = Checked(proof, _shown(state, purpose), ends, is_spent)
+
+
+def note_passed(state: AppState, proof: Proof, ends: int, asking: Request, token: str | None) -> None:
+    """As :func:`note_checked`, for the session's own proof: its token is here, so the session was not cleared."""
+    shown = state.own_identifier(), asking.environ.get("HTTP_AUTHORIZATION"), token, companions.changes(asking)
+    by_app: dict[int, dict[str, Checked]] = vars(asking).setdefault(_CHECKED, {})
+    by_app.setdefault(id(state), {})[proof.purpose] = Checked(proof, shown, ends)
 
 
 def find_checked(state: AppState, purpose: str) -> Checked | None:
