@@ -311,7 +311,7 @@ def test_a_secret_that_is_too_weak_or_none_stops_the_app_and_is_not_told(secret:
     ],
 )
 def test_an_address_that_would_not_do_stops_the_app_and_is_not_told(url: Any) -> None:
-    with pytest.raises(ConfigError, match="url must be") as caught:
+    with pytest.raises(ConfigError, match="url must") as caught:
         WebhookChannel(url, secret=SECRET)
     assert "key" not in str(caught.value)
 

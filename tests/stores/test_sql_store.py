@@ -513,10 +513,15 @@ def test_r37_a_server_that_stopped_and_came_back_serves_again(
     assert ann.holds(b"proof")
 
 
+def threads() -> set[threading.Thread]:
+    """All but the timers, of which an app may have one that counts."""
+    return {thread for thread in threading.enumerate() if not isinstance(thread, threading.Timer)}
+
+
 def test_r37_a_hung_server_costs_no_thread_and_no_connection_for_good(
     postgresql: DatabaseServer, connect: StoreFactory, clock: Clock
 ) -> None:
-    before = set(threading.enumerate())
+    before = threads()
     descriptors = len(os.listdir("/proc/self/fd"))
     with Proxy(postgresql.port) as proxy:
         store = connect(postgresql.uri_at(proxy.port), prepared=False, timeout=0.1)
@@ -528,7 +533,7 @@ def test_r37_a_hung_server_costs_no_thread_and_no_connection_for_good(
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         # Something of an earlier test may end meanwhile.
-        if not set(threading.enumerate()) - before and len(os.listdir("/proc/self/fd")) <= descriptors:
+        if not threads() - before and len(os.listdir("/proc/self/fd")) <= descriptors:
             return
         time.sleep(0.05)
     pytest.fail(f"left behind: {threading.enumerate()}")
@@ -586,7 +591,8 @@ def test_r37_a_database_that_refuses_to_write_passes_nobody_and_is_left_for_anot
     try:
         with pytest.raises(StoreUnavailable):
             ann.right(opened, b"proof")
-        assert not ann.holds(b"proof")
+        with pytest.raises(StoreUnavailable):
+            ann.holds(b"proof")
         with pytest.raises(StoreUnavailable):
             ann.right(opened, b"proof")
     finally:
