@@ -1,7 +1,8 @@
 """The whole of it: a page that only verified people see. Run ``python example_app.py`` and open /account.
 
-No Redis and no mail server is needed: messages are printed here and shown on /outbox. For production, put these three
-lines in place of the one with "memory://", delete the channel and the outbox, and read the README's notes:
+No Redis and no mail server is needed: messages are printed here and shown on /otp/outbox, on this machine alone. For
+production, put these three lines in place of those with "memory://" and OTP_OUTBOX, delete the channel, and read the
+README's notes:
 
     app.config["OTP_STORAGE_URI"] = "redis://localhost:6379"
     app.config["OTP_EMAIL_SERVICE"] = "gmail"  # or MAIL_SERVER, MAIL_PORT, MAIL_USE_TLS, MAIL_DEFAULT_SENDER
@@ -20,22 +21,20 @@ app = Flask(__name__)
 app.config["SECRET_KEY"] = os.environ.get("SECRET_KEY") or secrets.token_hex()
 app.config["OTP_STORAGE_URI"] = "memory://"
 app.config["OTP_SITE_NAME"] = "Example"
+app.config["OTP_OUTBOX"] = True  # in debug mode only: here, app.run(debug=True)
 
 otp = OTP(app)
-
-outbox: list[Message] = []
 
 
 @otp.channel("email")
 def show_message(message: Message) -> None:
     """In place of e-mail: a channel is a function of a message, and raises if it cannot deliver."""
-    outbox.append(message)
     print(f"\nTo: {message.recipient}\nSubject: {message.subject}\n\n{message.text}\n", flush=True)
 
 
 @app.get("/")
 def home() -> str:
-    return render_template_string("<p><a href='/account'>Your account</a> · <a href='/outbox'>Outbox</a></p>")
+    return render_template_string("<p><a href='/account'>Your account</a> · <a href='/otp/outbox'>Outbox</a></p>")
 
 
 @app.get("/account")
@@ -48,14 +47,5 @@ def account() -> str:
     )
 
 
-@app.get("/outbox")
-def show_outbox() -> str:
-    """What was 'sent'. For the example only: in a real app nobody else may read a code."""
-    return render_template_string(
-        "<h1>Outbox</h1>{% for m in outbox|reverse %}<p>To {{ m.recipient }}</p><pre>{{ m.text }}</pre>{% endfor %}",
-        outbox=outbox,
-    )
-
-
 if __name__ == "__main__":
-    app.run(port=5000)
+    app.run(port=5000, debug=True, use_reloader=False)

@@ -178,10 +178,11 @@ def outbox(app: Flask) -> Iterator[Outbox]:
 
 @pytest.fixture
 def example() -> Iterator[tuple[str, dict[str, Any]]]:
-    """``example_app.py`` on a real server: its address, and its names."""
+    """``example_app.py`` on a real server, in debug mode as when it is run: its address, and its names."""
     path = Path(__file__).parent.parent / "example_app.py"
     names: dict[str, Any] = {"__name__": "example_app"}
     exec(compile(path.read_text(encoding="utf-8"), str(path), "exec"), names)
+    names["app"].debug = True
     server = make_server("127.0.0.1", 0, names["app"], threaded=True)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -121,6 +121,7 @@ class Settings:
     audit: bool = _key(False, parsers.flag)
     stats: bool = _key(False, parsers.flag)
     deliver_only_to: frozenset[str] | None = _key(None, safe_recipients, secret=True)
+    outbox: bool = _key(False, parsers.flag)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

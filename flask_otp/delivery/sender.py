@@ -33,6 +33,7 @@ from .failover import Deliverer, Secrets, redact
 from .later import Later
 from .messages import build_message, link_address, render_message
 from .moulds import Moulds
+from .outbox import DeveloperOutbox
 from .routing import Route, Router
 
 logger = logging.getLogger("flask_otp")
@@ -73,6 +74,7 @@ class Sender:
         self._deliverer = Deliverer(
             self._app, self._settings.channel_timeout, lambda: components.clock(), components.events
         )
+        self.outbox = DeveloperOutbox(self._app, self._settings.outbox)
         #: Takes every message instead of the channels. Only for :mod:`flask_otp.testing`.
         self.intercept: Channel | None = None
         #: Whether the caller waits for each delivery regardless of the settings, as ``flask otp send`` does.
@@ -276,12 +278,14 @@ class Sender:
             return
         elif not self._deliverer.deliver(self._routing.channels().get(handle.channel, ()), message, handle):
             self._fail(handle, release)
+        self.outbox.add(message)
         is_repeated = self._asked_at(handle) > self._opened_at(handle)
         self._tell(code_sent, handle, "sent", "repeated" if is_repeated else "first")
 
     def _divert(self, handle: Handle, message: Message) -> None:
         logger.warning("a message was printed instead of sent: its recipient is not in OTP_DELIVER_ONLY_TO")
         ConsoleChannel().deliver(message)
+        self.outbox.add(message)
         self._tell_withheld(handle, "diverted")
 
     def _fail(self, handle: Handle, release: Callable[[], None]) -> NoReturn:

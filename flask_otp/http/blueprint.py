@@ -11,7 +11,7 @@ from ..errors import PAGE_HEADERS, InvalidRequest, OTPError, VerificationRequire
 from ..site import BLUEPRINT
 from ..state import current_state
 from ..urls import is_own_root
-from . import pages, routes, session, views
+from . import outbox, pages, routes, session, views
 from .answers import Answer
 from .requests import allow_trusted_origin, refuse_cross_origin, this_request, wants_html
 
@@ -31,6 +31,7 @@ def create_blueprint() -> Blueprint:
         if route.endpoint not in _VIEWS:
             continue  # :mod:`.factor_views` adds it
         blueprint.add_url_rule(route.path, route.endpoint, _VIEWS[route.endpoint], methods=[route.method])
+    outbox.add_routes(blueprint)
     blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
     blueprint.add_url_rule("/<path:rest>", "unknown", unknown, methods=_METHODS)
     return blueprint

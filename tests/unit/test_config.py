@@ -106,6 +106,7 @@ DEFAULTS = {
     "OTP_AUDIT": False,
     "OTP_STATS": False,
     "OTP_DELIVER_ONLY_TO": None,
+    "OTP_OUTBOX": False,
     "OTP_LANGUAGES": ("en", "de", "es", "fr", "pt", "ar", "hi", "ja", "zh_Hans"),
 }
 LIMIT_DEFAULTS = {
