@@ -36,6 +36,7 @@ CHECKS: list[Check] = [
     sending.pumping_breaker,
     sending.test_recipients,
     sending.deliver_only_to,
+    sending.outbox,
     web.cookies,
     web.proxies,
     web.base_url,

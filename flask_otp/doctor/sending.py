@@ -37,13 +37,28 @@ def channels(site: Site) -> Iterator[Finding]:
         )
 
 
+def _is_public(site: Site) -> bool:
+    """Whether the site looks like production."""
+    base_url = site.settings.base_url or ""
+    return base_url.startswith("https://") and not all(map(is_loopback, hosts(base_url)))
+
+
+def outbox(site: Site) -> Iterator[Finding]:
+    if site.settings.outbox and _is_public(site):
+        yield Finding(
+            Level.WARNING,
+            "OTP_OUTBOX is set, and OTP_BASE_URL is a public site.",
+            "In debug mode, behind a proxy that does not name its client, strangers could read all codes.",
+            "Set it only in the configuration for development.",
+            "docs/messages.md, Read them during development",
+        )
+
+
 def deliver_only_to(site: Site) -> Iterator[Finding]:
     if site.settings.deliver_only_to is None:
         return
-    base_url = site.settings.base_url or ""
-    is_public = base_url.startswith("https://") and not all(map(is_loopback, hosts(base_url)))
     yield Finding(
-        Level.ERROR if is_public else Level.NOTE,
+        Level.ERROR if _is_public(site) else Level.NOTE,
         "OTP_DELIVER_ONLY_TO is set: messages to all other addresses are printed instead of sent.",
         "This is for test environments: other users never get a code, and the codes appear in the output.",
         "Remove it where real users sign in.",

@@ -11,6 +11,7 @@ from flask import Flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_otp import OTP
+from flask_otp.doctor import Level, examine, site_of
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
 
@@ -155,3 +156,15 @@ def test_it_keeps_fifty_and_shows_no_message_that_was_not_sent(make_app: AppFact
     kept = [message.recipient for message in app.extensions["otp"].delivery.outbox.messages()]
     # Also the diverted ones, which a developer wants to read.
     assert kept == [f"ann{number}@example.com" for number in range(50, 0, -1)]
+
+
+@pytest.mark.parametrize(
+    ("base_url", "levels"),
+    [("https://shop.example", [Level.WARNING]), ("https://localhost:5000", []), (None, [])],
+)
+def test_doctor_warns_where_the_site_looks_like_production(
+    make_app: AppFactory, base_url: str | None, levels: list[Level]
+) -> None:
+    app = make_app(OTP_OUTBOX=True, OTP_BASE_URL=base_url)
+    findings = examine(site_of(app, app.extensions["otp"], accounts=1))
+    assert [finding.level for finding in findings if finding.check == "outbox"] == levels
