@@ -745,6 +745,10 @@ def test_an_unknown_purpose_is_refused_everywhere_and_sends_nothing(app: Flask) 
         assert_problem(send(client, purpose="nosuch"), 400, "invalid_request")
         assert_problem(client.get("/otp/?purpose=nosuch"), 400, "invalid_request")
         assert_problem(client.get("/otp/verify?purpose=nosuch"), 400, "invalid_request")
+        # A form that has waited too long is sent back to the start, but not for a purpose that does not exist.
+        for path, fields in (("send", {"identifier": ANN, "requirement": "old"}), ("resend", {"challenge": "old"})):
+            answer = client.post(f"/otp/{path}", data=fields | {"purpose": "nosuch"}, headers={"Accept": "text/html"})
+            assert answer.status_code == 400
         handle = ask(client)
         assert_problem(verify(client, sent.code, challenge=handle, purpose="nosuch"), 400, "invalid_code")
         assert client.post("/otp/resend", json={"challenge": handle, "purpose": "nosuch"}).status_code == 400
