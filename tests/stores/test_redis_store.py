@@ -300,6 +300,19 @@ def test_r37_a_code_tried_without_memory_leaves_no_proof(
     assert not ann.holds(b"new proof")
 
 
+def test_r25_a_revocation_needs_no_memory(
+    server: ValkeyServer, starved: Callable[[], None], connect: StoreFactory, clock: Clock
+) -> None:
+    ann, opened = warm(connect(server.port, **PATIENT), clock)
+    assert ann.holds(b"proof")
+    starved()
+    ann.revoke()
+    assert not ann.holds(b"proof")
+    with contextlib.closing(server.client()) as client:
+        client.config_set("maxmemory", 0)
+    assert ann.right(opened) is not MATCH
+
+
 @every_verb
 @pytest.mark.parametrize("kind", ["text", "list"])
 def test_r37_a_foreign_key_is_an_outage_and_no_crash(
