@@ -574,7 +574,8 @@ def blur(answer: TestResponse) -> tuple[int, list[tuple[str, str]], str]:
     for name, value in answer.headers:
         if name == "Content-Length":
             continue
-        headers.append((name, re.sub(r"session(_otp_[cpr]_)?[\w-]*=[^;]+", r"session\1=<session>", value)))
+        value = re.sub(r"session(_otp_[cpr]_)?[\w-]*=[^;]+", r"session\1=<session>", value)
+        headers.append((name, re.sub(r"Expires=[^;]+", "Expires=<time>", value)))
     return answer.status_code, headers, body
 
 
