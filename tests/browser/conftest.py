@@ -1,4 +1,4 @@
-"""A real browser, which all tests of this room share."""
+"""A real browser, which the tests of a file share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.programs import program
 OPTIONS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
-# Not for the whole session: the loop that Playwright leaves running in this thread would be in the way of other tests.
-@pytest.fixture(scope="package")
+# No longer than that: the loop that Playwright leaves running in this thread would be in the way of other tests.
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     path = program("chromium")
     with sync_playwright() as playwright:
