@@ -35,6 +35,10 @@ _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 _ID = re.compile(r"(?!\+[0-9])[A-Za-z0-9@!_.:='+-]{1,254}")
 #: Slack treats a target without "+" or "@" as a channel.
 _SLACK_ID = re.compile(r"\+[A-Z][A-Z0-9]{1,30}|[A-Za-z0-9_.'+-]{1,64}@[A-Za-z0-9.-]{1,189}")
+#: Zulip writes to a person by e-mail address. Any other target is a channel, which everyone in it reads.
+_ZULIP_ID = re.compile(r"[A-Za-z0-9_+-][A-Za-z0-9_.+-]{0,63}@(?:[A-Za-z0-9-]{1,63}\.){1,5}[A-Za-z]{2,63}")
+#: By Apprise class name: what is a person, where a service takes the other targets for channels.
+_PEOPLE = {"NotifySlack": _SLACK_ID, "NotifyZulip": _ZULIP_ID}
 
 #: Kinds of recipient for services whose Apprise description does not say it.
 _KINDS = {"NotifySES": "email", "NotifySFR": "phone", "NotifySMTP2Go": "email", "NotifySparkPost": "email"}
@@ -87,7 +91,7 @@ class AppriseChannel(Channel):
             app_id=name, app_desc=name, app_url="", image_url_mask="", image_url_logo="", storage_mode="memory"
         )
         self.accepts = kind_of(self._service)
-        self._addresses = _SLACK_ID if fields["schema"] == "slack" else _PHONE if self.accepts == "phone" else _ID
+        self._addresses = _PHONE if self.accepts == "phone" else _PEOPLE.get(self._service.__name__, _ID)
         self._fills_template = _fills_template(fields, self._service)
         self._check_samples(where)
 

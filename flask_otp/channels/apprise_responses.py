@@ -18,27 +18,45 @@ import requests
 _answers: ContextVar[list[requests.Response] | None] = ContextVar("flask_otp_answers", default=None)
 
 
+def _values(answer: Any, path: tuple[str, ...]) -> Iterator[Any]:
+    """What the answer has at the end of the path, once for each message in a list."""
+    if isinstance(answer, list):
+        for part in answer:
+            yield from _values(part, path)
+    elif path:
+        yield from _values(answer[path[0]], path[1:])
+    else:
+        yield answer
+
+
 def _each(*path: str, wanted: object) -> Callable[[Any], bool]:
-    """Whether every message in the answer has ``wanted`` at the end of ``path``."""
+    """Whether every message in the answer has ``wanted``, or one of it, at the end of ``path``."""
+    good = wanted if isinstance(wanted, tuple) else (wanted,)
 
     def accepts(answer: Any) -> bool:
-        *parents, last = path
-        for name in parents:
-            answer = answer[name]
-        messages = answer if isinstance(answer, list) else [answer]
-        return bool(messages) and all(message[last] == wanted for message in messages)
+        found = list(_values(answer, path))
+        return bool(found) and all(value in good for value in found)
 
     return accepts
+
+
+def _all(*conditions: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda answer: all(condition(answer) for condition in conditions)
 
 
 #: By Apprise class name: whether the body confirms that the message was accepted. From the providers' documentation.
 _ACCEPTS: dict[str, Callable[[Any], bool]] = {
     "NotifyAfricasTalking": _each("SMSMessageData", "Recipients", "status", wanted="Success"),
+    "NotifyBulkSMS": _each("status", "type", wanted=("ACCEPTED", "SCHEDULED", "SENT", "DELIVERED")),
+    "NotifyBulkVS": _each("Results", "Status", wanted="SUCCESS"),
+    "NotifyBurstSMS": _each("error", "code", wanted="SUCCESS"),
     "NotifyClickatell": _each("messages", "accepted", wanted=True),
     "NotifyClickSend": _each("data", "messages", "status", wanted="SUCCESS"),
     "NotifyMSG91": _each("type", wanted="success"),
-    "NotifySeven": _each("success", wanted="100"),
+    "NotifySeven": _all(_each("success", wanted="100"), _each("messages", "success", wanted=True)),
     "NotifyTelegram": _each("ok", wanted=True),
+    # Delivered (200 to the phone, 203 and 251 to the network), under way or queued.
+    "NotifyTelesign": _each("status", "code", wanted=(200, 203, 251, 290, 291, 292, 295)),
     "NotifyVonage": _each("messages", "status", wanted="0"),
     "NotifyZulip": _each("result", wanted="success"),
 }
@@ -47,7 +65,10 @@ _ACCEPTS: dict[str, Callable[[Any], bool]] = {
 _FAULTS = frozenset({"error", "errors", "error_code", "errorcode", "error_message", "errcode", "invalid_number"})
 _YES = frozenset({"ok", "success", "accepted", "sent"})
 _STATES = frozenset(
-    {"failed", "undelivered", "undeliverable", "rejected", "sending_failed", "delivery_failed", "error"}
+    {
+        *("failed", "failed-dnd", "undelivered", "undeliverable", "rejected", "expired", "error"),
+        *("sending_failed", "delivery_failed"),
+    }
 )
 #: How deep in the body to look for a refusal.
 _DEPTH = 6
@@ -58,7 +79,7 @@ class _Overheard:
 
     def __getattr__(self, name: str) -> Any:
         wanted = getattr(requests, name)
-        return partial(_ask, wanted) if name in ("get", "post") else wanted
+        return partial(_ask, wanted) if name in ("get", "post", "put", "request") else wanted
 
 
 def _ask(function: Callable[..., requests.Response], *args: Any, **kwargs: Any) -> requests.Response:

@@ -20,8 +20,9 @@ from apprise.plugins import N_MGR
 from flask_otp import ConfigError, Message, ProviderDown, RecipientRefused
 from flask_otp.channels.apprise import AppriseChannel, kind_of, writes_to
 from flask_otp.channels.apprise_logging import mute_loggers
+from flask_otp.signals import code_sent, delivery_failed
 from tests.support.apps import AppFactory
-from tests.support.providers import ACCOUNT, KEY, SENDER, SERVICES, Asked, Provider, serving
+from tests.support.providers import ACCOUNT, KEY, SENDER, SERVICES, TELLING_IN_THE_BODY, Asked, Provider, serving
 
 pytestmark = pytest.mark.server
 
@@ -126,6 +127,12 @@ def test_the_code_does_not_travel_on_by_a_redirect(name: str, served: tuple[Prov
 
 REFUSALS_WITHIN_2XX: dict[str, tuple[int, Any]] = {
     "twilio": (201, {"sid": "SM1", "status": "failed", "error_code": 30006}),
+    "atalk": (
+        201,
+        {"SMSMessageData": {"Recipients": [{"statusCode": 403, "number": PHONE, "status": "InvalidPhoneNumber"}]}},
+    ),
+    "seven": (200, {"success": "100", "messages": [{"success": False, "error": "202"}]}),
+    "telesign": (200, {"status": {"code": 10033, "description": "Invalid Status"}}),
     "msgbird": (201, {"id": "1", "recipients": {"items": [{"recipient": 49151, "status": "delivery_failed"}]}}),
     "plivo": (202, {"message": "message(s) queued", "message_uuid": [], "invalid_number": ["4915112345678"]}),
     "telnyx": (200, {"data": {"to": [{"phone_number": "+4915112345678", "status": "sending_failed"}]}}),
@@ -144,16 +151,56 @@ def test_a_refusal_within_a_2xx_is_an_error(service: str, monkeypatch: pytest.Mo
     with serving(service, monkeypatch) as (provider, url):
         provider.answer = lambda asked: REFUSALS_WITHIN_2XX[service]
         with pytest.raises(RuntimeError):
-            channel(url).deliver(message(SERVICES[service].recipient))
+            channel(url).deliver(message((SERVICES | TELLING_IN_THE_BODY)[service].recipient))
 
 
-@pytest.mark.parametrize("service", ["vonage", "clickatell", "clicksend"])
+@pytest.mark.parametrize("name", TELLING_IN_THE_BODY)
+def test_what_the_body_tells_decides_what_becomes_of_a_code(
+    name: str, make_app: AppFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = TELLING_IN_THE_BODY[name]
+    with serving(name, monkeypatch) as (provider, url):
+        app = make_app(OTP_CHANNELS={"other": url}, OTP_SMS_COUNTRIES=["DE"], OTP_COOLDOWN=0)
+        client = app.test_client()
+        told: list[str] = []
+        with contextlib.ExitStack() as stack:
+            for signal in (code_sent, delivery_failed):
+                stack.enter_context(signal.connected_to(lambda *_, name=signal.name, **__: told.append(name), app))
+            sent = client.post("/otp/send", json={"identifier": service.recipient})
+            provider.answer = lambda asked: service.refused
+            refused = client.post("/otp/send", json={"identifier": service.recipient})
+        assert (sent.status_code, refused.status_code) == (200, 503)
+        assert refused.get_json()["reason"] == "delivery_failed"
+        assert told == [code_sent.name, delivery_failed.name]
+        recipient, text = service.read(provider.asked[0])
+        assert str(recipient).lstrip("+") == service.wire
+        code = re.search(r"\d{6}", text)
+        assert code
+        assert client.post("/otp/verify", json={"code": code[0]}).status_code == 200
+
+
+@pytest.mark.parametrize("recipient", ["general", "a@b", "@ann", "+u1"])
+def test_a_name_that_zulip_would_take_for_a_channel_gets_nothing(
+    recipient: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with serving("zulip", monkeypatch) as (provider, url):
+        assert apprise.Apprise.instantiate(f"{url}/{recipient}").notify(body=TEXT)
+        assert provider.asked.pop().form["type"] == "stream"
+        with pytest.raises(RecipientRefused, match="not one address"):
+            channel(url).deliver(message(recipient))
+        assert provider.asked == []
+        channel(url).deliver(message("ann.lee+otp@mail.example.com"))
+        assert provider.asked.pop().form["type"] == "private"
+
+
+@pytest.mark.parametrize("service", ["vonage", "clickatell", "clicksend", *TELLING_IN_THE_BODY])
 def test_a_200_that_does_not_say_that_it_was_taken_is_an_error(service: str, monkeypatch: pytest.MonkeyPatch) -> None:
     with serving(service, monkeypatch) as (provider, url):
         for body in ("", "OK", "[]", "{}", '{"messages": []}', '{"messages": null}', '{"data": 1}'):
             provider.answer = lambda asked, body=body: (200, body)
             with pytest.raises(RuntimeError, match="did not take it"):
-                channel(url).deliver(message())
+                channel(url).deliver(message((SERVICES | TELLING_IN_THE_BODY)[service].recipient))
+        assert len(provider.asked) == 7
 
 
 def test_a_success_without_an_answer_to_read_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

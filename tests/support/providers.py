@@ -275,15 +275,111 @@ SERVICES = {
     ),
 }
 
+#: More services that answer 2xx to every message, and tell in the body whether they took it.
+TELLING_IN_THE_BODY = {
+    "atalk": Service(
+        f"atalk://shop@{KEY}",
+        "notify_url",
+        "/version1/messaging",
+        lambda asked: (asked.form["to"], asked.form["message"]),
+        (
+            201,
+            {
+                "SMSMessageData": {
+                    "Message": "Sent to 1/1 Total Cost: KES 0.8000",
+                    "Recipients": [
+                        {"statusCode": 101, "number": "+4915112345678", "status": "Success", "cost": "KES 1"}
+                    ],
+                }
+            },
+        ),
+        (201, {"SMSMessageData": {"Message": "InvalidSenderId", "Recipients": []}}),
+        None,
+    ),
+    "seven": Service(
+        f"seven://{KEY}",
+        "notify_url",
+        "/api/sms",
+        lambda asked: (asked.json["to"], asked.json["text"]),
+        (
+            200,
+            {
+                "success": "100",
+                "total_price": 0.075,
+                "messages": [{"id": "1", "recipient": "4915112345678", "success": True, "error": None}],
+            },
+        ),
+        (200, {"success": "500", "total_price": 0, "messages": []}),
+        None,
+    ),
+    "telesign": Service(
+        f"telesign://0A1B2C3D-0123-4567-89AB-0123456789AB:{KEY}@",
+        "notify_url",
+        "/v1/messaging",
+        lambda asked: (asked.form["phone_number"], asked.form["message"]),
+        (
+            200,
+            {"reference_id": "1", "external_id": None, "status": {"code": 290, "description": "Message in progress"}},
+        ),
+        (200, {"reference_id": "1", "status": {"code": 230, "description": "Message blocked by TeleSign"}}),
+        None,
+    ),
+    "bulksms": Service(
+        f"bulksms://somebody:{KEY}@",
+        "notify_url",
+        "/v1/messages",
+        lambda asked: (asked.json["to"], asked.json["body"]),
+        (201, [{"id": "1", "type": "SENT", "status": {"id": "ACCEPTED.null", "type": "ACCEPTED", "subtype": None}}]),
+        (
+            201,
+            [{"id": "1", "type": "SENT", "status": {"id": "FAILED.NOT_SENT", "type": "FAILED", "subtype": "NOT_SENT"}}],
+        ),
+        None,
+    ),
+    "bulkvs": Service(
+        f"bulkvs://somebody:{KEY}@{SENDER}",
+        "notify_url",
+        "/api/v1.0/messageSend",
+        lambda asked: (asked.json["To"], asked.json["Message"]),
+        (200, {"RefId": "1", "MessageType": "SMS", "Results": [{"To": "4915112345678", "Status": "SUCCESS"}]}),
+        (200, {"RefId": "1", "MessageType": "SMS", "Results": [{"To": "4915112345678", "Status": "INVALID"}]}),
+        None,
+    ),
+    "burstsms": Service(
+        f"burstsms://{KEY[:8]}:{KEY}@{SENDER}",
+        "notify_url",
+        "/send-sms.json",
+        lambda asked: (asked.form["to"], asked.form["message"]),
+        (200, {"message_id": 1, "recipients": 1, "error": {"code": "SUCCESS", "description": "OK"}}),
+        (200, {"error": {"code": "RECIPIENTS_ERROR", "description": "no valid recipients"}}),
+        None,
+    ),
+    "zulip": Service(
+        f"zulip://codes@example/{KEY}",
+        "notify_url",
+        "/api/v1/messages",
+        lambda asked: (asked.form["to"], asked.form["content"]),
+        (200, {"result": "success", "msg": "", "id": 42}),
+        (200, {"result": "error", "msg": "Invalid email 'ann@example.com'", "code": "BAD_REQUEST"}),
+        None,
+        recipient="ann@example.com",
+        wire="ann@example.com",
+        accepts=None,
+    ),
+}
+
 
 @contextlib.contextmanager
 def serving(name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Provider, str]]:
     """A provider that accepts everything, and the URL of the service that leads to it."""
-    service = SERVICES[name]
+    service = (SERVICES | TELLING_IN_THE_BODY)[name]
     provider = Provider()
     provider.answer = lambda asked: service.accepted
     if service.address is not None:
-        monkeypatch.setattr(N_MGR[name], service.address, provider.base + service.path)
+        where = provider.base + service.path
+        usual = getattr(N_MGR[name], service.address)
+        by_mode = dict.fromkeys(usual, where) if isinstance(usual, dict) else where
+        monkeypatch.setattr(N_MGR[name], service.address, by_mode)
     try:
         yield provider, service.url.replace("PORT", provider.base.rpartition(":")[2])
     finally:
