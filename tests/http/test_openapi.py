@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,8 @@ from flask_otp.http.openapi import document
 from flask_otp.http.requests import read_body
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
+from tests.support.apps import START
+from tests.support.factor_site import Table, enrol
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 KEY = "8e03978e-40d5-43dd-bc93-6894a57f9324"
@@ -48,24 +51,66 @@ def described(app: Flask) -> dict[str, Any]:
         return document(app.extensions["otp"])
 
 
+EVERYTHING: dict[str, Any] = {
+    "OTP_OPENAPI": True,
+    "OTP_HEALTH": True,
+    "OTP_LINKS": True,
+    "OTP_AUDIT": True,
+    "OTP_STATS": True,
+    "OTP_OUTBOX": True,
+    "OTP_BASE_URL": "http://localhost",
+    "OTP_PURPOSES": {
+        "login": {"next_channel_after": "45s"},
+        "transfer": {"code_length": 8},
+        "delete": {"typed": False, "channels": ["email"]},
+        "app": {"channels": ["totp", "recovery"]},
+    },
+    "OTP_CHANNELS": {name: lambda message: None for name in ("email", "sms", "voice")},
+    "OTP_SMS_COUNTRIES": ("DE",),
+    "OTP_DELIVERY": "inline",
+    "OTP_IP_SEND_LIMIT": None,
+    "OTP_IP_VERIFY_LIMIT": None,
+}
+
+
+class Visitors:
+    """A site with everything on, and who comes to it: strangers, or a person who is signed in, with an app or not."""
+
+    def __init__(self, make_app: AppFactory, clock: Clock, who: str) -> None:
+        self.clock, self.who, self.handle, self.proof = clock, who, "", ""
+        self.table, self.otp = Table(ANN), OTP(clock=clock)
+        self.table.register(self.otp)
+        self.otp.identifier_loader(lambda: None if who == "strangers" else ANN)
+        self.otp.may_enrol(lambda: True)
+        self.app = make_app(self.otp, **EVERYTHING)
+        self.phone = enrol(self.app, clock)[0] if who == "with an app" else None
+
+    def headers(self) -> dict[str, str]:
+        """A proof by the app, never older than the routes of apps demand."""
+        if self.phone is None or int(self.clock() - START) // 60 % 8:
+            return self.known_headers()
+        client = self.app.test_client()
+        client.post("/otp/send", json={"channel": "totp", "purpose": "app"})
+        self.proof = client.post("/otp/verify", json={"code": self.phone.code(), "purpose": "app"}).json["proof"]
+        return self.known_headers()
+
+    def known_headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.proof}"} if self.proof else {}
+
+    def learn(self, answer: Any) -> None:
+        """What a client would keep of an answer."""
+        told = answer.json() if "json" in answer.headers.get("content-type", [""])[0] and answer.content else {}
+        self.handle = told.get("challenge", self.handle)
+
+    def improve(self, body: Any, sent: Outbox) -> Any:
+        """The body with values in it that the site has made, as those of a client that uses the API well."""
+        known = {"challenge": self.handle, "code": sent[-1].code if sent else "", "name": "phone"}
+        return {**body, **{name: value for name, value in known.items() if name in body and value}}
+
+
 @pytest.fixture
 def open_app(make_app: AppFactory, clock: Clock) -> Flask:
-    otp = OTP(clock=clock)
-    otp.identifier_loader(lambda: None)
-    otp.factors_loader(lambda identifier: None)
-    otp.factors_saver(lambda identifier, new, old: True)
-    return make_app(
-        otp,
-        OTP_OPENAPI=True,
-        OTP_HEALTH=True,
-        OTP_LINKS=True,
-        OTP_BASE_URL="http://localhost",
-        OTP_PURPOSES={"login": {}, "transfer": {"code_length": 8}},
-        OTP_CHANNELS={"email": lambda message: None, "sms": lambda message: None},
-        OTP_SMS_COUNTRIES=("DE",),
-        OTP_IP_SEND_LIMIT=None,
-        OTP_IP_VERIFY_LIMIT=None,
-    )
+    return Visitors(make_app, clock, "strangers").app
 
 
 # The document
@@ -149,17 +194,25 @@ def test_an_answer_has_all_the_members_that_are_described_and_no_others(app: Fla
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("most", [5, pytest.param(2000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("who", ["strangers", "signed in", "with an app"])
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_no_answer_is_outside_of_the_document_and_no_bad_input_sends(
-    open_app: Flask, mode: GenerationMode, most: int
+    make_app: AppFactory, clock: Clock, caplog: pytest.LogCaptureFixture, mode: GenerationMode, who: str, most: int
 ) -> None:
-    schema = schemathesis.openapi.from_wsgi("/otp/openapi.json", open_app)
+    visitors = Visitors(make_app, clock, who)
+    caplog.set_level(logging.INFO, "flask_otp.audit")
+    schema = schemathesis.openapi.from_wsgi("/otp/openapi.json", visitors.app)
     seen: set[tuple[str, int]] = set()
-    with capture_codes(open_app) as sent:
+    with capture_codes(visitors.app) as sent:
 
         def check(case: Any) -> None:
-            before = len(sent)
-            answer = case.call_and_validate(checks=CHECKS)
+            clock.advance(60)
+            caplog.clear()
+            headers, before = visitors.headers(), len(sent)
+            if mode is GenerationMode.POSITIVE and isinstance(case.body, dict) and int(clock()) // 60 % 3:
+                case.body = visitors.improve(case.body, sent)
+            answer = case.call_and_validate(checks=CHECKS, headers=headers)
+            visitors.learn(answer)
             seen.add((case.path, answer.status_code))
             assert len(sent) == before or (
                 case.path in ("/otp/send", "/otp/resend") and answer.status_code in (200, 303)
@@ -171,6 +224,8 @@ def test_no_answer_is_outside_of_the_document_and_no_bad_input_sends(
                 bounded = settings(max_examples=most, deadline=None, database=None, suppress_health_check=HealthCheck)
                 bounded(given(case=operation.as_strategy(generation_mode=mode))(check))()
     assert {path for path, status in seen if status == 400} >= {"/otp/send", "/otp/verify", "/otp/resend"}
+    if most > 5:
+        print(sorted(seen))
 
 
 @pytest.mark.parametrize(
