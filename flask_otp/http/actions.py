@@ -252,7 +252,9 @@ def find_held(
     """
     own = identifier if identifier is not None else state.own_identifier()
     for proof in session.proofs(state, purpose):
-        fits = proof.context == context and own in (None, proof.identifier) and since <= proof.verified_at
+        # A bearer token may be for any purpose.
+        of_this = (proof.purpose, proof.context) == (purpose, context)
+        fits = of_this and own in (None, proof.identifier) and since <= proof.verified_at
         in_time = state.clock() < proof.expires_at
         if fits and in_time and proof.is_by(channels) and state.vouches(proof):
             return proof

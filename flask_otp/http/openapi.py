@@ -9,7 +9,7 @@ from typing import Any
 from werkzeug.exceptions import HTTPException
 
 from ..crypto.codes import STRONG_LENGTH
-from ..errors import OTPError, RateLimited, StoreUnavailable, VerificationRequired
+from ..errors import FactorsUnavailable, OTPError, RateLimited, StoreUnavailable, VerificationRequired
 from ..factors import totp
 from ..site import BLUEPRINT
 from ..state import AppState
@@ -144,11 +144,12 @@ def _responses(state: AppState, route: Route) -> dict[str, Any]:
         responses["200"] = {"description": "Done.", "content": content}
     else:
         responses["204"] = {"description": "Done."}
-    if route.method == "POST":
-        responses["303"] = {"description": "Redirect to the next page, for a browser's form."}
+    if route.method == "POST" or VerificationRequired in route.errors:
+        responses["303"] = {"description": "Redirect to the next page, for a browser."}
     if route.answer == "Verification" and state.hooks.verified_handler is not None:
         responses["default"] = {"description": "The response of the app's verified_handler."}
-    for status, errors in _by_status(route.errors).items():
+    without = {FactorsUnavailable} if state.hooks.factors_loader is None else set()
+    for status, errors in _by_status(kind for kind in route.errors if kind not in without).items():
         responses[str(status)] = _failure(errors)
     return responses
 

@@ -142,7 +142,7 @@ VERIFY = Route(
         Member("trust", "Whether this browser may skip the second factor from now on.", is_flag=True),
         _SESSION,
     ),
-    errors=(*_BODY, ChallengeRequired, InvalidCode, RateLimited, StoreUnavailable),
+    errors=(*_BODY, ChallengeRequired, InvalidCode, RateLimited, FactorsUnavailable, StoreUnavailable),
 )
 RESEND = Route(
     "POST",
@@ -194,7 +194,15 @@ HEALTH = Route(
 )
 
 _KEPT = (VerificationRequired, FactorsUnavailable, StoreUnavailable)
-APP = Route("GET", "/app", "app", "Begin to add an authenticator app.", "Enrolment", errors=_KEPT, needs="factors")
+APP = Route(
+    "GET",
+    "/app",
+    "app",
+    "Begin to add an authenticator app.",
+    "Enrolment",
+    errors=(InvalidRequest, *_KEPT),
+    needs="factors",
+)
 ADD_APP = Route(
     "POST",
     "/app",

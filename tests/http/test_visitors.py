@@ -148,6 +148,22 @@ def test_a_verified_visitor_is_sent_on(site: Flask, sent: Outbox, clock: Clock) 
     assert "Enter your code" in back.submit(identifier=BOB).says
 
 
+def test_a_bearer_token_for_one_purpose_sends_nobody_on_for_another(site: Flask, sent: Outbox) -> None:
+    client = site.test_client(use_cookies=False)
+    handle = client.post("/otp/send", json={"email": ANN}).json["challenge"]
+    proof = client.post("/otp/verify", json={"code": sent.code, "challenge": handle}).json["proof"]
+    headers = HTML | {"Authorization": f"Bearer {proof}"}
+    answers = {}
+    for purpose in ("login", "transfer", "none"):
+        answer = client.post("/otp/verify", data={"code": "1", "purpose": purpose, "next": "/x"}, headers=headers)
+        answers[purpose] = (answer.status_code, answer.location)
+    assert answers == {
+        "login": (303, "/x"),
+        "transfer": (303, "/otp/?purpose=transfer&next=/x"),
+        "none": (400, None),
+    }
+
+
 def test_a_visitor_who_needs_another_proof_is_not_sent_round(site: Flask, sent: Outbox) -> None:
     """An app may look at a proof by rules of its own, of which we know nothing."""
     site.add_url_rule("/picky", "picky", lambda: redirect("/otp/?next=/picky"))
