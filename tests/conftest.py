@@ -23,10 +23,12 @@ from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certifie
 from tests.support.attack_site import stage
 from tests.support.databases import mariadb, mariadb_server, pg8000, postgresql, postgresql_server
 from tests.support.examples import load_profile
+from tests.support.routes import compile_each_route_once
 from tests.support.scheduler import Scheduler
 from tests.support.server_marker import Running
 
 load_profile()
+compile_each_route_once()
 
 #: A test that has one of these fixtures starts a server or a browser, and need not have the marker itself.
 _STARTING = {"postgresql_server", "postgresql", "pg8000", "mariadb_server", "mariadb", "chromium"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 #: ``.ci/nightly`` sets ``HYPOTHESIS_PROFILE=default``. Otherwise a change is judged by what it changes.
@@ -21,3 +22,10 @@ def examples(usual: int, at_night: int, **options: Any) -> settings:
     """Fixtures of the test are shared by all its examples."""
     options = {"suppress_health_check": [HealthCheck.function_scoped_fixture], "deadline": None} | options
     return settings(max_examples=at_night if IS_NIGHT else usual, **options)
+
+
+def at_night(*values: Any) -> list[Any]:
+    """Parameters that are tried at night only, since others like them are tried each time."""
+    return [
+        pytest.param(*(value if isinstance(value, tuple) else (value,)), marks=pytest.mark.long) for value in values
+    ]
