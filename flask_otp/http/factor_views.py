@@ -12,7 +12,7 @@ from werkzeug.exceptions import NotFound
 
 from ..channels.kept import KEPT_FACTORS
 from ..errors import InvalidCode, InvalidRequest, OTPError, RateLimited, VerificationRequired
-from ..languages import N_, tell_language
+from ..languages import N_, gettext, tell_language
 from ..models import Enrolment
 from ..site import BLUEPRINT
 from ..state import AppState, current_state
@@ -125,8 +125,9 @@ def _changed(state: AppState, own: str, codes: tuple[str, ...]) -> Answer:
     if not codes:
         return redirect(url_for(f"{BLUEPRINT}.app"), 303)
     # Not after a redirect, because the codes would have to be stored in between.
-    next_url = request.script_root + state.settings.default_next
-    page = state.render_page("recovery.html", codes=codes, next_url=next_url, app_url=url_for(f"{BLUEPRINT}.app"))
+    page = state.render_page(
+        "recovery.html", codes=codes, next_url=_way_out(state), app_url=url_for(f"{BLUEPRINT}.app")
+    )
     return _answer(page, None)
 
 
@@ -148,9 +149,14 @@ def _app_page(
         app_url=url_for(f"{BLUEPRINT}.app"),
         remove_url=url_for(f"{BLUEPRINT}.remove_app"),
         recovery_url=url_for(f"{BLUEPRINT}.renew_recovery"),
+        next_url=_way_out(state),
         error=error,
     )
     return _answer(page, error)
+
+
+def _way_out(state: AppState) -> str:
+    return request.script_root + state.settings.default_next
 
 
 def _answer(page: str, error: OTPError | None) -> Answer:
@@ -163,8 +169,8 @@ def _answer(page: str, error: OTPError | None) -> Answer:
 
 def _free_name(state: AppState, own: str) -> str:
     """A name suggestion, which the user may change."""
-    taken = state.factors.enroller.factors(own).totp
-    names = ["phone", *(f"phone {number}" for number in range(2, len(taken) + 2))]
+    taken, phone = state.factors.enroller.factors(own).totp, gettext(N_("phone"))
+    names = [phone, *(f"{phone} {number}" for number in range(2, len(taken) + 2))]
     return next(name for name in names if name not in taken)
 
 

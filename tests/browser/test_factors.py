@@ -97,7 +97,7 @@ def test_the_life_of_a_phone(new_page: Callable[..., Page], clock: Clock, tmp_pa
     phone, codes = enrol(page, clock, tmp_path)
     assert len(set(codes)) == 10
     expect(page.get_by_role("button", name="Print")).to_be_visible(visible=scripts)
-    page.get_by_role("link", name="I have kept them").click()
+    page.get_by_role("link", name="I have saved them").click()
     # Sign in with it, and trust the browser.
     page.goto("/account")
     page.get_by_role("button", name="Continue").click()
@@ -154,6 +154,7 @@ def visit(page: Page, clock: Clock, directory: Path) -> Iterator[str]:
     page.locator("#code").fill(phone.wrong())
     page.locator("form:has(#code) button").click()
     yield "wrong code"
+    page.locator("#name").fill("The blue phone with a long name")
     page.locator("#code").fill(phone.code())
     page.locator("form:has(#code) button").click()
     yield "recovery codes"
@@ -162,13 +163,55 @@ def visit(page: Page, clock: Clock, directory: Path) -> Iterator[str]:
     yield "start"
     page.locator("form button").last.click()
     yield "code"
+    page.locator("#code").fill(phone.code())
+    page.locator("form:has(#code) button").click()
+    page.goto("/otp/app")
+    yield "apps"
+    page.context.clear_cookies()
+    sign_in(page)
+    page.goto("/account")
+    page.locator("form button").last.click()
     for _ in range(10):
         page.locator("#code").fill(phone.wrong())
         page.locator("form:has(#code) button").click()
     yield "two codes in a row"
     page.locator("form:has(input[value=recovery]) button").click()
     yield "recovery code"
-    page.goto("/otp/app")
+
+
+#: Words of which a part is on the next line, sentences whose full stop is, and codes on top of others.
+MISFITS = """() => {
+  const found = [];
+  const lines = (node, start, end) => {
+    const range = document.createRange();
+    range.setStart(node, start);
+    range.setEnd(node, end);
+    return new Set([...range.getClientRects()].map((box) => Math.round(box.bottom)));
+  };
+  const walker = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (node.parentElement.closest(".unseen, svg")) continue;
+    for (const word of node.data.matchAll(/[\\p{Script=Latin}\\p{Script=Arabic}0-9]+/gu))
+      if (lines(node, word.index, word.index + word[0].length).size > 1) found.push(word[0]);
+    const before = node.previousSibling;
+    if (/^[.,]/.test(node.data) && before) {
+      const box = before.getBoundingClientRect();
+      if (![...lines(node, 0, 1)].some((bottom) => bottom > box.top && bottom <= box.bottom + 2)) found.push(node.data);
+    }
+  }
+  const codes = [...document.querySelectorAll(".recovery li")].map((item) => item.getBoundingClientRect());
+  const list = document.querySelector(".recovery")?.getBoundingClientRect();
+  for (const a of codes) {
+    if (a.left < list.left || a.right > list.right) found.push("a code outside of the list");
+    for (const b of codes)
+      if (a !== b && a.left < b.right && b.left < a.right && a.top < b.bottom - 1 && b.top < a.bottom - 1)
+        found.push("a code on top of another");
+  }
+  for (const code of document.querySelectorAll(".recovery code"))
+    if (code.getBoundingClientRect().right > code.parentElement.getBoundingClientRect().right + 1)
+      found.push("a code wider than its column");
+  return found;
+}"""
 
 
 def looks() -> list[Any]:
@@ -189,4 +232,5 @@ def test_every_page_is_accessible_and_fits(
         assert found.violations_count == 0, (name, found.generate_report())
         width = page.evaluate("document.documentElement.scrollWidth")
         assert width <= SIZES[size]["width"], name
+        assert page.evaluate(MISFITS) == [], name
         page.screenshot(path=tmp_path / f"{name}-{locale}-{scheme}-{size}.png", full_page=True)

@@ -156,7 +156,7 @@ def test_authenticator_who_has_no_app_adds_one_and_then_needs_it(vault: Example,
     phone, codes = enrolled(vault, clock)
     assert len(codes) == 10
     browser, page = at_the_vault(vault)
-    assert (at(page), "We need a code of your authenticator app" in page.text) == ("/otp/", True)
+    assert (at(page), "We need a code from your authenticator app" in page.text) == ("/otp/", True)
     page = browser.submit(page, action="/otp/send")
     page = browser.submit(page, code=phone.code())
     assert (at(page), "1 apps, 10 recovery codes left" in page.text) == ("/", True)

@@ -139,6 +139,9 @@ def test_a_person_adds_an_app_and_sees_the_recovery_codes_once(app: Flask, otp: 
     assert "<svg" in text
     assert "data:" not in text
     assert "style=" not in text
+    assert 'value="phone"' in text
+    assert "Back to" not in text  # there is nothing to do elsewhere yet: sites send people here until they have an app
+    assert 'value="Handy"' in browser.get("/otp/app", headers=HTML | {"Accept-Language": "de"}).text
     phone, token = scanned(text, clock)
     wrong = form(browser, "app", enrolment=token, code=phone.wrong(), name="my phone")
     assert wrong.status_code == 400
@@ -156,6 +159,7 @@ def test_a_person_adds_an_app_and_sees_the_recovery_codes_once(app: Flask, otp: 
     text = page(verified(app, "recovery", codes[0]))
     assert "my phone" in text
     assert "9 recovery codes left" in text
+    assert '<a href="/">Back to <bdi>site</bdi></a>' in text
     assert not any(code in text for code in codes)
 
 
@@ -228,7 +232,7 @@ def test_the_buttons_follow_what_the_guard_accepts(make_app: AppFactory, otp: OT
     browser = Browser(app, ANN)
     assert browser.get("/safe", headers=HTML).location.startswith("/otp/?next=/safe")
     start = page(browser, "/otp/")
-    assert "We need a code of your authenticator app" in start
+    assert "We need a code from your authenticator app" in start
     assert "We will send" not in start
     form(browser, "send")
     text = page(browser, "/otp/verify")
