@@ -21,7 +21,6 @@ class Threads:
 
     A job that hangs keeps its thread, and the next job gets another one. The threads are daemons, so the interpreter
     exits without waiting for them.
-    them.
     """
 
     #: At most this many threads wait for a job, each this many seconds. Idle threads then end.

@@ -26,6 +26,7 @@ from flask_otp.channels.base import channel_from_function
 from flask_otp.channels.deadline import Deadline
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory, certified
+from tests.support.talks import talking
 from tests.support.webhook_service import SECRET, Service, serving, signed
 
 pytestmark = pytest.mark.server
@@ -412,34 +413,6 @@ def test_the_environments_proxies_are_not_used(
     assert service.read() == encrypted.read()
 
 
-@contextlib.contextmanager
-def listening(talk: Callable[[socket.socket], None]) -> Iterator[int]:
-    """A port where ``talk`` is had with each who comes; it may outstay its client."""
-    threads = []
-
-    def have(sock: socket.socket) -> None:
-        with sock, contextlib.suppress(OSError):
-            sock.settimeout(20)
-            talk(sock)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threads.append(threading.Thread(target=have, args=(listener.accept()[0],)))
-                threads[-1].start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=accept)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
-            for talking in threads:
-                talking.join()
-
-
 def relay(asked: list[bytes], seen: list[bytes]) -> Callable[[socket.socket], None]:
     def talk(client: socket.socket) -> None:
         asked.append(client.recv(4096))
@@ -464,7 +437,7 @@ def relay(asked: list[bytes], seen: list[bytes]) -> Callable[[socket.socket], No
 def test_a_proxy_that_is_asked_for_makes_the_connection_and_sees_nothing_of_it(trusted: ssl.SSLContext) -> None:
     asked: list[bytes] = []
     seen: list[bytes] = []
-    with serving(Service(), trusted) as service, listening(relay(asked, seen)) as port:
+    with serving(Service(), trusted) as service, talking(relay(asked, seen)) as port:
         channel(service.url, proxy=f"http://127.0.0.1:{port}").deliver(MESSAGE)
     host = service.url.split("/")[2].encode()
     assert asked[0].startswith(b"CONNECT %s HTTP/1." % host)
@@ -481,7 +454,7 @@ def test_a_proxy_that_refuses_is_a_failure(answer: bytes) -> None:
         sock.recv(4096)
         sock.sendall(answer)
 
-    with listening(refuse) as port, pytest.raises(OSError) as caught:
+    with talking(refuse) as port, pytest.raises(OSError) as caught:
         channel("https://localhost:1/", proxy=f"http://127.0.0.1:{port}").deliver(MESSAGE)
     assert "123456" not in str(caught.value)
     if OLD_HTTP_CLIENT:
@@ -543,7 +516,7 @@ def test_whatever_a_server_does_the_whole_delivery_has_one_deadline(trusted: ssl
     servers = [("http", hang), ("http", drip), ("https", hang), ("https", drip_a_handshake)]
     servers += [("https", hang_in_tls), ("https", drip_in_tls)]
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(len(servers) + 1) as pool:
-        ports = [stack.enter_context(listening(talk)) for _, talk in servers]
+        ports = [stack.enter_context(talking(talk)) for _, talk in servers]
         urls = [f"{scheme}://localhost:{port}/" for (scheme, _), port in zip(servers, ports, strict=True)]
         urls.append("http://{}:{}/".format(*stack.enter_context(full())))
         times = list(pool.map(takes, urls))
@@ -559,7 +532,7 @@ def test_an_endless_answer_is_not_read() -> None:
         while True:
             sent.append(sock.send(bytes(65536)))
 
-    with listening(flood) as port:
+    with talking(flood) as port:
         channel(f"http://localhost:{port}/").deliver(MESSAGE)
     assert sum(sent) < 64 << 20
 
@@ -582,7 +555,7 @@ def test_what_is_no_answer_is_a_failure_and_nothing_is_posted_again(answer: byte
         got.append(sock.recv(65536))
         sock.sendall(answer)
 
-    with listening(talk) as port, pytest.raises(OSError) as caught:
+    with talking(talk) as port, pytest.raises(OSError) as caught:
         channel(f"http://localhost:{port}/").deliver(MESSAGE)
     assert len(got) == 1
     assert "123456" not in str(caught.value)
@@ -592,7 +565,7 @@ def test_what_is_no_answer_is_a_failure_and_nothing_is_posted_again(answer: byte
 
 
 def test_without_a_time_of_its_own_the_apps_holds(make_app: AppFactory, caplog: pytest.LogCaptureFixture) -> None:
-    with listening(hang) as port:
+    with talking(hang) as port:
         hook = channel(f"http://localhost:{port}/", timeout=None)
         app = make_app(OTP_CHANNELS={"email": hook}, OTP_CHANNEL_TIMEOUT="1s")
         started = time.monotonic()

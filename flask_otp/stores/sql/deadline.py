@@ -8,9 +8,11 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
 from threading import Thread
+from traceback import clear_frames
 from typing import Any, TypeVar
 
 from ...errors import StoreUnavailable
+from ...outages import Cause
 
 T = TypeVar("T")
 
@@ -23,6 +25,9 @@ RECONNECTING = _ALL_WAITS - 1
 
 #: Seconds. A socket with a timeout of 0 would not wait at all and raise a different error.
 SHORTEST = 0.001
+
+#: Why a verb fails whose time has passed, where no driver raises an error for it.
+TOO_LATE = Cause("timeout", "TimeoutError")
 
 #: Seconds for a wait outside any verb.
 _OUTSIDE = 60.0
@@ -101,9 +106,14 @@ def connect_within(timeout: float, connect: Callable[[], T]) -> T:
     if made.done():
         return made.result()
     made.add_done_callback(_close_late)
-    raise StoreUnavailable
+    raise StoreUnavailable(cause=TOO_LATE)
 
 
 def _close_late(made: Future[Any]) -> None:
-    if made.exception() is None:
+    error = made.exception()
+    if error is None:
         made.result().close()
+    while error is not None:
+        # The frames of its traceback would keep the driver's half-open connection until the garbage collection.
+        clear_frames(error.__traceback__)
+        error = error.__cause__ or error.__context__

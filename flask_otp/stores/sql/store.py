@@ -18,10 +18,11 @@ from sqlalchemy import ColumnElement, Connection, Engine, bindparam, delete, ins
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from ...errors import ConfigError, StoreUnavailable
+from ...outages import Cause
 from ..codec import pack, unpack
 from ..record import Record
 from ..record_store import RecordStore
-from .deadline import Deadline, within
+from .deadline import TOO_LATE, Deadline, within
 from .drivers import has_said
 from .engine import READ_ONLY, READ_ONLY_NOW, ProcessEngines, make_engine, parse_url
 from .schema import create, create_on_connect, make_table
@@ -110,7 +111,7 @@ class SQLStore(RecordStore):
                 if self._write(connection, subject, state, record, now, deadline):
                     return answer
                 if time.monotonic() > last_try:
-                    raise StoreUnavailable
+                    raise StoreUnavailable(cause=Cause("timeout", "contention"))
                 time.sleep(random.uniform(0, _PAUSE))  # noqa: S311
                 state = self._read(connection, subject)
 
@@ -152,7 +153,7 @@ class SQLStore(RecordStore):
         if new == old:
             return True
         if not deadline.left():
-            raise StoreUnavailable  # the caller would not wait for the answer
+            raise StoreUnavailable(cause=TOO_LATE)  # the caller would not wait for the answer
         try:
             if old is None:
                 values = {"subject": subject, "state": new, "expires_at": expires_at}
