@@ -69,11 +69,11 @@ SILENT: dict[str, tuple[str, Talk, str]] = {
     "rediss+cluster": ("rediss+cluster://localhost:{}", hang, "tls"),
     "rediss+sentinel": ("rediss+sentinel://localhost:{}/codes", hang, "tls"),
     "psycopg": ("postgresql+psycopg://u@localhost:{}/d", hang, "timeout"),
-    "psycopg, TLS": ("postgresql+psycopg://u@localhost:{}/d?sslmode=require", postgresql_that_hangs_in_tls, "timeout"),
+    "psycopg, TLS": ("postgresql+psycopg://u@localhost:{}/d?sslmode=require", postgresql_that_hangs_in_tls, "tls"),
     "pg8000": ("postgresql+pg8000://u@localhost:{}/d", hang, "timeout"),
     "pg8000, TLS": ("postgresql+pg8000://u@localhost:{}/d", postgresql_that_hangs_in_tls, "tls"),
     "pymysql": ("mysql+pymysql://u:p@localhost:{}/d", hang, "timeout"),
-    "pymysql, TLS": ("mysql+pymysql://u:p@localhost:{}/d", mysql_that_hangs_in_tls, "timeout"),
+    "pymysql, TLS": ("mysql+pymysql://u:p@localhost:{}/d", mysql_that_hangs_in_tls, "tls"),
 }
 
 
@@ -106,7 +106,7 @@ def test_r37_a_server_that_is_silent_after_the_accept_is_given_up_in_time_and_to
             assert seconds_to_fail(lambda: ann.holds(b"proof"), enough=2 * TIMEOUT) < 2 * TIMEOUT
     # The surge is read in the storage of the limits, which may be the same server.
     told = {record.getMessage().partition(": ")[2] for record in caplog.records if record.name == "flask_otp"}
-    # A driver of its own time-out may be the first to give up, or we.
+    # The driver may be the first to give up, or we.
     assert told <= {str(Cause(kind, "TimeoutError")), str(Cause("timeout", "TimeoutError"))}
     assert told
 
