@@ -88,6 +88,14 @@ def test_the_http_api_of_every_page_is_described(open_page: Callable[[str], Exam
         validate(document(app.extensions["otp"]))
 
 
+def test_the_http_api_of_the_example_app_is_described() -> None:
+    path = DOCS.parent / "example_app.py"
+    names: dict[str, Any] = {"__name__": "example_app"}
+    exec(compile(path.read_text("utf-8"), str(path), "exec"), names)
+    with names["app"].app_context():
+        validate(document(names["app"].extensions["otp"]))
+
+
 @pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
 def test_every_page_is_run_by_a_test(page: str) -> None:
     tests = Path(__file__).read_text("utf-8") + (Path(__file__).parents[1] / "delivery" / "test_queues.py").read_text(
