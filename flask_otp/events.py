@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 from blinker import NamedSignal
 from flask import Flask, has_request_context, request
 
+from . import errors
 from .crypto.keys import Keys
 from .crypto.payloads import Handle, Proof
 from .errors import OTPError, RateLimited
@@ -25,6 +26,13 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _NONE: Mapping[str, Any] = {}
+
+#: The flows, the limits and the reasons of errors that events name. An app's own error may have any text as its reason.
+FLOWS = ("send", "resend", "verify", "next_channel")
+LIMITS = ("identifier", "network_send", "network_verify", "channel_budget", "other")
+REASONS = tuple(
+    sorted({kind.reason for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, OTPError)})
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +146,11 @@ class Events:
             outcome = "done"
             return answer
         except OTPError as error:
-            outcome = error.reason
+            if error.reason in REASONS:
+                outcome = error.reason
             if isinstance(error, RateLimited):
-                self.tell(limit_reached, "refused", reason=error.limit, step=flow, purpose_name=purpose)
+                limit = error.limit if error.limit in LIMITS else "other"
+                self.tell(limit_reached, "refused", reason=limit, step=flow, purpose_name=purpose)
             raise
         finally:
             seconds = time.perf_counter() - began

@@ -1,7 +1,7 @@
 """Metrics and traces with OpenTelemetry (extra ``otel``). This module only receives signals.
 
 No attribute contains an identifier, a network, a code or free text. Purposes and channels come from the settings and
-all other attributes from fixed lists, so the number of time series is bounded.
+all other attributes from the fixed lists of :mod:`.series`, so the number of time series is bounded.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from .. import signals
 from ..events import Event
+from .series import COUNTER, HISTOGRAM, INSTRUMENTS
 
 logger = logging.getLogger("flask_otp")
 
@@ -77,50 +78,47 @@ def _connect(signal: NamedSignal, receiver: Callable[..., None], app: Flask) -> 
 
 
 class _Metrics:
-    """The instruments."""
+    """The instruments of :data:`.series.INSTRUMENTS`."""
 
     def __init__(self, provider: metrics.MeterProvider) -> None:
-        meter = provider.get_meter(_SCOPE)
-        self._messages = meter.create_counter("otp.messages", "{message}", "Messages, by outcome")
-        self._verifications = meter.create_counter("otp.verifications", "{code}", "Codes that were tried")
-        self._guard = meter.create_counter("otp.guard", "{request}", "Decisions of guards")
-        self._limits = meter.create_counter("otp.limits", "{request}", "Requests that a limit refused")
-        self._withheld = meter.create_counter("otp.withheld", "{message}", "Messages that were withheld")
-        self._budget_spent = meter.create_counter("otp.budget_spent", "{budget}", "Failure budgets that were spent")
-        self._surge = meter.create_counter("otp.surge", "{surge}", "Surges that began")
-        self._pumping = meter.create_counter("otp.sms_pumping", "{range}", "Ranges of numbers that are withheld")
-        self._delivery = meter.create_histogram("otp.delivery.duration", "s", "Time a provider took")
-        self._wait = meter.create_histogram("otp.delivery.wait", "s", "Time a delivery waited in a queue")
-        self._store = meter.create_histogram("otp.store.duration", "s", "Time a store verb took")
-        self._flow = meter.create_histogram("otp.flow.duration", "s", "Time a send, resend or verify took")
-        self._to_verify = meter.create_histogram("otp.time_to_verify", "s", "Time from the send to the right code")
+        self._meter = provider.get_meter(_SCOPE)
+        self._counters = {name: self._made(name) for name, each in INSTRUMENTS.items() if each.kind == COUNTER}
+        self._histograms = {name: self._timed(name) for name, each in INSTRUMENTS.items() if each.kind == HISTOGRAM}
+
+    def _made(self, name: str) -> metrics.Counter:
+        return self._meter.create_counter(name, INSTRUMENTS[name].unit, INSTRUMENTS[name].description)
+
+    def _timed(self, name: str) -> metrics.Histogram:
+        return self._meter.create_histogram(name, INSTRUMENTS[name].unit, INSTRUMENTS[name].description)
 
     def receivers(self) -> dict[NamedSignal, Callable[..., None]]:
         return {
-            signals.code_sent: self._count(self._messages, "channel", "purpose", "outcome", "reason"),
-            signals.delivery_failed: self._count(self._messages, "channel", "purpose", "outcome"),
-            signals.code_rejected: self._count(self._verifications, "channel", "purpose", "outcome", "reason"),
+            signals.code_sent: self._count("otp.messages"),
+            signals.delivery_failed: self._count("otp.messages"),
+            signals.code_rejected: self._count("otp.verifications"),
             signals.code_verified: self._verified,
-            signals.guard_decided: self._count(self._guard, "purpose", "outcome", "reason"),
-            signals.limit_reached: self._count(self._limits, "flow", "reason"),
-            signals.message_withheld: self._count(self._withheld, "channel", "purpose", "reason", "country"),
-            signals.budget_spent: self._count(self._budget_spent, "purpose"),
-            signals.surge: self._count(self._surge),
-            signals.sms_pumping: self._count(self._pumping, "channel"),
-            signals.delivery_tried: self._time(self._delivery, "channel", "provider", "outcome"),
-            signals.delivery_started: self._time(self._wait, "channel"),
-            signals.store_called: self._time(self._store, "verb", "outcome"),
-            signals.flow_ended: self._time(self._flow, "flow", "outcome"),
+            signals.guard_decided: self._count("otp.guard"),
+            signals.limit_reached: self._count("otp.limits"),
+            signals.message_withheld: self._count("otp.withheld"),
+            signals.budget_spent: self._count("otp.budget_spent"),
+            signals.surge: self._count("otp.surge"),
+            signals.sms_pumping: self._count("otp.sms_pumping"),
+            signals.delivery_tried: self._time("otp.delivery.duration"),
+            signals.delivery_started: self._time("otp.delivery.wait"),
+            signals.store_called: self._time("otp.store.duration"),
+            signals.flow_ended: self._time("otp.flow.duration"),
         }
 
     def _verified(self, event: Event, **_: Any) -> None:
-        self._verifications.add(1, _attributes(event, "channel", "purpose", "outcome"))
-        self._to_verify.record(event.seconds or 0, _attributes(event, "channel", "purpose"))
+        self._count("otp.verifications")(event)
+        self._time("otp.time_to_verify")(event)
 
-    def _count(self, counter: metrics.Counter, *names: str) -> Callable[..., None]:
+    def _count(self, name: str) -> Callable[..., None]:
+        counter, names = self._counters[name], INSTRUMENTS[name].attributes
         return lambda event, **_: counter.add(1, _attributes(event, *names))
 
-    def _time(self, histogram: metrics.Histogram, *names: str) -> Callable[..., None]:
+    def _time(self, name: str) -> Callable[..., None]:
+        histogram, names = self._histograms[name], INSTRUMENTS[name].attributes
         return lambda event, **_: histogram.record(event.seconds or 0, _attributes(event, *names))
 
 
