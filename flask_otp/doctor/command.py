@@ -9,6 +9,7 @@ from flask.cli import with_appcontext
 from ..state import current_state
 from . import examine, site_of
 from .finding import Level
+from .metrics import metric_series
 from .report import as_json, as_text
 from .risk import odds_of
 
@@ -35,7 +36,10 @@ def doctor(json_: bool, strict: bool, accounts: int) -> None:
     findings = examine(site)
     grave = (Level.ERROR, Level.WARNING) if strict else (Level.ERROR,)
     passed = not any(finding.level in grave for finding in findings)
-    odds = odds_of(site)
-    click.echo(as_json(findings, odds, state.settings, passed) if json_ else as_text(findings, odds, state.settings))
+    odds, series = odds_of(site), metric_series(site)
+    if json_:
+        click.echo(as_json(findings, odds, state.settings, passed, series))
+    else:
+        click.echo(as_text(findings, odds, state.settings, series))
     if not passed:
         raise SystemExit(1)

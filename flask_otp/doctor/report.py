@@ -22,8 +22,11 @@ _WIDTH = 100
 _LABEL = 10
 
 
-def as_text(findings: Sequence[Finding], odds: Odds, settings: Settings) -> str:
-    """The findings, then the odds as sentences."""
+def as_text(findings: Sequence[Finding], odds: Odds, settings: Settings, series: int) -> str:
+    """The findings, then the odds as sentences.
+
+    :param series: how many time series the metrics have at most.
+    """
     lines: list[str] = []
     for finding in findings:
         lines += _row(finding.level.value, finding.what)
@@ -33,10 +36,11 @@ def as_text(findings: Sequence[Finding], odds: Odds, settings: Settings) -> str:
     lines += [f"{counts}.", "", "The odds with these settings, in any 365 days (formulas: docs/security.md):", ""]
     for label, sentence in in_words(odds, settings):
         lines += _row(label, sentence)
+    lines += ["", *_row("metrics", f"With OpenTelemetry, at most {series:,} time series (docs/observability.md).")]
     return "\n".join(lines)
 
 
-def as_json(findings: Sequence[Finding], odds: Odds, settings: Settings, passed: bool) -> str:
+def as_json(findings: Sequence[Finding], odds: Odds, settings: Settings, passed: bool, series: int) -> str:
     """The same report as JSON."""
     return json.dumps(
         {
@@ -44,6 +48,7 @@ def as_json(findings: Sequence[Finding], odds: Odds, settings: Settings, passed:
             "counts": {level.value: _count(findings, level) for level in Level},
             "findings": [{**asdict(finding), "level": finding.level.value} for finding in findings],
             "odds": {**asdict(odds), "max_annual_risk": settings.max_annual_risk},
+            "metric_series": series,
         },
         indent=2,
     )

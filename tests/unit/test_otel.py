@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -21,8 +22,13 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from flask_otp import OTP, otp_required
+import flask_otp
+from flask_otp import OTP, OTPError, RateLimited, otp_required
+from flask_otp.events import FLOWS, LIMITS, REASONS
+from flask_otp.limits.gates import _LIMITS
 from flask_otp.observability.otel import instrument
+from flask_otp.observability.series import COUNTER, HISTOGRAM, INSTRUMENTS, Instrument
+from flask_otp.stores.watched import VERBS
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory, free_port
 from tests.support.listening import SIGNALS
@@ -228,3 +234,83 @@ def wait_for(*urls: str) -> None:
             except OSError:
                 assert time.monotonic() < deadline, url
                 time.sleep(0.1)
+
+
+# The instruments, and every value that their attributes can have
+
+
+def listed(instrument: Instrument) -> str:
+    """The row of an instrument in the documentation."""
+    settings = ", ".join(f"`{name}`".replace("?`", "`?") for name in instrument.settings)
+    words: dict[str, list[str]] = {}
+    for names, combinations in instrument.words.items():
+        for values in combinations:
+            for name, value in zip(names, values, strict=True):
+                known = words.setdefault(name, [])
+                if value is not None and value not in known:
+                    known.append(value)
+    fixed = "; ".join(f"`{name}`: {', '.join(each)}" for name, each in words.items())
+    return f"{instrument.kind} | {settings or '-'} | {fixed or '-'} |"
+
+
+def test_the_documented_table_is_that_of_the_code() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "observability.md").read_text("utf-8")
+    table = [f"| `{name}` | {listed(instrument)}" for name, instrument in INSTRUMENTS.items()]
+    assert re.findall(r"^\| `otp\..*$", text, re.MULTILINE) == table
+
+
+def test_each_instrument_is_made_as_it_is_listed(telemetry: Telemetry, app: Flask) -> None:
+    made: dict[str, tuple[str, str]] = {}
+    meter = telemetry.meters.get_meter("flask_otp")
+    meter.create_counter = lambda name, unit, text: made.update({name: (COUNTER, unit)})  # type: ignore[assignment]
+    meter.create_histogram = lambda name, unit, text: made.update({name: (HISTOGRAM, unit)})  # type: ignore[assignment]
+    telemetry.meters.get_meter = lambda name: meter  # type: ignore[assignment]
+    telemetry.instrument(app)
+    assert made == {name: (instrument.kind, instrument.unit) for name, instrument in INSTRUMENTS.items()}
+
+
+def test_the_lists_of_words_are_those_of_the_code() -> None:
+    source = "".join(path.read_text("utf-8") for path in Path(flask_otp.__file__).parent.rglob("*.py"))
+    assert set(re.findall(r'@flow\("(\w+)"\)', source)) == set(FLOWS)
+    assert set(re.findall(r'RateLimited\([^)]*limit="(\w+)"', source)) | set(_LIMITS.values()) | {"other"} == set(
+        LIMITS
+    )
+    assert {"invalid_code", "rate_limited", "store_unavailable"} <= set(REASONS)
+    assert all(re.fullmatch(r"[a-z_]+", reason) for reason in REASONS)
+
+
+def test_an_error_of_the_apps_own_code_adds_no_series(make_app: AppFactory, clock: Clock, telemetry: Telemetry) -> None:
+    class Odd(OTPError):
+        reason = "ann@example.com is not welcome"
+
+    errors: list[Exception] = [Odd(), RateLimited(limit="for ann@example.com"), ValueError("ann@example.com")]
+    otp = OTP(clock=clock)
+
+    @otp.recipient_loader
+    def load(identifier: str, channel: str) -> str:
+        raise errors.pop()
+
+    app = make_app(otp, PROPAGATE_EXCEPTIONS=False, OTP_COOLDOWN=0)
+    telemetry.instrument(app)
+    while errors:
+        app.test_client().post("/otp/send", json={"email": ANN})
+    assert telemetry.counts("otp.flow.duration") == {("send", "error"): 2, ("send", "rate_limited"): 1}
+    assert telemetry.counts("otp.limits") == {("send", "other"): 1}
+    assert ANN not in telemetry.everything()
+
+
+def test_doctor_counts_the_time_series(make_app: AppFactory) -> None:
+    def doctor(**config: Any) -> tuple[int, str]:
+        runner = make_app(OTP_CHANNELS={"email": lambda message: None}, **config).test_cli_runner()
+        found = json.loads(runner.invoke(args=["otp", "doctor", "--json"]).output)["metric_series"]
+        return found, runner.invoke(args=["otp", "doctor"]).output
+
+    # One channel, one purpose: 4 messages, 5 x 2 x 2 verifications, 8 guard, 20 limits, 6 withheld, ...
+    flows = len(FLOWS) * (len(REASONS) + 2)
+    verbs = len(VERBS) * 4
+    count, output = doctor()
+    assert count == 4 + 20 + 8 + 20 + 6 + 1 + 1 + 1 + 4 + 1 + verbs + flows + 1
+    assert f"at most {count:,} time series" in " ".join(output.split())
+    more, _ = doctor(OTP_PURPOSES={"login": {}, "pay": {}}, OTP_SMS_COUNTRIES=["DE", "FR"])
+    # Each purpose: 4 messages, 5 x 2 verifications, 8 guard, 6 x 3 withheld, one budget, one time to verify.
+    assert more - count == (4 + 10 + 8 + 18 + 1 + 1) + 6 * 2
