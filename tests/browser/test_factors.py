@@ -17,6 +17,7 @@ from werkzeug.serving import make_server
 
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
+from tests.support.examples import at_night
 from tests.support.factor_site import ANN, Phone, Table, add_views, make_otp
 from tests.support.programs import program
 
@@ -90,7 +91,7 @@ def enrol(page: Page, clock: Clock, directory: Path) -> tuple[Phone, list[str]]:
     return phone, codes
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
+@pytest.mark.parametrize("scripts", [True, *at_night(False)])
 def test_the_life_of_a_phone(new_page: Callable[..., Page], clock: Clock, tmp_path: Path, scripts: bool) -> None:
     page = new_page(java_script_enabled=scripts, device_scale_factor=2)
     sign_in(page)
@@ -130,6 +131,7 @@ def test_the_life_of_a_phone(new_page: Callable[..., Page], clock: Clock, tmp_pa
     expect(page.get_by_text("You have 9 recovery codes left.")).to_have_count(0)
 
 
+@pytest.mark.long
 def test_the_codes_are_copied_and_printed_at_a_click(
     new_page: Callable[..., Page], clock: Clock, tmp_path: Path
 ) -> None:
@@ -215,8 +217,8 @@ MISFITS = """() => {
 
 
 def looks() -> list[Any]:
-    """What a page can look like; two of these differ in all three, and are tried each time."""
-    usual = [("phone", "dark", "ar"), ("desktop", "light", "en")]
+    """What a page can look like; one of these is tried each time."""
+    usual = [("phone", "dark", "ar")]
     every = itertools.product(("phone", "desktop"), ("light", "dark"), ("en", "ar"))
     return [pytest.param(*look, marks=() if look in usual else pytest.mark.long) for look in every]
 

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, Page
 from flask_otp import OTP, Message
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory
+from tests.support.examples import at_night
 
 pytestmark = pytest.mark.server
 
@@ -96,7 +97,7 @@ def test_it_fits_a_phone_and_a_desk_in_light_and_dark(open_mail: Callable[..., P
                 assert page.evaluate("document.querySelector('.code').clientHeight") < 36 + 2 * 34
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", *at_night("dark")])
 def test_axe_finds_nothing(open_mail: Callable[..., Page], make_app: AppFactory, scheme: str) -> None:
     page = open_mail(fullest(make_app).html, color_scheme=scheme)
     # Landmarks are the mail program's own.
@@ -134,7 +135,7 @@ def test_without_its_head_and_with_all_colours_inverted_it_can_still_be_read(
     assert min(contrasts) >= 4.5
 
 
-@pytest.mark.parametrize("strong", [False, True], ids=["short", "strong"])
+@pytest.mark.parametrize("strong", [True, *at_night(False)])
 def test_the_code_is_selected_by_a_click_and_what_is_copied_verifies(
     open_mail: Callable[..., Page], make_app: AppFactory, strong: bool
 ) -> None:

@@ -17,6 +17,7 @@ from werkzeug.serving import make_server
 from flask_otp import OTP, Message, otp_required
 from flask_otp.testing import Outbox, capture_codes
 from tests.support.apps import AppFactory
+from tests.support.examples import at_night
 
 pytestmark = pytest.mark.server
 
@@ -160,7 +161,7 @@ def test_the_keyboard_is_enough(new_page: Callable[..., Page], example: tuple[st
     expect(page.get_by_role("heading")).to_have_text("Welcome, ann@example.com")
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
+@pytest.mark.parametrize("scripts", [True, *at_night(False)])
 def test_a_refused_form_is_carried_out_by_one_click(new_page: Callable[..., Page], bank: Bank, scripts: bool) -> None:
     page = new_page(base_url=bank.url, java_script_enabled=scripts)
     order(page)
@@ -186,6 +187,7 @@ def test_a_refused_form_is_carried_out_by_one_click(new_page: Callable[..., Page
     ]
 
 
+@pytest.mark.long
 def test_another_site_cannot_leave_an_order_to_be_confirmed(new_page: Callable[..., Page], bank: Bank) -> None:
     page = new_page(base_url=bank.url)
     order(page, "Bob")
@@ -221,7 +223,7 @@ def scan(page: Page, link: str) -> None:
     page.wait_for_load_state()
 
 
-@pytest.mark.parametrize(("way", "scripts"), [("link", True), ("code", False)], ids=["link", "code-without-scripts"])
+@pytest.mark.parametrize(("way", "scripts"), [("link", True), *at_night(("code", False))])
 def test_r33_after_a_scanner_the_person_still_gets_in(
     new_page: Callable[..., Page], bank: Bank, way: str, scripts: bool
 ) -> None:
@@ -247,6 +249,7 @@ def test_r33_after_a_scanner_the_person_still_gets_in(
     assert len(bank.orders) == 1
 
 
+@pytest.mark.long
 def test_the_secret_of_a_link_is_in_no_referer(new_page: Callable[..., Page], bank: Bank) -> None:
     page, referers = new_page(base_url=bank.url), []
     order(page)
@@ -260,6 +263,7 @@ def test_the_secret_of_a_link_is_in_no_referer(new_page: Callable[..., Page], ba
     assert not [referer for referer in referers if referer and "/link/" in referer]
 
 
+@pytest.mark.long
 def test_errors_stand_beside_their_field(new_page: Callable[..., Page]) -> None:
     page = new_page(java_script_enabled=False)
     page.goto("/otp/")
@@ -304,6 +308,7 @@ def test_send_again_counts_down_and_then_works(new_page: Callable[..., Page]) ->
     expect(page.get_by_role("status")).to_have_text("You can have the code sent again now.")
 
 
+@pytest.mark.long
 def test_send_again_without_scripts_says_when(new_page: Callable[..., Page]) -> None:
     page = new_page(java_script_enabled=False)
     page.goto("/account")
@@ -324,7 +329,7 @@ def check_page(page: Page) -> None:
         assert not page.evaluate("document.documentElement.scrollWidth > document.documentElement.clientWidth")
 
 
-@pytest.mark.parametrize(("viewport", "scheme"), [(PHONE, "light"), (DESKTOP, "dark")], ids=["phone", "desktop-dark"])
+@pytest.mark.parametrize(("viewport", "scheme"), [(PHONE, "dark"), *at_night((DESKTOP, "light"))])
 def test_axe_finds_nothing_and_nothing_overflows(
     new_page: Callable[..., Page], scheme: Any, viewport: dict[str, int]
 ) -> None:
@@ -364,6 +369,7 @@ def test_arabic_is_read_from_the_right_and_its_code_from_the_left(new_page: Call
     check_page(page)
 
 
+@pytest.mark.long
 def test_axe_finds_nothing_on_the_way_of_a_form(new_page: Callable[..., Page], bank: Bank) -> None:
     page = new_page(base_url=bank.url, color_scheme="dark", viewport=PHONE, reduced_motion="reduce")
     order(page, "x" * 100)

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from flask_otp import otp_required
 from flask_otp.testing import Outbox, capture_codes
 from tests.support.apps import AppFactory
+from tests.support.examples import at_night
 from tests.support.slow_site import serving
 
 pytestmark = pytest.mark.server
@@ -108,11 +109,8 @@ def sent_to(page: Page, sent: Outbox, who: str) -> str:
     return sent.code_for(who)
 
 
-@pytest.mark.parametrize("kind", ["cookie", "permanent", "server side"])
-@pytest.mark.parametrize(
-    ("count", "round_trip"),
-    [(2, 0.08), *(pytest.param(200, round_trip, marks=pytest.mark.long) for round_trip in (0, 0.08, 0.4))],
-)
+@pytest.mark.parametrize("kind", ["cookie", *at_night("permanent", "server side")])
+@pytest.mark.parametrize(("count", "round_trip"), [(2, 0.08), *at_night((200, 0), (200, 0.08), (200, 0.4))])
 def test_no_sign_in_is_lost_beside_a_tab_that_polls(
     make_app: AppFactory, chromium: Browser, tmp_path: Path, kind: str, count: int, round_trip: float
 ) -> None:
@@ -187,7 +185,7 @@ def test_a_mailed_link_works_though_the_session_is_strict(
 # Tabs, cookies, scripts
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
+@pytest.mark.parametrize("scripts", [True, *at_night(False)])
 def test_two_payments_in_two_tabs(
     make_app: AppFactory, chromium: Browser, contexts: ExitStack, tmp_path: Path, scripts: bool
 ) -> None:
@@ -207,7 +205,7 @@ def test_two_payments_in_two_tabs(
             expect(tab.get_by_role("heading")).to_have_text(f"Paid {amount}")
 
 
-@pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
+@pytest.mark.parametrize("scripts", [True, *at_night(False)])
 def test_a_browser_without_cookies_is_told(
     make_app: AppFactory, chromium: Browser, contexts: ExitStack, tmp_path: Path, scripts: bool
 ) -> None:
@@ -250,7 +248,7 @@ const call = async (api, path, body, method = "POST") => {
 </script>"""
 
 
-@pytest.mark.parametrize("trusted", [True, False], ids=["trusted", "not-trusted"])
+@pytest.mark.parametrize("trusted", [True, *at_night(False)])
 def test_a_page_of_another_origin(
     make_app: AppFactory, chromium: Browser, contexts: ExitStack, tmp_path: Path, trusted: bool
 ) -> None:
