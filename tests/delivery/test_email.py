@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import email
+import itertools
 import re
 import select
 import socket
@@ -470,7 +471,7 @@ class SlowServer:
                 say("auth", "235 welcome")
             elif verb == "DATA":
                 say("data", "354 go on")
-                self.content = b"".join(iter(lines.readline, b".\r\n"))
+                self.content = b"".join(itertools.takewhile(lambda line: line != b".\r\n", lines))
                 say("content", "250 taken")
             elif verb == "QUIT":
                 return say("quit", "221 bye")
