@@ -471,7 +471,8 @@ class SlowServer:
                 say("auth", "235 welcome")
             elif verb == "DATA":
                 say("data", "354 go on")
-                self.content = b"".join(itertools.takewhile(lambda line: line != b".\r\n", lines))
+                content = list(itertools.takewhile(lambda line: line != b".\r\n", lines))
+                self.content = b"".join(content) or None
                 say("content", "250 taken")
             elif verb == "QUIT":
                 return say("quit", "221 bye")
