@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import json
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import lru_cache
 from importlib.resources import files
 from typing import Any
@@ -184,8 +183,10 @@ class RedisStore(Store):
 
     def drop(self, subject: bytes, challenge_id: bytes, now: int) -> None:
         key = self._key(subject)
-        with _outage():
+        try:
             self._changing.exchange(key, ("HDEL", key, b"c" + challenge_id))
+        except OUTAGES as error:
+            raise StoreUnavailable from error
 
     def is_live(self, subject: bytes, challenge_id: bytes, now: int) -> bool:
         return self._end_of(subject, b"c" + challenge_id) > now
@@ -222,13 +223,15 @@ class RedisStore(Store):
         """
         key = self._key(subject)
         question = (name, key, *args)
-        with _outage():
+        try:
             try:
                 return self.client.exchange(key, ("HDEL", key, b""), question)[1]
             except ResponseError as error:
                 if not str(error).startswith(_DISK_IS_BROKEN):
                     raise
             return self.client.exchange(key, question)[0]
+        except OUTAGES as error:
+            raise StoreUnavailable from error
 
     def spend(self, subject: bytes, proof_id: bytes, now: int) -> bool:
         return bool(self._run("spend", subject, now, proof_id))
@@ -266,10 +269,12 @@ class RedisStore(Store):
 
     def _run(self, name: str, subject: bytes, *args: bytes | str | int) -> Any:
         key, gates = self._key(subject), self._gates
-        with _outage():
+        try:
             if gates is None:
                 return self._scripts[name]([key], args)
             answer = self._gated[name]([key, *gates.keys], (*gates.arguments, *args))
+        except OUTAGES as error:
+            raise StoreUnavailable from error
         if answer[0] == _LIMITED:
             gates.refuse(answer[1] - 1, answer[2])
         return answer
@@ -287,14 +292,6 @@ def _place(client: Any) -> tuple[Any, ...]:
     """The server, database and account that a redis-py client talks to."""
     known = client.connection_pool.connection_kwargs
     return tuple(known.get(name) for name in ("host", "port", "path", "db", "username"))
-
-
-@contextmanager
-def _outage() -> Iterator[None]:
-    try:
-        yield
-    except OUTAGES as error:
-        raise StoreUnavailable from error
 
 
 @lru_cache(maxsize=256)
