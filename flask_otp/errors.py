@@ -138,8 +138,9 @@ class OTPError(HTTPException):
         headers = {**PAGE_HEADERS, "Content-Language": language, **self.extra_headers()}
         if is_chosen:
             headers["Vary"] += ", Accept-Language"
-        # All at once, because each access to ``response.vary`` parses and rewrites the header.
-        response.headers.extend(headers)
+        # Not by ``response.vary``, because each access to it parses and rewrites the header.
+        for name, value in headers.items():
+            response.headers.add(name, value)
         return response
 
     def get_response(self, environ: WSGIEnvironment | BaseRequest | None = None, scope: Any = None) -> Response:

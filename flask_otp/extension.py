@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, cast
 
-from flask import Blueprint, Flask
+from flask import Blueprint, Flask, Response
 from flask.sansio.scaffold import Scaffold
 from werkzeug.local import LocalProxy
 
@@ -23,8 +23,8 @@ from .events import Events
 from .factor_methods import RecoveryMethods, TotpMethods
 from .factors.totp import library
 from .hooks import HookDecorators
-from .http import actions, factor_views, openapi
-from .http.blueprint import create_blueprint, finish
+from .http import actions, factor_views, openapi, session
+from .http.blueprint import answer_trusted_origins, create_blueprint
 from .identifiers import Parser
 from .limits import risk
 from .limits.counters import Limits
@@ -88,7 +88,8 @@ class OTP(HookDecorators):
         app.extensions[EXTENSION] = self._state(app, settings, tokens, store)
         if self._register_blueprint:
             app.register_blueprint(self.blueprint, url_prefix=settings.url_prefix)
-        app.after_request(finish)
+        for hook in _last_hooks(settings):
+            app.after_request(hook)
         app.cli.commands.setdefault("otp", cli.commands)
         self._check_before_serving(app)
 
@@ -321,12 +322,17 @@ class OTP(HookDecorators):
             # A new list, because Flask is iterating over the old one. From now on no request pays for this check.
             hooks = app.before_request_funcs[None]
             app.before_request_funcs[None] = [hook for hook in hooks if hook is not check]
-            # Flask calls the first of these last, so it sees the effects of all others.
-            hooks_after = app.after_request_funcs[None]
-            app.after_request_funcs[None] = [finish, *(hook for hook in hooks_after if hook is not finish)]
+            # Flask calls the first of these last, so ours see the effects of all others.
+            last, hooks_after = _last_hooks(state.settings), app.after_request_funcs[None]
+            app.after_request_funcs[None] = [*last, *(hook for hook in hooks_after if hook not in last)]
 
         _exempt_from_csrf(app, blueprint)
         app.before_request(check)
+
+
+def _last_hooks(settings: Settings) -> list[Callable[[Response], Response]]:
+    """What runs after every request of the app, the last one first. Most apps trust no other origin."""
+    return [*([answer_trusted_origins] if settings.trusted_origins else []), session.finish]
 
 
 def _refuse_text_for_flags(app: Flask) -> None:

@@ -80,9 +80,10 @@ def current() -> str:
     ``Accept-Language``, the first offered language.
     """
     spoken = _spoken.get()
-    if spoken is not None:
-        return spoken
-    offered = _offered()
+    return _chosen(_offered()) if spoken is None else spoken
+
+
+def _chosen(offered: Sequence[str]) -> str:
     if len(offered) == 1:
         return offered[0]
     locale = _babel_locale()
@@ -155,7 +156,8 @@ def tell_language(response: Response) -> None:
 
 def spoken() -> tuple[str, bool]:
     """The current language as HTTP writes it, and whether it was chosen among several."""
-    return tag_of(current()), len(_offered()) > 1
+    offered = _offered()
+    return tag_of(_spoken.get() or _chosen(offered)), len(offered) > 1
 
 
 def _subtags(tag: str) -> list[str]:

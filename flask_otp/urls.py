@@ -47,5 +47,6 @@ def is_own_root() -> bool:
     A proxy sets it in ``X-Forwarded-Prefix``. If a proxy passes a client's header through, every URL that we build
     would start with ``//`` and a host of the client's choice.
     """
+    root = request.script_root
     # Unchanged except for non-ASCII letters. Parsing and rebuilding the whole URL would lose a slash.
-    return is_safe_path(quote(request.script_root, safe=printable) + "/")
+    return not root or is_safe_path(quote(root, safe=printable) + "/")

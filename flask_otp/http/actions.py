@@ -17,10 +17,11 @@ from . import pending_form, session, trusted_browser
 
 
 def send(identifier: str, channel: str | None, purpose: str, context: Any) -> Challenge:
-    return _send(identifier, channel, purpose, context_digest(context), context, ())
+    return _send(current_state(), identifier, channel, purpose, context_digest(context), context, ())
 
 
 def send_as_asked(
+    state: AppState,
     identifier: str | None,
     channel: str | None,
     purpose: str | None,
@@ -34,7 +35,6 @@ def send_as_asked(
     :param once: identifies a repetition of this request.
     :param in_session: read the session and keep the handle there. Otherwise the client supplies everything itself.
     """
-    state = current_state()
     if requirement is not None:
         asked = session.load_requirement(requirement)
         if asked is None or purpose not in (None, asked.purpose):
@@ -51,8 +51,11 @@ def send_as_asked(
         raise InvalidIdentifier
     is_typed = fixed is None
     if asked is None:
-        return _send(identifier, channel, purpose, b"", None, (), is_typed=is_typed, once=once, in_session=in_session)
+        return _send(
+            state, identifier, channel, purpose, b"", None, (), is_typed=is_typed, once=once, in_session=in_session
+        )
     return _send(
+        state,
         identifier,
         channel,
         purpose,
@@ -65,16 +68,16 @@ def send_as_asked(
     )
 
 
-def send_anew(token: str, *, in_session: bool = True) -> Challenge:
+def send_anew(state: AppState, token: str, *, in_session: bool = True) -> Challenge:
     """Send a new code in place of an expired one, to the same identifier, for the same purpose and context.
 
     :raises ChallengeRequired: the handle is invalid, belongs to another user, or its code expired long ago.
     """
-    state = current_state()
     handle = state.tokens.load_handle(token)
     if handle is None or handle.expires_at + REQUIREMENT_LIFE <= state.clock() or not _is_own(state, token):
         raise ChallengeRequired
     return _send(
+        state,
         handle.identifier,
         handle.channel,
         handle.purpose,
@@ -87,6 +90,7 @@ def send_anew(token: str, *, in_session: bool = True) -> Challenge:
 
 
 def _send(
+    state: AppState,
     identifier: str,
     channel: str | None,
     purpose: str,
@@ -98,7 +102,6 @@ def _send(
     once: Once | None = None,
     in_session: bool = True,
 ) -> Challenge:
-    state = current_state()
     challenge = state.service.send(
         identifier,
         channel=channel,
@@ -110,7 +113,7 @@ def _send(
         user=state.own_identifier() if has_request_context() else None,
         is_typed=is_typed,
     )
-    return _keep(challenge) if in_session else challenge
+    return _keep(state, challenge) if in_session else challenge
 
 
 def resend(
@@ -124,7 +127,7 @@ def resend(
         challenge = state.service.switch(token, channel, client, purpose)
     else:
         challenge = state.service.resend(token, client, purpose)
-    return _keep(challenge) if in_session else challenge
+    return _keep(state, challenge) if in_session else challenge
 
 
 def verify(code: str, handle: str | None, identifier: str | None, purpose: str, context: Any) -> Verification:
@@ -133,6 +136,7 @@ def verify(code: str, handle: str | None, identifier: str | None, purpose: str, 
 
 
 def verify_as_asked(
+    state: AppState,
     code: str,
     handle: str | None,
     purpose: str | None,
@@ -150,7 +154,7 @@ def verify_as_asked(
     if trust and not in_session:
         raise InvalidRequest(N_("%(name)s is not expected here.", name="trust"))
     token = _handle(handle, purpose, in_session=in_session)
-    return _verify(current_state(), code, token, purpose, is_link=is_link, trust=trust, in_session=in_session)
+    return _verify(state, code, token, purpose, is_link=is_link, trust=trust, in_session=in_session)
 
 
 def _is_own(state: AppState, token: str) -> bool:
@@ -180,7 +184,7 @@ def _verify(
     if not isinstance(code, str) or not _is_own(state, token):
         raise InvalidCode
     basis = trusted_browser.basis(state, token) if trust else None
-    verification, proof, bucket = state.service.verify(
+    verification, handle, proof, bucket = state.service.verify(
         code,
         token,
         purpose=purpose,
@@ -194,8 +198,8 @@ def _verify(
         if state.hooks.verified_handler is not None:  # it may call otp.verification()
             session.note_checked(state, proof.purpose, proof, state.trust.ends)
     elif has_request_context():
-        session.store_proof(state, proof, verification.proof, bucket)
-        session.drop_challenge(state, token)
+        session.store_proof(state, handle, proof, verification.proof, bucket)
+        session.drop_challenge(state, handle)
         if trust:
             trusted_browser.remember(state, proof, basis)
     return verification
@@ -209,16 +213,16 @@ def forget(purpose: str | None = None) -> None:
     state = current_state()
     store, tokens, now = state.store, state.tokens, int(state.clock())
     ended = [proof for proof in session.all_proofs(state) if purpose in (None, proof.purpose)]
-    handles = ((token, tokens.load_handle(token)) for token in session.challenges(state))
-    dropped = [(token, handle) for token, handle in handles if handle and purpose in (None, handle.purpose)]
+    handles = [tokens.load_handle(token) for token in session.challenges(state)]
+    dropped = [handle for handle in handles if handle and purpose in (None, handle.purpose)]
     for proof in ended:
         state.end(proof)
-    for _, handle in dropped:
+    for handle in dropped:
         store.drop(handle.subject, handle.challenge_id, now)
     for proof in ended:
         session.drop_proof(state, proof)
-    for token, _ in dropped:
-        session.drop_challenge(state, token)
+    for handle in dropped:
+        session.drop_challenge(state, handle)
     for kind in ("proof", "challenge", "requirement", "next", "repeat"):
         for name in session.get_all(kind):
             if purpose in (None, name):
@@ -286,9 +290,8 @@ def _handle(given: str | None, purpose: str | None, *, in_session: bool = True) 
     return handle
 
 
-def _keep(challenge: Challenge) -> Challenge:
+def _keep(state: AppState, challenge: Challenge) -> Challenge:
     if has_request_context():
-        state = current_state()
         session.store_challenge(state, challenge.handle)
         handle = state.tokens.load_handle(challenge.handle)
         if handle is not None:

@@ -18,9 +18,9 @@ Answer = ResponseReturnValue
 JUST_NOW = 60
 
 
-def challenge_answer(challenge: Challenge, way_back: str | None) -> Answer:
+def challenge_answer(state: AppState, challenge: Challenge, way_back: str | None) -> Answer:
     if wants_html():
-        handle = current_state().tokens.load_handle(challenge.handle)
+        handle = state.tokens.load_handle(challenge.handle)
         id = None if handle is None else session.challenge_id(handle)
         return redirect(pages.url("enter", challenge.purpose, of=id, next=way_back), 303)
     return jsonify(
@@ -35,27 +35,25 @@ def challenge_answer(challenge: Challenge, way_back: str | None) -> Answer:
     )
 
 
-def verified_answer(verification: Verification, way_back: str | None, *, in_session: bool = True) -> Answer:
+def verified_answer(
+    state: AppState, verification: Verification, way_back: str | None, *, in_session: bool = True
+) -> Answer:
     """
     :param in_session: the session may name the next page. Otherwise only the client does.
     """
-    state = current_state()
-    if not in_session:
-        way_back = way_back or ""
-    wanted = session.get("next", verification.purpose) if way_back is None else way_back
-    next_path = _next_path(state, verification.purpose, way_back)
-    if in_session:
-        session.delete("next", verification.purpose)
+    purpose = verification.purpose
+    kept_way = session.take("next", purpose) if in_session else None
+    wanted = kept_way if way_back is None else way_back
+    next_path = _next_path(state, wanted)
     if state.hooks.verified_handler is not None:
         answer: Answer | None = state.hooks.verified_handler(verification)
         if answer is not None:
             return answer
     if in_session and not wanted:
         # Only now: the handler may have signed a user in or out. A form kept by another tab is not the next page.
-        proof = state.tokens.load_proof(verification.proof)
-        kept = pending_form.find(state, verification.purpose, new=proof)
+        kept = pending_form.find(state, purpose, new=verification.proof)
         if kept is not None:
-            next_path = pages.url("repeat", verification.purpose, of=pending_form.id_of(kept[0]))
+            next_path = pages.url("repeat", purpose, of=pending_form.id_of(kept[0]))
     if wants_html():
         return redirect(next_path, 303)
     return jsonify(
@@ -63,7 +61,7 @@ def verified_answer(verification: Verification, way_back: str | None, *, in_sess
         identifier=verification.identifier,
         channel=verification.channel,
         channels=list(verification.channels),
-        purpose=verification.purpose,
+        purpose=purpose,
         verified_at=verification.verified_at.isoformat(),
         proof=verification.proof,
         proof_expires_in=round((verification.expires_at - verification.verified_at).total_seconds()),
@@ -71,10 +69,14 @@ def verified_answer(verification: Verification, way_back: str | None, *, in_sess
     )
 
 
-def _next_path(state: AppState, purpose: str, given: str | None) -> str:
-    """Where to continue: where the form says, even if that is nowhere; otherwise where the session says."""
-    wanted = session.get("next", purpose) or "" if given is None else given
-    return wanted if is_safe_path(wanted) else request.script_root + state.settings.default_next
+def _next_path(state: AppState, wanted: str | None) -> str:
+    """Where to continue: on the wanted page, or else on that of ``OTP_DEFAULT_NEXT``."""
+    return wanted if wanted and is_safe_path(wanted) else request.script_root + state.settings.default_next
+
+
+def _wanted(purpose: str, way_back: str | None) -> str | None:
+    """Where the client wants to go: where the form says, even if that is nowhere; otherwise where the session says."""
+    return session.get("next", purpose) if way_back is None else way_back
 
 
 def sent_on(
@@ -95,7 +97,7 @@ def sent_on(
     else:
         since = max(since, asked.made_at)
         held = actions.find_held(state, purpose, asked.context, since, asked.identifier, asked.channels)
-    where = _next_path(state, purpose, way_back)
+    where = _next_path(state, _wanted(purpose, way_back))
     # A client that was sent back at once needs something we cannot know: the app may check proofs by its own rules.
     return redirect(where, 303) if held is not None and session.may_send_on(state, purpose, where) else None
 
@@ -141,7 +143,7 @@ def code_again(body: dict[str, str], error: OTPError, *, is_link: bool = False) 
     if is_over:
         since = state.clock() - JUST_NOW
         if actions.find_held(state, handle.purpose, handle.context, since, handle.identifier) is not None:
-            return redirect(_next_path(state, handle.purpose, way_back), 303)
+            return redirect(_next_path(state, _wanted(handle.purpose, way_back)), 303)
         session.note_on_challenge(state, handle, token, pages.OVER)
     elif is_link and isinstance(error, InvalidCode):
         is_typed = state.service.is_typed(handle.purpose)

@@ -11,9 +11,9 @@ from ..errors import PAGE_HEADERS, InvalidRequest, OTPError, VerificationRequire
 from ..site import BLUEPRINT
 from ..state import current_state
 from ..urls import is_own_root
-from . import outbox, pages, routes, session, views
+from . import outbox, pages, routes, views
 from .answers import Answer
-from .requests import allow_trusted_origin, refuse_cross_origin, this_request, wants_html
+from .requests import allow_trusted_origin, refuse_cross_origin, wants_html
 
 #: Where to redirect a browser that opens a form's URL: by Back, by a bookmark, or after a sign-in elsewhere.
 _PAGE_OF = {"send": "start", "resend": "enter", "logout": "start", "app/remove": "app", "recovery": "app"}
@@ -73,24 +73,24 @@ def _before() -> Answer | None:
 
 
 def _add_headers(response: Response) -> Response:
-    present = {name.lower() for name, _ in response.headers}
-    response.headers.extend([(name, value) for lower, name, value in _PAGE_HEADERS if lower not in present])
-    if "vary" in present and "Cookie" not in response.headers["Vary"].split(", "):
+    headers = response.headers
+    present = {name.lower() for name, _ in headers}
+    for lower, name, value in _PAGE_HEADERS:
+        if lower not in present:
+            headers.add(name, value)
+    if "vary" in present and "Cookie" not in headers["Vary"].split(", "):
         response.vary.add("Cookie")
-    if "cache-control" in present:
+    if "cache-control" in present and headers.getlist("Cache-Control") != ["no-store"]:
         # Static files have their own caching header, and nothing else under this prefix is cached.
-        response.headers["Cache-Control"] = "no-store"
+        headers["Cache-Control"] = "no-store"
     return response
 
 
-def finish(response: Response) -> Response:
-    """Runs after all functions of the app, including its CORS extension, and before the session is saved."""
-    asking = this_request()
-    session.finish(response, asking)
-    if asking.blueprint == BLUEPRINT:
-        state = current_state()
-        if state.is_mounted:
-            allow_trusted_origin(response, state.settings.trusted_origins)
+def answer_trusted_origins(response: Response) -> Response:
+    """Runs after all functions of the app, including its CORS extension."""
+    state = current_state()
+    if request.blueprint == BLUEPRINT and state.is_mounted:
+        allow_trusted_origin(response, state.settings.trusted_origins)
     return response
 
 

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from base64 import urlsafe_b64encode
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from flask import Request, Response, request
+from flask import Request, Response
 
 from ..state import AppState
+from .cookies import attributes, set_cookie
 from .requests import this_request
 
 #: Maximum characters of all companion cookies of a kind. A server accepts about 8 KiB of cookies, most of it for the
@@ -59,11 +60,13 @@ def id_of(name: bytes) -> str:
 
 def find_all(state: AppState, kind: str) -> list[Companion]:
     """This browser's companion cookies of a kind, newest first, including those set by this request."""
-    cookies, pending = _cookies(), _pending()
+    asking = this_request()
+    cookies, pending = asking.cookies, _pending(asking)
     if not (cookies or pending):
         return []
     prefix = _prefix(state, kind)
-    found = {name: _read(kind, name[len(prefix) :], value) for name, value in cookies if name.startswith(prefix)}
+    mine = [(name, value) for name, value in cookies.items() if name.startswith(prefix)]
+    found = {name: _read(kind, name[len(prefix) :], value) for name, value in mine}
     found |= {name: cookie.companion for name, cookie in pending.items() if name.startswith(prefix)}
     # Within one millisecond, the later one in the header first: browsers send cookies in the order of their creation.
     there = [each for each in found.values() if each is not None]
@@ -81,32 +84,31 @@ def save(state: AppState, kind: str, id: str, token: str, *, life: int, note: st
     """
     companion = Companion(kind, id, int(state.clock() * 1000), note, token)
     max_age = life + _AFTERLIFE if kind == "challenge" else life
-    _pending()[_prefix(state, kind) + id] = _Cookie(companion, max_age)
+    _change(this_request(), _prefix(state, kind) + id, _Cookie(companion, max_age))
 
 
 def drop(state: AppState, kind: str, id: str) -> None:
     """Delete a companion cookie with the response to this request."""
-    name = _prefix(state, kind) + id
-    if name in request.cookies:
-        _pending()[name] = _Cookie(None, None)
-    else:
-        _pending().pop(name, None)
+    asking, name = this_request(), _prefix(state, kind) + id
+    if name in asking.cookies:
+        _change(asking, name, _Cookie(None, None))
+    elif has_pending(asking):
+        _pending(asking).pop(name, None)
 
 
 def drop_all(state: AppState) -> None:
     """Delete every companion cookie that came with this request, and set none."""
-    _pending().clear()
-    prefix = _prefix(state)
-    _pending().update({name: _Cookie(None, None) for name, _ in _cookies() if name.startswith(prefix)})
+    asking, prefix = this_request(), _prefix(state)
+    vars(asking)[_PENDING] = {name: _Cookie(None, None) for name in asking.cookies if name.startswith(prefix)}
 
 
 def have_come(state: AppState) -> bool:
     """Whether this request has a companion cookie, or sets one."""
-    if has_pending(this_request()):
+    asking = this_request()
+    if has_pending(asking):
         return True
-    cookies = _cookies()
-    prefix = _prefix(state) if cookies else ""
-    return any(name.startswith(prefix) for name, _ in cookies)
+    prefix = _prefix(state)
+    return any(name.startswith(prefix) for name in asking.cookies)
 
 
 def too_many(state: AppState, kind: str) -> list[Companion]:
@@ -124,36 +126,36 @@ def write(state: AppState, response: Response, *, permanent: bool) -> None:
 
     :param permanent: whether the session outlives the browser. If not, proofs end with it, as the session does.
     """
-    for name, (companion, max_age) in _pending().items():
-        where = _attributes(state)
+    where = _attributes(state)
+    for name, (companion, max_age) in _pending(this_request()).items():
         if companion is None:
-            response.delete_cookie(name, **where)
+            set_cookie(response, name, "", max_age=0, attributes=where)
         else:
             kept_for = None if companion.kind == "proof" and not permanent else max_age
-            response.set_cookie(name, companion.value, max_age=kept_for, **where)
+            set_cookie(response, name, companion.value, max_age=kept_for, attributes=where)
 
 
 def has_pending(asking: Request) -> bool:
     """Whether the response to this request sets or deletes a companion cookie."""
-    return bool(vars(asking).get(_PENDING))
+    return bool(asking.__dict__.get(_PENDING))
 
 
 def changes(asking: Request) -> tuple[str, ...]:
     """The companion cookies that the response to this request sets and deletes, each as one text."""
-    pending: dict[str, _Cookie] | None = vars(asking).get(_PENDING)
-    if not pending:
-        return ()
-    return tuple(f"{name}={companion and companion.value}" for name, (companion, _) in pending.items())
+    pending = _pending(asking)
+    return (
+        tuple(f"{name}={companion and companion.value}" for name, (companion, _) in pending.items()) if pending else ()
+    )
 
 
-def _pending() -> dict[str, _Cookie]:
+def _pending(asking: Request) -> dict[str, _Cookie]:
     # Stored on the request object: an environ that is passed on does not inherit it, nor does another app.
-    pending: dict[str, _Cookie] = vars(request).setdefault(_PENDING, {})
+    pending: dict[str, _Cookie] = asking.__dict__.get(_PENDING, {})
     return pending
 
 
-def _cookies() -> list[tuple[str, str]]:
-    return list(request.cookies.items())
+def _change(asking: Request, name: str, cookie: _Cookie) -> None:
+    vars(asking).setdefault(_PENDING, {})[name] = cookie
 
 
 def _prefix(state: AppState, kind: str = "") -> str:
@@ -162,17 +164,16 @@ def _prefix(state: AppState, kind: str = "") -> str:
     return f"{state.app.session_interface.get_cookie_name(state.app)}_otp_{kind[:1]}{'_' if kind else ''}"
 
 
-def _attributes(state: AppState) -> dict[str, Any]:
+def _attributes(state: AppState) -> str:
     """The attributes of the session's cookie, so both are sent with the same requests."""
     app, interface = state.app, state.app.session_interface
-    return {
-        "path": interface.get_cookie_path(app),
-        "domain": interface.get_cookie_domain(app),
-        "secure": interface.get_cookie_secure(app),
-        "samesite": interface.get_cookie_samesite(app) or "Lax",
-        "partitioned": interface.get_cookie_partitioned(app),
-        "httponly": True,
-    }
+    return attributes(
+        path=interface.get_cookie_path(app),
+        domain=interface.get_cookie_domain(app),
+        secure=interface.get_cookie_secure(app),
+        samesite=interface.get_cookie_samesite(app) or "Lax",
+        partitioned=interface.get_cookie_partitioned(app),
+    )
 
 
 def _read(kind: str, id: str, value: str) -> Companion | None:

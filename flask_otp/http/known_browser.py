@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request
 
-from ..crypto.payloads import KnownBrowser, Proof
+from ..crypto.payloads import Handle, KnownBrowser, Proof
 from ..state import AppState
 from ..stores.base import KNOWN_BROWSER_FOR
+from .cookies import attributes, set_cookie
+from .requests import this_request
 
 _KNOWN_SUBJECTS = 6
 
@@ -23,7 +25,7 @@ def _cookie_name(state: AppState) -> str:
 
 
 def known_browsers(state: AppState) -> list[KnownBrowser]:
-    cookies = request.cookies
+    cookies = this_request().cookies
     if not cookies:
         return []
     oldest = (state.clock() - KNOWN_BROWSER_FOR) * 1000
@@ -31,11 +33,15 @@ def known_browsers(state: AppState) -> list[KnownBrowser]:
     return [known for known in state.tokens.load_known(cookie) if known.since > oldest]
 
 
-def remember(state: AppState, proof: Proof, bucket: bytes) -> None:
+def remember(state: AppState, handle: Handle, proof: Proof, bucket: bytes) -> None:
+    """Make this browser a known browser of the subject that it has just verified.
+
+    :param handle: of the challenge that was verified. Its subject is already computed.
+    """
     tokens = state.tokens
-    # Under the current key, even if the proof is under another one.
-    is_present = proof.keys is tokens.keys
-    subject = proof.subject if is_present else tokens.keys.subject(proof.purpose, proof.identifier)
+    # Under the current key, even if the challenge is under another one.
+    is_present = handle.keys is tokens.keys
+    subject = handle.subject if is_present else tokens.keys.subject(proof.purpose, proof.identifier)
     known = known_browsers(state)
     # The bucket stays the same, whatever cookies came with the code: a new bucket would have an unspent failure budget.
     bucket = (
@@ -46,14 +52,7 @@ def remember(state: AppState, proof: Proof, bucket: bytes) -> None:
     cookie = tokens.dump_known([newest, *others][:_KNOWN_SUBJECTS])
 
     @after_this_request
-    def set_cookie(response: Response) -> Response:
-        response.set_cookie(
-            _cookie_name(state),
-            cookie,
-            max_age=KNOWN_BROWSER_FOR,
-            path="/",
-            secure=_is_secure(state),
-            httponly=True,
-            samesite="Lax",
-        )
+    def send_cookie(response: Response) -> Response:
+        where = attributes(secure=_is_secure(state))
+        set_cookie(response, _cookie_name(state), cookie, max_age=KNOWN_BROWSER_FOR, attributes=where)
         return response

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -107,24 +107,29 @@ def _sender(of: Handle | Proof) -> str:
 
 
 def find(
-    state: AppState, purpose: str, *, id: str | None = None, new: Proof | None = None
+    state: AppState, purpose: str, *, id: str | None = None, new: str | None = None
 ) -> tuple[Repeat, Proof] | None:
     """This browser's kept form for the purpose, and its matching proof, while both are fresh.
 
     The store is not asked whether the proof was ended, and the view's guard may still refuse it.
 
     :param id: the form's name in a URL. By default any form.
-    :param new: the proof that it must be for. By default any proof of this browser.
+    :param new: the token of the proof that it must be for. By default any proof of this browser.
     """
     now, own = state.clock(), state.own_identifier()
     for kept in _all(state, purpose):
-        for proof in session.proofs(state, purpose) if new is None else (new,):
+        for proof in session.proofs(state, purpose) if new is None else _proofs(state, new):
             bound = (kept.purpose, kept.context, kept.host) == (proof.purpose, proof.context, request.host)
             in_time = now < min(kept.expires_at, proof.expires_at)
             is_sender = kept.sender in ("", _sender(proof)) and _is_the_same_person(kept, proof, own)
             if bound and in_time and is_sender and id in (None, id_of(kept)):
                 return kept, proof
     return None
+
+
+def _proofs(state: AppState, token: str) -> Iterable[Proof]:
+    proof = state.tokens.load_proof(token)
+    return () if proof is None else (proof,)
 
 
 def forget_if_this_is_it(state: AppState, proof: Proof) -> None:
@@ -149,7 +154,7 @@ def _id(host: str, path: str, context: bytes) -> str:
 
 def _all(state: AppState, purpose: str) -> Iterator[Repeat]:
     """The forms that this browser keeps for a purpose: first the session's, then those of its other tabs."""
-    tokens = [session.get("repeat", purpose), *(each.token for each in companions.find_all(state, "repeat"))]
+    tokens = [session.get("repeat", purpose), *[each.token for each in companions.find_all(state, "repeat")]]
     for token in dict.fromkeys(tokens):
         kept = _load(state, token)
         if kept is not None and kept.purpose == purpose:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flask import Response, after_this_request, request
+from flask import Response, after_this_request
 
 from ..crypto.payloads import Proof
 from ..startup_checks import trust_offered
 from ..state import AppState
+from .cookies import attributes, set_cookie
+from .requests import this_request
 
 #: Maximum pairs of purpose and person that one browser is trusted for. The newest are kept.
 _MOST = 4
@@ -63,7 +65,7 @@ def forget(state: AppState, purpose: str | None) -> None:
 
 
 def _all(state: AppState) -> list[Proof]:
-    texts = request.cookies.get(_cookie_name(state), "").split(_SEPARATOR)[:_MOST]
+    texts = this_request().cookies.get(_cookie_name(state), "").split(_SEPARATOR)[:_MOST]
     found = [state.factors.trusted.load(text) for text in texts if text]
     return [trust for trust in found if trust is not None and state.clock() < trust.expires_at]
 
@@ -81,14 +83,7 @@ def _set_cookie(state: AppState, trusted: list[Proof]) -> None:
     life = max((trust.expires_at for trust in trusted), default=0) - int(state.clock())
 
     @after_this_request
-    def set_cookie(response: Response) -> Response:
-        response.set_cookie(
-            _cookie_name(state),
-            value,
-            max_age=max(0, life),
-            path="/",
-            secure=_is_secure(state),
-            httponly=True,
-            samesite="Lax",
-        )
+    def send_cookie(response: Response) -> Response:
+        where = attributes(secure=_is_secure(state))
+        set_cookie(response, _cookie_name(state), value, max_age=max(0, life), attributes=where)
         return response

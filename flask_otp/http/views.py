@@ -52,7 +52,7 @@ def start() -> Answer:
 
 
 def send() -> Answer:
-    body = read_body(routes.SEND)
+    state, body = current_state(), read_body(routes.SEND)
     once = read_idempotency_key(body)
     named = [name for name in ("identifier", "email", "phone") if name in body]
     identifier = body[named[0]] if named else None
@@ -68,9 +68,10 @@ def send() -> Answer:
         if len(named) > 1:
             raise InvalidIdentifier(N_("Give one of identifier, email and phone."))
         if "challenge" in body and not named:
-            challenge = actions.send_anew(body["challenge"], in_session=in_session)
+            challenge = actions.send_anew(state, body["challenge"], in_session=in_session)
         else:
             challenge = actions.send_as_asked(
+                state,
                 identifier,
                 body.get("channel"),
                 body.get("purpose"),
@@ -88,7 +89,7 @@ def send() -> Answer:
         return form_again(body, identifier, error)
     if in_session and is_safe_path(body.get("next", "")):
         session.set("next", challenge.purpose, body["next"])
-    return challenge_answer(challenge, body.get("next"))
+    return challenge_answer(state, challenge, body.get("next"))
 
 
 def enter() -> Answer:
@@ -107,7 +108,7 @@ def enter() -> Answer:
 
 
 def verify() -> Answer:
-    body = read_body(routes.VERIFY)
+    state, body = current_state(), read_body(routes.VERIFY)
     given = [name for name in ("code", "link") if name in body]
     if not given:
         raise InvalidCode(N_("Please enter the code."))
@@ -116,6 +117,7 @@ def verify() -> Answer:
     purpose, is_link, in_session = body.get("purpose"), given == ["link"], "session" not in body
     try:
         verification = actions.verify_as_asked(
+            state,
             body[given[0]],
             body.get("challenge"),
             purpose,
@@ -127,13 +129,13 @@ def verify() -> Answer:
         if not wants_html():
             raise
         own = actions.own_purpose(purpose)
-        on = sent_on(current_state(), own, None, body.get("next"), within=JUST_NOW)
+        on = sent_on(state, own, None, body.get("next"), within=JUST_NOW)
         return start_again(own, body.get("next")) if on is None else on
     except _ON_THE_FORM as error:
         if not wants_html():
             raise
         return code_again(body, error, is_link=is_link)
-    return verified_answer(verification, body.get("next"), in_session=in_session)
+    return verified_answer(state, verification, body.get("next"), in_session=in_session)
 
 
 def resend() -> Answer:
@@ -150,7 +152,7 @@ def resend() -> Answer:
         handle = state.tokens.load_handle(challenge.handle)
         if handle is not None:
             session.note_on_challenge(state, handle, challenge.handle, pages.SENT_AGAIN)
-    return challenge_answer(challenge, body.get("next"))
+    return challenge_answer(state, challenge, body.get("next"))
 
 
 def confirm() -> Answer:

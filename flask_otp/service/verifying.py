@@ -6,6 +6,7 @@ import hmac
 import secrets
 from dataclasses import replace
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from .. import identifiers
 from ..channels.kept import KEPT_FACTORS
@@ -23,6 +24,17 @@ from ..stores import Attempt, RedeemOutcome, RedeemResult
 from .base import Flows, channel_tag, logger
 
 
+class Verified(NamedTuple):
+    """What a verification gives."""
+
+    verification: Verification
+    #: Of the challenge that was verified.
+    handle: Handle
+    proof: Proof
+    #: The known browser's bucket, if the challenge was opened from one.
+    bucket: bytes
+
+
 class Verifying(Flows):
     """``verify`` from top to bottom, followed by its steps."""
 
@@ -38,10 +50,8 @@ class Verifying(Flows):
         network: str | None,
         known: tuple[KnownBrowser, ...] = (),
         is_link: bool = False,
-    ) -> tuple[Verification, Proof, bytes]:
+    ) -> Verified:
         """Redeem a code, or the secret of a link. ``None`` is not compared: over HTTP, the handle supplies the value.
-
-        Also returns the known browser's bucket, if the challenge was opened from one.
 
         :raises OTPError: see :meth:`flask_otp.OTP.verify`.
         """
@@ -71,7 +81,7 @@ class Verifying(Flows):
         told = {"verification": verification}
         age = proof.verified_at - handle.expires_at + self._policies[handle.purpose].expires_in
         self._parts.events.tell(code_verified, "verified", handle, seconds=max(0, age), arguments=told)
-        return verification, proof, redeemed.bucket
+        return Verified(verification, handle, proof, redeemed.bucket)
 
     def _typed(
         self,

@@ -77,7 +77,7 @@ class Town:
     def type(self, challenge: Challenge) -> KnownBrowser:
         """Type the code that came, and be a known browser from then on."""
         code = self.outbox.code_for(self.handle(challenge).identifier)
-        _, proof, _ = self.service.verify(code, challenge.handle, purpose=None, network=None)
+        proof = self.service.verify(code, challenge.handle, purpose=None, network=None).proof
         return KnownBrowser(proof.subject, b"bucket", int(self.clock() * 1000))
 
     def fill(self, count: int, block: int = 1234) -> list[Challenge]:

@@ -36,3 +36,4 @@ from .kept import delete as delete
 from .kept import get as get
 from .kept import get_all as get_all
 from .kept import set as set
+from .kept import take as take

@@ -6,12 +6,13 @@ import re
 import secrets
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 
-from flask import has_request_context, request
+from flask import has_request_context
 
 from ...crypto.payloads import Client, KnownBrowser, Once
 from ...networks import network_of, tell_of_proxy
 from ...state import AppState
 from ..known_browser import known_browsers
+from ..requests import this_request
 from .cleared import notice_a_cleared_session
 from .kept import keep, our_part
 
@@ -36,8 +37,9 @@ def network() -> str | None:
     """The client's network. ``None`` outside a request."""
     if not has_request_context():
         return None
-    tell_of_proxy(request.environ)
-    return network_of(request.remote_addr)
+    asking = this_request()
+    tell_of_proxy(asking.environ)
+    return network_of(asking.remote_addr)
 
 
 def propose_secret(secret: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from flask import Request, Response, has_request_context, request
+from flask import Response, has_request_context
 from flask.globals import request_ctx
 
 from ...state import AppState, current_state
@@ -17,16 +17,18 @@ KEY = "_otp"
 _WRITTEN = "flask_otp.session_written"
 
 
-def finish(response: Response, asking: Request) -> None:
+def finish(response: Response) -> Response:
     """Runs after the app's last change of the session and before it is saved: write the companion cookies.
 
     It is called after every view of the app, so it takes as few steps as it can where nothing of ours has changed.
     """
-    if not companions.has_pending(asking) and not getattr(unseen_session(), "modified", True):
-        return
-    notice_a_cleared_session()
-    if companions.has_pending(asking):
-        companions.write(current_state(), response, permanent=bool(unseen_session().permanent))
+    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    asking, session = context.request, _unseen(context)
+    if companions.has_pending(asking) or getattr(session, "modified", True):
+        notice_a_cleared_session()
+        if companions.has_pending(asking):
+            companions.write(current_state(), response, permanent=bool(session.permanent))
+    return response
 
 
 def notice_a_cleared_session() -> None:
@@ -36,10 +38,13 @@ def notice_a_cleared_session() -> None:
     """
     if not has_request_context() or KEY in unseen_session():
         return
+    asking = this_request()
+    if not (asking.cookies or companions.has_pending(asking)):
+        return  # there is nothing to clear
     state = current_state()
-    if companions.have_come(state) and (_is_noted_as_written() or _came_with_ours(state)):
+    if companions.have_come(state) and (_WRITTEN in vars(asking) or _came_with_ours(state)):
         companions.drop_all(state)
-        vars(request).pop(_WRITTEN, None)
+        vars(asking).pop(_WRITTEN, None)
 
 
 def companions_of(state: AppState, kind: str) -> list[Companion]:
@@ -50,11 +55,7 @@ def companions_of(state: AppState, kind: str) -> list[Companion]:
 
 def note_our_own_write() -> None:
     if has_request_context():
-        vars(request)[_WRITTEN] = True
-
-
-def _is_noted_as_written() -> bool:
-    return _WRITTEN in vars(request)
+        vars(this_request())[_WRITTEN] = True
 
 
 def _came_with_ours(state: AppState) -> bool:
@@ -64,7 +65,10 @@ def _came_with_ours(state: AppState) -> bool:
 
 def unseen_session() -> Any:
     """The session, without counting this access: each access adds ``Vary: Cookie`` to the response."""
-    context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
+    return _unseen(request_ctx._get_current_object())  # type: ignore[attr-defined]
+
+
+def _unseen(context: Any) -> Any:
     # Flask 3.1.3 counts accesses through the public name.
-    seen = vars(context).get("_session")
+    seen = context.__dict__.get("_session")
     return context.session if seen is None else seen

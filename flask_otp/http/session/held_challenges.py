@@ -68,11 +68,8 @@ def purposes_of_challenges(state: AppState) -> builtins.set[str]:
     return {purpose for token in challenges(state) if (purpose := _purpose_of(state, token)) is not None}
 
 
-def drop_challenge(state: AppState, token: str) -> None:
+def drop_challenge(state: AppState, handle: Handle) -> None:
     """Forget a challenge of this browser."""
-    handle = state.tokens.load_handle(token)
-    if handle is None:
-        return
     companions.drop(state, "challenge", challenge_id(handle))
     own = state.tokens.load_handle(get("challenge", handle.purpose))
     if own is not None and own.challenge_id == handle.challenge_id:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from flask import request, session
 
-from ...crypto.payloads import Proof
+from ...crypto.payloads import Handle, Proof
 from ...state import AppState
 from .. import companions, csrf
 from ..known_browser import remember as remember_browser
@@ -63,21 +63,23 @@ def _may_be_late(state: AppState, proof: Proof) -> bool:
     return state.clock() - proof.verified_at < _LATE or bool(session)
 
 
-def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> None:
+def store_proof(state: AppState, handle: Handle, proof: Proof, token: str, bucket: bytes) -> None:
     """After a verification: keep the proof, renew the session, and make this browser a known browser.
 
+    :param handle: of the challenge that was verified.
     :raises StoreUnavailable: an earlier proof of this browser could not be ended.
     """
     notice_a_cleared_session()
     _end_what_it_replaces(state, proof)
-    purpose = proof.purpose
-    held = get("proof", purpose)
-    _save_proof(state, held, state.tokens.load_proof(held))
-    kept = our_part()
-    left = {"proof": table_of(kept, "proof") | {purpose: token}}
-    asked = load_requirement(get("requirement", purpose))
-    if asked is None or asked.context == proof.context:
-        left["requirement"] = without(table_of(kept, "requirement"), purpose)
+    purpose, kept = proof.purpose, our_part()
+    held, requirements = table_of(kept, "proof"), table_of(kept, "requirement")
+    if purpose in held:
+        _save_proof(state, held[purpose], state.tokens.load_proof(held[purpose]))
+    left = {"proof": held | {purpose: token}}
+    if purpose in requirements:
+        asked = load_requirement(requirements[purpose])
+        if asked is None or asked.context == proof.context:
+            left["requirement"] = without(requirements, purpose)
     # An attacker who planted or read the old session must not share the new one.
     keep(kept | left | {"secret": new_secret()})
     regenerate = getattr(state.app.session_interface, "regenerate", None)
@@ -85,12 +87,12 @@ def store_proof(state: AppState, proof: Proof, token: str, bucket: bytes) -> Non
         regenerate(session)
     csrf.renew()
     _save_proof(state, token, proof)
-    remember_browser(state, proof, bucket)
+    remember_browser(state, handle, proof, bucket)
 
 
-def _save_proof(state: AppState, token: str | None, proof: Proof | None) -> None:
+def _save_proof(state: AppState, token: str, proof: Proof | None) -> None:
     """Set the companion cookie of a proof, if it has none."""
-    if proof is None or token is None:
+    if proof is None:
         return
     id = companions.id_of(proof.proof_id)
     if companions.find(state, "proof", id) is None:

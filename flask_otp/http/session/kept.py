@@ -39,11 +39,19 @@ def get_all(kind: str) -> dict[str, str]:
     return table_of(our_part(), kind)
 
 
-def delete(kind: str, purpose: str) -> None:
+def take(kind: str, purpose: str) -> str | None:
+    """The value, which the session does not keep any longer."""
     kept = our_part()
     table = table_of(kept, kind)
-    if purpose in table:
-        keep(kept | {kind: without(table, purpose)})
+    if purpose not in table:
+        return None
+    keep(kept | {kind: without(table, purpose)})
+    value = table[purpose]
+    return value if isinstance(value, str) else None
+
+
+def delete(kind: str, purpose: str) -> None:
+    take(kind, purpose)
 
 
 def keep(kept: dict[str, Any], session: MutableMapping[str, Any] = session) -> None:
