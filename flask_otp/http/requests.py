@@ -169,7 +169,11 @@ def _pairs(request: Request) -> list[tuple[Any, Any]]:
         raise RequestEntityTooLarge
     if _is_json(request):
         return _json_pairs(body)
-    if not request.mimetype and not body:
+    # The app may have read the form before us, and then no body is left.
+    size = request.content_length or 0
+    if size > MAX_BODY:
+        raise RequestEntityTooLarge
+    if not (request.mimetype or size or body):
         return []
     if request.mimetype not in _FORMS:
         raise UnsupportedMediaType
