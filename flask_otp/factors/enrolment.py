@@ -117,7 +117,7 @@ class Enroller:
             secret=totp.as_base32(secret),
             svg=totp.qr_code(uri),
             token=seal(self._tokens.keys, _KIND, "", data),
-            expires_in=max(0, expires_at - int(self._parts.clock())),
+            expires_in=expires_at - int(self._parts.clock()),
         )
 
     def _open(self, token: object) -> tuple[str, str, bytes, int] | None:
@@ -148,8 +148,9 @@ def _check_room(record: FactorRecord, name: str) -> None:
 
 def _with(record: FactorRecord, app: App) -> tuple[FactorRecord, bool]:
     """The record with the app added, and whether it is the first one."""
-    if record.apps and record.apps[-1].secret == app.secret:
-        # The same form was submitted twice, and the person sees the second response.
+    if any(known.secret == app.secret for known in record.apps):
+        # The same form was submitted twice, and the person sees the second response. A second app with this secret
+        # would make each code good for two uses.
         return record, len(record.apps) == 1 and record.used == 0
     _check_room(record, app.name)
     return (
@@ -162,7 +163,7 @@ def _without(record: FactorRecord, name: str) -> tuple[FactorRecord, None]:
     left = tuple(app for app in record.apps if app.name != name)
     if len(left) == len(record.apps):
         raise InvalidRequest(N_("There is no authenticator app of this name."), field="name")
-    return (replace(record, apps=left) if left else FactorRecord()), None
+    return replace(record, apps=left), None
 
 
 def _renewed(record: FactorRecord) -> tuple[FactorRecord, None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import secrets
 
-from ..crypto.codes import encode_strong, normalise
+from ..crypto.codes import STRONG_LENGTH, encode_strong, normalise
 from .record import FactorRecord
 
 CODES = 10
@@ -27,7 +27,7 @@ def codes(seed: bytes) -> tuple[str, ...]:
 
 def read(typed: str) -> str | None:
     """Normalise a typed recovery code. Returns ``None`` if it cannot be one."""
-    return normalise(typed, strong=True, length=0)
+    return normalise(typed, strong=True, length=STRONG_LENGTH)
 
 
 def find(record: FactorRecord, typed: str) -> int | None:

@@ -22,6 +22,7 @@ from ..crypto.keys import Keys
 MAX_SEALED = 4096
 
 _VERSION = "1"
+_PREFIX = f"{_VERSION}."
 _NONCE = 12
 
 
@@ -30,16 +31,16 @@ def seal(keys: Keys, kind: str, identifier: str, data: Any) -> str:
     nonce = secrets.token_bytes(_NONCE)
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False).encode()
     sealed = AESGCM(keys.derive(kind)).encrypt(nonce, text, _bound_to(kind, identifier))
-    return f"{_VERSION}.{urlsafe_b64encode(nonce + sealed).rstrip(b'=').decode()}"
+    return _PREFIX + urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
 
 
 def unseal(keyring: Sequence[Keys], kind: str, identifier: str, text: str) -> tuple[Any, Keys] | None:
     """Return the value and the keys that opened it, or ``None`` if no key opens it or its version is unknown."""
-    version, _, body = text.partition(".")
-    if version != _VERSION or len(text) > MAX_SEALED:
+    if not text.startswith(_PREFIX) or len(text) > MAX_SEALED:
         return None
     try:
-        raw = urlsafe_b64decode(body + "=" * (-len(body) % 4))
+        # More padding than needed is ignored, as are the spaces that a column of fixed width adds.
+        raw = urlsafe_b64decode(text[len(_PREFIX) :] + "==")
     except ValueError:
         return None
     for keys in keyring:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
+from typing import NamedTuple
 
 from ..crypto.keys import Keys
 from ..crypto.payloads import Proof
@@ -25,8 +26,14 @@ _KIND = "trust"
 #: Prefix of our notes' names. All other notes and proofs have shorter names.
 TRUSTED_PREFIX = b"trusted browser "
 _ID = 8
-#: Key, purpose, name, and expiry time.
-_Note = tuple[Keys, str, bytes, int]
+
+
+class _Note(NamedTuple):
+    keys: Keys
+    purpose: str
+    name: bytes
+    #: Seconds since 1970.
+    until: int
 
 
 class TrustedBrowsers:
@@ -89,14 +96,16 @@ class TrustedBrowsers:
 
     def list(self, identifier: str) -> tuple[TrustedBrowser, ...]:
         found = [
-            TrustedBrowser(_id(name), purpose, _time(int.from_bytes(name[-5:], "big")), _time(until))
-            for _, purpose, name, until in self._notes(identifier)
+            TrustedBrowser(
+                _id(note.name), note.purpose, _time(int.from_bytes(note.name[-5:], "big")), _time(note.until)
+            )
+            for note in self._notes(identifier)
         ]
         return tuple(sorted(found, key=lambda browser: (browser.since, browser.id)))
 
     def end(self, identifier: str, browser_id: str) -> bool:
         """End one browser. Returns ``False`` if there is no browser with this id any more."""
-        notes = [note for note in self._notes(identifier) if _id(note[2]) == browser_id]
+        notes = [note for note in self._notes(identifier) if _id(note.name) == browser_id]
         return self._end(identifier, notes)
 
     def end_all(self, identifier: str) -> None:
@@ -106,8 +115,7 @@ class TrustedBrowsers:
         now = int(self._parts.clock())
         try:
             ended = [
-                self._parts.store.spend(keys.subject(purpose, identifier), name, now)
-                for keys, purpose, name, _ in notes
+                self._parts.store.spend(note.keys.subject(note.purpose, identifier), note.name, now) for note in notes
             ]
         finally:
             self._ended()
@@ -119,7 +127,7 @@ class TrustedBrowsers:
             for purpose in self._parts.settings.purposes:
                 noted = self._parts.store.noted(keys.subject(purpose, identifier), TRUSTED_PREFIX, now)
                 for name, until in noted.items():
-                    yield keys, purpose, name, until
+                    yield _Note(keys, purpose, name, until)
 
 
 def _id(name: bytes) -> str:

@@ -23,7 +23,6 @@ from .record import FactorRecord
 logger = logging.getLogger("flask_otp")
 
 _DESTINATIONS = {TOTP: N_("your authenticator app"), RECOVERY: N_("your recovery codes")}
-_NO_LIMITS = Policy(0, 0, 0, (), (), ())
 
 
 def destination(channel: str) -> str:
@@ -134,8 +133,9 @@ class FactorVerifier:
         if len(self._parts.settings.purposes) > 1:
             # The same code must not pass for another purpose, whose state is another subject's.
             everywhere = handle.keys.subject("", handle.identifier)
-            marks = Claim(True, claim.uses, claim.marks_expire_at, strong=True)
-            if store.check(everywhere, marks, _NO_LIMITS, now).outcome is not RedeemOutcome.MATCH:
+            # No failure is ever counted on this subject, so no limit refuses the claim.
+            marks = Claim(True, claim.uses, claim.marks_expire_at)
+            if store.check(everywhere, marks, policy, now).outcome is not RedeemOutcome.MATCH:
                 store.spend(handle.subject, claim.proof_id, now)
                 return RedeemResult(RedeemOutcome.REFUSED)
         return answer
@@ -143,12 +143,13 @@ class FactorVerifier:
     def _use_up(self, handle: Handle, record: FactorRecord, index: int, proof: Proof) -> bool:
         """Mark a recovery code as used for good. If this fails, the proof is ended before anyone has seen it.
 
-        :returns: whether the code was still one of the person's codes.
+        :returns: whether the code was still one of the person's unused codes.
         """
 
         def use(present: FactorRecord) -> tuple[FactorRecord, int | None]:
-            if present.seed != record.seed:
-                return present, None  # the codes were renewed in the meantime
+            # The codes were renewed in the meantime, or another request used this one and the store lost its mark.
+            if present.seed != record.seed or present.used >> index & 1:
+                return present, None
             used = present.with_use(index)
             return used, recovery.left(used)
 

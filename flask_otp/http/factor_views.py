@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import wraps
+from itertools import chain, count
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, redirect, request, url_for
@@ -136,11 +138,9 @@ def _app_page(
 ) -> Answer:
     factors = state.factors.enroller.factors(own)
     if enrolment is None:
-        try:
+        # If there is no room for another app, existing apps can still be removed.
+        with suppress(InvalidRequest):
             enrolment = state.factors.enroller.begin(own, _free_name(state, own))
-        except InvalidRequest as full:
-            # There is no room for another app, but existing apps can be removed.
-            error = error or (full if request.method == "POST" else None)
     page = state.render_page(
         "app.html",
         enrolment=enrolment,
@@ -170,7 +170,7 @@ def _answer(page: str, error: OTPError | None) -> Answer:
 def _free_name(state: AppState, own: str) -> str:
     """A name suggestion, which the user may change."""
     taken, phone = state.factors.enroller.factors(own).totp, gettext(N_("phone"))
-    names = [phone, *(f"{phone} {number}" for number in range(2, len(taken) + 2))]
+    names = chain([phone], (f"{phone} {number}" for number in count(2)))
     return next(name for name in names if name not in taken)
 
 

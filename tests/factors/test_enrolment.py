@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import re
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, current_app
 
 from flask_otp import OTP, ConfigError, FactorsUnavailable, InvalidCode, InvalidRequest
 from flask_otp.factors.column import Column
@@ -69,11 +70,27 @@ def test_the_same_form_sent_twice_is_one_app_and_shows_the_codes_again(otp: OTP,
     code = Phone(enrolment.uri, clock).code()
     assert otp.totp.confirm(enrolment.token, code) == otp.totp.confirm(enrolment.token, code) != ()
     assert otp.factors(ANN).totp == ("phone",)
+    # But no more once one of the codes was used: whoever sends it then does not come from that page.
+    column = Column(current_app.extensions["otp"])
+    column.change(ANN, lambda record: (record.with_use(0), None))
+    assert otp.totp.confirm(enrolment.token, code) == ()
+
+
+def test_a_device_has_a_short_random_name(app: Flask, clock: Clock) -> None:
+    """Five of them must fit into the column."""
+    for name in ("phone", "tablet"):
+        enrol(app, clock, name=name)
+    devices = {known.device for known in Column(app.extensions["otp"]).read(ANN).apps}
+    assert [len(device) for device in devices] == [8, 8]
 
 
 def test_an_enrolment_is_good_for_ten_minutes(otp: OTP, clock: Clock, table: Table) -> None:
     enrolment = otp.totp.begin(ANN)
     clock.advance(599)
+    enroller = current_app.extensions["otp"].factors.enroller
+    assert enroller.show_again(enrolment.token, ANN).expires_in == 1
+    assert enroller.show_again(enrolment.token, ANN).secret == enrolment.secret
+    assert enroller.show_again(enrolment.token, BOB) is None
     otp.totp.confirm(enrolment.token, Phone(enrolment.uri, clock).code())
     late = otp.totp.begin(ANN, "tablet")
     clock.advance(600)
@@ -83,8 +100,38 @@ def test_an_enrolment_is_good_for_ten_minutes(otp: OTP, clock: Clock, table: Tab
 
 @pytest.mark.parametrize("name", ["", "  ", "x" * 41, "a\u202eb", "a\0b", 5, None])
 def test_names_that_do_not_fit_are_refused(otp: OTP, name: Any) -> None:
-    with pytest.raises(InvalidRequest, match="name"):
-        otp.totp.begin(ANN, name)
+    assert refusal(lambda: otp.totp.begin(ANN, name)) == ("Give the app a name of at most 40 characters.", "name")
+    for longest_and_shortest in ("x" * 40, "x"):
+        otp.totp.begin(ANN, longest_and_shortest)
+
+
+def refusal(call: Callable[[], object]) -> tuple[str | None, str | None]:
+    with pytest.raises(InvalidRequest) as caught:
+        call()
+    return caught.value.description, caught.value.field
+
+
+def test_each_refusal_says_what_to_do(otp: OTP, app: Flask, clock: Clock) -> None:
+    apps = "There are too many authenticator apps. Remove one first."
+    assert refusal(lambda: otp.totp.confirm("x", "123456")) == (
+        "This took too long. Please scan the new QR code.",
+        None,
+    )
+    assert refusal(lambda: otp.recovery.renew(ANN)) == ("There is no authenticator app yet.", None)
+    enrol(app, clock)
+    taken = "You have an app of this name already. Choose another name."
+    assert refusal(lambda: otp.totp.begin(ANN, "phone")) == (taken, "name")
+    for name in "abcd":
+        enrol(app, clock, name=name)
+    assert refusal(lambda: otp.totp.begin(ANN, "sixth")) == (apps, None)
+    assert refusal(lambda: otp.totp.remove(ANN, "x")) == ("There is no authenticator app of this name.", "name")
+
+
+@pytest.mark.parametrize("code", [123456, None, b"123456", "12345", ""])
+def test_what_cannot_be_a_code_confirms_nothing(otp: OTP, table: Table, code: Any) -> None:
+    with pytest.raises(InvalidCode):
+        otp.totp.confirm(otp.totp.begin(ANN).token, code)
+    assert table.rows[ANN] is None
 
 
 def test_names_are_told_apart_and_there_is_room_for_five(otp: OTP, app: Flask, clock: Clock, table: Table) -> None:
@@ -264,6 +311,13 @@ def test_a_column_that_was_changed_does_not_open(otp: OTP, app: Flask, clock: Cl
     table.rows[ANN] = "".join(text)
     with pytest.raises(FactorsUnavailable):
         otp.factors(ANN)
+
+
+def test_a_column_of_fixed_width_is_padded_with_spaces(otp: OTP, app: Flask, clock: Clock, table: Table) -> None:
+    """As CHAR(2048) is in PostgreSQL."""
+    enrol(app, clock)
+    table.rows[ANN] = f"{table.rows[ANN]:2048}"
+    assert otp.factors(ANN).totp == ("phone",)
 
 
 @pytest.mark.parametrize("text", ["1.", "1.AAAA", "2.AAAA", "nonsense", "1.\u00e9", "1." + "A" * 5000])

@@ -130,6 +130,31 @@ def test_another_persons_enrolment_is_refused(app: Flask, otp: OTP, clock: Clock
     assert table.rows == {ANN: None, BOB: None}
 
 
+@pytest.mark.parametrize("channels", [["console"], ["totp", "recovery"]])
+def test_a_purpose_that_cannot_show_it_is_passed_over_for_one_that_can(
+    make_app: AppFactory, clock: Clock, table: Table, channels: list[str]
+) -> None:
+    """A first app needs a code that is sent, and every further one a code that is not."""
+    other = ["totp", "recovery"] if channels == ["console"] else ["console"]
+    app = make_app(make_otp(clock, table), OTP_PURPOSES={"one": {"channels": channels}, "two": {"channels": other}})
+    add_views(app)
+    browser = Browser(app, ANN)
+    assert browser.get("/otp/app").json["channels"] == ["console"]
+    enrol(app, clock)
+    assert browser.get("/otp/app").json["channels"] == ["totp", "recovery"]
+
+
+def test_where_no_purpose_takes_the_app_any_fresh_code_manages_it(
+    make_app: AppFactory, clock: Clock, table: Table
+) -> None:
+    """It opens nothing there, and a code of it could not be asked for."""
+    app = make_app(make_otp(clock, table), OTP_PURPOSES={"login": {"channels": ["console"]}})
+    add_views(app)
+    enrol(app, clock)
+    assert Browser(app, ANN).get("/otp/app").status_code == 401
+    assert verified(app).post("app/remove", name="phone").status_code == 200
+
+
 # The pages
 
 
@@ -142,6 +167,7 @@ def test_a_person_adds_an_app_and_sees_the_recovery_codes_once(app: Flask, otp: 
     assert 'value="phone"' in text
     assert "Back to" not in text  # there is nothing to do elsewhere yet: sites send people here until they have an app
     assert 'value="Handy"' in browser.get("/otp/app", headers=HTML | {"Accept-Language": "de"}).text
+    assert [unescape(path) for path in re.findall(r'action="([^"]+)"', text)] == ["/otp/app"]
     phone, token = scanned(text, clock)
     wrong = form(browser, "app", enrolment=token, code=phone.wrong(), name="my phone")
     assert wrong.status_code == 400
@@ -151,6 +177,7 @@ def test_a_person_adds_an_app_and_sees_the_recovery_codes_once(app: Flask, otp: 
     done = form(browser, "app", enrolment=token, code=phone.code(), name="my phone")
     assert done.status_code == 200
     assert done.headers["Cache-Control"] == "no-store"
+    assert re.findall(r'href="([^"]+)">(?:I have|Back)', done.text) == ["/", "/otp/app"]
     codes = re.findall(r"<li><code>([0-9A-Z-]{15})</code></li>", done.text)
     assert len(set(codes)) == 10
     with app.app_context():
@@ -166,6 +193,7 @@ def test_a_person_adds_an_app_and_sees_the_recovery_codes_once(app: Flask, otp: 
 def test_a_person_removes_an_app_and_renews_the_codes(app: Flask, otp: OTP, clock: Clock) -> None:
     phone, codes = enrol(app, clock)
     browser = verified(app, "totp", phone.code())
+    assert re.findall(r'action="([^"]+)"', page(browser)) == ["/otp/app/remove", "/otp/recovery", "/otp/app"]
     renewed = form(browser, "recovery")
     assert renewed.status_code == 200
     assert not any(code in renewed.text for code in codes)
@@ -193,6 +221,39 @@ def test_with_five_apps_the_page_offers_no_sixth(app: Flask, clock: Clock) -> No
     text = page(verified(app, "totp", phone.code()))
     assert 'name="enrolment"' not in text
     assert text.count("Remove") == 5
+    assert "too many" not in text
+
+
+def test_a_form_from_before_the_fifth_app_is_refused_in_plain_words(app: Flask, otp: OTP, clock: Clock) -> None:
+    phone, _ = enrol(app, clock)
+    browser = verified(app, "totp", phone.code())
+    pages = [page(browser)]
+    assert 'value="phone 2"' in pages[0]
+    enrol(app, clock, name="phone 2")
+    pages.append(page(browser))
+    assert 'value="phone 3"' in pages[1]
+    for name in "abc":
+        enrol(app, clock, name=name)
+    for text in pages:
+        device, token = scanned(text, clock)
+        refused = form(browser, "app", enrolment=token, code=device.code(), name="sixth")
+        assert refused.status_code == 400
+        assert "There are too many authenticator apps. Remove one first." in refused.text
+        assert refused.text.count("Remove") == 6
+
+
+def test_a_form_without_a_code_or_a_picture_says_what_is_missing(app: Flask, clock: Clock) -> None:
+    browser = verified(app)
+    device, token = scanned(page(browser), clock)
+    for fields, words in (
+        ({"enrolment": token, "code": " "}, "Please enter the code."),
+        ({"code": "123456"}, "Please scan the QR code first."),
+        ({"enrolment": "x", "code": "123456"}, "This took too long. Please scan the new QR code."),
+    ):
+        refused = form(browser, "app", **fields)
+        assert refused.status_code == 400
+        assert words in refused.text
+        assert (scanned(refused.text, clock)[0].secret == device.secret) is (fields.get("enrolment") == token)
 
 
 def test_the_code_page_says_where_the_code_is_and_leads_to_another_way(app: Flask, clock: Clock) -> None:
@@ -290,3 +351,5 @@ def test_guesses_at_an_enrolment_count_for_the_network(make_app: AppFactory, clo
     token = browser.get("/otp/app").json["enrolment"]
     answers = [browser.post("app", enrolment=token, code="000000").status_code for _ in range(4)]
     assert answers == [400, 400, 400, 429]
+    refused = form(browser, "app", enrolment=token, code="000000")
+    assert (refused.status_code, int(refused.headers["Retry-After"]) > 0) == (429, True)

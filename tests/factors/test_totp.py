@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from flask_otp import ConfigError
 from flask_otp.factors import recovery, totp
 from flask_otp.factors.record import App, FactorRecord
 from tests.support.factor_site import code_at
@@ -124,6 +125,13 @@ def test_a_secret_has_160_bits_and_its_uri_names_site_and_person() -> None:
         f"otpauth://totp/Bank:ann%40example.com?secret={totp.as_base32(SECRET)}&issuer=Bank"
     )
     assert (totp.MAX_STEPS, totp.MARKS_LIVE) == (2, 3600)
+
+
+def test_a_package_that_is_missing_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^otp.factors_loader needs pyotp and segno: pip install 'flask-otp-codes\[totp\]'$"
+    ):
+        totp.library("no_such_package_of_ours")
 
 
 # Recovery codes

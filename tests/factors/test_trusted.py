@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_otp import OTP, ConfigError, current_verification, otp_required
+from flask_otp.crypto.payloads import Proof
 from flask_otp.signals import browser_trusted
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
@@ -262,6 +263,126 @@ def test_an_older_key_still_opens_the_cookie(
         assert len(otp.trusted(ANN)) == 1
         otp.totp.remove(ANN, "phone")
     assert statuses(there, "account") == [401]
+
+
+# The cookie
+
+
+def trusting_for(app: Flask, browser: Browser, phone: Phone, *purposes: str, user: str = ANN) -> None:
+    sign_in(browser, user)
+    for purpose in purposes:
+        phone.clock.advance(60)
+        browser.send(identifier=user, purpose=purpose)
+        assert browser.verify(phone.code(), purpose=purpose, trust=True).status_code == 200
+
+
+def entries(browser: Browser) -> list[str]:
+    cookie = browser.client.get_cookie("otp_trust")
+    return [] if cookie is None or not cookie.value else cookie.value.split("~")
+
+
+@pytest.fixture
+def shop(make_app: AppFactory, otp: OTP) -> Flask:
+    purposes = {name: {} for name in ("login", "pay", "sell", "post", "read", "bare")}
+    app = make_app(otp, OTP_PURPOSES=purposes)
+    app.add_url_rule("/forget", "forget", lambda: otp.forget("pay") or "ok")  # type: ignore[func-returns-value]
+    add_views(
+        app,
+        bare={"purpose": "bare"},
+        **{name: {"purpose": name, "trust": "30d"} for name in purposes if name != "bare"},
+    )
+    return app
+
+
+def test_a_browser_is_trusted_for_four_people_or_purposes_the_newest_ones(shop: Flask, clock: Clock) -> None:
+    browser, phones = Browser(shop), {name: enrol(shop, clock, name)[0] for name in (ANN, BOB)}
+    trusting_for(shop, browser, phones[ANN], "login", "pay", "pay")
+    assert len(entries(browser)) == 2
+    trusting_for(shop, browser, phones[BOB], "login", user=BOB)
+    trusting_for(shop, browser, phones[ANN], "sell")
+    assert len(entries(browser)) == 4
+    sign_out(browser)
+    assert statuses(sign_in(browser), "login", "pay", "sell", "post") == [200, 200, 200, 401]
+    assert statuses(sign_in(browser, BOB), "login", "pay") == [200, 401]
+    trusting_for(shop, browser, phones[ANN], "post")
+    assert len(entries(browser)) == 4
+    sign_out(browser)
+    assert statuses(sign_in(browser), "login", "pay", "sell", "post") == [401, 200, 200, 200]
+    assert statuses(sign_in(browser, BOB), "login") == [200]
+
+
+def test_a_browser_forgets_one_purpose_and_stays_trusted_for_the_others(shop: Flask, clock: Clock) -> None:
+    browser, phone = Browser(shop), enrol(shop, clock)[0]
+    trusting_for(shop, browser, phone, "login", "pay")
+    assert browser.get("/forget").status_code == 200
+    sign_out(browser)
+    assert statuses(sign_in(browser), "login", "pay") == [200, 401]
+    assert browser.post("logout").status_code in (200, 204)
+    assert entries(browser) == []
+
+
+def test_no_browser_is_trusted_for_a_purpose_whose_guards_do_not_take_it(shop: Flask, otp: OTP, clock: Clock) -> None:
+    browser, phone = Browser(shop, ANN), enrol(shop, clock)[0]
+    browser.send(purpose="bare")
+    answer = browser.verify(phone.code(), purpose="bare", trust=True)
+    assert answer.status_code == 200
+    assert not any("trust" in cookie for cookie in answer.headers.getlist("Set-Cookie"))
+    with shop.app_context():
+        assert otp.trusted(ANN) == ()
+
+
+def test_on_a_site_with_tls_the_cookie_is_the_hosts_own(make_app: AppFactory, otp: OTP, clock: Clock) -> None:
+    app = make_app(otp, SESSION_COOKIE_SECURE=True)
+    add_views(app, account={"trust": "30d"})
+    phone = enrol(app, clock)[0]
+    client = app.test_client()
+    client.post("/password", data={"user": ANN}, base_url="https://localhost")
+    client.post("/otp/send", json={"channel": "totp"}, base_url="https://localhost")
+    answer = client.post("/otp/verify", json={"code": phone.code(), "trust": True}, base_url="https://localhost")
+    [cookie] = [text for text in answer.headers.getlist("Set-Cookie") if "trust" in text]
+    assert cookie.startswith("__Host-otp_trust=1.")
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=Lax", f"Max-Age={30 * DAY}"} <= set(cookie.split("; "))
+    assert "Domain" not in cookie
+
+
+def test_the_longest_cookie_is_one_that_browsers_keep(app: Flask, clock: Clock) -> None:
+    """4,096 bytes with the name and the attributes: RFC 6265, section 6.1."""
+    keys = app.extensions["otp"].tokens.keys
+    longest = "a" * 64 + "@" + ".".join(["b" * 60] * 3) + ".com"
+    trusted = app.extensions["otp"].factors.trusted
+    proof = Proof(b"x" * 29, "p" * 32, "console+sms+email", b"", clock() + 0.123456, int(clock()), longest, keys)
+    assert 4 * (len(trusted.dump(proof)) + 1) + 150 <= 4096
+
+
+#: Sealed by version 1 of the layout, with the key of these tests, and the name that the store has for it.
+COOKIE = (
+    "1.LWb-xsuufbBwoG3GSFzJYHcMCD06WU3SE87_spTMiHXek9oEABLNJzCkgpwAtDzJHs8vhKXClJB7o6KiJ-p8oBZFbur7LiPN1m"
+    "dlmIb_8t6HBdIXD9YaVW7z3pCfge-cPR1mH54Y79WPRTHRjWV8WN1VQCtKohwE0G7KN2KTAy0YJitg3NwkiOGgPRsKZcziCoBG"
+)
+NOTE = b"trusted browser " + bytes(range(8)) + bytes.fromhex("006ab13b80")
+
+
+def test_browsers_that_the_release_before_trusted_are_still_trusted(app: Flask, otp: OTP, clock: Clock) -> None:
+    state = app.extensions["otp"]
+    trust = state.factors.trusted.load(COOKIE)
+    assert trust == Proof(NOTE, "login", "totp", b"", 1789999000.5, 1792592000, ANN, state.tokens.keys)
+    assert state.store.note(trust.subject, NOTE, trust.expires_at, int(clock()))
+    browser = Browser(app, ANN)
+    browser.client.set_cookie("otp_trust", COOKIE)
+    assert statuses(browser, "account") == [200]
+    with app.app_context():
+        [known] = otp.trusted(ANN)
+        assert (known.id, known.since.timestamp()) == ("0001020304050607", 1790000000)
+
+
+def test_a_note_has_a_random_part_and_the_time(app: Flask, phone: Phone, clock: Clock) -> None:
+    state = app.extensions["otp"]
+    for _ in range(2):
+        trusting(app, phone)
+        clock.advance(60)
+    names = list(state.store.noted(state.tokens.keys.subject("login", ANN), b"trusted browser ", int(clock())))
+    assert [len(name) for name in names] == [29, 29]
+    assert len({name[16:24] for name in names}) == 2
 
 
 # Where it is offered
