@@ -33,7 +33,7 @@ def account_chance(settings: Settings, purpose: Purpose, *, apps: int = 1, count
     """
     right = right_codes(settings, apps)
     short = short_chance(purpose, right, CODES)
-    pairs = risk.chance(pair_guesses(purpose) * right, 1, PAIRS)
+    pairs = pair_chance(purpose, right, PAIRS)
     strong = risk.chance(risk.strong_guesses(purpose), purpose.max_attempts, risk.STRONG_CODES)
     return risk.any_of([max(short, _sent(purpose)), pairs, strong] * counters)
 
@@ -52,14 +52,25 @@ def _sent(purpose: Purpose) -> float:
     return risk.chance(risk.guesses(purpose), purpose.max_attempts, risk.codes(purpose))
 
 
+def pair_chance(purpose: Purpose, right: int, pairs: int) -> float:
+    """The highest chance in a year to guess two consecutive codes of an app.
+
+    :param right: number of pairs that are valid at a time, out of ``pairs``.
+    """
+    return risk.chance(pair_guesses(purpose) * right, 1, pairs)
+
+
 def pair_guesses(purpose: Purpose) -> int:
     """Wrong guesses of two consecutive codes for one user in a year by unknown browsers. Limited like messages."""
     return risk.most_events(purpose.recipient_limit, risk.YEAR)
 
 
-def recovery_chance(guesses_a_second: float) -> float:
-    """The chance in a year to guess a recovery code of one user. Only the networks' limits slow guesses down."""
-    return risk.chance(round(guesses_a_second * risk.YEAR) * RECOVERY_CODES, 1, _ALL_RECOVERY_CODES)
+def recovery_chance(guesses_a_second: float, codes: int = _ALL_RECOVERY_CODES) -> float:
+    """The chance in a year to guess a recovery code of one user. Only the networks' limits slow guesses down.
+
+    :param codes: the number of possible codes, ten of which are valid.
+    """
+    return risk.chance(round(guesses_a_second * risk.YEAR) * RECOVERY_CODES, 1, codes)
 
 
 def one_account(settings: Settings, purposes: dict[str, bool], *, apps: int = 1, counters: int = 1) -> float:

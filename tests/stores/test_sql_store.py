@@ -132,7 +132,14 @@ def test_what_is_refused_is_one_round_trip(
     ann = SubjectDriver(connect(server.uri_at(proxy.port), **PATIENT), clock)
     opened = ann.open()
     assert ann.wrong(opened, 5) == [WRONG] * 5
-    for refused in (lambda: ann.wrong(opened), lambda: ann.right(opened), lambda: ann.spend(b"none")):
+    ann.check(b"step")
+    for refused in (
+        lambda: ann.wrong(opened),
+        lambda: ann.right(opened),
+        lambda: ann.check(b"step"),
+        lambda: ann.check(b"stranger", surge=True),
+        lambda: ann.spend(b"none"),
+    ):
         proxy.reset()
         refused()
         assert proxy.round_trips == 1
