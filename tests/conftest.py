@@ -30,9 +30,9 @@ from tests.support.server_marker import Running
 load_profile()
 compile_each_route_once()
 
-#: A test that has one of these fixtures starts a server or a browser, and need not have the marker itself.
+#: A test that has one of these fixtures starts another program, and need not have the marker itself.
 _STARTING = {"postgresql_server", "postgresql", "pg8000", "mariadb_server", "mariadb", "chromium"}
-_STARTING |= {"valkey", "valkey_server", "own_server", "example"}
+_STARTING |= {"valkey", "valkey_server", "own_server", "example", "built"}
 
 pytest_plugins = ["flask_otp.testing.fixtures"]
 

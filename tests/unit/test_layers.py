@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -25,11 +26,16 @@ def module_name(path: Path) -> str:
 MODULES = {module_name(path): path for path in FILES}
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def own_imports(path: Path) -> set[str]:
     name = module_name(path)
     package = name.split(".") if path.stem == "__init__" else name.split(".")[:-1]
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = ".".join(package[: len(package) - node.level + 1] + ([node.module] if node.module else []))
             found |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in MODULES else base for alias in node.names}
@@ -71,7 +77,7 @@ def test_nothing_below_the_state_looks_into_the_apps_extensions() -> None:
             continue
         keys = {
             ast.unparse(key)
-            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for node in ast.walk(tree(path))
             for key in (
                 *((node.slice,) if isinstance(node, ast.Subscript) and "extensions" in ast.unparse(node.value) else ()),
                 *(node.args[:1] if isinstance(node, ast.Call) and "extensions.get" in ast.unparse(node.func) else ()),
@@ -87,7 +93,7 @@ def test_no_import_cycle() -> None:
 def functions() -> Iterator[tuple[str, ast.FunctionDef]]:
     """Each function with the name of its module."""
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.FunctionDef):
                 yield module_name(path), node
 
