@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flask import Flask, Response
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
@@ -17,6 +17,7 @@ from flask_otp.signals import guard_decided
 from flask_otp.state import AppState
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, START
+from tests.support.examples import examples
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 
@@ -142,7 +143,7 @@ def answer(proofs: list[Held], rule: dict[str, Any], asked: dict[str, Any], user
     return given_back.status_code, again, given_back.data[:2], headers, vary, found, told, left, proofs_left
 
 
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@examples(100, 2000)
 @given(st.lists(held, max_size=3), rules, requests, users, st.sampled_from([0, 10]))
 def test_both_ways_agree(
     proofs: list[Held], rule: dict[str, Any], asked: dict[str, Any], user: str | None, lag: int
