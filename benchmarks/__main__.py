@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks [--quick] [--only ROWS] [--json | --markdown | --write]``."""
+"""The command: ``python -m benchmarks [--quick] [--only ROWS] [--write]``."""
 
 from __future__ import annotations
 
@@ -15,16 +15,11 @@ from .report import Row
 def main() -> None:
     given = _arguments()
     began, machine = time.monotonic(), report.machine()
-    table = report.as_markdown if given.markdown else report.as_text
     groups: dict[str, list[Row]] = {}
-    if not given.json:
-        print(machine)
+    print(machine)
     for name in given.only or GROUPS:
         groups[name] = GROUPS[name].measure(QUICK if given.quick else FULL)
-        if not given.json:
-            print(f"\n{'### ' * given.markdown}{GROUPS[name].title}\n\n{table(groups[name])}", flush=True)
-    if given.json:
-        print(report.as_json(machine, groups))
+        print(f"\n{GROUPS[name].title}\n\n{report.as_text(groups[name])}", flush=True)
     if given.write:
         pages.write({name: report.as_markdown(rows) for name, rows in groups.items()} | {"machine": machine})
     print(f"\n{time.monotonic() - began:.0f} s", file=sys.stderr)
@@ -34,10 +29,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="The rows of benchmarks/README.md.")
     parser.add_argument("--only", action="append", choices=GROUPS, metavar="ROWS", help=", ".join(GROUPS))
     parser.add_argument("--quick", action="store_true", help="smaller stores and fewer rounds: about a minute")
-    form = parser.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="one JSON object")
-    form.add_argument("--markdown", action="store_true", help="tables to paste")
-    form.add_argument("--write", action="store_true", help="put the tables into the pages that show them")
+    parser.add_argument("--write", action="store_true", help="put the tables into the pages that show them")
     return parser.parse_args()
 
 

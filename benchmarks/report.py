@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -82,25 +81,6 @@ def as_text(rows: Iterable[Row]) -> str:
 def as_markdown(rows: Iterable[Row]) -> str:
     lines = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def as_json(machine: str, groups: dict[str, list[Row]]) -> str:
-    tables = {
-        name: [
-            {
-                "what": row.what,
-                "where": row.where,
-                "unit": row.unit,
-                "goal": row.goal.text if row.goal else None,
-                "verdict": row.verdict,
-                "note": row.note,
-                **(asdict(row.spread) if row.spread else {}),
-            }
-            for row in rows
-        ]
-        for name, rows in groups.items()
-    }
-    return json.dumps({"machine": machine, "tables": tables}, indent=1)
 
 
 def machine() -> str:

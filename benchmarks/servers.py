@@ -1,13 +1,11 @@
-"""The stores that can be measured here, each empty and our own: started when first asked for, gone at the end."""
+"""Servers of our own, each empty: started when first asked for, gone at the end."""
 
 from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from functools import cached_property
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +13,6 @@ from redis.connection import AbstractConnection
 
 from flask_otp.stores import Store, store_from_uri
 from tests.support.apps import ValkeyServer
-
-STORES = ("memory", "redis", "sqlite")
-
-
-class Missing(Exception):
-    """A store cannot be measured on this machine, and why."""
 
 
 class Servers(ExitStack):
@@ -46,22 +38,6 @@ class Servers(ExitStack):
         server.start()
         self.callback(server.stop)
         return server
-
-    def uri(self, store: str) -> str:
-        """
-        :raises Missing: the store, or its server, is not installed.
-        """
-        makers: dict[str, Callable[[], str]] = {
-            "memory": lambda: "memory://",
-            "redis": lambda: self.valkey.uri,
-            "sqlite": lambda: f"sqlite:///{self.directory / 'benchmark.sqlite'}",
-        }
-        uri = makers[store]()
-        if store == "sqlite":
-            if find_spec("sqlalchemy") is None:
-                raise Missing("not installed")
-            open_store(uri).close()
-        return uri
 
 
 def open_store(uri: str, prefix: str = "otp") -> Store:

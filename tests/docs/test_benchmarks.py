@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +13,7 @@ from benchmarks import pages
 from benchmarks.bench import TINY
 from benchmarks.groups import GROUPS
 from benchmarks.measure import Case, Rounds, spread
-from benchmarks.report import Row, as_json, as_markdown, as_text, at_most
+from benchmarks.report import Row, as_markdown, as_text, at_most
 
 pytestmark = pytest.mark.server
 
@@ -77,7 +76,6 @@ def test_a_row_says_whether_its_goal_is_reached() -> None:
     assert Row("this", "here", None, note="not installed").cells()[2] == "not installed"
     assert " ".join(as_text([row]).splitlines()[1].split()) == "this here 2.50 [1.75 .. 3.25] us 4 <= 2 missed"
     assert as_markdown([row]).splitlines()[2] == "| this | here | 2.50 [1.75 .. 3.25] us | 4 | <= 2 | missed |"
-    assert json.loads(as_json("a machine", {"group": [row]}))["tables"]["group"][0]["median"] == 2.5
 
 
 def test_the_pages_show_known_groups_only() -> None:
@@ -86,15 +84,9 @@ def test_the_pages_show_known_groups_only() -> None:
 
 
 @pytest.mark.long
-def test_the_command_prints_json(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    with run_with(monkeypatch, "--quick", "--only", "table", "--json"):
-        command.main()
-    tables = json.loads(capsys.readouterr().out)["tables"]
-    assert [row["median"] for row in tables["table"] if row["what"] == "round trips: send"] == [1]
-
-
-@pytest.mark.long
-def test_the_command_fills_in_the_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+def test_the_command_prints_tables_and_fills_in_the_pages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object
+) -> None:
     page = pages.Path(str(tmp_path)) / "page.md"
     page.write_text(
         "before\n<!-- measured: sizes -->\nold\n<!-- end -->\n<!-- measured: table -->\nkept\n<!-- end -->\n"
@@ -102,6 +94,7 @@ def test_the_command_fills_in_the_pages(monkeypatch: pytest.MonkeyPatch, tmp_pat
     monkeypatch.setattr(pages, "PAGES", (page,))
     with run_with(monkeypatch, "--quick", "--only", "sizes", "--write"):
         command.main()
+    assert "Bytes of a subject" in capsys.readouterr().out
     text = page.read_text()
     assert text.startswith("before\n<!-- measured: sizes -->\n\n| what |")
     assert "old" not in text
