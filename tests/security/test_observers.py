@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
+import pytest
 from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,13 +18,16 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from flask_otp import OTP, Message, otp_required
+from flask_otp import OTP, Message, events, otp_required
+from flask_otp.events import Event
+from flask_otp.observability import audit, otel, statistics
 from flask_otp.observability.otel import instrument
-from flask_otp.testing import Clock
-from tests.support.apps import SECRET, START
+from flask_otp.testing import Clock, capture_codes
+from tests.support.apps import SECRET, START, AppFactory
 from tests.support.examples import examples
 from tests.support.leaks import layers
 from tests.support.listening import SIGNALS, listening
+from tests.support.observers import Observers, observed
 
 PEOPLE = ["ann.owner@example.com", "mallory.crook@evil.example", "+4915112345678", "unknown.person@example.net"]
 NETWORKS = ["203.0.113.77", "198.51.100.201", "2001:db8:77:88:99::1"]
@@ -171,3 +175,82 @@ def assert_hidden(secrets: set[str], lines: list[str], shown: list[str]) -> None
         short = secret.isdecimal()
         assert (f'"{secret}"'.encode() if short else secret.encode()) not in read, secret
         assert secret.encode() not in bare, secret
+
+
+# The observers of the attack suite: see tests/security/conftest.py
+
+
+def attack(observers: Observers, clock: Clock, make_app: AppFactory) -> None:
+    """What any attack does: send, guess, verify, come to a guard."""
+    app = make_app(OTP_CHANNELS={"email": lambda message: None}, OTP_DELIVERY="inline")
+    app.add_url_rule("/account", "account", otp_required(lambda: "in"))
+    client = app.test_client()
+    client.environ_base["REMOTE_ADDR"] = NETWORKS[0]
+    client.get("/account")
+    with capture_codes(app) as sent:
+        client.post("/otp/send", json={"email": PEOPLE[0]})
+        client.post("/otp/verify", json={"code": "no code"})
+        client.post("/otp/verify", json={"code": sent.code})
+        client.get("/account")
+    assert {PEOPLE[0], NETWORKS[0], sent.code, "no code"} < observers.secrets
+
+
+def test_the_observers_of_the_attack_suite_see_all_of_an_attack(make_app: AppFactory, clock: Clock) -> None:
+    with observed() as observers:
+        attack(observers, clock, make_app)
+    kinds = {event[0] for event in observers.events}
+    assert kinds >= {"code_sent", "code_verified", "code_rejected", "guard_decided", "store_called", "flow_ended"}
+    assert {json.loads(line)["unmapped"]["kind"] for line in observers.lines.found} < kinds
+    assert {span.name for span in observers.spans.get_finished_spans()} == {"otp.send", "otp.verify"}
+    assert {name for name, _ in observers.attributes()} > {"otp.messages", "otp.verifications", "otp.guard"}
+    assert any(name.endswith("/email/-/login/first") for name in observers.counters)
+    assert not any(signal.receivers for signal in SIGNALS)
+
+
+def leak(*, into: str, what: Callable[[Event], str]) -> Callable[[Any, pytest.MonkeyPatch], None]:
+    """One member of each event has something that no observer may have."""
+
+    def plant(events: type[Any], patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(events, "Event", lambda **members: Event(**{**members, into: what(Event(**members))}))
+
+    return plant
+
+
+LEAKS = {
+    "an address as the reason": leak(into="reason", what=lambda event: PEOPLE[0]),
+    "an address as the purpose": leak(into="purpose", what=lambda event: PEOPLE[0]),
+    "an address as the channel": leak(into="channel", what=lambda event: PEOPLE[0]),
+    "an address as the subject": leak(into="subject", what=lambda event: PEOPLE[0]),
+    "a network in full": leak(into="network", what=lambda event: NETWORKS[0]),
+    "a network as the step": leak(into="step", what=lambda event: NETWORKS[0]),
+    "free text as the outcome": leak(into="outcome", what=lambda event: "it went wrong"),
+    "a challenge in full": leak(into="challenge", what=lambda event: (event.challenge or "") * 3),
+    "what was typed as the country": leak(into="country", what=lambda event: "no code"),
+}
+
+
+@pytest.mark.parametrize("name", LEAKS)
+def test_a_leak_into_an_event_is_seen(
+    make_app: AppFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    LEAKS[name](events, monkeypatch)
+    with pytest.raises(AssertionError), observed() as observers:
+        attack(observers, clock, make_app)
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "leaking"),
+    [
+        (otel, "_attributes", lambda event, *names: {"otp.subject": event.subject or ""}),
+        (otel, "_attributes", lambda event, *names: {f"otp.{name}": PEOPLE[0] for name in names}),
+        (audit, "_members", lambda event, *_: {"user": {"uid": event.subject, "email_addr": PEOPLE[0]}}),
+        (statistics.Series, "key", lambda series, kind="": f"stats/{series.hour}/{PEOPLE[0]}/{kind}"),
+    ],
+    ids=["a pseudonym in an attribute", "an address in an attribute", "a member in a line", "a name of a counter"],
+)
+def test_a_leak_of_one_observer_is_seen(
+    make_app: AppFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch, module: Any, name: str, leaking: Any
+) -> None:
+    monkeypatch.setattr(module, name, leaking)
+    with pytest.raises(AssertionError), observed() as observers:
+        attack(observers, clock, make_app)
