@@ -151,7 +151,7 @@ RESEND = Route(
     "Send the same code again. No attempt is given back.",
     "Challenge",
     (_CHALLENGE, PURPOSE, _WAY_BACK, _CHANNEL, _SESSION),
-    errors=(*_BODY, *_SENDING),
+    errors=(*_BODY, InvalidIdentifier, *_SENDING),
 )
 LINK = Route(
     "GET",
