@@ -84,6 +84,10 @@ class Rounds:
         """Microseconds that a call of ``name`` takes more than one of ``reference``."""
         return spread((ours - theirs) * 1e6 for ours, theirs in self._pairs(name, reference, of_processor))
 
+    def more(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
+        """The same as a percentage of a call of ``reference``."""
+        return spread((ours / theirs - 1) * 100 for ours, theirs in self._pairs(name, reference, of_processor))
+
     def _pairs(self, name: str, reference: str, of_processor: bool) -> Iterable[tuple[float, float]]:
         pairs = zip(self._seconds[name], self._seconds[reference], strict=True)
         return ((ours[of_processor], theirs[of_processor]) for ours, theirs in pairs)

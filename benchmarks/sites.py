@@ -14,6 +14,7 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 from flask_otp import OTP, Message, otp_required
+from flask_otp.observability.otel import instrument
 from flask_otp.state import AppState
 
 from .servers import keep, patience
@@ -32,6 +33,7 @@ class Plan:
     :param rules: our network limits are at their defaults; else they are off.
     :param lag: ``OTP_REVOCATION_LAG`` in seconds.
     :param high: our network limits are so high that nobody reaches them.
+    :param otel: the app calls ``instrument``, and the process has no SDK of OpenTelemetry.
     """
 
     storage_uri: str | None
@@ -40,6 +42,7 @@ class Plan:
     rules: bool = False
     lag: int = 0
     high: bool = False
+    otel: bool = False
 
 
 class Site:
@@ -70,6 +73,8 @@ class Site:
         if self.plan.high:
             self.app.config.update(OTP_IP_SEND_LIMIT=_HIGH, OTP_IP_VERIFY_LIMIT=_HIGH)
         otp = OTP(self.app)
+        if self.plan.otel:
+            instrument(self.app)
         state = self.app.extensions["otp"]
         assert isinstance(state, AppState)
         keep(state.store)

@@ -44,6 +44,7 @@ def rows(bench: Bench) -> Iterator[Row]:
     yield from _rates(bench, Traffic(Site(Plan(uri, uri, rules=True))))
     yield from _guard(bench, uri)
     yield from _counts(Traffic(Site(Plan(uri, uri, limiter=False, rules=True))))
+    yield from _observed(bench, uri)
     yield from _trips(bench.servers.valkey.port)
     yield from _sizes(Traffic(Site(Plan("memory://", uri, limiter=False))))
     tries = range(bench.scale.tries)
@@ -106,11 +107,27 @@ def _counts(traffic: Traffic) -> Iterator[Row]:
     goals = {'verify, right, "session": false': at_most(1080), 'send, "session": false': at_most(1870)}
     cases = {name: case for name, (case, _) in _ours(traffic).items()} | {"guard": traffic.guard()}
     for name, case in cases.items():
-        environs = case.prepare(_WARM_UP + _REQUESTS)
-        for environ in environs[:_WARM_UP]:
-            case.check(case.call(environ))
-        count = usual_calls([partial(case.call, environ) for environ in environs[_WARM_UP:]])
-        yield Row(f"function calls: {name}", "redis, all limits", exactly(count), "", goals.get(name))
+        yield Row(f"function calls: {name}", "redis, all limits", exactly(_calls(case)), "", goals.get(name))
+
+
+def _observed(bench: Bench, uri: str) -> Iterator[Row]:
+    """What ``instrument`` costs in a process without an SDK."""
+    # Caches find the limits of the first site by identity, and those of a later one by two calls more.
+    _calls(Traffic(Site(Plan(uri, uri, limiter=False, rules=True))).right(session=False))
+    plans = {name: Plan(uri, uri, limiter=False, rules=True, otel=name == "otel") for name in ("bare", "otel")}
+    cases = {name: Traffic(Site(plan)).right(session=False) for name, plan in plans.items()}
+    measured = Rounds(cases, bench.scale.rounds, bench.scale.block * _TIMES)
+    what, more = "OpenTelemetry without an SDK", measured.more("otel", "bare", of_processor=True)
+    yield Row(f"{what}, over verify, right", "redis, all limits, processor time of the app", more, "%", at_most(1))
+    calls = {name: _calls(case) for name, case in cases.items()}
+    yield Row(f"function calls: {what}", "redis, all limits", exactly(calls["otel"] - calls["bare"]), "", exact(0))
+
+
+def _calls(case: Case) -> int:
+    environs = case.prepare(_WARM_UP + _REQUESTS)
+    for environ in environs[:_WARM_UP]:
+        case.check(case.call(environ))
+    return usual_calls([partial(case.call, environ) for environ in environs[_WARM_UP:]])
 
 
 def _trips(port: int) -> Iterator[Row]:
