@@ -135,7 +135,8 @@ class HookDecorators:
     def factors_loader(self, function: L) -> L:
         """``(identifier) -> text``: returns the column with the person's authenticator apps, or ``None``.
 
-        The text is opaque and sealed, with at most 4,096 characters. The identifier is canonical.
+        The text is opaque and sealed, with at most 4,096 characters. The identifier is canonical. The function must
+        return what was saved last, also by another process: not an older state that the request's transaction shows.
         """
         self._hooks.factors_loader = _plain(function)
         return function

@@ -111,8 +111,7 @@ class FactorVerifier:
         )
 
     def _recovery_claim(self, claim: Claim, keys: Keys, record: FactorRecord, index: int | None) -> Claim:
-        if index is not None and record.used >> index & 1:
-            return replace(claim, proof_id=b"")  # used already: it costs nothing and records no proof
+        # A used code matches too, so that it costs nothing. Its mark refuses it, or else the column does.
         return replace(
             claim,
             matches=index is not None,
@@ -128,8 +127,6 @@ class FactorVerifier:
         answer = counting.check(handle.subject, claim, policy, now)
         if answer.outcome is not RedeemOutcome.MATCH:
             return answer
-        if not claim.proof_id:
-            return RedeemResult(RedeemOutcome.REFUSED)
         if len(self._parts.settings.purposes) > 1:
             # The same code must not pass for another purpose, whose state is another subject's.
             everywhere = handle.keys.subject("", handle.identifier)

@@ -245,6 +245,48 @@ def test_authenticator_a_dump_of_the_table_and_a_swapped_column_are_worth_nothin
     assert page.status_code == 503
 
 
+@pytest.mark.server
+@pytest.mark.parametrize("act", ["remove", "add"])
+def test_r25_authenticator_a_browser_is_not_trusted_where_a_transaction_sees_a_snapshot(
+    request: pytest.FixtureRequest,
+    open_page: Callable[[str], Example],
+    clock: Clock,
+    monkeypatch: pytest.MonkeyPatch,
+    act: str,
+) -> None:
+    """MariaDB and MySQL do so by default. The apps change while the request that trusts the browser is under way."""
+    monkeypatch.setenv("FLASK_SQLALCHEMY_DATABASE_URI", request.getfixturevalue("mariadb").uri)
+    vault = open_page("authenticator")
+    monkeypatch.setattr(vault.names, "time", SimpleNamespace(time=clock))
+    names, store = vault.names, vault.app.extensions["otp"].store
+    try:
+        phone, _ = enrolled(vault, clock)
+        browser, page = at_the_vault(vault)
+        page = browser.submit(page, action="/otp/send")
+        note = store.note
+
+        def meet(*arguments: Any) -> Any:
+            monkeypatch.setattr(store, "note", note)
+            with names.app.app_context():
+                if act == "remove":
+                    names.otp.totp.remove(ANN, "phone")
+                else:
+                    enrolment = names.otp.totp.begin(ANN, "tablet")
+                    names.otp.totp.confirm(enrolment.token, Phone(enrolment.uri, clock).code())
+            return note(*arguments)
+
+        monkeypatch.setattr(store, "note", meet)
+        browser.submit(page, code=phone.code(), trust="yes")
+        assert store.note is note
+        with names.app.app_context():
+            assert names.otp.trusted(ANN) == ()
+    finally:
+        with names.app.app_context():
+            names.db.session.remove()
+            names.db.drop_all()
+            names.db.engine.dispose()
+
+
 # second-factor
 
 

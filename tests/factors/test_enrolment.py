@@ -20,7 +20,7 @@ from flask_otp.factors.sealing import seal, unseal
 from flask_otp.signals import factor_added, factor_removed
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, AppFactory
-from tests.support.factor_site import ANN, BOB, Browser, Phone, Table, add_views, enrol, make_otp
+from tests.support.factor_site import ANN, BOB, SEALED, Browser, Phone, Table, add_views, enrol, make_otp
 
 
 @pytest.fixture(autouse=True)
@@ -221,13 +221,6 @@ def test_a_column_that_is_empty_text_is_no_app_and_is_swapped_as_it_is(
 
 
 # At rest
-
-
-#: Sealed by version 1 of the layout, for ANN, with the key of these tests.
-SEALED = (
-    "1.8nM99IzwyBg7TubfqNzAjy33JVpKYrnZn3FImGV6muwjUa-DVAJCcrxu8d5RdliH5swFogDfkqVZZIqXhRJUBfgAptytwe3ZDc"
-    "B3D_dJh4GnjovG70xUzFAQUKmTu2IThw5gAPtwdhSDOp980nez87Yk67_CzE8iqCQB0Hfh3rCTFczAZOPOor6LF5KUxlEdBBXXI14"
-)
 
 
 def test_a_column_of_the_release_before_opens(otp: OTP, app: Flask, table: Table, caplog: Any) -> None:

@@ -20,6 +20,12 @@ from flask_otp.testing import Clock
 ANN, BOB = "ann@example.com", "bob@example.com"
 HTML = {"Accept": "text/html"}
 
+#: A column of ANN's, sealed by version 1 of the layout with the key of the tests: one app, and ten recovery codes.
+SEALED = (
+    "1.8nM99IzwyBg7TubfqNzAjy33JVpKYrnZn3FImGV6muwjUa-DVAJCcrxu8d5RdliH5swFogDfkqVZZIqXhRJUBfgAptytwe3ZDc"
+    "B3D_dJh4GnjovG70xUzFAQUKmTu2IThw5gAPtwdhSDOp980nez87Yk67_CzE8iqCQB0Hfh3rCTFczAZOPOor6LF5KUxlEdBBXXI14"
+)
+
 
 def code_at(secret: str, now: float, steps: int = 0) -> str:
     """RFC 6238 from its own words, so that it shares nothing with the package: HMAC-SHA-1, 30 seconds, six digits."""
