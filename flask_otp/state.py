@@ -122,15 +122,14 @@ class AppState(Components):
     # Health
 
     def probe_store(self) -> None:
-        """Read a missing entry from the store, in the way that changes use. Changes nothing.
+        """Check that the store accepts changes. Changes nothing.
 
         :raises StoreUnavailable: the store does not answer, or refuses us.
         """
-        now = int(self.clock())
-        self.store.note(b"health".ljust(16), b"health".ljust(12), now, now)
+        self.store.probe(int(self.clock()))
 
     def check_health(self) -> None:
-        """Read from the store and from the limits' storage. Nothing is counted, changed or sent.
+        """Ask the store and the limits' storage. Nothing is counted, changed or sent.
 
         :raises StoreUnavailable: one of them does not answer. Its ``part`` and ``cause`` say which, and why.
         """

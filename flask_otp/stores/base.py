@@ -57,6 +57,9 @@ KNOWN_BROWSERS = 8
 #: Bytes of a channel's tag, and maximum channels for one challenge's code.
 CHANNEL_TAG, MAX_CHANNELS = 4, 4
 
+#: A subject that nobody has, for :meth:`Store.probe`.
+NOBODY = b"health".ljust(16)
+
 #: Prefix of the marks that :meth:`Store.check` sets for :meth:`Store.unlock`. Marks of used codes never have it.
 RATION = b"ration"
 
@@ -383,6 +386,15 @@ class Store(ABC):
     def gated(self, gates: Gates) -> Store:
         """This store for one verb, which counts the gates first and does nothing if a gate refuses."""
         raise NotImplementedError
+
+    def probe(self, now: int) -> None:
+        """For ``flask_otp.health``: check that the verbs can read and write. Nothing is counted or changed.
+
+        This one only reads. Override it if a store may be reachable and yet refuse changes, as a replica does.
+
+        :raises StoreUnavailable: they cannot.
+        """
+        self.note(NOBODY, NOBODY[:12], now, now)
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to close
         """Close connections. For tests and scripts: the extension's own store lives as long as its app."""

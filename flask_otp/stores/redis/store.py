@@ -23,6 +23,7 @@ from ..base import (
     KNOWN_BROWSERS,
     LEEWAY,
     MAX_CHANNELS,
+    NOBODY,
     RATION,
     Attempt,
     ChallengeRequest,
@@ -241,6 +242,13 @@ class RedisStore(Store):
 
     def unlock(self, subject: bytes, now: int) -> bool:
         return bool(self._run("unlock", subject, now))
+
+    def probe(self, now: int) -> None:
+        super().probe(now)
+        key = self._key(NOBODY)
+        with _outage():
+            # Deletes nothing, and is refused like any change: by a replica, or by a master that cannot save to disk.
+            self._changing.exchange(key, ("HDEL", key, b""))
 
     def close(self) -> None:
         self.client.close()

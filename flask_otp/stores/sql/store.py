@@ -19,6 +19,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from ...errors import ConfigError, StoreUnavailable
 from ...outages import Cause
+from ..base import NOBODY
 from ..codec import pack, unpack
 from ..record import Record
 from ..record_store import RecordStore
@@ -74,6 +75,7 @@ class SQLStore(RecordStore):
         is_as_read = is_subject & (columns.state == bindparam("old"))
         read_only: ColumnElement[str] = literal_column(READ_ONLY_NOW.get(self._url.get_backend_name(), "0"))
         self._select = select(columns.state, read_only).where(is_subject)
+        self._is_read_only = select(read_only)
         self._insert = insert(self._table)
         self._update = update(self._table).where(is_as_read)
         self._delete = delete(self._table).where(is_as_read)
@@ -115,19 +117,32 @@ class SQLStore(RecordStore):
                 time.sleep(random.uniform(0, _PAUSE))  # noqa: S311
                 state = self._read(connection, subject)
 
+    def probe(self, now: int) -> None:
+        super().probe(now)
+        with within(self._timeout) as deadline, self._connect(self.engine) as connection:
+            self._on_first(connection, deadline, self._try_to_write)
+
+    def _try_to_write(self, connection: Connection) -> None:
+        self._refuse_replica(connection, connection.execute(self._is_read_only).scalar_one())
+        # Deletes nothing, and is refused like any change.
+        connection.execute(self._delete, {"key": NOBODY, "old": b""})
+
     def _read_first(self, connection: Connection, subject: bytes, deadline: Deadline) -> bytes | None:
         """Read with an old connection, which the server or the network may have dropped; then with a new one.
 
         Nothing is charged yet. A later failure is not retried, unless the database reports that nothing changed.
         """
+        return self._on_first(connection, deadline, lambda connection: self._read(connection, subject))
+
+    def _on_first(self, connection: Connection, deadline: Deadline, ask: Callable[[Connection], T]) -> T:
         try:
-            return self._read(connection, subject)
+            return ask(connection)
         except (DBAPIError, _IsReplica) as error:
             is_lost = isinstance(error, _IsReplica) or error.connection_invalidated
             if not is_lost or not deadline.may_reconnect():
                 raise
             connection.rollback()  # after this, SQLAlchemy uses another connection
-            return self._read(connection, subject)
+            return ask(connection)
 
     def _read(self, connection: Connection, subject: bytes) -> bytes | None:
         """
@@ -136,13 +151,19 @@ class SQLStore(RecordStore):
         row = connection.execute(self._select, {"key": subject}).one_or_none()
         if row is None:
             return None
-        if str(row[1]).lower() not in _NO:
+        state, read_only = row
+        self._refuse_replica(connection, read_only)
+        return bytes(state)
+
+    def _refuse_replica(self, connection: Connection, read_only: object) -> None:
+        """
+        :raises _IsReplica: the server's setting says that it is read-only.
+        """
+        if str(read_only).lower() not in _NO:
             connection.invalidate()
             # The idle connections lead to the same server.
             connection.engine.dispose()
             raise _IsReplica("the server is read-only")
-        state: bytes = row[0]
-        return state
 
     def _write(
         self, connection: Connection, subject: bytes, old: bytes | None, record: Record, now: int, deadline: Deadline
