@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 
 import pytest
 from flask import Flask
@@ -149,3 +150,23 @@ def test_a_site_answers_503_to_everything_and_lets_nobody_through(
         flask_otp.health(app)
         assert bob.get("/account").status_code == 200
         assert ann.post("/otp/verify", json={"code": code}).status_code == 200
+
+
+def test_health_tells_of_a_replica_whose_user_may_write_all_the_same(mariadb: DatabaseServer, clock: Clock) -> None:
+    """What it writes there, nobody else will read."""
+    with contextlib.closing(store_from_uri(mariadb.uri, "otp", {"timeout": 5})) as store:
+        store.probe(int(clock()))
+        with _switched(mariadb), pytest.raises(StoreUnavailable) as refused:
+            store.probe(int(clock()))
+        assert refused.value.cause.kind == "read_only"
+        store.probe(int(clock()))
+
+
+def test_health_tells_of_a_file_that_cannot_be_written(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "otp.db"
+    with contextlib.closing(store_from_uri(f"sqlite:///{path}", "otp", {})) as store:
+        store.probe(int(clock()))
+    with contextlib.closing(store_from_uri(f"sqlite:///file:{path}?mode=ro&uri=true", "otp", {})) as store:
+        with pytest.raises(StoreUnavailable) as refused:
+            store.probe(int(clock()))
+        assert refused.value.cause.kind == "read_only"

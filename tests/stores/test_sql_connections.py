@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.pool import QueuePool
 
 from flask_otp.errors import StoreUnavailable
 from flask_otp.stores.sql import SQLStore
@@ -193,6 +195,28 @@ def turn_writing_off(server: DatabaseServer) -> None:
         time.sleep(0.3)  # sessions hear of it one after the other
 
 
+def idle_connections(store: SQLStore) -> int:
+    pool = store.engine.pool
+    assert isinstance(pool, QueuePool)
+    return pool.checkedin()
+
+
+@pytest.mark.parametrize("server", ["postgresql"], indirect=True)
+def test_a_connection_over_which_an_error_came_is_not_used_again(
+    proxy: Proxy, ann: SubjectDriver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lead to a server that is no longer the main one, whatever that calls it."""
+    assert ann.holds(b"proof")
+    proxy.reset()
+    with monkeypatch.context() as patch:
+        patch.setattr(ann.store, "_select", text("SELECT nonsense"))
+        with pytest.raises(StoreUnavailable):
+            ann.holds(b"proof")
+    assert proxy.connections == 0
+    assert ann.holds(b"proof")
+    assert proxy.connections == 1
+
+
 def test_after_a_failover_what_the_old_main_server_refused_goes_to_the_new_one(
     pair: tuple[DatabaseServer, DatabaseServer], clock: Clock
 ) -> None:
@@ -234,9 +258,32 @@ def test_a_verb_whose_old_connection_leads_to_a_replica_is_done_by_a_new_one(
             proxy.lead_to(second.port)
             proxy.reset()
             opened = ann.open()
+            assert idle_connections(store) == 1  # the others led to the old server, and are closed
             assert ann.wrong(opened) == [WRONG]
             assert ann.right(opened) is MATCH
             assert proxy.connections == 1
+
+
+def test_what_the_old_server_refused_to_write_for_somebody_new_is_written_by_the_new_one(
+    pair: tuple[DatabaseServer, DatabaseServer], clock: Clock
+) -> None:
+    """Nothing of theirs is there to be read, and so nothing tells before the write that the server takes none."""
+    first, second = pair
+    with Proxy(first.port) as proxy:
+        uri = first.uri_at(proxy.port).replace("root@", "shop@")
+        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
+            SubjectDriver(store, clock, NO_LIMITS).open()
+            with ExitStack() as stack:
+                for _ in range(3):
+                    stack.enter_context(store.engine.connect())
+            turn_writing_off(first)
+            proxy.lead_to(second.port)
+            proxy.reset()
+            bob = SubjectDriver(store, clock, NO_LIMITS, subject=b"somebody new....")
+            assert bob.right(bob.open()) is MATCH
+            assert proxy.connections == 1
+            with store.engine.connect(), store.engine.connect():
+                assert proxy.connections == 2  # the others led to the old server
 
 
 def test_the_guard_takes_nothing_from_what_is_a_replica_by_now(
