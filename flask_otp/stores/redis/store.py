@@ -245,10 +245,8 @@ class RedisStore(Store):
 
     def probe(self, now: int) -> None:
         super().probe(now)
-        key = self._key(NOBODY)
-        with _outage():
-            # Deletes nothing, and is refused like any change: by a replica, or by a master that cannot save to disk.
-            self._changing.exchange(key, ("HDEL", key, b""))
+        # Deletes nothing, and is refused like any change: by a replica, or by a master that cannot save to disk.
+        self.drop(NOBODY, b"", now)
 
     def close(self) -> None:
         self.client.close()
