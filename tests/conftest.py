@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import ssl
 import threading
@@ -26,6 +25,7 @@ from tests.support.examples import load_profile
 from tests.support.routes import compile_each_route_once
 from tests.support.scheduler import Scheduler
 from tests.support.server_marker import Running
+from tests.support.sqlite import UNSYNCED
 
 load_profile()
 compile_each_route_once()
@@ -107,8 +107,7 @@ def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeySe
 @pytest.fixture
 def valkey(valkey_server: ValkeyServer) -> ValkeyServer:
     """The shared server, empty, with its settings as at the start."""
-    with contextlib.closing(valkey_server.client()) as client:
-        client.flushall()
+    valkey_server.empty()
     return valkey_server
 
 
@@ -128,6 +127,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]
     local = {"memory": "memory://", "sqlite": f"sqlite:///{tmp_path / 'otp.db'}"}
     uri = local.get(kind) or request.getfixturevalue("valkey" if kind == "redis" else kind).uri
     options = {"memory": {}, "redis": {"socket_timeout": 30}}.get(kind, {"timeout": 30})
+    options |= UNSYNCED if kind == "sqlite" else {}
     store = store_from_uri(uri, "otp", options)
     store.prepare()
     yield store

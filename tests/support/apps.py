@@ -32,10 +32,16 @@ class ValkeyServer:
         self.directory = directory
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
+        self._emptying: redis.Redis | None = None
 
     @property
     def uri(self) -> str:
         return f"redis://127.0.0.1:{self.port}"
+
+    def empty(self) -> None:
+        """By one connection that stays, since this is done before each test."""
+        self._emptying = self._emptying or self.client()
+        self._emptying.flushall()
 
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port, retry=Retry(NoBackoff(), 0), socket_timeout=5)
@@ -54,6 +60,9 @@ class ValkeyServer:
         raise RuntimeError("the Valkey server did not start")
 
     def stop(self) -> None:
+        if self._emptying is not None:
+            self._emptying.close()
+            self._emptying = None
         if self.process is not None:
             self.process.kill()
             self.process.wait()

