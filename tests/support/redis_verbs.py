@@ -1,15 +1,15 @@
-"""Every verb of a store, warmed up, and how long a store that is out of reach takes to say so."""
+"""Every verb of a store, warmed up and tried, and how long a store that is out of reach takes to say so."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from flask_otp.errors import StoreUnavailable
-from flask_otp.stores import OpenResult
-from flask_otp.stores.redis import RedisStore
+from flask_otp.stores import OpenResult, Store
 from flask_otp.testing import Clock
 from flask_otp.testing.stores import NO_LIMITS, SubjectDriver
 
@@ -37,17 +37,51 @@ VERBS: dict[str, Callable[[SubjectDriver, OpenResult], object]] = {
 QUESTIONS = ("holds", "inspect", "is_live", "noted")
 
 
-every_verb = pytest.mark.parametrize("verb", VERBS)
+#: Who calls a verb, and with which challenge.
+Caller = tuple[SubjectDriver, OpenResult]
 
 
-def warm(store: RedisStore, clock: Clock) -> tuple[SubjectDriver, OpenResult]:
+def warm(store: Store, clock: Clock) -> Caller:
     """A person with a proof and a live challenge, over a connection that knows every script."""
+    _learn(store, clock)
+    return _caller(SubjectDriver(store, clock))
+
+
+def warm_each(connect: Callable[[], Store], clock: Clock) -> dict[str, Caller]:
+    """For each verb a person of its own, as above, in the store that ``connect`` gives for it."""
+    stores = {verb: connect() for verb in VERBS}
+    _learn(next(iter(stores.values())), clock)
+    return {
+        verb: _caller(SubjectDriver(store, clock, subject=b"%016d" % number))
+        for number, (verb, store) in enumerate(stores.items())
+    }
+
+
+def _learn(store: Store, clock: Clock) -> None:
     warmer = SubjectDriver(store, clock, NO_LIMITS, subject=b"warmer")
+    opened = warmer.open()
     for verb in VERBS.values():
-        verb(warmer, warmer.open())
-    ann = SubjectDriver(store, clock)
+        verb(warmer, opened)
+
+
+def _caller(ann: SubjectDriver) -> Caller:
     ann.prove(b"proof", b"bucket1")
     return ann, ann.open(b"bucket2")
+
+
+def failing(callers: dict[str, Caller], threads: int = 1) -> dict[str, Exception]:
+    """The verbs that raise, and what; each called once."""
+
+    def call(verb: str) -> Exception | None:
+        try:
+            VERBS[verb](*callers[verb])
+        except Exception as error:
+            return error
+        return None
+
+    with ThreadPoolExecutor(threads) as pool:
+        errors = dict(zip(callers, pool.map(call, callers), strict=True))
+    return {verb: error for verb, error in errors.items() if error is not None}
 
 
 def seconds_to_fail(call: Callable[[], object], enough: float, tries: int = 5) -> float:
