@@ -119,7 +119,7 @@ def one_round(site: Site, fault: Fault) -> list[Measurement]:
 CASES = [(kind, meant) for kind in BACKENDS for fault in FAULTS if (meant := meant_for(kind, fault))]
 EVERY_TIME = ("Redis", "PostgreSQL")
 #: What differs most between these two and the others; all else is for the marker ``long``.
-SOME = {"refused", "hung", "silent, reply lost", "killed after the charge", "restarted empty"}
+SOME = {"refused", "hung", "killed after the charge"}
 LONG = [
     (kind.title not in EVERY_TIME and fault.title not in SOME)
     # That it is in time, a busy machine may deny: the time-out is for all of a verb's round trips.

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.apps import ValkeyServer, free_port
+from tests.support.examples import at_night
 
 pytestmark = pytest.mark.server
 
@@ -36,7 +37,7 @@ with warnings.catch_warnings():
 
 @otp.channel("email")
 def mail(message):
-    time.sleep(float(os.environ.get("SECONDS", "0.05")))
+    time.sleep(1 if message.recipient.startswith("slow") else 0.05)
     with open(os.environ["SENT"], "a") as file:
         file.write(f"{os.getpid()} {message.recipient}\\n")
 
@@ -99,6 +100,10 @@ class Site:
         """Process ids and recipients."""
         return [(pid, who) for pid, who in map(str.split, self.sent_path.read_text().splitlines())]
 
+    def recipients(self, name: str) -> list[str]:
+        """Of the messages that went out, those whose names begin so."""
+        return [who for _, who in self.sent if who.startswith(name)]
+
     def wait_for(self, number: int, seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while len(self.sent) < number:
@@ -133,7 +138,7 @@ SERVERS = {
     "gunicorn, gevent": [*GUNICORN, "-w", "2", "-k", "gevent"],
     "gunicorn, sync": [*GUNICORN, "-w", "2"],
     "gunicorn, threads": [*GUNICORN, "-w", "2", "--threads", "4"],
-    "uwsgi, enable-threads": [*UWSGI, "-p", "2", "--enable-threads"],
+    "uwsgi, enable-threads": [*UWSGI, "-p", "4", "--enable-threads"],
     "uwsgi, threads": [*UWSGI, "-p", "2", "--threads", "4"],
 }
 
@@ -153,50 +158,50 @@ def sites(tmp_path: Path, valkey: ValkeyServer) -> Iterator[type[Site]]:
         site.close()
 
 
-@pytest.mark.parametrize(
-    "used_before", [pytest.param("", marks=pytest.mark.long), "1"], ids=["", "used before the fork"]
-)
-@pytest.mark.parametrize("server", SERVERS)
-def test_workers_that_fork_after_the_app_was_made_send_every_message(
+def send_to_many(site: Site, number: int) -> None:
+    """From several threads at once. Each gets one message."""
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(lambda n: site.send(f"user{n}"), range(number))) == [200] * number
+    before = len(site.recipients("parent"))
+    site.wait_for(number + before)
+    assert len(set(site.recipients("user"))) == len(site.recipients("user")) == number
+
+
+def end_with_messages_under_way(site: Site) -> float:
+    """They go out first. How long it took to end."""
+    assert [site.send(f"slow{n}") for n in range(4)] == [200] * 4
+    time.sleep(0.3)  # uWSGI runs nothing at the end of a worker that has not yet finished a request
+    seconds = site.stop(signal.SIGTERM, 30)
+    assert sorted(site.recipients("slow")) == [f"slow{n}@example.com" for n in range(4)]
+    return seconds
+
+
+@pytest.mark.parametrize("used_before", ["1", *at_night("")], ids=["used before the fork", ""])
+@pytest.mark.parametrize("server", [name for name in SERVERS if "gunicorn" in name])
+def test_workers_of_gunicorn_send_every_message_also_those_under_way_at_sigterm(
     sites: type[Site], server: str, used_before: str
 ) -> None:
+    """They fork after the app was made, and perhaps used."""
     site = sites(SERVERS[server], USED_BEFORE=used_before)  # type: ignore[call-arg, arg-type]
-    with ThreadPoolExecutor(8) as threads:
-        assert list(threads.map(lambda n: site.send(f"user{n}"), range(24))) == [200] * 24
-    site.wait_for(24 + bool(used_before))
-    parent = [who for pid, who in site.sent if who == "parent@example.com"]
-    assert len(parent) == bool(used_before)
-    assert len({who for _, who in site.sent}) == 24 + bool(used_before)
+    send_to_many(site, 24)
+    assert len(site.recipients("parent")) == bool(used_before)
+    end_with_messages_under_way(site)
 
 
-@pytest.mark.parametrize("server", [name for name in SERVERS if "gunicorn" in name])
-def test_messages_under_way_at_sigterm_go_out_first(sites: type[Site], server: str) -> None:
-    site = sites(SERVERS[server], SECONDS="1")  # type: ignore[call-arg, arg-type]
-    assert [site.send(f"user{n}") for n in range(4)] == [200] * 4
-    time.sleep(0.3)
-    site.stop(signal.SIGTERM, 30)
-    site.wait_for(4, 0)
-
-
+@pytest.mark.parametrize("used_before", ["1", *at_night("")], ids=["used before the fork", ""])
 @pytest.mark.parametrize("server", [name for name in SERVERS if "uwsgi" in name])
-def test_uwsgi_ends_soon_at_sigterm_and_sends_what_is_under_way(sites: type[Site], server: str) -> None:
-    site = sites(SERVERS[server], SECONDS="1")  # type: ignore[call-arg, arg-type]
-    assert [site.send(f"user{n}") for n in range(4)] == [200] * 4
-    time.sleep(0.3)  # uWSGI runs nothing at the end of a worker that has not yet finished a request
-    assert site.stop(signal.SIGTERM, 30) < 15
-    site.wait_for(4, 0)
+def test_workers_of_uwsgi_share_no_connection_and_end_soon_at_sigterm_when_all_is_sent(
+    sites: type[Site], server: str, used_before: str
+) -> None:
+    """Its ``fork`` calls no hooks of Python's. A connection that two processes share gives one the other's answer."""
+    site = sites(SERVERS[server], USED_BEFORE=used_before)  # type: ignore[call-arg, arg-type]
+    send_to_many(site, 60)
+    assert len(site.recipients("parent")) == bool(used_before)
+    assert len({pid for pid, who in site.sent if who.startswith("user")}) > 1
+    assert end_with_messages_under_way(site) < 15
 
 
 def test_uwsgi_without_threads_says_that_deliveries_are_lost(sites: type[Site]) -> None:
     site = sites([*UWSGI, "-p", "1"])  # type: ignore[call-arg, arg-type]
     assert site.send("ann") == 200
     assert "may be lost: uWSGI runs no application threads" in site.log_path.read_text()
-
-
-def test_workers_of_uwsgi_share_no_connection(sites: type[Site], valkey: ValkeyServer) -> None:
-    """Its ``fork`` calls no hooks of Python's. A connection that two processes share gives one the other's answer."""
-    site = sites([*UWSGI, "-p", "4", "--enable-threads"], USED_BEFORE="1")  # type: ignore[call-arg, arg-type]
-    with ThreadPoolExecutor(8) as threads:
-        assert set(threads.map(lambda n: site.send(f"user{n}"), range(60))) == {200}
-    site.wait_for(61)
-    assert len({pid for pid, _ in site.sent}) > 2
