@@ -15,6 +15,7 @@ from flask_otp.stores import Attempt, ChallengeRequest, Claim, OpenOutcome, Open
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.sql import SQLStore
 from tests.support import broken_stores
+from tests.support.examples import at_night
 from tests.support.store_model import Model
 
 START = 1_790_000_000
@@ -238,11 +239,13 @@ def test_long_run_every_store_does_what_the_model_does(any_store: Store) -> None
     "broken",
     [
         broken_stores.MatchesTwice,
-        broken_stores.ForgetsMarksWhenRevoked,
         broken_stores.LeavesOpenCodesShortWhenTheBudgetIsSpent,
-        pytest.param(broken_stores.ClearsTheBudgetBySuccess, marks=pytest.mark.long),
-        pytest.param(broken_stores.LivesASecondTooLong, marks=pytest.mark.long),
-        pytest.param(broken_stores.GivesAttemptsBackByResending, marks=pytest.mark.long),
+        *at_night(
+            broken_stores.ForgetsMarksWhenRevoked,
+            broken_stores.ClearsTheBudgetBySuccess,
+            broken_stores.LivesASecondTooLong,
+            broken_stores.GivesAttemptsBackByResending,
+        ),
     ],
 )
 def test_a_broken_store_is_found_out(broken: type[MemoryStore]) -> None:

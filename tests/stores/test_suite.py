@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -26,9 +27,11 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], 
     """For each suite and test, what its failures say; the empty list: none failed."""
     report = tmp_path_factory.mktemp("suite") / "report.xml"
     wanted = {(f"Test{store.__name__}", test) for store in (MemoryStore, *BROKEN) for test in wanted_of(store)}
-    options = ["-q", "-n0", "--tb=short", f"--rootdir={FILE.parent}", f"--junitxml={report}"]
-    command = [sys.executable, "-m", "pytest", *options, str(FILE)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    # With what the suite needs and no more: other plugins, and our conftest.py, take as long as all tests.
+    environment = {**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    options = ["-q", "-o", "addopts=", "-p", "pytest_timeout", "--noconftest", "--tb=native"]
+    command = [sys.executable, "-m", "pytest", *options, f"--rootdir={FILE.parent}", f"--junitxml={report}", str(FILE)]
+    result = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
     assert result.returncode == 1, result.stdout + result.stderr
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for case in ElementTree.parse(report).iter("testcase"):

@@ -59,8 +59,14 @@ def outcomes(answers: Sequence[Any]) -> Counter[Any]:
 
 @cache
 def _pair() -> ProcessPoolExecutor:
-    """Two processes for all races. They are spawned, so they have nothing of a store except what it pickles."""
-    context = multiprocessing.get_context("spawn")
+    """Two processes for all races. They come from a fresh one, so they have nothing of a store except what it pickles.
+
+    A server that has imported this module forks them, where there is one. Otherwise each imports it.
+    """
+    method = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(method)
+    if method == "forkserver":
+        context.set_forkserver_preload([__name__])
     return ProcessPoolExecutor(2, context, _meet_at, (context.Barrier(2),))
 
 
