@@ -43,7 +43,10 @@ class Enroller:
         return Factors(tuple(app.name for app in record.apps), recovery.left(record))
 
     def begin(self, identifier: str, name: str) -> Enrolment:
-        """Make a new secret, which is not active yet. The token carries the secret, sealed."""
+        """Make a new secret, which is not active yet. The token carries the secret, sealed.
+
+        :raises InvalidRequest: the name does not fit, or there is no room for another app.
+        """
         name = clean(name)
         _check_room(self._column.read(identifier), name)
         return self._enrolment(identifier, name, totp.new_secret(), int(self._parts.clock()) + LIFE)
@@ -62,6 +65,9 @@ class Enroller:
 
         :param identifier: the person the enrolment must belong to, if the caller knows it.
         :returns: the recovery codes, if this is the person's first app.
+        :raises InvalidRequest: the token is too old or another person's, or there is no room for this app.
+        :raises InvalidCode: the code is not one that the app shows now.
+        :raises FactorsUnavailable: the column does not open, or the app did not save it.
         """
         opened = self._open(token)
         if opened is None or identifier not in (None, opened[0]):
@@ -81,12 +87,18 @@ class Enroller:
         return self._codes(identifier) if is_first else ()
 
     def remove(self, identifier: str, name: str) -> None:
+        """
+        :raises InvalidRequest: there is no app of this name.
+        """
         self._column.change(identifier, lambda record: _without(record, name))
         self._trusted.end_all(identifier)
         self._tell(factor_removed, "removed", identifier, name)
 
     def renew(self, identifier: str) -> tuple[str, ...]:
-        """Make new recovery codes. The old ones stop working."""
+        """Make new recovery codes. The old ones stop working.
+
+        :raises InvalidRequest: there is no app yet.
+        """
         self._column.change(identifier, _renewed)
         self._trusted.end_all(identifier)
         return self._codes(identifier)

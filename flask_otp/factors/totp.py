@@ -74,6 +74,10 @@ def qr_code(text: str) -> str:
 
 
 def step_of(now: float) -> int:
+    """The time step: T of RFC 6238 section 4.2, with T0 = 0.
+
+    :param now: seconds since 1970.
+    """
     return int(now) // PERIOD
 
 
@@ -86,6 +90,7 @@ def fitting(app: App, typed: str, now: float, steps: int) -> list[tuple[int, ...
     """The time steps that a code matches, oldest first. For two codes in a row, both steps.
 
     :param typed: a result of :func:`read`.
+    :param now: seconds since 1970.
     :param steps: number of steps before the current one that are accepted.
     """
     generate = library("pyotp").TOTP(as_base32(app.secret)).generate_otp

@@ -77,6 +77,7 @@ class TrustedBrowsers:
         return trust
 
     def dump(self, trust: Proof) -> str:
+        """The text of the browser's cookie."""
         data = [
             trust.proof_id.hex(),
             trust.purpose,
@@ -88,6 +89,7 @@ class TrustedBrowsers:
         return seal(trust.keys, _KIND, "", data)
 
     def load(self, token: str) -> Proof | None:
+        """What a cookie claims. ``None``: it is not ours. The store has not been asked yet."""
         opened = unseal(self._parts.tokens.keyring, _KIND, "", token)
         if opened is None:
             return None
@@ -109,6 +111,9 @@ class TrustedBrowsers:
         return self._end(identifier, notes)
 
     def end_all(self, identifier: str) -> None:
+        """
+        :raises StoreUnavailable: browsers may still be trusted.
+        """
         self._end(identifier, self._notes(identifier))
 
     def _end(self, identifier: str, notes: Iterable[_Note]) -> bool:

@@ -80,10 +80,11 @@ def _is_secure(state: AppState) -> bool:
 
 def _set_cookie(state: AppState, trusted: list[Proof]) -> None:
     value = _SEPARATOR.join(state.factors.trusted.dump(trust) for trust in trusted)
-    life = max((trust.expires_at for trust in trusted), default=0) - int(state.clock())
+    now = int(state.clock())
+    life = max((trust.expires_at for trust in trusted), default=now) - now
 
     @after_this_request
     def send_cookie(response: Response) -> Response:
         where = attributes(secure=_is_secure(state))
-        set_cookie(response, _cookie_name(state), value, max_age=max(0, life), attributes=where)
+        set_cookie(response, _cookie_name(state), value, max_age=life, attributes=where)
         return response

@@ -134,8 +134,10 @@ def test_what_it_lets_in_says_so_and_gives_no_proof_away(app: Flask, phone: Phon
 # How it ends
 
 
-@pytest.mark.parametrize("act", ["revoke", "remove", "add", "renew", "untrust", "forget", "forget that purpose"])
-def test_it_ends_on_every_machine(app: Flask, otp: OTP, clock: Clock, phone: Phone, act: str) -> None:
+@pytest.mark.parametrize(
+    "act", ["revoke", "remove", "add", "renew", "move", "untrust", "forget", "forget that purpose"]
+)
+def test_it_ends_on_every_machine(app: Flask, otp: OTP, clock: Clock, table: Table, phone: Phone, act: str) -> None:
     browser = sign_in(trusting(app, phone))
     assert statuses(browser, "account") == [200]
     with app.app_context():
@@ -144,6 +146,7 @@ def test_it_ends_on_every_machine(app: Flask, otp: OTP, clock: Clock, phone: Pho
             "remove": lambda: otp.totp.remove(ANN, "phone"),
             "add": lambda: enrol(app, clock, name="tablet"),
             "renew": lambda: otp.recovery.renew(ANN),
+            "move": lambda: table.rows.setdefault("new@example.com") or otp.move_factors(ANN, "new@example.com"),
             "untrust": lambda: otp.untrust(ANN, otp.trusted(ANN)[0].id),
             "forget": lambda: browser.post("logout"),
             "forget that purpose": lambda: browser.get("/forget"),
@@ -283,13 +286,13 @@ def entries(browser: Browser) -> list[str]:
 
 @pytest.fixture
 def shop(make_app: AppFactory, otp: OTP) -> Flask:
-    purposes = {name: {} for name in ("login", "pay", "sell", "post", "read", "bare")}
+    purposes = {name: {} for name in ("login", "pay", "sell", "post", "bare", "unguarded")}
     app = make_app(otp, OTP_PURPOSES=purposes)
     app.add_url_rule("/forget", "forget", lambda: otp.forget("pay") or "ok")  # type: ignore[func-returns-value]
     add_views(
         app,
         bare={"purpose": "bare"},
-        **{name: {"purpose": name, "trust": "30d"} for name in purposes if name != "bare"},
+        **{name: {"purpose": name, "trust": "30d"} for name in purposes if name not in ("bare", "unguarded")},
     )
     return app
 
@@ -301,6 +304,7 @@ def test_a_browser_is_trusted_for_four_people_or_purposes_the_newest_ones(shop: 
     trusting_for(shop, browser, phones[BOB], "login", user=BOB)
     trusting_for(shop, browser, phones[ANN], "sell")
     assert len(entries(browser)) == 4
+    assert all(text.startswith("1.") for text in entries(browser))
     sign_out(browser)
     assert statuses(sign_in(browser), "login", "pay", "sell", "post") == [200, 200, 200, 401]
     assert statuses(sign_in(browser, BOB), "login", "pay") == [200, 401]
@@ -321,10 +325,13 @@ def test_a_browser_forgets_one_purpose_and_stays_trusted_for_the_others(shop: Fl
     assert entries(browser) == []
 
 
-def test_no_browser_is_trusted_for_a_purpose_whose_guards_do_not_take_it(shop: Flask, otp: OTP, clock: Clock) -> None:
+@pytest.mark.parametrize("purpose", ["bare", "unguarded"])
+def test_no_browser_is_trusted_for_a_purpose_whose_guards_do_not_take_it(
+    shop: Flask, otp: OTP, clock: Clock, purpose: str
+) -> None:
     browser, phone = Browser(shop, ANN), enrol(shop, clock)[0]
-    browser.send(purpose="bare")
-    answer = browser.verify(phone.code(), purpose="bare", trust=True)
+    browser.send(purpose=purpose)
+    answer = browser.verify(phone.code(), purpose=purpose, trust=True)
     assert answer.status_code == 200
     assert not any("trust" in cookie for cookie in answer.headers.getlist("Set-Cookie"))
     with shop.app_context():
