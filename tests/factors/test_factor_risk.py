@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import re
 from math import isclose
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -84,6 +86,35 @@ def test_purposes_and_processes_that_count_separately_add_up() -> None:
     assert factor_risk.right_codes(settings) == 2
 
 
+def short(chance: float) -> str:
+    return re.sub("e-0", "e-", f"{chance:.1e}")
+
+
+def test_the_page_and_the_doctor_say_the_figures_of_the_sums(clock: Clock) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "factors.md").read_text("utf-8")
+    rows = re.findall(r"^\| (\d)(?: \(default\))? \| (\d) \| (\S+) \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
+    assert [int(row[0]) for row in rows] == [0, 1, 2]
+    for steps, accepted, *chances in rows:
+        settings = Settings.from_config({"OTP_TOTP_STEPS": int(steps)})
+        assert int(accepted) == factor_risk.right_codes(settings)
+        purpose = settings.purposes["login"]
+        assert chances == [short(factor_risk.account_chance(settings, purpose, apps=apps)) for apps in (1, 2, 5)]
+    settings = Settings.from_config({})
+    purpose = settings.purposes["login"]
+    for figure in (
+        f"{risk.guesses(purpose)} in any 365 days",
+        f"chance of {short(factor_risk.pair_chance(purpose, 2, factor_risk.PAIRS))} a year",
+        f"{factor_risk.pair_guesses(purpose):,} tries",
+        f"chance of {short(factor_risk.recovery_chance(1000))}.",
+    ):
+        assert figure in " ".join(page.split()), figure
+    [finding] = [found for found in examined(make_otp(clock, Table())) if found.check == "app_risk"]
+    chance = factor_risk.account_chance(settings, purpose, apps=5)
+    assert finding.what == (
+        f"With 5 authenticator apps, the chance to guess into an account is {risk.one_in(chance)} a year."
+    )
+
+
 # The sums against the store: how often somebody gets in
 
 
@@ -158,17 +189,22 @@ def test_long_run_apps_and_recovery_codes_together_are_guessed_at_the_rate_of_th
 # flask otp doctor
 
 
-def checks(otp: OTP, **config: Any) -> dict[str, list[str]]:
+def examined(otp: OTP, **config: Any) -> list[doctor.Finding]:
     app = Flask("site")
     app.config.update(SECRET_KEY=KEY, OTP_STORAGE_URI="memory://", TESTING=True)
     app.config.update(config)
     otp.init_app(app)
     options = {"trust": app.config["TRUST"]} if "TRUST" in config else {}
     app.add_url_rule("/", "home", otp_required(**options)(lambda: "ok"))
-    found: dict[str, list[str]] = {}
     with app.app_context():
-        for finding in doctor.examine(doctor.Site(app, app.extensions["otp"], {}, 1000)):
-            found.setdefault(finding.check, []).append(finding.level.value)
+        return list(doctor.examine(doctor.Site(app, app.extensions["otp"], {}, 1000)))
+
+
+def checks(otp: OTP, **config: Any) -> dict[str, list[str]]:
+    """The levels of the findings, by the names of the checks."""
+    found: dict[str, list[str]] = {}
+    for finding in examined(otp, **config):
+        found.setdefault(finding.check, []).append(finding.level.value)
     return found
 
 

@@ -18,8 +18,9 @@ from flask_otp.crypto.payloads import Client
 from flask_otp.limits.surge import most_of_one_network, network_share
 from flask_otp.stores import Attempt
 from flask_otp.stores.redis import RedisStore
-from flask_otp.testing import Outbox, capture_codes
+from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import AppFactory, ValkeyServer
+from tests.support.factor_site import Browser, Table, enrol, make_otp
 from tests.support.proxy import Proxy
 
 pytestmark = pytest.mark.server
@@ -96,6 +97,30 @@ def test_every_request_is_one_round_trip_with_all_limits_on(
     make: Make, proxy: Proxy, limiter: dict[str, Any] | None
 ) -> None:
     assert counts(make(limiter=limiter), proxy) == {"send": 1, "wrong": 1, "right": 1, "guard": 1}
+
+
+def test_a_code_of_an_app_is_one_round_trip_too_with_all_limits_on(make: Make, proxy: Proxy, clock: Clock) -> None:
+    table = Table(ANN)
+    app = make(make_otp(clock, table))
+    phone, recovery = enrol(app, clock)
+    limits, counts = app.extensions["otp"].limits, []
+
+    def count(call: Callable[..., Any], status: int, *arguments: Any, **options: Any) -> None:
+        limits.is_surge("192.0.2.1")
+        counts.append(trips(proxy, lambda: call(*arguments, **options), status))
+
+    for turn in range(2):
+        browser = Browser(app)
+        count(browser.send, 200, identifier=ANN)
+        count(browser.verify, 400, phone.wrong())
+        count(browser.verify, 200, phone.code())
+        browser = Browser(app)  # in the first one, the older proof would be ended
+        count(browser.send, 200, "recovery", identifier=ANN)
+        count(browser.verify, 400, "0" * 13)
+        count(browser.verify, 200, recovery[turn])
+        clock.advance(30)
+    # The first time, the process does not know the scripts.
+    assert counts[6:] == [1] * 6
 
 
 @pytest.mark.parametrize(
