@@ -20,8 +20,7 @@ from ..errors import StoreUnavailable
 from ..lazy import lazy
 from ..processes import PerProcess
 from ..stores import Store
-from .gates import Entry, NetworkGates, refuse
-from .keys import PLACE, KeyMould
+from .gates import Entry, NetworkGates, NetworkRule, refuse
 from .surge import Surge
 
 if TYPE_CHECKING:
@@ -53,10 +52,8 @@ class Limits:
         self._own = PerProcess(lambda: storages.own_limiter(settings))
         #: Counts wrong short codes.
         self.surge = Surge(settings.surge_limit, self._ask, self._ids)
-        rules = {"send": settings.ip_send_limit, "verify": settings.ip_verify_limit}
-        self._moulds = {
-            rule: [KeyMould(item, self._ids(rule, PLACE)) for item in items] for rule, items in rules.items()
-        }
+        self._send = NetworkRule("send", settings.ip_send_limit, self._ids)
+        self._verify = NetworkRule("verify", settings.ip_verify_limit, self._ids)
 
     def count_send(self, network: str | None) -> None:
         """Count a request to send from this network.
@@ -64,7 +61,7 @@ class Limits:
         :raises RateLimited: the network's limit is reached.
         """
         if network is not None:
-            self._count("send", self._settings.ip_send_limit, network)
+            self._count("send", self._send.items, network)
 
     def count_verify(self, network: str | None) -> None:
         """Count a request to verify from this network.
@@ -72,7 +69,7 @@ class Limits:
         :raises RateLimited: the network's limit is reached.
         """
         if network is not None:
-            self._count("verify", self._settings.ip_verify_limit, network)
+            self._count("verify", self._verify.items, network)
 
     def enter_send(self, network: str | None, store: Store) -> Entry:
         """Count a request to send, either now or in the same step as the next verb of ``entry.store``.
@@ -80,27 +77,22 @@ class Limits:
         :raises RateLimited: the network's limit is reached. If the store is on the same server, its verb raises this
             error.
         """
-        return self._enter("send", self._settings.ip_send_limit, network, store, surge=None)
+        return self._enter(self._send, network, store, surge=None)
 
     def enter_verify(self, network: str | None, store: Store, *, is_short: bool) -> Entry:
         """Like :meth:`enter_send`, for checking a code.
 
         :param is_short: whether a failure counts towards the surge.
         """
-        return self._enter(
-            "verify", self._settings.ip_verify_limit, network, store, surge=self.surge if is_short else None
-        )
+        return self._enter(self._verify, network, store, surge=self.surge if is_short else None)
 
-    def _enter(
-        self, rule: str, items: Sequence[RateLimitItem], network: str | None, store: Store, surge: Surge | None
-    ) -> Entry:
+    def _enter(self, rule: NetworkRule, network: str | None, store: Store, surge: Surge | None) -> Entry:
         storage = None if network is None else self._shared(store)
         if network is None or storage is None:
             if network is not None:
-                self._count(rule, items, network)
+                self._count(rule.name, rule.items, network)
             return Entry(store, lambda: surge is not None and surge.count(network))
-        keys = [mould.fill(network) for mould in self._moulds[rule]]
-        gates = NetworkGates(rule, items, keys, surge, network, storage.prefixed_key)
+        gates = NetworkGates(rule, surge, network, storage.prefixed_key)
         return Entry(store.gated(gates), gates.is_surge_passed)
 
     def _shared(self, store: Store) -> Any:

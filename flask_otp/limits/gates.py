@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, NoReturn
 
 from ..errors import RateLimited
 from ..stores import Store
+from .keys import PLACE, KeyMould
 from .surge import Surge
 
 if TYPE_CHECKING:
@@ -35,31 +35,41 @@ class Entry:
         self.count_failure = count_failure
 
 
+class NetworkRule:
+    """The limits of a network's requests of one kind.
+
+    :param name: what the items limit: ``"send"`` or ``"verify"``.
+    :param ids: makes the parts of a key from the name and what is counted.
+    """
+
+    def __init__(self, name: str, items: Sequence[RateLimitItem], ids: Callable[[str, str], tuple[str, ...]]) -> None:
+        self.name = name
+        self.items = items
+        #: In the format that ``gates.lua`` reads.
+        self.packed = b"".join(
+            item.amount.to_bytes(4, "little") + item.get_expiry().to_bytes(5, "little") for item in items
+        )
+        self._moulds = [KeyMould(item, ids(name, PLACE)) for item in items]
+
+    def keys(self, network: str) -> list[str]:
+        return [mould.fill(network) for mould in self._moulds]
+
+
 class NetworkGates:
     """The limits that the store counts together with its verb. See :class:`flask_otp.stores.base.Gates`.
 
-    :param rule: what the items limit: ``"send"`` or ``"verify"``.
-    :param keys: the keys of the items.
     :param surge: counts wrong short codes. ``None``: failures are not counted.
     """
 
-    def __init__(
-        self,
-        rule: str,
-        items: Sequence[RateLimitItem],
-        keys: Sequence[str],
-        surge: Surge | None,
-        network: str,
-        prefixed: Callable[[str], str],
-    ) -> None:
-        self._rule, self._items, self._surge, self._network = rule, items, surge, network
-        surge_keys, shares = ((), b"") if surge is None else surge.gate(network)
-        self.keys = [prefixed(name) for name in (*keys, *surge_keys)]
-        self.arguments = (_packed(tuple(items)), shares)
+    def __init__(self, rule: NetworkRule, surge: Surge | None, network: str, prefixed: Callable[[str], str]) -> None:
+        self._rule, self._surge, self._network = rule, surge, network
+        surge_keys, shares = ([], b"") if surge is None else surge.gate(network)
+        self.keys = [prefixed(name) for name in rule.keys(network) + surge_keys]
+        self.arguments = (rule.packed, shares)
         self._is_surge_passed = False
 
     def refuse(self, rule: int, retry_after: int) -> NoReturn:
-        refuse(self._rule, self._items[rule], retry_after)
+        refuse(self._rule.name, self._rule.items[rule], retry_after)
 
     def note_failures(self, counts: Sequence[int]) -> None:
         assert self._surge is not None
@@ -75,9 +85,3 @@ def refuse(rule: str, item: RateLimitItem, retry_after: int) -> NoReturn:
     """
     logger.warning("the %s limit of %s is reached", rule, item)
     raise RateLimited(retry_after=max(1, retry_after), limit=_LIMITS[rule])
-
-
-@lru_cache(maxsize=64)
-def _packed(items: tuple[RateLimitItem, ...]) -> bytes:
-    """The items in the format that ``gates.lua`` reads."""
-    return b"".join(item.amount.to_bytes(4, "little") + item.get_expiry().to_bytes(5, "little") for item in items)

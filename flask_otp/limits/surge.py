@@ -80,7 +80,7 @@ class Surge:
             for item in items
         )
         self._ask = ask
-        self._moulds = {item: KeyMould(item, ids("surge", PLACE)) for item in items}
+        self._counters = [_Counters(item, KeyMould(item, ids("surge", PLACE))) for item in items]
         self._site = _Answer()
         self._any_network = _Answer()
         self._networks: dict[str, _Answer] = {}
@@ -90,13 +90,13 @@ class Surge:
 
         :param network: the client's network. ``None`` means the app itself.
         """
-        return self.note(network, [self._count(item, network) for item in self._items])
+        return self.note(network, [self._count(counters, network) for counters in self._counters])
 
     def gate(self, network: str) -> tuple[list[str], bytes]:
         """The keys on which ``gates.lua`` counts a failure, three for each item, and the parameters that it needs."""
         keys: list[str] = []
-        for item in self._items:
-            keys += [self._key(item, network), self._key(item, "site"), self._mark(item)]
+        for counters in self._counters:
+            keys += [counters.of(network), counters.site, counters.mark()]
         return keys, self._shares
 
     def note(self, network: str | None, counts: Sequence[tuple[int, int]]) -> bool:
@@ -129,38 +129,48 @@ class Surge:
             return False
         return self._network(network).get(lambda: self._is_network(network))
 
-    def _count(self, item: RateLimitItem, network: str | None) -> tuple[int, int]:
+    def _count(self, counters: _Counters, network: str | None) -> tuple[int, int]:
         """Count one failure on its network, and on the site unless the network has reached its maximum there."""
+        item = counters.item
         if network is None:
-            return 0, self._incr(item, "site")
-        of_network = self._incr(item, network)
+            return 0, self._incr(counters.site, item)
+        of_network = self._incr(counters.of(network), item)
         if of_network >= network_share(item):
             # Set by each of these failures, because the process of the first may die before setting it.
-            self._ask("storage.incr", self._mark(item), 2 * item.get_expiry())
-        return of_network, self._incr(item, "site") if of_network <= most_of_one_network(item) else 0
+            self._ask("storage.incr", counters.mark(), 2 * item.get_expiry())
+        return of_network, self._incr(counters.site, item) if of_network <= most_of_one_network(item) else 0
 
     def _is_site(self) -> bool:
-        return any(self._ask("storage.get", self._key(item, "site")) > item.amount for item in self._items)
+        return any(self._ask("storage.get", each.site) > each.item.amount for each in self._counters)
 
     def _is_any_network(self) -> bool:
         # A network that was marked in the previous period may still be in its surge.
-        return any(self._ask("storage.get", self._mark(item, ago)) > 0 for item in self._items for ago in (0, 1))
+        return any(self._ask("storage.get", each.mark(ago)) > 0 for each in self._counters for ago in (0, 1))
 
     def _is_network(self, network: str) -> bool:
-        return any(self._ask("storage.get", self._key(item, network)) >= network_share(item) for item in self._items)
+        return any(self._ask("storage.get", each.of(network)) >= network_share(each.item) for each in self._counters)
 
     def _network(self, network: str) -> _Answer:
         if len(self._networks) >= _NETWORKS:
             self._networks = {}
         return self._networks.setdefault(network, _Answer())
 
-    def _incr(self, item: RateLimitItem, name: str) -> int:
-        count: int = self._ask("storage.incr", self._key(item, name), item.get_expiry())
+    def _incr(self, key: str, item: RateLimitItem) -> int:
+        count: int = self._ask("storage.incr", key, item.get_expiry())
         return count
 
-    def _key(self, item: RateLimitItem, name: str) -> str:
-        return self._moulds[item].fill(name)
 
-    def _mark(self, item: RateLimitItem, ago: int = 0) -> str:
+class _Counters:
+    """The keys of one item's counters."""
+
+    def __init__(self, item: RateLimitItem, mould: KeyMould) -> None:
+        self.item = item
+        #: Of the whole site.
+        self.site = mould.fill("site")
+        #: Of one network.
+        self.of = mould.fill
+        self._expiry = item.get_expiry()
+
+    def mark(self, ago: int = 0) -> str:
         """The key that marks a network's surge in this period of the clock, or ``ago`` periods earlier."""
-        return self._key(item, f"networks/{int(time.time() // item.get_expiry()) - ago}")
+        return self.of(f"networks/{int(time.time() // self._expiry) - ago}")

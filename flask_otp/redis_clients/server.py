@@ -78,15 +78,15 @@ class Server(redis.Redis):
                 # The idle connections took the same path: each would fail another request.
                 pool.drop_idle()
             raise
-        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+        errors = [reply for reply in replies if isinstance(reply, redis.ResponseError)]
+        if any(isinstance(error, ReadOnlyError) for error in errors):
             # All of them lead to a server that is no longer the master.
             pool.discard(connection)
             pool.drop_idle()
         else:
             pool.release(connection)
-        for reply in replies:
-            if isinstance(reply, redis.ResponseError):
-                raise reply
+        if errors:
+            raise errors[0]
         return replies
 
     def _send(self, connection: Any, commands: Sequence[Command]) -> None:
