@@ -27,7 +27,7 @@ _VERSION = 2
 _SEVERAL_CHANNELS = 3
 #: Before layouts had numbers, tokens were JSON lists with ids in base64. The first byte of a list is their number.
 _LIST = ord("[")
-_PROOFS = 1000
+_PROOFS, _HANDLES = 1000, 100
 _NUMBERS = 14
 #: Subject, bucket, and since when.
 _KNOWN = struct.Struct(">16s8sQ")
@@ -48,9 +48,10 @@ class Tokens:
         self._call = Sealed("call", self.keyring)
         self._proof = Signed("proof", self.keyring)
         self._known = Signed("known", self.keyring)
-        # A session shows the same proof on each request. Only our own proofs are cached, so clients cannot fill the
-        # cache.
+        # A session shows the same proof on each request, and a request reads its browser's challenge several times.
+        # Only our own tokens are cached, so clients cannot fill the caches with others.
         self._proofs: dict[str, Proof] = {}
+        self._handles: dict[str, Handle] = {}
 
     @property
     def keys(self) -> Keys:
@@ -61,7 +62,16 @@ class Tokens:
         return self._handle.close(handle.keys, _VERSION, _write_handle(handle))
 
     def load_handle(self, token: object) -> Handle | None:
-        return _load(self._handle, token, {_VERSION: _read_handle})
+        if not isinstance(token, str):
+            return None
+        handle = self._handles.get(token)
+        if handle is None:
+            handle = _load(self._handle, token, {_VERSION: _read_handle})
+            if handle is not None:
+                if len(self._handles) >= _HANDLES:
+                    self._handles = {}
+                self._handles[token] = handle
+        return handle
 
     def dump_proof(self, proof: Proof) -> str:
         # A proof that was read keeps its text, even if the previous release made it: a proof has one spelling.

@@ -199,7 +199,6 @@ def _verify(
             session.note_checked(state, proof.purpose, proof, state.trust.ends)
     elif has_request_context():
         session.store_proof(state, handle, proof, verification.proof, bucket)
-        session.drop_challenge(state, handle)
         if trust:
             trusted_browser.remember(state, proof, basis)
     return verification
@@ -291,9 +290,8 @@ def _handle(given: str | None, purpose: str | None, *, in_session: bool = True) 
 
 
 def _keep(state: AppState, challenge: Challenge) -> Challenge:
-    if has_request_context():
-        session.store_challenge(state, challenge.handle)
-        handle = state.tokens.load_handle(challenge.handle)
-        if handle is not None:
-            pending_form.tie(state, handle)
+    handle = state.tokens.load_handle(challenge.handle) if has_request_context() else None
+    if handle is not None:
+        session.store_challenge(state, handle, challenge.handle)
+        pending_form.tie(state, handle)
     return challenge

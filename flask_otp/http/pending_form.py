@@ -81,8 +81,8 @@ def tie(state: AppState, handle: Handle) -> None:
 
     On a shared machine, the next person who requests a code must not see what the previous person filled in.
     """
-    sender = _sender(handle)
     for kept in list(_all(state, handle.purpose)):
+        sender = _sender(handle)
         if kept.context != handle.context or kept.sender == sender:
             continue
         is_own = _load(state, session.get("repeat", kept.purpose)) == kept

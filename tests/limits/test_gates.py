@@ -204,7 +204,7 @@ def test_r11_the_surge_is_counted_as_without_a_script(make: Make, make_app: AppF
             if isinstance(state.store, RedisStore):
                 fail_once(state, entry, number)
             passed.append(entry.count_failure())
-        keys = (surge._key(item, NETWORK), surge._key(item, "site"), surge._mark(item))
+        keys, _ = surge.gate(NETWORK)
         found.append(([state.limits._ask("storage.get", key) for key in keys], passed, surge.is_on(NETWORK)))
     assert found[0] == found[1]
     assert found[0] == ([14, 10, 13], [False] * 14, True)

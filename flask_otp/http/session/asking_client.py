@@ -58,9 +58,10 @@ def new_secret() -> str:
 
 
 def session_secret() -> bytes:
-    secret = our_part().get("secret")
+    kept = our_part()
+    secret = kept.get("secret")
     if not isinstance(secret, str):
         secret = new_secret()
         notice_a_cleared_session()
-        keep(our_part() | {"secret": secret})
+        keep(kept | {"secret": secret})
     return urlsafe_b64decode(secret)

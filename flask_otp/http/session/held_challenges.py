@@ -15,11 +15,8 @@ from .kept import delete, get, get_all, set
 _ROUND = 10
 
 
-def store_challenge(state: AppState, token: str) -> None:
+def store_challenge(state: AppState, handle: Handle, token: str) -> None:
     """Keep a challenge as the session's challenge for its purpose, and in a companion cookie."""
-    handle = state.tokens.load_handle(token)
-    if handle is None:
-        return
     set("challenge", handle.purpose, token)
     id, left = challenge_id(handle), handle.expires_at - int(state.clock())
     companions.save(state, "challenge", id, token, life=left)
@@ -71,9 +68,14 @@ def purposes_of_challenges(state: AppState) -> builtins.set[str]:
 def drop_challenge(state: AppState, handle: Handle) -> None:
     """Forget a challenge of this browser."""
     companions.drop(state, "challenge", challenge_id(handle))
-    own = state.tokens.load_handle(get("challenge", handle.purpose))
-    if own is not None and own.challenge_id == handle.challenge_id:
+    if is_of(state, get("challenge", handle.purpose), handle):
         delete("challenge", handle.purpose)
+
+
+def is_of(state: AppState, token: str | None, handle: Handle) -> bool:
+    """Whether a token is a handle of the same challenge."""
+    own = state.tokens.load_handle(token)
+    return own is not None and own.challenge_id == handle.challenge_id
 
 
 def _purpose_of(state: AppState, token: str) -> str | None:
@@ -97,6 +99,8 @@ def requirement(purpose: str) -> Requirement | None:
 
 
 def load_requirement(token: str | None) -> Requirement | None:
+    if token is None:
+        return None
     state = current_state()
     asked = state.tokens.load_requirement(token)
     if asked is None or asked.expires_at <= state.clock() or asked.user != state.own_identifier():

@@ -12,7 +12,7 @@ from .. import companions, csrf
 from ..known_browser import remember as remember_browser
 from .asking_client import new_secret
 from .cleared import companions_of, notice_a_cleared_session
-from .held_challenges import load_requirement
+from .held_challenges import challenge_id, is_of, load_requirement
 from .kept import delete, get, get_all, keep, our_part, set, table_of, without
 
 #: Seconds after a verification in which a response may still arrive late.
@@ -64,18 +64,22 @@ def _may_be_late(state: AppState, proof: Proof) -> bool:
 
 
 def store_proof(state: AppState, handle: Handle, proof: Proof, token: str, bucket: bytes) -> None:
-    """After a verification: keep the proof, renew the session, and make this browser a known browser.
+    """After a verification: keep the proof instead of the challenge, renew the session, and make this browser a known
+    browser.
 
     :param handle: of the challenge that was verified.
     :raises StoreUnavailable: an earlier proof of this browser could not be ended.
     """
     notice_a_cleared_session()
     _end_what_it_replaces(state, proof)
+    companions.drop(state, "challenge", challenge_id(handle))
     purpose, kept = proof.purpose, our_part()
-    held, requirements = table_of(kept, "proof"), table_of(kept, "requirement")
+    held, challenges, requirements = (table_of(kept, kind) for kind in ("proof", "challenge", "requirement"))
     if purpose in held:
         _save_proof(state, held[purpose], state.tokens.load_proof(held[purpose]))
     left = {"proof": held | {purpose: token}}
+    if purpose in challenges and is_of(state, challenges[purpose], handle):
+        left["challenge"] = without(challenges, purpose)
     if purpose in requirements:
         asked = load_requirement(requirements[purpose])
         if asked is None or asked.context == proof.context:
