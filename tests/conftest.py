@@ -18,7 +18,7 @@ from flask_otp import OTP
 from flask_otp.stores import Store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
-from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified
+from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified, forget_waiting
 from tests.support.attack_site import stage
 from tests.support.databases import mariadb, mariadb_server, pg8000, postgresql, postgresql_server
 from tests.support.examples import load_profile
@@ -153,18 +153,22 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def make_app(clock: Clock) -> AppFactory:
+def make_app(clock: Clock) -> Iterator[AppFactory]:
     """``make_app(**config)``: a testing app with an ``OTP``; ``otp=`` takes one that the test has put hooks on."""
+    made: list[Flask] = []
 
     def make(otp: OTP | None = None, **config: Any) -> Flask:
         app = Flask("site")
         app.config.update(TESTING=True, SECRET_KEY=SECRET, OTP_STORAGE_URI="memory://")
         app.config.update(config)
         otp = otp or OTP(clock=clock)
+        made.append(app)
         otp.init_app(app)
         return app
 
-    return make
+    yield make
+    for app in made:
+        forget_waiting(app)
 
 
 @pytest.fixture

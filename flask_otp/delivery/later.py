@@ -112,4 +112,5 @@ def _drop(waiting_ref: ref[_Waiting], pid: int) -> None:
         waiting.jobs.clear()
         waiting.lock.notify_all()
     if dropped:
-        logger.warning("the process ends: %d codes will not go out by their next channel", dropped)
+        what = "1 code" if dropped == 1 else f"{dropped} codes"
+        logger.warning("the process ends: %s will not go out by the next channel", what)
