@@ -68,9 +68,10 @@ def send_as_asked(
     )
 
 
-def send_anew(state: AppState, token: str, *, in_session: bool = True) -> Challenge:
+def send_anew(state: AppState, token: str, once: Once | None = None, *, in_session: bool = True) -> Challenge:
     """Send a new code in place of an expired one, to the same identifier, for the same purpose and context.
 
+    :param once: identifies a repetition of this request.
     :raises ChallengeRequired: the handle is invalid, belongs to another user, or its code expired long ago.
     """
     handle = state.tokens.load_handle(token)
@@ -85,6 +86,7 @@ def send_anew(state: AppState, token: str, *, in_session: bool = True) -> Challe
         handle.context_values,
         (),
         is_typed=handle.is_typed,
+        once=once,
         in_session=in_session,
     )
 

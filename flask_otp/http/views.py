@@ -68,7 +68,7 @@ def send() -> Answer:
         if len(named) > 1:
             raise InvalidIdentifier(N_("Give one of identifier, email and phone."))
         if "challenge" in body and not named:
-            challenge = actions.send_anew(state, body["challenge"], in_session=in_session)
+            challenge = actions.send_anew(state, body["challenge"], once, in_session=in_session)
         else:
             challenge = actions.send_as_asked(
                 state,

@@ -359,6 +359,24 @@ def test_a_repeated_request_is_one_challenge_and_one_message(app: Flask, outbox:
     assert answer.status_code == 200
 
 
+def test_a_repeated_request_for_a_new_code_is_one_challenge_and_one_message(
+    app: Flask, outbox: Outbox, clock: Clock
+) -> None:
+    client = app.test_client(use_cookies=False)
+    expired = client.post("/otp/send", json={"email": ANN}).get_json()["challenge"]
+    clock.advance("6m")
+    for body in ({"challenge": expired}, {"challenge": expired, "session": False}):
+        handles, before = set(), len(outbox)
+        for _ in range(2):
+            answer = client.post("/otp/send", json=body, headers={"Idempotency-Key": f"{KEY}{len(body)}"})
+            assert answer.status_code == 200
+            handles.add(app.extensions["otp"].tokens.load_handle(answer.get_json()["challenge"]).challenge_id)
+            clock.advance("31s")
+        assert (len(handles), len(outbox) - before) == (1, 1)
+        other = client.post("/otp/send", json={"email": BOB}, headers={"Idempotency-Key": f"{KEY}{len(body)}"})
+        assert other.status_code == 422
+
+
 def test_repeated_at_once_it_is_still_one(app: Flask, outbox: Outbox) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = [answer.status_code for answer in pool.map(lambda _: keyed(app), range(24))]
