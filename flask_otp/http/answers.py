@@ -102,6 +102,14 @@ def sent_on(
     return redirect(where, 303) if held is not None and session.may_send_on(state, purpose, where) else None
 
 
+def after_verification(state: AppState, purpose: str) -> Answer | None:
+    """Redirect a browser that has just verified for this purpose. The store is asked only by the next page's guard."""
+    since = state.clock() - JUST_NOW
+    if any(proof.purpose == purpose and since <= proof.verified_at for proof in session.proofs(state, purpose)):
+        return redirect(_next_path(state, session.get("next", purpose)), 303)
+    return None
+
+
 def start_again(purpose: str, way_back: str | None = None) -> Answer:
     """Redirect to the page that asks for an address.
 

@@ -43,7 +43,7 @@ _VIEWS: dict[str, Callable[..., Answer]] = {
     "enter": views.enter,
     "verify": views.verify,
     "resend": views.resend,
-    "link": pages.link,
+    "link": views.link,
     "repeat": views.confirm,
     "logout": views.logout,
     "health": views.health,

@@ -10,14 +10,13 @@ import hmac
 from typing import Any
 
 from flask import Response, request, url_for
-from werkzeug.exceptions import NotFound
 
 from .. import identifiers
 from ..channels.kept import KEPT_FACTORS, RECOVERY
 from ..crypto.payloads import REQUIREMENT_LIFE, Handle, Requirement
 from ..errors import OTPError, accepts_html
 from ..languages import tell_language
-from ..state import AppState, current_state
+from ..state import AppState
 from ..urls import is_safe_path
 from . import actions, companions, csrf, session, trusted_browser
 from .pending_form import Repeat
@@ -188,17 +187,11 @@ def repeat(state: AppState, kept: Repeat) -> Response:
     )
 
 
-def link(secret: str) -> Response:
+def link(state: AppState, purpose: str, secret: str, token: str | None, handle: Handle | None) -> Response:
     """The page behind a message's link: one button, in the browser that requested the code.
 
-    Mail scanners open links, run scripts and press buttons, and other programs that fetch links may do the same. So
-    opening a link asks the store nothing and counts nothing, and only a browser that holds the challenge gets a form.
+    :param handle: the link's challenge, if this browser holds it.
     """
-    state = current_state()
-    if not state.settings.links:
-        raise NotFound
-    purpose = request.args.get("purpose", "login")
-    token, handle = _challenge_of_link(state, purpose, secret)
     again = purpose if purpose in state.settings.purposes else "login"
     response = _page(
         state,
@@ -219,11 +212,11 @@ def link(secret: str) -> Response:
     return response
 
 
-def _challenge_of_link(state: AppState, purpose: str, secret: str) -> tuple[str | None, Handle | None]:
+def challenge_of_link(state: AppState, purpose: str, secret: str) -> tuple[str | None, Handle | None]:
     """This browser's challenge, if the link belongs to it. 144 bits cannot be guessed: this is no attempt."""
     for token in session.challenges(state):
         handle = state.tokens.load_handle(token)
-        if handle is None or handle.purpose != purpose or handle.expires_at <= state.clock():
+        if handle is None or handle.purpose != purpose:
             continue
         if hmac.compare_digest(secret.encode(), handle.link.encode()):
             return token, handle

@@ -21,6 +21,7 @@ from . import actions, openapi, pages, pending_form, routes, session
 from .answers import (
     JUST_NOW,
     Answer,
+    after_verification,
     challenge_answer,
     code_again,
     form_again,
@@ -153,6 +154,24 @@ def resend() -> Answer:
         if handle is not None:
             session.note_on_challenge(state, handle, challenge.handle, pages.SENT_AGAIN)
     return challenge_answer(state, challenge, body.get("next"))
+
+
+def link(secret: str) -> Answer:
+    """The page behind a message's link.
+
+    Mail scanners open links, run scripts and press buttons, and other programs that fetch links may do the same. So
+    opening a link asks the store nothing and counts nothing, and only a browser that holds the challenge gets a form.
+    """
+    state = current_state()
+    if not state.settings.links:
+        raise NotFound
+    purpose = request.args.get("purpose", "login")
+    token, handle = pages.challenge_of_link(state, purpose, secret)
+    if handle is not None and handle.expires_at <= state.clock():
+        # That page says that the code has expired, and offers a new one.
+        return redirect(pages.url("enter", purpose, of=session.challenge_id(handle)), 303)
+    on = after_verification(state, purpose) if handle is None else None
+    return pages.link(state, purpose, secret, token, handle) if on is None else on
 
 
 def confirm() -> Answer:

@@ -287,21 +287,40 @@ def test_r05_a_link_lives_as_long_as_its_code(site: Flask, sent: Outbox, clock: 
     clock.advance(299)
     assert client.get(path_of(sent.link)).text.count("<form") == 1
     clock.advance(1)
-    assert FRIENDLY in client.get(path_of(sent.link)).text
+    over = client.get(path_of(sent.link), headers=HTML)
+    assert over.status_code == 303
+    page_of_code = client.get(over.location, headers=HTML).text
+    assert "That code no longer works" in page_of_code
+    assert "Send a new code" in page_of_code
     assert click(client, page).status_code == 400
     assert client.get("/account").status_code == 401
 
 
-def test_a_link_of_an_earlier_challenge_shows_the_friendly_page(site: Flask, sent: Outbox, clock: Clock) -> None:
+def test_a_link_that_is_opened_again_after_its_use_leads_on(site: Flask, sent: Outbox, clock: Clock) -> None:
+    """By a second click, or by the back button. Only to this browser, and only for a minute."""
+    client, other = site.test_client(), site.test_client()
+    ask(client)
+    link = path_of(sent.link)
+    assert click(client, client.get(link)).status_code == 303
+    for site_of_click in ("none", "cross-site"):
+        again = client.get(link, headers=HTML | {"Sec-Fetch-Site": site_of_click})
+        assert (again.status_code, again.location) == (303, "/home")
+    assert FRIENDLY in client.get(f"{link}?purpose=money_transfer").text
+    assert FRIENDLY in other.get(link).text
+    clock.advance(61)
+    assert FRIENDLY in client.get(link).text
+
+
+def test_a_link_of_an_earlier_challenge_leads_to_its_own_page(site: Flask, sent: Outbox, clock: Clock) -> None:
     client = site.test_client()
     ask(client)
     old = path_of(sent.link)
     clock.advance("5m")
     ask(client)
     assert old != path_of(sent.link)
-    assert FRIENDLY in client.get(old).text
+    assert "That code no longer works" in client.get(old, headers=HTML, follow_redirects=True).text
     assert click(client, client.get(path_of(sent.link))).status_code == 303
-    assert FRIENDLY in client.get(path_of(sent.link)).text  # used
+    assert FRIENDLY in site.test_client().get(path_of(sent.link)).text
 
 
 def test_two_tabs_share_the_one_challenge(site: Flask, sent: Outbox) -> None:

@@ -208,3 +208,23 @@ def test_nothing_is_guessed_at(app: Flask) -> None:
     assert odds.by_purpose["transfer"] < 1e-30
     assert odds.one_account == pytest.approx(odds.by_purpose["login"])
     assert state.service.purpose("transfer").policy().failure_budget == ()
+
+
+def test_the_warning_of_a_foreign_page_is_only_where_the_link_did_not_begin(
+    app: Flask, sent: Outbox, clock: Clock
+) -> None:
+    """Who asked on our page, and comes late or twice, must not be told that the page was not ours."""
+    client, other = app.test_client(), app.test_client()
+    warning = "Then you asked on a page that is not ours"
+    ask(client)
+    link = urlsplit(sent.link)._replace(scheme="", netloc="").geturl()
+    assert warning in other.get(link).text
+    answer = client.post("/otp/verify", json={"link": secret_of(sent.link), "purpose": "transfer"})
+    assert answer.status_code == 200
+    assert warning not in client.get(link, headers=HTML).text
+    ask(client)
+    link = urlsplit(sent.link)._replace(scheme="", netloc="").geturl()
+    clock.advance("6m")
+    page = client.get(link, headers=HTML, follow_redirects=True)
+    assert warning not in page.text
+    assert "Send a new link" in page.text
