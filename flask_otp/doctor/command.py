@@ -8,6 +8,7 @@ from flask.cli import with_appcontext
 
 from ..state import current_state
 from . import examine, site_of
+from .factors import chances
 from .finding import Level
 from .metrics import metric_series
 from .report import as_json, as_text
@@ -38,8 +39,8 @@ def doctor(json_: bool, strict: bool, accounts: int) -> None:
     passed = not any(finding.level in grave for finding in findings)
     odds, series = odds_of(site), metric_series(site)
     if json_:
-        click.echo(as_json(findings, odds, state.settings, passed, series))
+        click.echo(as_json(findings, odds, chances(site), state.settings, passed, series))
     else:
-        click.echo(as_text(findings, odds, state.settings, series))
+        click.echo(as_text(findings, odds, chances(site), state.settings, series))
     if not passed:
         raise SystemExit(1)

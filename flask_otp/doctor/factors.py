@@ -34,16 +34,26 @@ def hooks(site: Site) -> Iterator[Finding]:
             )
 
 
-def app_risk(site: Site) -> Iterator[Finding]:
-    """An app's codes share the failure budget, but each guess at one is more likely to be right."""
+def chances(site: Site) -> dict[int, float]:
+    """The chance in a year to guess into an account that has one app, or the most that it can have.
+
+    Empty if no purpose accepts an app's codes.
+    """
     takes_apps = {name: TOTP in _channels(site, name) for name in site.settings.purposes}
     if not any(takes_apps.values()):
-        return
+        return {}
     counters = (site.workers or 1) if isinstance(site.store, MemoryStore) else 1
+    return {
+        apps: factor_risk.one_account(site.settings, takes_apps, apps=apps, counters=counters) for apps in (1, MAX_APPS)
+    }
+
+
+def app_risk(site: Site) -> Iterator[Finding]:
+    """An app's codes share the failure budget, but each guess at one is more likely to be right."""
     bound = site.settings.max_annual_risk
-    for apps, level in ((1, Level.ERROR), (MAX_APPS, Level.NOTE)):
-        chance = factor_risk.one_account(site.settings, takes_apps, apps=apps, counters=counters)
+    for apps, chance in chances(site).items():
         if chance > bound:
+            level = Level.ERROR if apps == 1 else Level.NOTE
             steps = factor_risk.right_codes(site.settings, apps)
             yield Finding(
                 level,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from decimal import Decimal
 from math import ceil
@@ -22,9 +22,10 @@ _WIDTH = 100
 _LABEL = 10
 
 
-def as_text(findings: Sequence[Finding], odds: Odds, settings: Settings, series: int) -> str:
+def as_text(findings: Sequence[Finding], odds: Odds, apps: Mapping[int, float], settings: Settings, series: int) -> str:
     """The findings, then the odds as sentences.
 
+    :param apps: the chance to guess into one account, by its number of authenticator apps.
     :param series: how many time series the metrics have at most.
     """
     lines: list[str] = []
@@ -34,27 +35,29 @@ def as_text(findings: Sequence[Finding], odds: Odds, settings: Settings, series:
         lines += [*_row("", f"See: {finding.reference}"), ""]
     counts = ", ".join(_plural(_count(findings, level), level.value) for level in Level)
     lines += [f"{counts}.", "", "The odds with these settings, in any 365 days (formulas: docs/security.md):", ""]
-    for label, sentence in in_words(odds, settings):
+    for label, sentence in in_words(odds, apps, settings):
         lines += _row(label, sentence)
     lines += ["", *_row("metrics", f"With OpenTelemetry, at most {series:,} time series (docs/observability.md).")]
     return "\n".join(lines)
 
 
-def as_json(findings: Sequence[Finding], odds: Odds, settings: Settings, passed: bool, series: int) -> str:
+def as_json(
+    findings: Sequence[Finding], odds: Odds, apps: Mapping[int, float], settings: Settings, passed: bool, series: int
+) -> str:
     """The same report as JSON."""
     return json.dumps(
         {
             "passed": passed,
             "counts": {level.value: _count(findings, level) for level in Level},
             "findings": [{**asdict(finding), "level": finding.level.value} for finding in findings],
-            "odds": {**asdict(odds), "max_annual_risk": settings.max_annual_risk},
+            "odds": {**asdict(odds), "with_apps": dict(apps), "max_annual_risk": settings.max_annual_risk},
             "metric_series": series,
         },
         indent=2,
     )
 
 
-def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
+def in_words(odds: Odds, apps: Mapping[int, float], settings: Settings) -> list[tuple[str, str]]:
     """Each of the odds as a label and a sentence."""
     most_buckets = max(buckets(purpose) for purpose in settings.purposes.values())
     rows = [
@@ -63,6 +66,13 @@ def in_words(odds: Odds, settings: Settings) -> list[tuple[str, str]]:
             f"An attacker guesses into one account with a chance of at most {one_in(odds.one_account)} a year. This "
             f"takes all {odds.guesses:,} guesses that its budgets allow, and {odds.messages:,} messages to its owner.",
         ),
+        *[
+            (
+                "apps",
+                f"If the account has {_plural(number, 'authenticator app')}: {one_in(chance)}, without any message.",
+            )
+            for number, chance in apps.items()
+        ],
         (
             "cookies",
             f"With the stolen cookie of one known browser: {one_in(odds.one_cookie_stolen)}; "

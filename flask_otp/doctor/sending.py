@@ -9,6 +9,7 @@ from datetime import date, datetime, timezone
 
 from ..channels import Channel, ConsoleChannel, EmailChannel
 from ..channels.email import PASSWORDLESS
+from ..channels.kept import KeptFactor
 from ..delivery.environment import loses_background
 from ..urls import hosts, is_loopback
 from .finding import Finding, Level, Site
@@ -123,7 +124,7 @@ def channels_reachable(site: Site) -> Iterator[Finding]:
                 "OWASP ASVS 5.0 V12.3.2",
             )
             continue
-        if not tried and not isinstance(step, ConsoleChannel):
+        if not tried and not isinstance(step, (ConsoleChannel, KeptFactor)):
             yield Finding(
                 Level.NOTE,
                 f"Channel {name!r} ({type(step).__name__}) cannot be tried without sending something.",

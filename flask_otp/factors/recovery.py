@@ -20,8 +20,7 @@ def new_seed() -> bytes:
 def codes(seed: bytes) -> tuple[str, ...]:
     """All codes of a seed, without dashes. 65-bit codes need no limit of guesses (NIST SP 800-63B-4 3.1.2.2)."""
     return tuple(
-        encode_strong(int.from_bytes(hmac.digest(seed, b"recovery code %d" % index, "sha256"), "big"))
-        for index in range(CODES)
+        encode_strong(int(hmac.digest(seed, b"recovery code %d" % index, "sha256").hex(), 16)) for index in range(CODES)
     )
 
 

@@ -253,6 +253,7 @@ def test_a_form_without_a_code_or_a_picture_says_what_is_missing(app: Flask, clo
         refused = form(browser, "app", **fields)
         assert refused.status_code == 400
         assert words in refused.text
+        assert browser.post("app", **fields).json["detail"] == words
         assert (scanned(refused.text, clock)[0].secret == device.secret) is (fields.get("enrolment") == token)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from math import isclose
@@ -108,6 +109,9 @@ def test_the_page_and_the_doctor_say_the_figures_of_the_sums(clock: Clock) -> No
         f"chance of {short(factor_risk.recovery_chance(1000))}.",
     ):
         assert figure in " ".join(page.split()), figure
+    security = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
+    chance = factor_risk.account_chance(settings, purpose)
+    assert f"(factors.md#the-odds)) | {chance:.2e}, {risk.one_in(chance)} |".replace("e-0", "e-") in security
     [finding] = [found for found in examined(make_otp(clock, Table())) if found.check == "app_risk"]
     chance = factor_risk.account_chance(settings, purpose, apps=5)
     assert finding.what == (
@@ -189,13 +193,18 @@ def test_long_run_apps_and_recovery_codes_together_are_guessed_at_the_rate_of_th
 # flask otp doctor
 
 
-def examined(otp: OTP, **config: Any) -> list[doctor.Finding]:
+def site(otp: OTP, **config: Any) -> Flask:
     app = Flask("site")
     app.config.update(SECRET_KEY=KEY, OTP_STORAGE_URI="memory://", TESTING=True)
     app.config.update(config)
     otp.init_app(app)
     options = {"trust": app.config["TRUST"]} if "TRUST" in config else {}
     app.add_url_rule("/", "home", otp_required(**options)(lambda: "ok"))
+    return app
+
+
+def examined(otp: OTP, **config: Any) -> list[doctor.Finding]:
+    app = site(otp, **config)
     with app.app_context():
         return list(doctor.examine(doctor.Site(app, app.extensions["otp"], {}, 1000)))
 
@@ -215,6 +224,24 @@ def test_a_site_with_apps_as_it_should_be_has_no_finding_but_the_note_of_five_ap
     found = checks(make_otp(clock, Table()), TRUST="30d")
     assert {name: found.get(name) for name in NEW} == dict.fromkeys(NEW) | {"app_risk": ["note"]}
     assert not any(name in checks(OTP()) for name in NEW)
+
+
+def test_no_channel_of_apps_is_said_to_need_a_message(clock: Clock) -> None:
+    assert not [found for found in examined(make_otp(clock, Table())) if found.check == "channels_reachable"]
+
+
+def test_the_command_tells_the_odds_of_accounts_with_apps(clock: Clock) -> None:
+    settings = Settings.from_config({})
+    chances = {apps: factor_risk.account_chance(settings, settings.purposes["login"], apps=apps) for apps in (1, 5)}
+    runner = site(make_otp(clock, Table())).test_cli_runner()
+    told = " ".join(runner.invoke(args=["otp", "doctor"]).output.split())
+    assert f"If the account has 1 authenticator app: {risk.one_in(chances[1])}, without any message." in told
+    assert f"If the account has 5 authenticator apps: {risk.one_in(chances[5])}, without any message." in told
+    odds = json.loads(runner.invoke(args=["otp", "doctor", "--json"]).output)["odds"]
+    assert odds["with_apps"] == {str(apps): chance for apps, chance in chances.items()}
+    without = site(OTP(clock=clock)).test_cli_runner()
+    assert "authenticator" not in without.invoke(args=["otp", "doctor"]).output
+    assert json.loads(without.invoke(args=["otp", "doctor", "--json"]).output)["odds"]["with_apps"] == {}
 
 
 def test_hooks_that_are_missing_are_told(clock: Clock) -> None:
