@@ -17,11 +17,10 @@ from flask_otp.stores.sql import SQLStore
 from flask_otp.stores.sql.deadline import Deadline
 from flask_otp.testing import Clock
 from flask_otp.testing.stores import MATCH, NO_LIMITS, REFUSED, SEND, WRONG, SubjectDriver
-from tests.support.databases import TABLE, DatabaseServer, MariaDBServer, PostgreSQLServer
-from tests.support.programs import program
+from tests.support.databases import TABLE, DatabaseServer, MariaDBServer
 from tests.support.proxy import Proxy
 
-TIMEOUT = 0.8
+TIMEOUT = 0.6
 
 StoreFactory = Callable[..., SQLStore]
 
@@ -164,27 +163,43 @@ def test_a_place_in_the_pool_is_waited_for_within_the_same_time(
 # Another role
 
 
+@pytest.fixture(scope="module")
+def successor() -> Iterator[Callable[[type[DatabaseServer]], DatabaseServer]]:
+    """``successor(kind)``: a second server of this kind, empty; one for all tests, since to start one takes long."""
+    started: dict[type[DatabaseServer], DatabaseServer] = {}
+
+    def find(kind: type[DatabaseServer]) -> DatabaseServer:
+        if kind not in started:
+            started[kind] = kind()
+            started[kind].start()
+            with contextlib.closing(SQLStore(started[kind].uri)) as store:
+                store.prepare()
+        started[kind].clear()
+        return started[kind]
+
+    yield find
+    for server in started.values():
+        server.remove()
+
+
 @pytest.fixture(params=["postgresql", "pg8000", "mariadb"])
-def pair(request: pytest.FixtureRequest) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
+def pair(
+    request: pytest.FixtureRequest, successor: Callable[[type[DatabaseServer]], DatabaseServer]
+) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
     """Two servers with the table, and somebody who may not write where writing is turned off."""
-    if request.param == "mariadb":
-        program("mariadb-server")
     first: DatabaseServer = request.getfixturevalue(request.param)
-    second = MariaDBServer() if request.param == "mariadb" else PostgreSQLServer()
+    second = successor(type(first))
     try:
-        second.start()
-        with contextlib.closing(SQLStore(second.uri)) as store:
-            store.prepare()
         if request.param == "mariadb":
             for server in (first, second):
                 server.run("CREATE USER shop@'127.0.0.1'", f"GRANT ALL ON test.{TABLE} TO shop@'127.0.0.1'")
         yield first, second
     finally:
         if request.param == "mariadb":
-            first.run("SET GLOBAL read_only = 0", "DROP USER shop@'127.0.0.1'")
+            for server in (first, second):
+                server.run("SET GLOBAL read_only = 0", "DROP USER shop@'127.0.0.1'")
         else:
             first.run("ALTER SYSTEM RESET default_transaction_read_only", "SELECT pg_reload_conf()")
-        second.remove()
 
 
 def turn_writing_off(server: DatabaseServer) -> None:

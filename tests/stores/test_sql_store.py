@@ -735,7 +735,7 @@ store.close()
 """
 
 
-@each_database
+@pytest.mark.parametrize("uri", ["postgresql", *at_night("sqlite", "mariadb")], indirect=True)
 def test_processes_that_fork_after_the_first_use_have_connections_of_their_own(uri: str, connect: StoreFactory) -> None:
     # Python 3.12 warns of every fork beside a thread, and the deadlines have one.
     command = [sys.executable, "-W", "error", "-W", "ignore::DeprecationWarning", "-c", FORKING, uri]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import delete, select
 
 from flask_otp.stores import Policy, Store
 from flask_otp.testing.stores import REFUSE, StoreSuite
@@ -18,6 +18,21 @@ from tests.support.apps import ValkeyServer
 from tests.support.databases import DatabaseServer
 from tests.support.examples import at_night
 from tests.support.sqlite import UNSYNCED
+
+
+@pytest.fixture(scope="module")
+def opened() -> Iterator[dict[str, Any]]:
+    """The SQL stores that are open, by their URI."""
+    stores: dict[str, Any] = {}
+    yield stores
+    for store in stores.values():
+        store.close()
+
+
+@pytest.fixture(scope="module")
+def sqlite_uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('sqlite') / 'otp.db'}"
+
 
 CHANGING = (TIGHT, replace(TIGHT, failure_budget=()), REFUSE)
 
@@ -48,7 +63,15 @@ class TestMemory(OneWalk):
         return sum(len(packed) for table in store._tables.values() for packed in table.values())
 
 
-class TestRedis(StoreSuite):
+class ProcessesWithThreads:
+    """In a race of two processes, half of the threads of a race in one race there as well."""
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        if "track" in metafunc.fixturenames:
+            metafunc.parametrize("track", [*at_night("threads"), "two-processes"], indirect=True)
+
+
+class TestRedis(ProcessesWithThreads, StoreSuite):
     """It decides by scripts of its own: one walk under each policy, and at night three."""
 
     @pytest.mark.parametrize("seed", [1, *at_night(2, 3)], ids="seed{}".format)
@@ -83,24 +106,33 @@ class SQLSuite(OneWalk):
     def storage_options(self) -> dict[str, Any]:
         return {"timeout": 30}
 
+    @pytest.fixture
+    def store(self, storage_uri: str, connect: Callable[[], Any], opened: dict[str, Any]) -> Store:
+        """One for all tests, empty: to make and connect one takes longer than most of them."""
+        if storage_uri not in opened:
+            opened[storage_uri] = connect()
+        store: Any = opened[storage_uri]
+        with store.engine.connect() as connection:
+            connection.execute(delete(store._table))
+        return store  # type: ignore[no-any-return]
+
     def size_of(self, store: Any) -> int:
         with store.engine.connect() as connection:
             return sum(len(row.state) for row in connection.execute(select(store._table)))
 
 
-class SQLSuiteWithLongRaces(SQLSuite):
+class ThreadsOnly:
     """PostgreSQL shows with every change that the statements hold between processes."""
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "track" in metafunc.fixturenames:
-            processes = pytest.param("two-processes", marks=pytest.mark.long)
-            metafunc.parametrize("track", ["threads", processes], indirect=True)
+            metafunc.parametrize("track", ["threads", *at_night("two-processes")], indirect=True)
 
 
-class TestSQLite(SQLSuiteWithLongRaces):
+class TestSQLite(ThreadsOnly, SQLSuite):
     @pytest.fixture
-    def storage_uri(self, tmp_path: Path) -> str:
-        return f"sqlite:///{tmp_path / 'otp.db'}"
+    def storage_uri(self, sqlite_uri: str) -> str:
+        return sqlite_uri
 
     @pytest.fixture
     def storage_options(self) -> dict[str, Any]:
@@ -112,17 +144,17 @@ class TestSQLite(SQLSuiteWithLongRaces):
 USUAL = (RaceTests, WalkTests, CheckingTests)
 
 
-class TestPostgreSQL(SQLSuite):
+class TestPostgreSQL(ProcessesWithThreads, SQLSuite):
     usual = USUAL
 
     @pytest.fixture
-    def storage_uri(self, postgresql: DatabaseServer) -> str:
-        return postgresql.uri
+    def storage_uri(self, postgresql_server: DatabaseServer) -> str:
+        return postgresql_server.uri
 
 
-class TestMariaDB(SQLSuiteWithLongRaces):
+class TestMariaDB(ThreadsOnly, SQLSuite):
     usual = USUAL
 
     @pytest.fixture
-    def storage_uri(self, mariadb: DatabaseServer) -> str:
-        return mariadb.uri
+    def storage_uri(self, mariadb_server: DatabaseServer) -> str:
+        return mariadb_server.uri
