@@ -733,7 +733,7 @@ class Traffic:
             act = self._over_http if number % 2 else self._in_the_store
             while not self.over.is_set():
                 act(f"{number}-{next(turns)}")
-                self.over.wait(0.01)
+                self.over.wait(0.02)
         except BaseException as error:
             self.failures.append(error)
 

@@ -222,7 +222,7 @@ def run(store: Store, seeds: range) -> Counter[str]:
 
 def test_the_sentence_agrees_with_what_send_then_does(any_store: Store) -> None:
     # The databases decide by the same functions as the memory store does. Its first 80 histories have every reason.
-    run(any_store, range(10 if isinstance(any_store, SQLStore) else 40 if isinstance(any_store, RedisStore) else 120))
+    run(any_store, range(10 if isinstance(any_store, SQLStore) else 40 if isinstance(any_store, RedisStore) else 100))
 
 
 @pytest.mark.long

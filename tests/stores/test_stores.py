@@ -126,7 +126,9 @@ class ThreadsOnly:
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         if "track" in metafunc.fixturenames:
-            metafunc.parametrize("track", ["threads", *at_night("two-processes")], indirect=True)
+            # What forks the two listens for orders.
+            processes = pytest.param("two-processes", marks=[pytest.mark.long, pytest.mark.server])
+            metafunc.parametrize("track", ["threads", processes], indirect=True)
 
 
 class TestSQLite(ThreadsOnly, SQLSuite):
