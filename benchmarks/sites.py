@@ -17,6 +17,7 @@ from flask_otp import OTP, Message, otp_required
 from flask_otp.observability.otel import instrument
 from flask_otp.state import AppState
 
+from .floors import add_floors
 from .servers import keep, patience
 
 #: Never reached: what is measured is the counting.
@@ -78,6 +79,7 @@ class Site:
         state = self.app.extensions["otp"]
         assert isinstance(state, AppState)
         keep(state.store)
+        add_floors(self.app, state)
 
         @self.app.get("/guarded")
         @otp_required

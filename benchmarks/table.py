@@ -74,6 +74,8 @@ def _rates(bench: Bench, traffic: Traffic) -> Iterator[Row]:
             f"{name}: verify, wrong": traffic.naive_wrong(where),
             f"{name}: send": traffic.naive_send(where),
         }
+    cases['floor of: verify, right, "session": false'] = traffic.floor("verify")
+    cases["floor of: verify, right"] = traffic.floor("verify/session")
     measured = Rounds(cases | {"": traffic.reference()}, bench.scale.rounds, bench.scale.block)
     for name in cases:
         goal = ours[name][1] if name in ours else None
@@ -87,17 +89,26 @@ def _guard(bench: Bench, uri: str) -> Iterator[Row]:
     for lag, goal in ((10, at_most(9)), (0, at_most(100))):
         traffic = Traffic(Site(Plan(uri, uri, limiter=False, lag=lag)))
         cookie = traffic.verified_cookie()
-        cases = {"guard": traffic.get_case("/guarded", cookie), "read": traffic.get_case("/session", cookie)}
+        paths = {"guard": "/guarded", "floor of: guard": "/floor/guarded", "": "/session"}
+        cases = {name: traffic.get_case(path, cookie) for name, path in paths.items()}
         measured = Rounds(cases, bench.scale.rounds, bench.scale.block * _TIMES)
-        for word, of_processor in (("", False), (", processor time of the app", True)):
-            cost = measured.cost("guard", "read", of_processor=of_processor)
-            where = f"redis, lag {lag} s{word}"
-            yield Row("guard, over a session read", where, cost, "us", None if of_processor else goal)
-    plans = {"bare": Plan(None, uri, limiter=False), "ours": Plan(uri, uri, limiter=False), "limiter": Plan(None, uri)}
-    cases = {name: Traffic(Site(plan)).get_case("/plain") for name, plan in plans.items()}
+        for name in ("guard", "floor of: guard"):
+            for word, of_processor in (("", False), (", processor time of the app", True)):
+                cost = measured.cost(name, "", of_processor=of_processor)
+                most = goal if name == "guard" and not of_processor else None
+                yield Row(f"{name}, over a session read", f"redis, lag {lag} s{word}", cost, "us", most)
+    bare = Plan(None, uri, limiter=False)
+    sites = {
+        "": Site(bare),
+        "hook": Site(bare),
+        "ours": Site(Plan(uri, uri, limiter=False)),
+        "limiter": Site(Plan(None, uri)),
+    }
+    sites["hook"].app.after_request(lambda response: response)
+    cases = {name: Traffic(site).get_case("/plain") for name, site in sites.items()}
     measured = Rounds(cases, bench.scale.rounds, bench.scale.block * _TIMES)
-    for what, name in (("ours", "our extension"), ("limiter", "a Flask-Limiter")):
-        cost = measured.cost(what, "bare", of_processor=True)
+    for what, name in (("ours", "our extension"), ("hook", "an empty after_request"), ("limiter", "a Flask-Limiter")):
+        cost = measured.cost(what, "", of_processor=True)
         most = at_most(2) if what == "ours" else None
         yield Row(f"another route, with {name}", "processor time of the app", cost, "us", most)
 

@@ -29,6 +29,9 @@ class Traffic:
     def reference(self) -> Case:
         return self._case("200", lambda: self.post("/reference", key="nothing"))
 
+    def floor(self, of: str) -> Case:
+        return self._case("200", lambda: self.post(f"/floor/{of}", key="nothing"))
+
     def right(self, **more: object) -> Case:
         return self._case("200", lambda: self._verify(right=True, **more))
 
