@@ -203,6 +203,10 @@ class Machine(RuleBasedStateMachine):
         self.ask("spend", self.subject(number), proof_id, self.now)
 
     @rule(number=subjects)
+    def unlock(self, number: int) -> None:
+        self.ask("unlock", self.subject(number), self.now)
+
+    @rule(number=subjects)
     def revoke(self, number: int) -> None:
         self.revoked_ms = self.now_ms
         self.ask("revoke", self.subject(number), self.now_ms)
@@ -240,7 +244,11 @@ def test_long_run_every_store_does_what_the_model_does(any_store: Store) -> None
     [
         broken_stores.MatchesTwice,
         broken_stores.LeavesOpenCodesShortWhenTheBudgetIsSpent,
+        broken_stores.ClearsTheBudgetByUnlocking,
         *at_night(
+            broken_stores.UnlocksNothing,
+            broken_stores.ClearsGuessesAtAppsByUnlocking,
+            broken_stores.ForgetsBucketsByUnlocking,
             broken_stores.ForgetsMarksWhenRevoked,
             broken_stores.ClearsTheBudgetBySuccess,
             broken_stores.LivesASecondTooLong,

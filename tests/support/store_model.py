@@ -26,6 +26,8 @@ class Event:
     """One that was counted: for each rate of its limit, when the window ends that it was counted in."""
 
     ends: tuple[int, ...]
+    #: Not any more, once an operator has unlocked. Its windows go on to their end.
+    counts: bool = True
 
 
 @dataclass
@@ -37,7 +39,7 @@ class Log:
     def wait(self, rates: Rates, now: int) -> int:
         full = [0]
         for index, (amount, _) in enumerate(rates):
-            ends = [event.ends[index] for event in self.events if event.ends[index] > now]
+            ends = [event.ends[index] for event in self.events if event.counts and event.ends[index] > now]
             if len(ends) >= amount:
                 full.append(max(ends) - now)
         return max(full)
@@ -51,13 +53,28 @@ class Log:
         return tuple(ends)
 
     def give_back(self, ends: tuple[int, ...]) -> None:
-        """One less in each of the windows that end then. Each rate by itself: some may be over, and others not."""
+        """One less in each of the windows that end then. Each rate by itself: some may be over, and others not.
+
+        A window in which nothing counts any more is none.
+        """
         for index, end in enumerate(ends):
             for place, event in enumerate(self.events):
-                if event.ends[index] == end:
-                    # In no window of this rate any more.
-                    self.events[place] = Event((*event.ends[:index], 0, *event.ends[index + 1 :]))
+                if event.counts and event.ends[index] == end:
+                    self._take_out(place, index)
                     break
+        for index in range(max((len(event.ends) for event in self.events), default=0)):
+            last = max(event.ends[index] for event in self.events)
+            if not any(event.counts and event.ends[index] == last for event in self.events):
+                for place in range(len(self.events)):
+                    self._take_out(place, index)
+
+    def _take_out(self, place: int, index: int) -> None:
+        """It is in no window of this rate any more."""
+        ends = self.events[place].ends
+        self.events[place] = replace(self.events[place], ends=(*ends[:index], 0, *ends[index + 1 :]))
+
+    def clear(self) -> None:
+        self.events = [replace(event, counts=False) for event in self.events]
 
     def last_end(self) -> int:
         return max((max(event.ends, default=0) for event in self.events), default=0)
@@ -97,6 +114,8 @@ class SubjectDriver:
     revoked_ms: int = 0
     #: When each mark was over that was ever set.
     marks: dict[bytes, int] = field(default_factory=dict)
+    #: Until when guesses are counted among the sends of a bucket; of the subject, under the empty name.
+    rationed: dict[bytes, int] = field(default_factory=dict)
 
 
 class Model:
@@ -230,8 +249,10 @@ class Model:
             bucket.known = known
         if claim.rationed:
             bucket.sends.count(policy.send_limit, now)
+            person.rationed[name] = bucket.sends.last_end()
             if not known:
                 person.sends.count(policy.recipient_limit, now)
+                person.rationed[b""] = person.sends.last_end()
         paying.count(policy.failure_budget, now)
         spent = not budget and paying.wait(policy.failure_budget, now) > 0
         return RedeemResult(RedeemOutcome.WRONG, spent, name if known else b"")
@@ -268,6 +289,17 @@ class Model:
         buckets = {name: replace(bucket, known=False) for name, bucket in person.buckets.items()}
         revoked_ms = max(person.revoked_ms, now_ms)
         self.people[subject] = replace(person, challenges={}, proofs={}, buckets=buckets, revoked_ms=revoked_ms)
+
+    def unlock(self, subject: bytes, now: int) -> bool:
+        person = self._person(subject)
+        kept = {name for name, until in person.rationed.items() if until > now}
+        for name, bucket in person.buckets.items():
+            bucket.ready_at = 0
+            if name not in kept:
+                bucket.sends.clear()
+        if b"" not in kept:
+            person.sends.clear()
+        return not kept
 
     def _person(self, subject: bytes) -> SubjectDriver:
         return self.people.setdefault(subject, SubjectDriver())
