@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from flask import Flask
 
 from flask_otp import OTP, Message
 from flask_otp.testing import Clock, Outbox
-from tests.support.apps import SECRET, START, AppFactory, free_port
+from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, free_port
 
 
 def run(app: Flask, *args: str) -> tuple[int, str]:
@@ -223,6 +224,29 @@ def test_show_sends_and_counts_nothing(desk: Flask) -> None:
     for _ in range(3):
         assert run(desk, "show", "ann@example.com", "--network", "192.0.2.1", "--json")[0] == 0
     assert run(desk, "show", "ann@example.com", "--json") == before
+
+
+@pytest.mark.server
+def test_show_writes_nothing_at_all(make_app: AppFactory, valkey: ValkeyServer, clock: Clock) -> None:
+    """Neither into the store nor into the counters of any limit."""
+    otp = OTP(clock=clock)
+    otp.channel("sms")(lambda message: None)
+    limits = {"OTP_CHANNEL_BUDGET": {"sms": "9/day"}, "OTP_PREFIX_BUDGET": {"+49": "9/day"}}
+    app = make_app(otp, OTP_STORAGE_URI=valkey.uri, OTP_SMS_COUNTRIES=["DE"], OTP_DELIVERY="inline", **limits)
+    phone = "+4915112345678"
+    app.test_client().post("/otp/send", json={"phone": phone})
+    with contextlib.closing(valkey.client()) as client:
+
+        def written() -> list[tuple[bytes, Any, Any]]:
+            keys: Any = sorted(client.keys("*"))
+            return [(key, client.dump(key), client.pexpiretime(key)) for key in keys]
+
+        before = written()
+        assert len(before) > 3
+        for _ in range(2):
+            code, output = run(app, "show", phone, "--network", "127.0.0.1")
+            assert (code, "OTP_COOLDOWN until" in output) == (0, True)
+        assert written() == before
 
 
 @pytest.mark.parametrize(

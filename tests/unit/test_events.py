@@ -218,6 +218,19 @@ def test_an_event_cannot_be_changed_and_names_nobody(make_app: AppFactory, clock
         events[0].outcome = "other"  # type: ignore[misc]
 
 
+def test_a_pseudonym_is_nothing_that_can_be_made_without_the_key(make_app: AppFactory, clock: Clock) -> None:
+    """Else whoever reads a log could look up every address that they know of."""
+    seen: list[set[str | None]] = []
+    for key in ("one secret for tests", "one secret for tests", "another secret for tests"):
+        app = make_app(SECRET_KEY=key)
+        with capture_codes(app), listening(app) as events:
+            app.test_client().post("/otp/send", json={"email": ANN})
+        seen.append({event.subject for event in events} - {None})
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 1
+    assert seen[0].isdisjoint(seen[2])
+
+
 @pytest.mark.parametrize(
     ("network", "short"),
     [("192.0.2.77", "192.0.2.0/24"), ("2001:db8:1:2::/64", "2001:db8:1::/48"), ("unknown", "unknown")],
