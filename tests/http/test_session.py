@@ -19,6 +19,7 @@ import pytest
 import redis
 from cachelib import FileSystemCache
 from flask import Flask, Response
+from flask import session as flask_session
 from flask.testing import FlaskClient
 from flask_session import Session
 from werkzeug.test import TestResponse
@@ -162,6 +163,33 @@ def test_after_a_verification_the_session_holds_the_proof_only(site: Flask, code
     sign_in(client, codes)
     with client.session_transaction() as session:
         assert {kind for kind, value in session["_otp"].items() if value} == {"proof", "secret"}
+
+
+def test_the_session_keeps_the_challenge_that_another_tab_has_asked_for_since(site: Flask, codes: Outbox) -> None:
+    client = site.test_client()
+    first, code = ask(client).json["challenge"], codes.code  # type: ignore[index]
+    second = ask(client, BOB).json["challenge"]  # type: ignore[index]
+    assert client.post("/otp/verify", json={"code": code, "challenge": first}).status_code == 200
+    with client.session_transaction() as kept:
+        assert kept["_otp"]["challenge"] == {"login": second}
+    assert verify(client, codes).status_code == 200
+
+
+def test_an_app_that_clears_its_session_leaves_no_cookie_of_what_we_kept_in_the_same_request(
+    make_app: AppFactory,
+) -> None:
+    otp = OTP()
+    app = make_app(otp)
+
+    @app.post("/send-and-leave")
+    def leave() -> str:
+        otp.send(ANN)
+        flask_session.clear()
+        return "bye"
+
+    client = app.test_client()
+    assert client.post("/send-and-leave").text == "bye"
+    assert not [cookie.key for cookie in client._cookies.values() if "_otp_" in cookie.key]
 
 
 def test_the_app_keeps_what_it_has_in_the_session(site: Flask, codes: Outbox) -> None:

@@ -150,6 +150,15 @@ def test_the_proofs_that_are_remembered_are_bounded() -> None:
     assert len(tokens._proofs) == 1
 
 
+def test_the_handles_that_are_remembered_are_bounded() -> None:
+    tokens = Tokens([KEYS])
+    for number in range(101):
+        made = handle(challenge_id=b"%016d" % number)
+        assert tokens.load_handle(tokens.dump_handle(made)) == made
+        assert len(tokens._handles) <= 100
+    assert len(tokens._handles) == 1
+
+
 def test_r34_no_value_shows_a_code_or_an_address_when_it_is_printed() -> None:
     tokens = Tokens([KEYS])
     one = one_of_each(tokens)
