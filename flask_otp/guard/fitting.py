@@ -32,16 +32,20 @@ def asked_by(state: AppState, rule: Rule) -> Asked:
 
 def fits(state: AppState, proof: Proof, rule: Rule, asked: Asked) -> bool:
     now = state.clock()
-    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
     return (
         proof.purpose == rule.purpose
         and proof.context == asked.context
-        and identifier in (None, proof.identifier)
+        and _is_of(state, proof, asked)
         and proof.is_by(rule.channels)
         and proof.verified_at <= now + LEEWAY
         and (rule.max_age is None or now - proof.verified_at <= rule.max_age)
         and now < proof.expires_at
     )
+
+
+def _is_of(state: AppState, proof: Proof, asked: Asked) -> bool:
+    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
+    return identifier in (None, proof.identifier)
 
 
 def why_refused(state: AppState, rule: Rule, asked: Asked) -> str:
@@ -50,10 +54,9 @@ def why_refused(state: AppState, rule: Rule, asked: Asked) -> str:
     if proof is None:
         return "no_proof"
     now = state.clock()
-    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
     reasons = {
         "context": proof.context != asked.context,
-        "identifier": identifier not in (None, proof.identifier),
+        "identifier": not _is_of(state, proof, asked),
         "channel": not proof.is_by(rule.channels),
         "expired": proof.expires_at <= now or proof.verified_at > now + LEEWAY,
         "age": rule.max_age is not None and now - proof.verified_at > rule.max_age,
