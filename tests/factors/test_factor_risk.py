@@ -177,7 +177,7 @@ def test_long_run_two_codes_in_a_row_are_guessed_at_the_rate_of_the_sum(apps: in
 @pytest.mark.timeout(3600)
 def test_long_run_apps_and_recovery_codes_together_are_guessed_at_the_rate_of_the_sum() -> None:
     """The attacker spends the budget on one code, then tries two in a row, and a recovery code each hour."""
-    owners, apps, steps, codes, recovery_codes = 300, 2, 1, 1500, 400_000
+    owners, apps, steps, codes, recovery_codes = 100, 2, 1, 1500, 400_000
     lost, compared = rate_of_success(owners, apps, steps, KINDS, codes=codes, recovery_codes=recovery_codes)
     purpose, right = Settings.from_config({}).purposes["login"], apps * (steps + 1)
     parts = [
