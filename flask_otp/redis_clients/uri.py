@@ -9,12 +9,10 @@ from urllib.parse import unquote, urlsplit
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
-from redis.utils import HIREDIS_AVAILABLE
 
 from ..errors import ConfigError
 from .cluster import Address, Cluster, Factory, Sentinel, Topology
 from .pool import Pool
-from .replies import PROTOCOL, Replies
 from .schemes import SCHEMES
 from .server import DEFAULT_TIMEOUT, Server
 
@@ -23,7 +21,6 @@ _DEFAULTS = {
     "socket_connect_timeout": DEFAULT_TIMEOUT,
     # One connection per busy thread: with redis-py's limit of 100, a healthy server would look unavailable.
     "max_connections": 10_000,
-    "protocol": PROTOCOL,
 }
 
 #: The only option that is ours and not redis-py's: see ``docs/redis.md``.
@@ -59,8 +56,6 @@ def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
     pool = Pool.from_url(f"{scheme}://{rest}", **_DEFAULTS | dict(options))
     # Set last, because in redis-py a query in the URI takes precedence over the options.
     pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)
-    if pool.connection_kwargs["protocol"] in (PROTOCOL, str(PROTOCOL)) and not HIREDIS_AVAILABLE:
-        pool.connection_kwargs.setdefault("parser_class", Replies)
     # Created but not opened, so a misspelt option is reported now and not on the first request.
     pool.connection_class(**pool.connection_kwargs)
     # A host name that cannot even be looked up is not an outage either.
