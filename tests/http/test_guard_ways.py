@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import pytest
 from flask import Flask, Response
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from flask_otp.crypto.payloads import Proof
 from flask_otp.guard import passing
 from flask_otp.signals import guard_decided
 from flask_otp.state import AppState
+from flask_otp.stores.base import LEEWAY
 from flask_otp.testing import Clock
 from tests.support.apps import SECRET, START
 from tests.support.examples import examples
@@ -160,3 +162,26 @@ def test_the_usual_case_goes_the_short_way(monkeypatch: Any) -> None:
     monkeypatch.setattr(passing, "asked_by", None)
     status, *_ = answer([USUAL], {"max_age": "5m"}, {"method": "GET", "headers": {}}, "no loader", 0)
     assert status == 200
+
+
+@pytest.mark.parametrize(
+    ("changes", "rule", "user", "reason"),
+    [
+        ({"is_bound": True}, {}, "no loader", "context"),
+        ({"identifier": BOB}, {"identifier": lambda: ANN}, "no loader", "identifier"),
+        ({"identifier": BOB}, {}, ANN, "identifier"),
+        ({"channel": "sms"}, {"channels": ("email",)}, "no loader", "channel"),
+        ({"left": 0}, {}, "no loader", "expired"),
+        ({"age": -LEEWAY - 1}, {}, "no loader", "expired"),
+        ({"age": 301}, {"max_age": "5m"}, "no loader", "age"),
+        ({"is_ended": True}, {}, "no loader", "ended"),
+    ],
+)
+def test_a_refusal_says_why(changes: dict[str, Any], rule: dict[str, Any], user: str | None, reason: str) -> None:
+    """Each proof has one fault, so that no reason can stand in for another."""
+    *_, told, _, _ = answer([replace(USUAL, **changes)], rule, {"method": "GET", "headers": {}}, user, 0)
+    assert {(outcome, why) for outcome, why, _ in told} == {("refused", reason)}
+    for near in ({"left": 1}, {"age": -LEEWAY}, {"age": 300}):
+        if near.keys() == changes.keys():
+            *_, told, _, _ = answer([replace(USUAL, **near)], rule, {"method": "GET", "headers": {}}, user, 0)
+            assert told[0][0] == "passed"
