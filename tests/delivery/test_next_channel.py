@@ -327,7 +327,8 @@ def test_a_limit_holds_the_next_message_back_and_nothing_is_lost(
         before = len(sent)
         wait(app, clock, 45)
         assert len(sent) == before
-        assert f"a limit ({reached}) is reached" in caplog.text
+        said = f"a code did not go out by 'voice', its next channel: a limit ({reached}) is reached"
+        assert said in [record.getMessage() for record in caplog.records]
         assert verify(client, handle, sent.code).status_code == 200
 
 
@@ -469,13 +470,56 @@ def test_a_queue_gets_it_with_a_delay_and_may_run_it_twice(
     assert not any(secret in str(queue.payloads) for secret in (ANN, PHONE, taken[0].code))
 
 
+def test_a_worker_whose_clock_is_three_seconds_behind_sends_it(
+    site: Callable[..., Flask], otp: OTP, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    queue, taken = otp.dispatcher(Queue()), []
+    app = site(OTP_CHANNELS=dict.fromkeys(("sms", "voice", "email"), taken.append))
+    send(app.test_client())
+    for by, payloads in ((41.9, 2), (0.1, 4)):
+        clock.now += by
+        with app.app_context():
+            otp.deliver(queue.payloads[1][0])
+        assert len(queue.payloads) == payloads
+    said = "a delivery by the next channel was dropped: it came 3 s too early; see its delay"
+    assert [record.getMessage() for record in caplog.records] == [said]
+
+
+def test_nothing_is_planned_for_when_the_code_is_over(site: Callable[..., Flask], clock: Clock) -> None:
+    app = site(OTP_NEXT_CHANNEL_AFTER="150s")
+    with capture_codes(app) as sent:
+        send(app.test_client())
+        wait(app, clock, 150)
+    assert [message.channel for message in sent] == ["sms", "voice"]
+    assert not any(waiting.jobs for waiting in app.extensions["otp"].delivery.later._waiting._made.values())
+
+
+def test_a_test_recipient_stays_one_for_a_worker_that_does_not_know_of_it(
+    site: Callable[..., Flask], otp: OTP, clock: Clock
+) -> None:
+    queue, taken = otp.dispatcher(Queue()), []
+    channels = dict.fromkeys(("sms", "voice", "email"), taken.append)
+    web = site(OTP_TEST_RECIPIENTS={PHONE: ("402817", "2099-01-31")}, OTP_CHANNELS=channels)
+    worker = site(OTP_CHANNELS=channels)
+    use(worker, web.extensions["otp"].store)
+    send(web.test_client())
+    clock.advance("45s")
+    with worker.app_context():
+        for number in range(4):
+            if number < len(queue.payloads):
+                otp.deliver(queue.payloads[number][0])
+    assert len(queue.payloads) > 2
+    assert taken == []
+
+
 @pytest.mark.parametrize("payload", [{"next": "x"}, {"next": ""}, {"next": 7}, {"next": None}, {}])
 def test_what_this_app_has_not_planned_is_dropped(
     app: Flask, otp: OTP, sent: Outbox, caplog: pytest.LogCaptureFixture, payload: dict[str, Any]
 ) -> None:
     with app.app_context():
         otp.deliver(payload)
-    assert "a delivery not signed by this app was dropped" in caplog.text
+    said = [record.getMessage() for record in caplog.records if "signed" in record.getMessage()]
+    assert said == ["a delivery not signed by this app was dropped"]
     assert sent == []
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from flask import Flask
 
 from flask_otp import OTP, Message, StoreUnavailable
+from flask_otp.events import Event
 from flask_otp.observability import statistics
 from flask_otp.observability.statistics import BOUNDS, HOUR, Series
 from flask_otp.support.statistics import Row, read, rows
@@ -212,3 +214,81 @@ def test_what_cannot_be_read_is_said(make_app: AppFactory, config: dict[str, Any
     result = make_app(**config).test_cli_runner().invoke(args=["otp", "stats", *args])
     assert result.exit_code != 0
     assert line in result.output
+
+
+# What other processes, and later releases, read
+
+
+def test_the_names_of_the_counters_and_the_bounds_stay(shop: Shop, timers: Timers) -> None:
+    """Counts of the last thirty days are read by the release that is installed then."""
+    tallied: list[tuple[str, int, int]] = []
+    shop.state.statistics._tally = lambda *args: tallied.append(args)
+    for number, seconds in enumerate((0, 3, 4, 299, 300)):
+        shop.visit(f"person{number}@example.com", seconds if seconds < 300 else None, again=seconds == 4)
+    shop.visit("nobody@example.com", None)
+    shop.is_broken = True
+    shop.visit("broken@example.com", None)
+    timers.run()
+    hour = START // HOUR
+    series = f"stats/{hour}/email/-/login/"
+    assert {name: count for name, count, _ in tallied} == {
+        f"stats/{hour}": 1,
+        series: 1,
+        f"{series}first": 5,
+        f"{series}repeated": 1,
+        f"{series}withheld": 1,
+        f"{series}failed": 1,
+        f"{series}verified-3": 2,
+        f"{series}verified-40": 1,
+        f"{series}verified-300": 1,
+    }
+    assert {life for _, _, life in tallied} == {30 * 24 * HOUR}
+    assert BOUNDS == (3, 5, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 90, 120, 180, 300, 600)
+
+
+@pytest.mark.parametrize(
+    ("event", "kind"),
+    [
+        (Event("delivery_failed", 0, "failed"), "failed"),
+        (Event("delivery_failed", 0, "dropped"), None),
+        (Event("code_verified", 0, "verified"), "verified-3"),
+        (Event("code_verified", 0, "verified", seconds=3.1), "verified-5"),
+        (Event("code_verified", 0, "verified", seconds=600), "verified-600"),
+        (Event("code_verified", 0, "verified", seconds=6000), "verified-600"),
+    ],
+)
+def test_each_event_is_counted_as_one_kind(event: Event, kind: str | None) -> None:
+    assert statistics._kind(event) == kind
+
+
+def test_the_thread_that_writes_them_keeps_no_process_alive() -> None:
+    done, waiting = threading.Event(), set(threading.enumerate())
+    statistics._run_later(0.2, done.set)
+    (thread,) = set(threading.enumerate()) - waiting
+    assert thread.daemon
+    assert done.wait(20)
+
+
+def test_a_storage_that_breaks_breaks_nothing_else(
+    shop: Shop, timers: Timers, caplog: pytest.LogCaptureFixture
+) -> None:
+    shop.state.statistics._tally = lambda *args: 1 / 0
+    shop.visit("ann@example.com", 5)
+    timers.run()
+    assert [(record.name, record.getMessage()) for record in caplog.records] == [
+        ("flask_otp", "statistics were not written: ZeroDivisionError")
+    ]
+
+
+def test_after_a_thread_that_did_not_start_the_next_event_tries_again(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def full(seconds: float, function: object) -> None:
+        tries.append(seconds)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(statistics, "_run_later", full)
+    shop.visit("ann@example.com", 5)
+    assert tries == [10, 10]
