@@ -29,18 +29,22 @@ def send_as_asked(
     once: Once | None = None,
     *,
     in_session: bool = True,
+    is_own_form: bool = False,
 ) -> Challenge:
     """Send for a client over HTTP. The client cannot change what the guard or the app has fixed.
 
     :param once: identifies a repetition of this request.
     :param in_session: read the session and keep the handle there. Otherwise the client supplies everything itself.
+    :param is_own_form: our own page's form carries what the guard asked for when the page was made. What the session
+        has by now may belong to another tab.
     """
     if requirement is not None:
         asked = session.load_requirement(requirement)
         if asked is None or purpose not in (None, asked.purpose):
             raise InvalidRequest(N_("The requirement is not valid, or is too old. Repeat the request that gave it."))
     else:
-        asked = session.requirement("login" if purpose is None else purpose) if in_session else None
+        takes_sessions = in_session and not is_own_form
+        asked = session.requirement("login" if purpose is None else purpose) if takes_sessions else None
     purpose = asked.purpose if asked else "login" if purpose is None else purpose
     fixed = fixed_identifier(state, asked)
     if fixed is not None:

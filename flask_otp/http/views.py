@@ -79,6 +79,7 @@ def send() -> Answer:
                 body.get("requirement"),
                 once=once,
                 in_session=in_session,
+                is_own_form="form" in body,
             )
     except ChallengeRequired:
         if not wants_html():

@@ -252,6 +252,17 @@ def test_a_form_that_waited_for_too_long_asks_the_guard_again(site: Flask, sent:
 # Tabs
 
 
+def test_what_a_guard_asks_for_in_one_tab_is_not_asked_for_in_another(make_app: AppFactory) -> None:
+    app = make_app(OTP_CHANNELS={"email": lambda message: None, "sms": lambda message: None}, OTP_SMS_COUNTRIES=("DE",))
+    app.add_url_rule("/phone", "phone", otp_required(channels=("sms",))(lambda: "private"))
+    with capture_codes(app) as sent:
+        jar = Jar(app)
+        first = Tab(jar, "/otp/")
+        Tab(jar, "/phone")
+        first.submit(identifier=ANN, channel="email")
+        assert [message.channel for message in sent] == ["email"]
+
+
 def test_two_addresses_in_two_tabs_never_meet(site: Flask, sent: Outbox) -> None:
     jar = Jar(site)
     tabs = []
