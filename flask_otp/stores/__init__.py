@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..lazy import lazy
 from ..redis_clients.schemes import SCHEMES
-from . import memory
+from . import former_names, memory
 from .base import Attempt, ChallengeRequest, Claim, OpenOutcome, OpenResult, Policy, RedeemOutcome, RedeemResult, Store
 from .record_store import RecordStore
 
@@ -128,3 +128,7 @@ __all__ = [
     "register_store",
     "store_from_uri",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    return former_names.find(name)

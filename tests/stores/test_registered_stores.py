@@ -11,7 +11,7 @@ import pytest
 
 from flask_otp import stores
 from flask_otp.errors import ConfigError
-from flask_otp.stores import Store, register_store, store_from_uri
+from flask_otp.stores import ChallengeRequest, RedeemOutcome, Store, register_store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import capture_codes
@@ -181,3 +181,13 @@ def test_packages_are_looked_at_for_an_unknown_scheme_only(monkeypatch: pytest.M
     register_store("fake", Made)
     store_from_uri(uri, "otp", {})
     assert looked == (["fake+tls"] if uri == "fake+tls://" else [])
+
+
+def test_a_former_name_of_the_contract_still_works_and_is_told() -> None:
+    with pytest.deprecated_call(match="is called ChallengeRequest; the old name goes with 0.2"):
+        asking = stores.Asking(b"id", b"network", holder=b"tag", known_lane=b"browser")
+    assert asking == ChallengeRequest(b"id", b"network", session_tag=b"tag", known_bucket=b"browser")
+    with pytest.deprecated_call(match="RedeemOutcome"):
+        assert stores.Redemption is RedeemOutcome
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = stores.Nothing
