@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..crypto.context import json_digest
@@ -31,34 +32,25 @@ def asked_by(state: AppState, rule: Rule) -> Asked:
 
 
 def fits(state: AppState, proof: Proof, rule: Rule, asked: Asked) -> bool:
-    now = state.clock()
-    return (
-        proof.purpose == rule.purpose
-        and proof.context == asked.context
-        and _is_of(state, proof, asked)
-        and proof.is_by(rule.channels)
-        and proof.verified_at <= now + LEEWAY
-        and (rule.max_age is None or now - proof.verified_at <= rule.max_age)
-        and now < proof.expires_at
-    )
-
-
-def _is_of(state: AppState, proof: Proof, asked: Asked) -> bool:
-    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
-    return identifier in (None, proof.identifier)
+    return proof.purpose == rule.purpose and next(_faults(state, proof, rule, asked), None) is None
 
 
 def why_refused(state: AppState, rule: Rule, asked: Asked) -> str:
     """Why the client's first proof was not accepted, for the signal ``guard_decided``."""
     proof = next(iter(session.proofs(state, rule.purpose)), None)
-    if proof is None:
-        return "no_proof"
+    return "no_proof" if proof is None else next(_faults(state, proof, rule, asked), "ended")
+
+
+def _faults(state: AppState, proof: Proof, rule: Rule, asked: Asked) -> Iterator[str]:
     now = state.clock()
-    reasons = {
-        "context": proof.context != asked.context,
-        "identifier": not _is_of(state, proof, asked),
-        "channel": not proof.is_by(rule.channels),
-        "expired": proof.expires_at <= now or proof.verified_at > now + LEEWAY,
-        "age": rule.max_age is not None and now - proof.verified_at > rule.max_age,
-    }
-    return next((reason for reason, holds in reasons.items() if holds), "ended")
+    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
+    if proof.context != asked.context:
+        yield "context"
+    if identifier not in (None, proof.identifier):
+        yield "identifier"
+    if not proof.is_by(rule.channels):
+        yield "channel"
+    if proof.expires_at <= now or proof.verified_at > now + LEEWAY:
+        yield "expired"
+    if rule.max_age is not None and now - proof.verified_at > rule.max_age:
+        yield "age"

@@ -175,6 +175,8 @@ def test_the_usual_case_goes_the_short_way(monkeypatch: Any) -> None:
         ({"age": -LEEWAY - 1}, {}, "no loader", "expired"),
         ({"age": 301}, {"max_age": "5m"}, "no loader", "age"),
         ({"is_ended": True}, {}, "no loader", "ended"),
+        ({"is_ended": True, "age": 300}, {"max_age": "5m"}, "no loader", "ended"),
+        ({"is_ended": True, "age": -LEEWAY}, {}, "no loader", "ended"),
     ],
 )
 def test_a_refusal_says_why(changes: dict[str, Any], rule: dict[str, Any], user: str | None, reason: str) -> None:
