@@ -153,6 +153,7 @@ def test_the_main_job(new_page: Callable[..., Page], scripts: bool) -> None:
 def test_the_keyboard_is_enough(new_page: Callable[..., Page], example: tuple[str, Any]) -> None:
     page = new_page()
     page.goto("/account")
+    expect(page.get_by_label("E-mail address")).to_be_focused()
     page.keyboard.type("ann@example.com")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Code")).to_be_focused()
