@@ -17,6 +17,8 @@ from flask.testing import FlaskClient
 
 from flask_otp import OTP, ConfigError, Message, OTPError, otp_required
 from flask_otp.delivery.later import Later
+from flask_otp.limits.counters import Limits
+from flask_otp.networks import network_of
 from flask_otp.stores import Store, store_from_uri
 from flask_otp.testing import Clock, Outbox, capture_codes, send_due
 from tests.support.apps import AppFactory
@@ -356,6 +358,51 @@ def test_the_next_message_of_a_known_browser_counts_for_it_alone(site: Callable[
         send(client)
         wait(app, clock, 45)
     assert [message.channel for message in sent] == ["sms", "sms", "voice"]
+
+
+def test_in_a_surge_a_stranger_gets_no_next_message_and_a_known_browser_does(
+    site: Callable[..., Flask], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app, asked = site(), []
+
+    def is_surge(limits: Limits, network: str | None) -> bool:
+        asked.append(network)
+        return True
+
+    with capture_codes(app) as sent:
+        client = app.test_client()
+        assert verify(client, send(client), sent.code).status_code == 200
+        clock.advance("1h")
+        send(client)
+        send(app.test_client(), "user1@example.com")
+        before = len(sent)
+        monkeypatch.setattr(Limits, "is_surge", is_surge)
+        wait(app, clock, 45)
+    assert [(message.recipient, message.channel) for message in sent[before:]] == [(PHONE, "voice")]
+    assert set(asked) == {network_of("127.0.0.1")}
+
+
+def test_a_loader_that_fails_costs_no_message(make_app: AppFactory, clock: Clock) -> None:
+    otp, works = OTP(clock=clock), [True]
+
+    @otp.recipient_loader
+    def load(identifier: str, channel: str) -> str | None:
+        if not works[0]:
+            raise OSError("the table of users is out of reach")
+        return PHONE
+
+    app = make_app(otp, **(SETTINGS | {"OTP_SEND_LIMIT": "2/hour"}))
+    with capture_codes(app) as sent:
+        client = app.test_client()
+        handle = send(client)
+        works[0] = False
+        with pytest.raises(OSError, match="out of reach"):
+            wait(app, clock, 45)
+        works[0] = True
+        clock.advance("31s")
+        again = client.post("/otp/resend", json={"challenge": handle})
+        assert again.status_code == 200, again.text
+        assert len(sent) == 2
 
 
 def test_a_provider_that_fails_costs_no_code(site: Callable[..., Flask], clock: Clock) -> None:
