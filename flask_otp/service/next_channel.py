@@ -122,6 +122,6 @@ class NextChannel(Steps):
         entry = limits.enter_send(next_send.network, self._parts.store)
         opened = entry.store.reopen(handle.subject, request, self._policies[handle.purpose], self._now())
         (route,) = self._resolve(handle.subject, opened, handle.identifier, channel)
-        handle = replace(handle, channel=channel, ready_at=opened.ready_at, numbers=self._numbers(route))
+        handle = replace(handle, channel=channel, numbers=self._numbers(route))
         is_test = route.test_recipient is not None or handle.is_test
         self._send(handle, opened, route.only_if(not (is_test or handle.is_decoy)))

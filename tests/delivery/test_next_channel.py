@@ -382,6 +382,30 @@ def test_in_a_surge_a_stranger_gets_no_next_message_and_a_known_browser_does(
     assert set(asked) == {network_of("127.0.0.1")}
 
 
+def test_a_surge_is_no_matter_where_nothing_is_typed(
+    make_app: AppFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    otp = OTP(clock=clock)
+    for name in ("email", "post"):
+        otp.channel(name, accepts="email")(lambda message: None)
+    links = {"OTP_LINKS": True, "OTP_BASE_URL": "https://shop.example", "OTP_NEXT_CHANNEL_AFTER": "45s"}
+    app = make_app(otp, OTP_PURPOSES={"deed": {"typed": False}}, OTP_DELIVERY="inline", **links)
+    with capture_codes(app) as sent:
+        assert app.test_client().post("/otp/send", json={"email": ANN, "purpose": "deed"}).status_code == 200
+        monkeypatch.setattr(Limits, "is_surge", lambda limits, network: True)
+        wait(app, clock, 45)
+    assert [message.channel for message in sent] == ["email", "post"]
+
+
+def test_the_next_message_to_a_phone_counts_for_its_prefix(site: Callable[..., Flask], clock: Clock) -> None:
+    app = site(OTP_PREFIX_BUDGET={"+49": "1/hour"})
+    with capture_codes(app) as sent:
+        send(app.test_client())
+        for _ in range(2):
+            wait(app, clock, 45)
+    assert [message.channel for message in sent] == ["sms", "email"]
+
+
 def test_a_loader_that_fails_costs_no_message(make_app: AppFactory, clock: Clock) -> None:
     otp, works = OTP(clock=clock), [True]
 
