@@ -286,11 +286,12 @@ def test_a_bearer_proof_that_does_not_fit_leaves_the_sessions_own_its_chance(sit
 
 
 class Rotation:
-    """One site before, during and after the rotation of its key, on one store."""
+    """One site before, during and after the rotation of its key, and once it has learned of it, on one store."""
 
     def __init__(self, make_app: AppFactory, uri: str) -> None:
         common: dict[str, Any] = {"OTP_STORAGE_URI": uri, "OTP_COOLDOWN": 0}
         self.before = guarded(make_app(SECRET_KEY=OLD, **common))
+        self.learned = guarded(make_app(SECRET_KEY=OLD, SECRET_KEY_FALLBACKS=[NEW], **common))
         self.during = guarded(make_app(SECRET_KEY=NEW, SECRET_KEY_FALLBACKS=["another", OLD], **common))
         self.after = guarded(make_app(SECRET_KEY=NEW, **common))
 
@@ -307,6 +308,25 @@ def test_r41_a_code_sent_before_a_rotation_verifies_after_it(rotation: Rotation)
     assert answer.status_code == 200
     assert status(rotation.during, answer.json["proof"]) == 200
     assert verify(rotation.during, outbox.code, handle).status_code == 400
+
+
+@pytest.mark.parametrize(("one", "other"), [("learned", "during"), ("during", "learned")])
+def test_r41_while_the_new_key_is_deployed_each_process_takes_what_the_other_makes(
+    rotation: Rotation, one: str, other: str
+) -> None:
+    maker, taker = getattr(rotation, one), getattr(rotation, other)
+    with capture_codes(maker) as outbox:
+        handle = ask(maker)
+    code = outbox.code
+    wrong = f"{(int(code) + 1) % 10**6:06d}"
+    assert [verify(app, wrong, handle).status_code for app in (maker, taker)] == [400, 400]
+    answer = verify(taker, code, handle)
+    assert answer.status_code == 200
+    assert [status(app, answer.json["proof"]) for app in (maker, taker)] == [200, 200]
+    assert verify(maker, code, handle).status_code == 400
+    with taker.app_context():
+        taker.extensions["otp"].service.revoke(ANN)
+    assert status(maker, answer.json["proof"]) == 401
 
 
 def test_r41_a_wrong_code_is_still_wrong_after_a_rotation(rotation: Rotation) -> None:
