@@ -188,7 +188,7 @@ def test_workers_of_gunicorn_send_every_message_also_those_under_way_at_sigterm(
     end_with_messages_under_way(site)
 
 
-@pytest.mark.parametrize("used_before", ["1", *at_night("")], ids=["used before the fork", ""])
+@pytest.mark.parametrize("used_before", ["", *at_night("1")], ids=["", "used before the fork"])
 @pytest.mark.parametrize("server", [name for name in SERVERS if "uwsgi" in name])
 def test_workers_of_uwsgi_share_no_connection_and_end_soon_at_sigterm_when_all_is_sent(
     sites: type[Site], server: str, used_before: str
