@@ -6,7 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from sqlalchemy import text
@@ -232,51 +232,58 @@ def test_a_connection_over_which_an_error_came_is_not_used_again(
     assert proxy.connections == 1
 
 
+@contextmanager
+def shop_through_a_proxy(server: DatabaseServer) -> Iterator[tuple[Proxy, SQLStore]]:
+    """A store whose user may be kept from writing, by a way that may lead elsewhere later."""
+    with Proxy(server.port) as proxy:
+        uri = server.uri_at(proxy.port).replace("root@", "shop@")
+        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
+            yield proxy, store
+
+
+def fill_pool(store: SQLStore) -> None:
+    with ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(store.engine.connect())
+
+
 def test_after_a_failover_what_the_old_main_server_refused_goes_to_the_new_one(
     pair: tuple[DatabaseServer, DatabaseServer], clock: Clock
 ) -> None:
     first, second = pair
-    with Proxy(first.port) as proxy:
-        uri = first.uri_at(proxy.port).replace("root@", "shop@")
-        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
-            ann = SubjectDriver(store, clock, NO_LIMITS)
-            old = ann.open()
-            with ExitStack() as stack:
-                for _ in range(3):
-                    stack.enter_context(store.engine.connect())
-            turn_writing_off(first)
-            with pytest.raises(StoreUnavailable):
-                ann.wrong(old)  # the name still leads to it
-            with pytest.raises(StoreUnavailable):
-                ann.wrong(old)
-            first.run("SELECT 1")
-            proxy.reset()
-            proxy.lead_to(second.port)
-            assert ann.open().outcome is SEND
-            assert ann.open().outcome is SEND
-            assert proxy.connections == 1
+    with shop_through_a_proxy(first) as (proxy, store):
+        ann = SubjectDriver(store, clock, NO_LIMITS)
+        old = ann.open()
+        fill_pool(store)
+        turn_writing_off(first)
+        with pytest.raises(StoreUnavailable):
+            ann.wrong(old)  # the name still leads to it
+        with pytest.raises(StoreUnavailable):
+            ann.wrong(old)
+        first.run("SELECT 1")
+        proxy.reset()
+        proxy.lead_to(second.port)
+        assert ann.open().outcome is SEND
+        assert ann.open().outcome is SEND
+        assert proxy.connections == 1
 
 
 def test_a_verb_whose_old_connection_leads_to_a_replica_is_done_by_a_new_one(
     pair: tuple[DatabaseServer, DatabaseServer], clock: Clock
 ) -> None:
     first, second = pair
-    with Proxy(first.port) as proxy:
-        uri = first.uri_at(proxy.port).replace("root@", "shop@")
-        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
-            ann = SubjectDriver(store, clock, NO_LIMITS)
-            ann.open()
-            with ExitStack() as stack:
-                for _ in range(3):
-                    stack.enter_context(store.engine.connect())
-            turn_writing_off(first)
-            proxy.lead_to(second.port)
-            proxy.reset()
-            opened = ann.open()
-            assert idle_connections(store) == 1  # the others led to the old server, and are closed
-            assert ann.wrong(opened) == [WRONG]
-            assert ann.right(opened) is MATCH
-            assert proxy.connections == 1
+    with shop_through_a_proxy(first) as (proxy, store):
+        ann = SubjectDriver(store, clock, NO_LIMITS)
+        ann.open()
+        fill_pool(store)
+        turn_writing_off(first)
+        proxy.lead_to(second.port)
+        proxy.reset()
+        opened = ann.open()
+        assert idle_connections(store) == 1  # the others led to the old server, and are closed
+        assert ann.wrong(opened) == [WRONG]
+        assert ann.right(opened) is MATCH
+        assert proxy.connections == 1
 
 
 def test_what_the_old_server_refused_to_write_for_somebody_new_is_written_by_the_new_one(
@@ -284,21 +291,17 @@ def test_what_the_old_server_refused_to_write_for_somebody_new_is_written_by_the
 ) -> None:
     """Nothing of theirs is there to be read, and so nothing tells before the write that the server takes none."""
     first, second = pair
-    with Proxy(first.port) as proxy:
-        uri = first.uri_at(proxy.port).replace("root@", "shop@")
-        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
-            SubjectDriver(store, clock, NO_LIMITS).open()
-            with ExitStack() as stack:
-                for _ in range(3):
-                    stack.enter_context(store.engine.connect())
-            turn_writing_off(first)
-            proxy.lead_to(second.port)
-            proxy.reset()
-            bob = SubjectDriver(store, clock, NO_LIMITS, subject=b"somebody new....")
-            assert bob.right(bob.open()) is MATCH
-            assert proxy.connections == 1
-            with store.engine.connect(), store.engine.connect():
-                assert proxy.connections == 2  # the others led to the old server
+    with shop_through_a_proxy(first) as (proxy, store):
+        SubjectDriver(store, clock, NO_LIMITS).open()
+        fill_pool(store)
+        turn_writing_off(first)
+        proxy.lead_to(second.port)
+        proxy.reset()
+        bob = SubjectDriver(store, clock, NO_LIMITS, subject=b"somebody new....")
+        assert bob.right(bob.open()) is MATCH
+        assert proxy.connections == 1
+        with store.engine.connect(), store.engine.connect():
+            assert proxy.connections == 2  # the others led to the old server
 
 
 def test_the_guard_takes_nothing_from_what_is_a_replica_by_now(
@@ -306,23 +309,19 @@ def test_the_guard_takes_nothing_from_what_is_a_replica_by_now(
 ) -> None:
     """A proof that was revoked on the new main server is still there on the old one."""
     first, second = pair
-    with Proxy(first.port) as proxy:
-        uri = first.uri_at(proxy.port).replace("root@", "shop@")
-        with contextlib.closing(SQLStore(uri, "otp", {"timeout": 5})) as store:
-            ann = SubjectDriver(store, clock, NO_LIMITS)
+    with shop_through_a_proxy(first) as (proxy, store):
+        ann = SubjectDriver(store, clock, NO_LIMITS)
+        ann.prove(b"proof")
+        fill_pool(store)
+        turn_writing_off(first)
+        with pytest.raises(StoreUnavailable):
+            ann.holds(b"proof")  # the name still leads to it
+        ann.store = SQLStore(second.uri, "otp", {"timeout": 5})
+        with contextlib.closing(ann.store):
             ann.prove(b"proof")
-            with ExitStack() as stack:
-                for _ in range(3):
-                    stack.enter_context(store.engine.connect())
-            turn_writing_off(first)
-            with pytest.raises(StoreUnavailable):
-                ann.holds(b"proof")  # the name still leads to it
-            ann.store = SQLStore(second.uri, "otp", {"timeout": 5})
-            with contextlib.closing(ann.store):
-                ann.prove(b"proof")
-                ann.revoke()
-            ann.store = store
-            proxy.lead_to(second.port)
-            proxy.reset()
-            assert not ann.holds(b"proof")
-            assert proxy.connections <= 1
+            ann.revoke()
+        ann.store = store
+        proxy.lead_to(second.port)
+        proxy.reset()
+        assert not ann.holds(b"proof")
+        assert proxy.connections <= 1
