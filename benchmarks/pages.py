@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 TOP = Path(__file__).parent.parent
-PAGES = (TOP / "benchmarks" / "README.md", TOP / "docs" / "capacity.md")
+PAGES = (TOP / "benchmarks" / "README.md", TOP / "docs" / "operate" / "capacity.md")
 
 _PLACE = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 

@@ -19,10 +19,11 @@ author = "the flask_otp contributors"
 release = version = __version__
 language = "en"
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["README.md"]  # the index of this folder in a repository browser; index.md is that of the site
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_design"]
+exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"flask_otp {version}"
+myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
@@ -33,11 +34,11 @@ suppress_warnings = ["misc.highlighting_failure"]  # examples of HTTP have "..."
 
 #: Files outside docs/ that are pages of the site too. Here each of them has a stub, which gets the other file's text.
 PAGES = {
-    "README.md": "overview",
-    "CHANGELOG.md": "changelog",
-    "CONTRIBUTING.md": "contributing",
-    "SECURITY.md": "reporting",
-    "benchmarks/README.md": "benchmarks",
+    "README.md": "start/overview",
+    "CHANGELOG.md": "project/changelog",
+    "CONTRIBUTING.md": "project/contributing",
+    "SECURITY.md": "project/reporting",
+    "benchmarks/README.md": "project/benchmarks",
 }
 
 
@@ -52,7 +53,7 @@ def read(app: Sphinx, name: str, source: list[str]) -> None:
         if not target.is_relative_to(ROOT) or not target.exists():
             return link[0]  # Sphinx says what is wrong with it
         file = target.relative_to(ROOT).as_posix()
-        page = {"docs/README.md": "index"}.get(file) or PAGES.get(file)
+        page = PAGES.get(file)
         target = ROOT / "docs" / f"{page}.md" if page else target
         return f"]({os.path.relpath(target, (ROOT / 'docs' / name).parent)}"
 

@@ -1,5 +1,5 @@
 """The channel for the app's own sender service: each message is posted to it, signed. The receiver:
-``docs/webhook.md``."""
+``docs/channels/webhook.md``."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Breaker(NamedTuple):
     window: int
 
 
-#: ``docs/sms.md`` gives the reasons for these values.
+#: ``docs/protection/sms-pumping.md`` gives the reasons for these values.
 BREAKER = {"minimum": 30, "country_minimum": 100, "ratio": 0.2, "window": "1h"}
 
 

@@ -39,7 +39,7 @@ class _Queue:
     def __init__(self) -> None:
         reason = loses_background()
         if reason is not None:
-            logger.warning("a background delivery may be lost: %s; see docs/deployment.md", reason)
+            logger.warning("a background delivery may be lost: %s; see docs/operate/deployment.md", reason)
         self.lock = threading.Condition(threading.Lock())
         self.jobs: deque[_Job] = deque()
         self.threads = 0

@@ -100,7 +100,7 @@ class Later:
 def _tell_of_losses() -> None:
     reason = loses_background()
     if reason is not None:
-        logger.warning("a delivery by the next channel may be lost: %s; see docs/deployment.md", reason)
+        logger.warning("a delivery by the next channel may be lost: %s; see docs/operate/deployment.md", reason)
 
 
 def _drop(waiting_ref: ref[_Waiting], pid: int) -> None:

@@ -81,13 +81,13 @@ def _run(check: Check, site: Site) -> list[Finding]:
 
 
 def _forbidden(check: Check) -> Finding:
-    """Sending codes needs few rights in the store (``docs/deployment.md``); the doctor needs a few more."""
+    """Sending codes needs few rights in the store (``docs/operate/deployment.md``); the doctor needs a few more."""
     return Finding(
         Level.NOTE,
         f"The check {check.__name__!r} did not run: the store's user has no right to run its commands.",
         "The problem that it looks for may exist. Sending and checking codes does not need this right.",
         "Check it by hand, or run flask otp doctor as a user with more rights.",
-        "docs/deployment.md, Rights in Redis",
+        "docs/operate/deployment.md, Rights in Redis",
     )
 
 

@@ -30,7 +30,7 @@ def hooks(site: Site) -> Iterator[Finding]:
                 f"There is a factors_loader but no {name}.",
                 "Users cannot add an authenticator app on the built-in pages.",
                 f"Register a function with @otp.{name}.",
-                "docs/factors.md",
+                "docs/guides/factors.md",
             )
 
 
@@ -62,7 +62,7 @@ def app_risk(site: Site) -> Iterator[Finding]:
                 f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). Of a million codes, {steps} are valid at a "
                 "time.",
                 "Lower OTP_FAILURE_BUDGET or OTP_TOTP_STEPS.",
-                "docs/factors.md, The odds; R52",
+                "docs/guides/factors.md, The odds; R52",
             )
             return
 
@@ -76,7 +76,7 @@ def only_factor(site: Site) -> Iterator[Finding]:
                 f"The purpose {name!r} takes only an authenticator app's codes, without a sign-in before.",
                 "Wrong codes of an app send no message, so the owner gets no warning of guesses.",
                 "Ask for a password first and register an identifier_loader, or let the purpose take a sent code too.",
-                "docs/factors.md, The odds",
+                "docs/guides/factors.md, The odds",
             )
 
 
@@ -88,7 +88,7 @@ def long_trust(site: Site) -> Iterator[Finding]:
                 f"Browsers are trusted for {seconds // _DAY} days for the purpose {purpose!r}.",
                 f"Until then a stolen browser profile and the password are enough. Other sites allow {_LONG} days.",
                 'Use trust="30d" or less.',
-                "docs/factors.md, Trusted browsers",
+                "docs/guides/factors.md, Trusted browsers",
             )
 
 

@@ -34,10 +34,15 @@ def as_text(findings: Sequence[Finding], odds: Odds, apps: Mapping[int, float], 
         lines += [*_row("", f"Why: {finding.why}"), *_row("", f"Fix: {finding.mend}")]
         lines += [*_row("", f"See: {finding.reference}"), ""]
     counts = ", ".join(_plural(_count(findings, level), level.value) for level in Level)
-    lines += [f"{counts}.", "", "The odds with these settings, in any 365 days (formulas: docs/security.md):", ""]
+    lines += [
+        f"{counts}.",
+        "",
+        "The odds with these settings, in any 365 days (formulas: docs/protection/security.md):",
+        "",
+    ]
     for label, sentence in in_words(odds, apps, settings):
         lines += _row(label, sentence)
-    lines += ["", *_row("metrics", f"With OpenTelemetry, at most {series:,} time series (docs/observability.md).")]
+    lines += ["", *_row("metrics", f"With OpenTelemetry, at most {series:,} time series (docs/operate/metrics.md).")]
     return "\n".join(lines)
 
 

@@ -37,7 +37,7 @@ def spraying(site: Site) -> Iterator[Finding]:
             f"Guesses at all {odds.accounts:,} accounts may win {odds.spraying:,.1f} of them a year.",
             "Limits per account do not prevent this. OTP_SURGE_LIMIT does, for the whole site.",
             "Set OTP_CODE_LENGTH = 8, or a lower OTP_SURGE_LIMIT.",
-            "docs/security.md, The odds; R52",
+            "docs/protection/security.md, The odds; R52",
         )
 
 

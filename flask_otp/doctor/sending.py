@@ -51,7 +51,7 @@ def outbox(site: Site) -> Iterator[Finding]:
             "OTP_OUTBOX is set, and OTP_BASE_URL is a public site.",
             "In debug mode, behind a proxy that does not name its client, strangers could read all codes.",
             "Set it only in the configuration for development.",
-            "docs/messages.md, Read them during development",
+            "docs/channels/messages.md, Read them during development",
         )
 
 
@@ -106,7 +106,7 @@ def passwords(site: Site) -> Iterator[Finding]:
             f"OTP_EMAIL_SERVICE is {service!r}, and Microsoft no longer accepts passwords for new accounts.",
             "Signing in fails, so every delivery fails.",
             "Set OTP_EMAIL_OAUTH to a function that returns an access token.",
-            "docs/delivery.md, Signing in to the mail server",
+            "docs/channels/delivery.md, Signing in to the mail server",
         )
 
 
@@ -157,7 +157,7 @@ def background(site: Site) -> Iterator[Finding]:
             f"Messages go out in the background and may be lost: {reason}.",
             "The client is told that the code was sent, but the code is sent late or never.",
             'Use a queue (@otp.dispatcher), or set OTP_DELIVERY = "inline".',
-            "docs/deployment.md, Where nothing runs between two requests",
+            "docs/operate/deployment.md, Where nothing runs between two requests",
         )
 
 
@@ -225,7 +225,7 @@ def prefix_budgets(site: Site) -> Iterator[Finding]:
             "OTP_PREFIX_BUDGET is empty, so no country has its own message limit.",
             "Messages to one country, even the most expensive, can use up the limit of all countries.",
             'Set a limit for expensive and rarely used countries, for example OTP_PREFIX_BUDGET = {"+44": "1000/day"}.',
-            "docs/sms.md; R15",
+            "docs/protection/sms-pumping.md; R15",
         )
 
 
@@ -236,7 +236,7 @@ def pumping_breaker(site: Site) -> Iterator[Finding]:
             "OTP_PUMPING_BREAKER is off: messages go out to numbers that never verify a code.",
             "Fraudsters who earn a share of each message can request as many as your limits allow.",
             "Keep the default, or set values that suit your site.",
-            "docs/sms.md; OWASP ASVS 5.0 V2.4.1; R16",
+            "docs/protection/sms-pumping.md; OWASP ASVS 5.0 V2.4.1; R16",
         )
 
 

@@ -83,7 +83,7 @@ def statistics(site: Site) -> Iterator[Finding]:
         "OTP_STATS is on, and what it counts stays in each process's memory.",
         "flask otp stats is another process: it finds nothing.",
         "Give the app's Limiter a storage_uri that all processes share; without a Limiter, keep the store in Redis.",
-        "docs/support.md",
+        "docs/operate/support.md",
     )
 
 

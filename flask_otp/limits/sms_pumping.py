@@ -2,7 +2,7 @@
 
 For each message to a phone number, and for each code that comes back, two ranges are counted in the limits' storage:
 the number without its last four digits, and its country. If hardly any code comes back, no more messages are sent, and
-the response looks the same. ``docs/sms.md`` says what this stops and what it does not.
+the response looks the same. ``docs/protection/sms-pumping.md`` says what this stops and what it does not.
 """
 
 from __future__ import annotations

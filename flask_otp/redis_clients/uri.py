@@ -23,7 +23,7 @@ _DEFAULTS = {
     "max_connections": 10_000,
 }
 
-#: The only option that is ours and not redis-py's: see ``docs/redis.md``.
+#: The only option that is ours and not redis-py's: see ``docs/operate/redis.md``.
 WAIT_OPTION = "wait_for_replicas"
 
 

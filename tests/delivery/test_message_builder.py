@@ -64,7 +64,7 @@ def test_it_may_reword_subject_text_and_html(otp: OTP, app: Flask) -> None:
 
 
 def test_the_one_in_the_docs_does_what_they_say(otp: OTP, app: Flask) -> None:
-    page = Path(__file__).parents[2] / "docs" / "messages.md"
+    page = Path(__file__).parents[2] / "docs" / "channels" / "messages.md"
     [block] = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     exec(compile(block, str(page), "exec"), {"otp": otp})
     with app.app_context(), capture_codes(app) as sent:

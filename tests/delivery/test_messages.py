@@ -21,7 +21,7 @@ BOB = "bob@example.com"
 PHONE = "+4915112345678"
 BASE = "https://shop.example"
 NOW = 1_790_000_000
-LANGUAGES_PAGE = (Path(__file__).parents[2] / "docs" / "languages.md").read_text(encoding="utf-8")
+LANGUAGES_PAGE = (Path(__file__).parents[2] / "docs" / "channels" / "languages.md").read_text(encoding="utf-8")
 LOCALES = {language: Locale.parse(language) for language in LANGUAGES}
 
 

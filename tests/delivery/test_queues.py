@@ -36,7 +36,7 @@ from tests.support.servers import wait_until
 
 pytestmark = pytest.mark.server
 
-PAGES = Path(__file__).parents[2] / "docs" / "examples"
+PAGES = Path(__file__).parents[2] / "docs" / "guides"
 MODULES = {"celery": "celery", "rq": "rq.cli"}
 ANN = "ann@example.com"
 #: Seconds that a worker may need to start, and to deliver, on a busy machine.

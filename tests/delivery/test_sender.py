@@ -1,4 +1,4 @@
-"""``docs/webhook.md``: its app and its services are run as they stand; the provider answers as it documents."""
+"""``docs/channels/webhook.md``: its app and services are run as they stand; the provider answers as it documents."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.webhook_service import serving as serving_service
 
 pytestmark = pytest.mark.server
 
-PAGE = (Path(__file__).parents[2] / "docs" / "webhook.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "channels" / "webhook.md").read_text("utf-8")
 NUMBER = "+918123456789"
 #: https://api.textlocal.in/docs: a status, and errors with a code; with HTTP's status 200 either way.
 TAKEN = {"status": "success", "messages": [{"id": "1151346216", "recipient": 918123456789}]}

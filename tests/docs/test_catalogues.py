@@ -45,9 +45,11 @@ def said(message: Message) -> list[str]:
 def test_the_template_holds_what_the_sources_say_and_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the very command of docs/languages.md."""
+    """With the very command of docs/channels/languages.md."""
     monkeypatch.chdir(ROOT)
-    command = re.search(r"^(pybabel extract .*?[^\\])\n", (ROOT / "docs/languages.md").read_text(), re.M | re.S)
+    command = re.search(
+        r"^(pybabel extract .*?[^\\])\n", (ROOT / "docs/channels/languages.md").read_text(), re.M | re.S
+    )
     assert command
     words = command[1].replace("\\\n", " ").replace("flask_otp/translations/flask_otp.pot", str(tmp_path / "new.pot"))
     CommandLineInterface().run([*words.split()[:1], "-q", *words.split()[1:]])

@@ -1,4 +1,4 @@
-"""``docs/channels.md``: its table is complete, each URL in it writes to one recipient, and its example runs."""
+"""``docs/channels/services.md``: the table is complete, each URL writes to one recipient, the example runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.providers import ACCOUNT, KEY, SENDER, SERVICES, serving
 
 pytestmark = pytest.mark.server
 
-PAGE = (Path(__file__).parents[2] / "docs" / "channels.md").read_text("utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "channels" / "services.md").read_text("utf-8")
 ROWS = {name: way for name, way in re.findall(r"^\| (\w+) \| (.*) \|$", PAGE, re.MULTILINE) if name != "provider"}
 #: What the article's library sends SMS by, in its order.
 PROVIDERS = [

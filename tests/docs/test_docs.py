@@ -31,7 +31,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 )
 def test_the_store_of_the_docs_passes_the_suite(tmp_path: Path, part: str, passing: int) -> None:
     """As its author would do it: two files, in a directory of their own, and pytest."""
-    text = (DOCS / "stores.md").read_text(encoding="utf-8")
+    text = (DOCS / "reference" / "stores.md").read_text(encoding="utf-8")
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
         name = re.match(r"# (\w+\.py)\n", block)
         assert name
@@ -68,7 +68,9 @@ def test_the_gateway_of_the_docs_tells_whose_failure_it_is(
             pass
 
     names: dict[str, Any] = {}
-    [program] = re.findall(r"```python\n(import .*?)```", (DOCS / "delivery.md").read_text(encoding="utf-8"), re.DOTALL)
+    [program] = re.findall(
+        r"```python\n(import .*?)```", (DOCS / "channels" / "delivery.md").read_text(encoding="utf-8"), re.DOTALL
+    )
     exec(compile(program, "delivery.md", "exec"), names)
     message = Message("sms", "+15550100", "123456", "login", "site", "", "Your code: 123456", "", 300)
     with HTTPServer(("127.0.0.1", 0), Gateway) as server:

@@ -1,4 +1,4 @@
-"""The pages of ``docs/examples``: each app is taken from its page, run on a real store, used as people do, attacked."""
+"""The pages of ``docs/guides``: each app is taken from its page, run on a real store, used as people do, attacked."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def load_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
     """The code of a page as a module, which a dataclass wants to be in."""
 
     def load(page: str) -> ModuleType:
-        (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "examples" / f"{page}.md").read_text("utf-8"), re.DOTALL)
+        (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "guides" / f"{page}.md").read_text("utf-8"), re.DOTALL)
         # Not the page's bare name, which may be that of a package.
         names = ModuleType(f"page_{page.replace('-', '_')}")
         monkeypatch.setitem(sys.modules, names.__name__, names)
@@ -73,15 +73,16 @@ def open_page(
         yield make
 
 
-# docs/README.md
+# Every page
 
 
-def test_the_index_names_every_page_and_no_other() -> None:
-    index = (DOCS / "README.md").read_text("utf-8")
-    assert sorted(re.findall(r"\(examples/([\w-]+)\.md\)", index)) == sorted(p.stem for p in DOCS.glob("examples/*.md"))
+def pages() -> list[str]:
+    """The guides that consist of one whole app."""
+    texts = {path.stem: path.read_text("utf-8") for path in (DOCS / "guides").glob("*.md")}
+    return sorted(page for page, text in texts.items() if "Flask(__name__)" in text)
 
 
-@pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
+@pytest.mark.parametrize("page", pages())
 def test_the_http_api_of_every_page_is_described(open_page: Callable[[str], Example], page: str) -> None:
     app = open_page(page).app
     with app.app_context():
@@ -96,7 +97,7 @@ def test_the_http_api_of_the_example_app_is_described() -> None:
         validate(document(names["app"].extensions["otp"]))
 
 
-@pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
+@pytest.mark.parametrize("page", pages())
 def test_every_page_is_run_by_a_test(page: str) -> None:
     tests = Path(__file__).read_text("utf-8") + (Path(__file__).parents[1] / "delivery" / "test_queues.py").read_text(
         "utf-8"
@@ -104,11 +105,11 @@ def test_every_page_is_run_by_a_test(page: str) -> None:
     assert re.search(rf'open_page\("{page}"\)|params=\[.*"{page}"', tests)
 
 
-@pytest.mark.parametrize("page", sorted(path.stem for path in DOCS.glob("examples/*.md")))
+@pytest.mark.parametrize("page", pages())
 def test_every_page_starts_by_the_commands_that_it_gives(
     load_page: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, page: str
 ) -> None:
-    (commands,) = re.findall(r"```sh\n(.*?)```", (DOCS / "examples" / f"{page}.md").read_text("utf-8"), re.DOTALL)
+    (commands,) = re.findall(r"```sh\n(.*?)```", (DOCS / "guides" / f"{page}.md").read_text("utf-8"), re.DOTALL)
     assert "flask --app app run --debug" in commands
     for key, value in re.findall(r"(FLASK_\w+)=(\S+)", commands):
         made = {"redis://localhost:6379": valkey.uri, "$(python": "5d1f0b7a9c3e8642" * 4}

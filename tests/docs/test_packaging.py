@@ -174,7 +174,7 @@ def test_the_architecture_page_has_the_layers_that_are_tested() -> None:
     source = (ROOT / "tests" / "unit" / "test_layers.py").read_text(encoding="utf-8")
     found = re.search(r"^LAYERS = (\(.*?^\))", source, re.MULTILINE | re.DOTALL)
     assert found
-    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "project" / "architecture.md").read_text(encoding="utf-8")
     rule = re.search(r"## The layering rule\n\n```text\n(.*?)```", page, re.DOTALL)
     assert rule
     layers = [line.replace(",", "").removeprefix("  < ") for line in rule[1].splitlines()]

@@ -1,4 +1,4 @@
-"""What ``docs/security.md`` says is attacked is attacked: by a test that is there, for every requirement."""
+"""What ``docs/protection/security.md`` says is attacked is attacked: by a test that is there, for every requirement."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Row = list[str]
 
 @lru_cache(maxsize=1)
 def rows() -> list[Row]:
-    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "protection" / "security.md").read_text(encoding="utf-8")
     return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in text.splitlines() if line[:1] == "|"]
 
 
@@ -51,7 +51,7 @@ def test_there_are_at_least_seventy_and_none_is_left_out() -> None:
     numbers = sorted(attacks())
     assert len(numbers) >= 70
     assert numbers == list(range(1, len(numbers) + 1))
-    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "protection" / "security.md").read_text(encoding="utf-8")
     assert f"\n{len(numbers)} attacks, " in text
 
 

@@ -1,4 +1,4 @@
-"""What ``flask otp show`` prints in the situations of ``docs/support.md``."""
+"""What ``flask otp show`` prints in the situations of ``docs/operate/support.md``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flask_otp import OTP, InvalidCode, Message, RateLimited
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
 
-PAGE = Path(__file__).parents[2] / "docs" / "support.md"
+PAGE = Path(__file__).parents[2] / "docs" / "operate" / "support.md"
 #: 2026-11-26 14:13:20 UTC
 NOON = 1_795_702_400
 ANN = "ann@example.com"

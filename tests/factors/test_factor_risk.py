@@ -92,7 +92,7 @@ def short(chance: float) -> str:
 
 
 def test_the_page_and_the_doctor_say_the_figures_of_the_sums(clock: Clock) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "factors.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "guides" / "factors.md").read_text("utf-8")
     rows = re.findall(r"^\| (\d)(?: \(default\))? \| (\d) \| (\S+) \| (\S+) \| (\S+) \|$", page, re.MULTILINE)
     assert [int(row[0]) for row in rows] == [0, 1, 2]
     for steps, accepted, *chances in rows:
@@ -109,7 +109,7 @@ def test_the_page_and_the_doctor_say_the_figures_of_the_sums(clock: Clock) -> No
         f"chance of {short(factor_risk.recovery_chance(1000))}.",
     ):
         assert figure in " ".join(page.split()), figure
-    security = (Path(__file__).parents[2] / "docs" / "security.md").read_text("utf-8")
+    security = (Path(__file__).parents[2] / "docs" / "protection" / "security.md").read_text("utf-8")
     chance = factor_risk.account_chance(settings, purpose)
     assert f"(factors.md#the-odds)) | {chance:.2e}, {risk.one_in(chance)} |".replace("e-0", "e-") in security
     [finding] = [found for found in examined(make_otp(clock, Table())) if found.check == "app_risk"]
@@ -133,7 +133,7 @@ def rate_of_success(
 
 
 def report(kinds: str, steps: int, apps: int, owners: int, compared: int, lost: int, expected: float) -> None:
-    """A row of the table in docs/factors.md."""
+    """A row of the table in docs/guides/factors.md."""
     low, high = interval(lost, owners)
     print(
         f"\n| {kinds} | {steps} | {apps} | {owners:,} | {compared:,} | {lost:,} | {lost / owners:.4f} "

@@ -1,7 +1,7 @@
 """Each fault on each networked store: what is answered, how soon, what was charged, and what works afterwards.
 
 ``WRITE_FAULTS=1 pytest -n0 -m "" tests/servers/test_faults.py`` repeats each one, and writes what it measured into
-docs/faults.md.
+docs/operate/faults.md.
 """
 
 from __future__ import annotations

@@ -158,7 +158,7 @@ def spend_the_budget(site: Site, visitor: Visitor) -> None:
 def test_a_server_that_comes_back_from_a_snapshot_knows_nothing_of_what_came_after_it(
     tmp_path: Path, sites: SiteFactory
 ) -> None:
-    """Why docs/faults.md asks for no snapshots: a code that was used since is as good as new."""
+    """Why docs/operate/faults.md asks for no snapshots: a code that was used since is as good as new."""
     server = Server(tmp_path)
     server.start()
     try:

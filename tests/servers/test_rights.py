@@ -1,4 +1,4 @@
-"""The rights that ``docs/deployment.md`` names are enough for a user of Redis, and each of them is needed."""
+"""The rights that ``docs/operate/deployment.md`` names are enough for a user of Redis, and each of them is needed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.support.apps import AppFactory, ValkeyServer
 
 pytestmark = pytest.mark.server
 
-PAGE = (Path(__file__).parents[2] / "docs" / "deployment.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "operate" / "deployment.md").read_text(encoding="utf-8")
 
 
 def documented() -> list[str]:

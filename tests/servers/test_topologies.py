@@ -448,7 +448,7 @@ def crash(shapes: Shapes) -> Iterator[Crash]:
 
 def test_a_crash_can_make_a_used_code_good_again(crash: Crash) -> None:
     person, opened = crash.redeemed
-    assert person.right(opened) is MATCH  # for the second time: docs/redis.md says so
+    assert person.right(opened) is MATCH  # for the second time: docs/operate/redis.md says so
     assert person.right(opened) is REFUSED
 
 

@@ -17,7 +17,7 @@ from flask_limiter import Limiter
 from tests.support.proxy import Proxy
 from tests.support.servers import SERVICE, Sentinel, Server, wait_until
 
-#: Whether docs/faults.md is to be rewritten with the measurements.
+#: Whether docs/operate/faults.md is to be rewritten with the measurements.
 WRITING = bool(os.environ.get("WRITE_FAULTS"))
 
 #: Seconds that our clients wait at most: the default, or what a busy machine does not use up by itself.

@@ -1,4 +1,4 @@
-"""The table of docs/faults.md, from what the fault suite measured."""
+"""The table of docs/operate/faults.md, from what the fault suite measured."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from statistics import median
 
 from tests.support.backends import LimiterBackend
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "faults.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "operate" / "faults.md"
 _BEGIN, _END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
 
 #: The verbs of each column.

@@ -3,8 +3,8 @@
     python -m tests.support.mutation                  # everything that [mutation] in setup.cfg names: about an hour
     python -m tests.support.mutation stores/redis.py  # one module
 
-For each module a row of docs/mutation.md is printed, and each mutant that no test noticed, unless that page lists it
-with a reason. The status is 0 if there is none, and if nine in ten were noticed.
+For each module a row of docs/project/mutation.md is printed, and each mutant that no test noticed, unless that page
+lists it with a reason. The status is 0 if there is none, and if nine in ten were noticed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from mutmut.stats import status_by_exit_code
 from tests.support.mutants import Change, applied, change_between, has_plain_functions, lua_mutants, python_mutants
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "mutation.md"
+PAGE = ROOT / "docs" / "project" / "mutation.md"
 PARTS = ("flask_otp", "tests", "docs", "setup.cfg", "pyproject.toml", "README.md", "example_app.py")
 
 #: Seconds that the tests of one mutant may take, beside what they take without it.
@@ -92,7 +92,7 @@ def _tests() -> dict[str, str]:
 
 
 def listed_changes(page: str) -> set[tuple[str, Change]]:
-    """What docs/mutation.md gives a reason for, by module."""
+    """What docs/project/mutation.md gives a reason for, by module."""
     found = set()
     for module, text in re.findall(r"^### `(.+?)`\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL):
         for block in re.findall(r"```diff\n(.*?)```", text, re.DOTALL):

@@ -255,7 +255,7 @@ def listed(instrument: Instrument) -> str:
 
 
 def test_the_documented_table_is_that_of_the_code() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "observability.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "operate" / "metrics.md").read_text("utf-8")
     table = [f"| `{name}` | {listed(instrument)}" for name, instrument in INSTRUMENTS.items()]
     assert re.findall(r"^\| `otp\..*$", text, re.MULTILINE) == table
 

@@ -147,7 +147,7 @@ CALLS: list[str] = []
 def test_the_call_of_the_docs_from_send_to_verify(
     make_app: AppFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "channels.md").read_text("utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "channels" / "services.md").read_text("utf-8")
     (source,) = re.findall(r"### Calls.*?```python\n(.*?)```", page, re.DOTALL)
     for name, member in (("rest", "Client"), ("request_validator", "RequestValidator")):
         module = ModuleType(name)
