@@ -3,8 +3,9 @@
     python -m tests.support.mutation                  # everything that [mutation] in setup.cfg names: about an hour
     python -m tests.support.mutation stores/redis.py  # one module
 
-For each module a row of docs/project/mutation.md is printed, and each mutant that no test noticed, unless that page
-lists it with a reason. The status is 0 if there is none, and if nine in ten were noticed.
+For each module it prints a row of docs/project/mutation.md. It also prints each mutant that survived, unless
+tests/support/harmless_mutants.md lists that mutant with a reason. The status is 0 if it printed no such mutant and
+at least nine in ten were noticed.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ from mutmut.stats import status_by_exit_code
 from tests.support.mutants import Change, applied, change_between, has_plain_functions, lua_mutants, python_mutants
 
 ROOT = Path(__file__).parents[2]
-PAGE = ROOT / "docs" / "project" / "mutation.md"
+HARMLESS = Path(__file__).with_name("harmless_mutants.md")
 PARTS = ("flask_otp", "tests", "docs", "setup.cfg", "pyproject.toml", "README.md", "example_app.py")
 
 #: Seconds that the tests of one mutant may take, beside what they take without it.
@@ -57,7 +58,7 @@ class Outcome(NamedTuple):
 
 def main(names: list[str]) -> int:
     tests = _tests()
-    listed = listed_changes(PAGE.read_text(encoding="utf-8"))
+    listed = listed_changes(HARMLESS.read_text(encoding="utf-8"))
     rows, failed = [], False
     with TemporaryDirectory() as directory:
         _copy_to(Path(directory))
@@ -92,7 +93,7 @@ def _tests() -> dict[str, str]:
 
 
 def listed_changes(page: str) -> set[tuple[str, Change]]:
-    """What docs/project/mutation.md gives a reason for, by module."""
+    """The mutants that tests/support/harmless_mutants.md gives a reason for, with their modules."""
     found = set()
     for module, text in re.findall(r"^### `(.+?)`\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL):
         for block in re.findall(r"```diff\n(.*?)```", text, re.DOTALL):
