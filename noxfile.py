@@ -59,9 +59,10 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
-    """Build the documentation into docs/_build; a warning is a failure."""
+    """Build the documentation into docs/_build; a warning is a failure, and so is a link that leads nowhere."""
     session.install("-e", ".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build", *session.posargs)
+    session.run("python", "docs/check_site.py", "docs/_build")
 
 
 @nox.session

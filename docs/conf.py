@@ -23,6 +23,29 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton", "sphinx_
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"flask_otp {version}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_favicon = "_static/logo.svg"
+html_copy_source = False
+html_theme_options = {
+    "light_logo": "logo.svg",
+    "dark_logo": "logo.svg",
+    # The colours of the extension's own pages.
+    "light_css_variables": {
+        "color-brand-primary": "#14594f",
+        "color-brand-content": "#14594f",
+        "color-brand-visited": "#5b4a86",
+        "color-problematic": "#a3261c",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#7fcdbd",
+        "color-brand-content": "#7fcdbd",
+        "color-brand-visited": "#c3b3ee",
+        "color-problematic": "#ffab9e",
+    },
+}
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 
