@@ -3,74 +3,26 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 from openapi_spec_validator import validate
-from werkzeug import security
 from werkzeug.test import TestResponse
 
 from flask_otp import FactorsUnavailable
 from flask_otp.http.openapi import document
-from flask_otp.testing import Clock, capture_codes
+from flask_otp.testing import Clock
 from tests.support.apps import ValkeyServer
 from tests.support.factor_site import Phone
+from tests.support.pages import DOCS, GUIDES, programs
 from tests.support.users import Browser, Example, Forms, at, like
 
-DOCS = Path(__file__).parents[2] / "docs"
 ANN, BOB, EVE = "ann@example.com", "bob@example.com", "eve@example.com"
 PASSWORD = "correct horse battery"
 TRANSFER = {"amount": "250", "payee": BOB}
-
-
-@pytest.fixture
-def load_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """The code of a page as a module, which a dataclass wants to be in."""
-
-    def load(page: str) -> ModuleType:
-        (source,) = re.findall(r"```python\n(.*?)```", (DOCS / "guides" / f"{page}.md").read_text("utf-8"), re.DOTALL)
-        # Not the page's bare name, which may be that of a package.
-        names = ModuleType(f"page_{page.replace('-', '_')}")
-        monkeypatch.setitem(sys.modules, names.__name__, names)
-        exec(compile(source, f"{page}.md", "exec"), vars(names))
-        return names
-
-    return load
-
-
-@pytest.fixture
-def open_page(
-    load_page: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, clock: Clock
-) -> Iterator[Callable[[str], Example]]:
-    """``open_page("transfer")``: its app, with the environment that the page asks for."""
-    environment = {
-        "SECRET_KEY": "5d1f0b7a9c3e8642" * 4,
-        "TESTING": "true",
-        "OTP_STORAGE_URI": valkey.uri,
-        "OTP_STORAGE_OPTIONS": '{"socket_timeout": 10, "socket_connect_timeout": 10}',
-        "RQ_URL": valkey.uri,
-        "MAIL_SERVER": "localhost",
-        "MAIL_DEFAULT_SENDER": "site@example.com",
-    }
-    for key, value in environment.items():
-        monkeypatch.setenv(f"FLASK_{key}", value)
-    # A twentieth of a second for each password is well spent on a site, but not in a hundred tests.
-    quick = partial(security.generate_password_hash, method="pbkdf2:sha256:1")
-    monkeypatch.setattr(security, "generate_password_hash", quick)
-    stack = ExitStack()
-
-    def make(page: str) -> Example:
-        names = load_page(page)
-        return Example(names, clock, stack.enter_context(capture_codes(names.app)))
-
-    with stack:
-        yield make
 
 
 # Every page
@@ -78,8 +30,8 @@ def open_page(
 
 def pages() -> list[str]:
     """The guides that consist of one whole app."""
-    texts = {path.stem: path.read_text("utf-8") for path in (DOCS / "guides").glob("*.md")}
-    return sorted(page for page, text in texts.items() if "Flask(__name__)" in text)
+    found = {path.stem: programs(path) for path in GUIDES.glob("*.md")}
+    return sorted(page for page, blocks in found.items() if len(blocks) == 1 and "Flask(__name__)" in blocks[0])
 
 
 @pytest.mark.parametrize("page", pages())
@@ -99,9 +51,7 @@ def test_the_http_api_of_the_example_app_is_described() -> None:
 
 @pytest.mark.parametrize("page", pages())
 def test_every_page_is_run_by_a_test(page: str) -> None:
-    tests = Path(__file__).read_text("utf-8") + (Path(__file__).parents[1] / "delivery" / "test_queues.py").read_text(
-        "utf-8"
-    )
+    tests = "".join(path.read_text("utf-8") for path in Path(__file__).parents[1].rglob("test_*.py"))
     assert re.search(rf'open_page\("{page}"\)|params=\[.*"{page}"', tests)
 
 
@@ -109,7 +59,7 @@ def test_every_page_is_run_by_a_test(page: str) -> None:
 def test_every_page_starts_by_the_commands_that_it_gives(
     load_page: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, valkey: ValkeyServer, page: str
 ) -> None:
-    (commands,) = re.findall(r"```sh\n(.*?)```", (DOCS / "guides" / f"{page}.md").read_text("utf-8"), re.DOTALL)
+    (commands,) = re.findall(r"```sh\n(.*?)```", (GUIDES / f"{page}.md").read_text("utf-8"), re.DOTALL)
     assert "flask --app app run --debug" in commands
     for key, value in re.findall(r"(FLASK_\w+)=(\S+)", commands):
         made = {"redis://localhost:6379": valkey.uri, "$(python": "5d1f0b7a9c3e8642" * 4}

@@ -1,0 +1,59 @@
+"""The pages for newcomers, done word for word: the files written, the commands typed, the forms filled in.
+
+``pytest -n0 -s -m long tests/docs/test_newcomer.py`` does it in new virtual environments, as a newcomer does, and says
+how long it took. Else everything that the pages install is there already.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support.apps import free_port
+from tests.support.newcomer import Visitor, copy_of_the_project, environment, script, terminal
+from tests.support.pages import GUIDES
+
+ANN = "ann@example.com"
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(params=["here", pytest.param("new", marks=pytest.mark.long)])
+def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+    """What is installed into a new virtual environment; ``None``: this one is used."""
+    return copy_of_the_project(tmp_path) if request.param == "new" else None
+
+
+def test_the_app_factory_ends_with_a_new_user_who_is_signed_in(checkout: Path | None, tmp_path: Path) -> None:
+    began, port = time.monotonic(), free_port()
+    given = environment(checkout, FLASK_RUN_PORT=str(port))
+    with terminal(script(GUIDES / "app-factory.md", checkout), tmp_path, given) as shell:
+        shell.wait_for(r"Running on", 300)
+        visitor = Visitor(f"http://127.0.0.1:{port}")
+        visitor.open("/account")
+        assert "/otp/" in visitor.url
+        visitor.submit(identifier=ANN)
+        code = shell.wait_for(r"^ +(\d{6})$", 30)[1]
+        visitor.submit(code=code)
+        assert visitor.url.endswith("/account")
+        assert f"Welcome, {ANN}" in visitor.page
+        print(f"\napp-factory.md: signed in after {time.monotonic() - began:.1f} s")
+        visitor.submit()
+        assert "Your account" in visitor.page
+        visitor.open("/account")
+        assert "/otp/" in visitor.url
+
+
+def test_the_tests_of_the_testing_page_pass(checkout: Path | None, tmp_path: Path) -> None:
+    result = subprocess.run(
+        ["bash", "-c", script(GUIDES / "testing.md", checkout)],
+        cwd=tmp_path,
+        env=environment(checkout, PYTEST_ADDOPTS="-W error -p no:cacheprovider"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert "2 passed" in result.stdout, result.stdout + result.stderr

@@ -1,0 +1,124 @@
+"""``docs/guides/step-up.md`` and ``spa-mobile.md``: their apps, used as people and phones do, and attacked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from werkzeug.test import TestResponse
+
+from flask_otp.testing import Clock
+from tests.support.users import Browser, Example, Forms, at
+
+ANN, BOB = "ann@example.com", "bob@example.com"
+
+
+def api(example: Example) -> Any:
+    return example.app.test_client(use_cookies=False)
+
+
+# step-up
+
+
+@pytest.fixture
+def site(open_page: Callable[[str], Example]) -> Example:
+    return open_page("step-up")
+
+
+def signed_in(site: Example, who: str = ANN) -> tuple[Browser, TestResponse]:
+    browser = site.browser()
+    return browser, browser.prove(browser.open("/"), identifier=who)
+
+
+def ask_to_delete(browser: Browser, page: TestResponse, project: str) -> TestResponse:
+    return browser.submit(page, action="/delete", project=project)
+
+
+def test_step_up_settings_need_a_code_of_the_last_five_minutes(site: Example, clock: Clock) -> None:
+    browser, page = signed_in(site)
+    assert at(browser.open("/settings")) == "/settings"
+    clock.advance("6m")
+    assert at(browser.open("/")) == "/"
+    page = browser.open("/settings")
+    assert at(page) == "/otp/"
+    assert at(browser.prove(page, identifier=ANN)) == "/settings"
+
+
+def test_step_up_a_project_is_deleted_after_a_code_and_one_click(site: Example) -> None:
+    browser, page = signed_in(site)
+    page = browser.prove(ask_to_delete(browser, page, "boat"))
+    assert (at(page), "boat" in page.text) == ("/otp/repeat", True)
+    assert site.outbox[-1].recipient == ANN
+    assert "Project: boat" in site.outbox[-1].text
+    assert site.names.projects == {"garden", "boat"}
+    assert browser.submit(page).text == "boat is deleted."
+    assert site.names.projects == {"garden"}
+
+
+def test_step_up_a_code_for_one_project_deletes_no_other_and_nothing_twice(site: Example) -> None:
+    browser, home = signed_in(site)
+    browser.prove(ask_to_delete(browser, home, "boat"))
+    home = browser.open("/")
+    assert at(ask_to_delete(browser, home, "garden")) == "/otp/"
+    assert ask_to_delete(browser, home, "boat").text == "boat is deleted."
+    site.names.projects.add("boat")
+    assert at(ask_to_delete(browser, browser.open("/"), "boat")) == "/otp/"
+    assert site.names.projects == {"garden", "boat"}
+
+
+def test_step_up_the_sign_in_deletes_nothing_and_bobs_code_is_no_code_of_anns(site: Example, clock: Clock) -> None:
+    browser, home = signed_in(site)
+    values = Forms(home.text).found[0][1] | {"project": "boat"}
+    refused = browser.client.post("/delete", data=values, headers={"Accept": "application/json"})
+    assert refused.status_code == 401
+    asked = {"requirement": refused.get_json(force=True)["requirement"], "email": BOB}
+    assert browser.client.post("/otp/send", json=asked).status_code == 400
+    assert site.names.projects == {"garden", "boat"}
+
+
+# spa-mobile
+
+
+@pytest.fixture
+def service(open_page: Callable[[str], Example]) -> Example:
+    return open_page("spa-mobile")
+
+
+def test_spa_mobile_a_phone_keeps_the_handle_and_the_proof(service: Example) -> None:
+    phone = service.app.test_client()
+    body = {"email": ANN, "session": False}
+    sent = [phone.post("/otp/send", json=body, headers={"Idempotency-Key": "8e03978e-40d5-43dd"}) for _ in range(2)]
+    assert [answer.status_code for answer in sent] == [200, 200]
+    assert len(service.outbox) == 1
+    code = {"code": service.outbox.code, "challenge": sent[0].json["challenge"], "session": False}
+    proved = phone.post("/otp/verify", json=code)
+    assert "Set-Cookie" not in proved.headers
+    assert proved.json["proof_expires_in"] > 0
+    assert phone.get("/me").status_code == 401
+    bearer = {"Authorization": f"Bearer {proved.json['proof']}"}
+    assert phone.get("/me", headers=bearer).json == {"email": ANN}
+    assert phone.post("/otp/logout", headers=bearer).status_code == 204
+    assert phone.get("/me", headers=bearer).status_code == 401
+
+
+def test_spa_mobile_a_link_opens_the_app_that_has_the_challenge(
+    open_page: Callable[[str], Example], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FLASK_OTP_LINKS", "true")
+    monkeypatch.setenv("FLASK_OTP_BASE_URL", "http://localhost")
+    service = open_page("spa-mobile")
+    sent = api(service).post("/otp/send", json={"email": ANN, "session": False}).json
+    path = urlsplit(service.outbox.link).path
+    assert path.startswith("/otp/link/")
+    link = {"link": path.rpartition("/")[2], "session": False}
+    assert api(service).post("/otp/verify", json=link).status_code == 400
+    assert api(service).post("/otp/verify", json=link | {"challenge": sent["challenge"]}).status_code == 200
+
+
+def test_spa_mobile_only_the_named_origins_may_call(service: Example) -> None:
+    for origin, allowed in (("https://app.example.com", True), ("capacitor://localhost", True), ("null", False)):
+        answer = service.app.test_client().post("/otp/send", json={"email": ANN}, headers={"Origin": origin})
+        assert (answer.status_code != 403) is allowed
+        assert answer.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
