@@ -1,4 +1,4 @@
-"""An attacker's chances in a year, from the settings alone. ``docs/protection/security.md`` derives and tests them.
+"""An attacker's chances in a year, from the settings alone. ``docs/protection/odds.md`` derives and tests them.
 
 Each figure is the maximum that the stores and the limits allow for any strategy, not an estimate of what attackers do.
 The model is that of SP 800-63B-4 (3.1.3.2, 3.2.2): only wrong guesses that were really compared count, over all

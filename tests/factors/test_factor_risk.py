@@ -109,9 +109,9 @@ def test_the_page_and_the_doctor_say_the_figures_of_the_sums(clock: Clock) -> No
         f"chance of {short(factor_risk.recovery_chance(1000))}.",
     ):
         assert figure in " ".join(page.split()), figure
-    security = (Path(__file__).parents[2] / "docs" / "protection" / "security.md").read_text("utf-8")
+    odds = (Path(__file__).parents[2] / "docs" / "protection" / "odds.md").read_text("utf-8")
     chance = factor_risk.account_chance(settings, purpose)
-    assert f"(factors.md#the-odds)) | {chance:.2e}, {risk.one_in(chance)} |".replace("e-0", "e-") in security
+    assert f"factors.md#the-odds)) | {chance:.2e}, {risk.one_in(chance)} |".replace("e-0", "e-") in odds
     [finding] = [found for found in examined(make_otp(clock, Table())) if found.check == "app_risk"]
     chance = factor_risk.account_chance(settings, purpose, apps=5)
     assert finding.what == (

@@ -1,6 +1,6 @@
 """Strangers ask for codes to somebody's address all day long, and guess at them. Does the owner still get in?
 
-In a day of virtual time, and with ``-m long`` on every store. The figures are those of docs/protection/security.md.
+In a day of virtual time, and with ``-m long`` on every store. The figures are those of docs/protection/threats.md.
 """
 
 from __future__ import annotations

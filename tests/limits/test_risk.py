@@ -1,6 +1,6 @@
 """The odds: the sums by hand, and the sums against attackers of the real stores.
 
-The long runs give the figures of ``docs/protection/security.md``: ``pytest -n0 tests/limits/test_risk.py -m long -s``.
+The long runs give the figures of ``docs/protection/odds.md``: ``pytest -n0 tests/limits/test_risk.py -m long -s``.
 """
 
 from __future__ import annotations
@@ -152,7 +152,7 @@ def test_strong_codes_add_nothing_that_could_be_seen() -> None:
 
 
 def test_the_docs_have_these_figures() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "protection" / "security.md").read_text(encoding="utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "protection" / "odds.md").read_text(encoding="utf-8")
     found = odds_of()
     for chance in (found.one_account, found.one_cookie_stolen, found.all_cookies_stolen):
         assert f"{chance:.2e}".replace("e-0", "e-") + f", {risk.one_in(chance)} |" in text

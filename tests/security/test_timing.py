@@ -1,7 +1,7 @@
 """Whether time tells who has an account (R22): ranks of interleaved samples, and leaky sites that they must find.
 
 The quick half counts the work instead, in ``test_enumeration.py``.
-``pytest -n0 -m long -s tests/security/test_timing.py`` makes the table of ``docs/protection/security.md`` anew.
+``pytest -n0 -m long -s tests/security/test_timing.py`` measures the table of ``docs/protection/accounts.md`` again.
 """
 
 from __future__ import annotations

@@ -1,0 +1,103 @@
+"""Measures the English of the pages: forbidden phrases and words per sentence.
+
+    python -m tests.support.plain_english           # this checkout, by folder
+    python -m tests.support.plain_english 14d49a0   # a commit
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+
+#: Literary turns that a reader whose first language is not English stumbles over, with the plain words for each.
+FORBIDDEN = {
+    r"who asks": "a client that asks, a user who asks",
+    r"whoever": "an attacker who, a person who",
+    r"nobody can|nobody knows|nobody may": "no client can, we do not know",
+    r"(?:is|are|was|were) none": "there is no ..., it does not exist",
+    r"(?:is|are|was|were) over(?! (?:the|a|an|\d))": "has ended, has expired",
+    r"goes by|go by|went by": "uses, follows, passes",
+    r"anew": "again, from the start",
+    r"told of|tells of|tell of": "informed about, shows",
+    r"by itself|by themselves": "automatically, alone",
+    r"so that": "so, to",
+    r"as it comes": "by default",
+    r"bears? with": "tolerates",
+    r"will do\b(?! \w)": "is enough",
+    r"worth nothing": "is refused, is useless",
+    r"what there is not": "something that does not exist",
+    r"sees to it": "ensures, checks",
+}
+PHRASES = re.compile(r"\b(?:" + "|".join(FORBIDDEN) + r")\b", re.IGNORECASE)
+#: A sentence whose subject is only "Who" or "Whoever": "Who asks twice gets one message."
+HEADLESS = re.compile(r"(?:^|[.:;] )(Who [^.?!:;]*)[.!:;]")
+PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md")
+
+
+class English(NamedTuple):
+    """What one page is like."""
+
+    phrases: list[str]
+    sentences: list[str]
+
+    @property
+    def words(self) -> int:
+        return sum(len(sentence.split()) for sentence in self.sentences)
+
+
+def read(page: str) -> English:
+    """The forbidden phrases in all text that is no code, and the sentences outside of tables and headings."""
+    text = re.sub(r"^( *)(```|~~~|:::).*?^\1\2$|<!--.*?-->|^---\n.*?^---$", "\n\n", page, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"(?m)^ {4,}(?![-*\d]).*$", "", text)
+    text = re.sub(r"`[^`]+`", "CODE", text)
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    lines = [line for line in text.splitlines() if not re.match(r" *(\||#|:?-{3})", line)]
+    paragraphs = re.split(r"\n\s*\n|\n(?= *(?:[-*]|\d+\.) )", "\n".join(lines))
+    sentences = []
+    for paragraph in paragraphs:
+        flat = re.sub(r"^(?:[-*]|\d+\.) |\*\*|\n", lambda found: " " if found[0] == "\n" else "", paragraph.strip())
+        sentences += re.split(r"(?<=[.?!:])(?<!e\.g\.)(?<!i\.e\.) +(?=[\"(A-Z0-9])", " ".join(flat.split()))
+    flat = " ".join(text.split())
+    phrases = [found[0] for found in PHRASES.finditer(flat)]
+    phrases += [found[1][:60] for sentence in sentences for found in HEADLESS.finditer(sentence)]
+    return English(phrases, [sentence for sentence in sentences if len(sentence.split()) > 1])
+
+
+def pages(commit: str | None = None) -> dict[str, str]:
+    """Each page with its text, of the checkout or of a commit."""
+    if commit is None:
+        return {
+            path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
+            for pattern in PAGES
+            for path in sorted(ROOT.glob(pattern))
+            if "_build" not in path.parts
+        }
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+
+    names = [name for name in git("ls-tree", "-r", "--name-only", commit).splitlines() if name.endswith(".md")]
+    wanted = [name for name in names if name in PAGES or name.startswith("docs/")]
+    return {name: git("show", f"{commit}:{name}") for name in wanted}
+
+
+def main(commits: list[str]) -> None:
+    folders: dict[str, list[English]] = defaultdict(list)
+    for name, text in pages(*commits).items():
+        folders[str(Path(name).parent) if "/" in name else name].append(read(text))
+    print("| folder | pages | words | forbidden phrases | per 1,000 words | words per sentence |\n|" + "---|" * 6)
+    folders["all"] = [page for group in list(folders.values()) for page in group]
+    for folder, group in folders.items():
+        words, phrases = sum(page.words for page in group), sum(len(page.phrases) for page in group)
+        mean = words / max(sum(len(page.sentences) for page in group), 1)
+        print(f"| {folder} | {len(group)} | {words:,} | {phrases} | {1000 * phrases / max(words, 1):.1f} | {mean:.1f} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
