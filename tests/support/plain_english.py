@@ -1,7 +1,7 @@
 """Measures the English of the pages: forbidden phrases and words per sentence.
 
-    python -m tests.support.plain_english           # this checkout, by folder
-    python -m tests.support.plain_english 14d49a0   # a commit
+python -m tests.support.plain_english           # this checkout, by folder
+python -m tests.support.plain_english 14d49a0   # a commit
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class English(NamedTuple):
 
 def read(page: str) -> English:
     """The forbidden phrases in all text that is no code, and the sentences outside of tables and headings."""
-    text = re.sub(r"^( *)(```|~~~|:::).*?^\1\2$|<!--.*?-->|^---\n.*?^---$", "\n\n", page, flags=re.DOTALL | re.MULTILINE)
-    text = re.sub(r"(?m)^ {4,}(?![-*\d]).*$", "", text)
+    text = re.sub(r"^( *)(```|~~~).*?^\1\2$|<!--.*?-->", "\n\n", page, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^(?: {4,}(?![-*\d]).*| *:{3,}.*| *:[a-z-]+:.*)$", "", text, flags=re.MULTILINE)
     text = re.sub(r"`[^`]+`", "CODE", text)
     text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text)
     lines = [line for line in text.splitlines() if not re.match(r" *(\||#|:?-{3})", line)]
@@ -96,7 +96,8 @@ def main(commits: list[str]) -> None:
     for folder, group in folders.items():
         words, phrases = sum(page.words for page in group), sum(len(page.phrases) for page in group)
         mean = words / max(sum(len(page.sentences) for page in group), 1)
-        print(f"| {folder} | {len(group)} | {words:,} | {phrases} | {1000 * phrases / max(words, 1):.1f} | {mean:.1f} |")
+        figures = [len(group), f"{words:,}", phrases, f"{1000 * phrases / max(words, 1):.1f}", f"{mean:.1f}"]
+        print("| " + " | ".join(map(str, [folder, *figures])) + " |")
 
 
 if __name__ == "__main__":
