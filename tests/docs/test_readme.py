@@ -1,23 +1,18 @@
-"""What the README says is run: its Python as one program, its curl commands against a real server, its keys."""
+"""What the README says is run: its Python as one program, and its tests."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 import threading
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, request
 
-from flask_otp.config.settings import Purpose, Settings, known_keys
 from flask_otp.testing import capture_codes
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
@@ -95,66 +90,6 @@ def _wait_for(outbox: list[Any], count: int) -> None:
             return
         arrived.wait(0.01)
     raise AssertionError("no message arrived")
-
-
-def curl(command: str, base: str) -> tuple[int, str]:
-    """The few options of curl that the README uses."""
-    words = iter(shlex.split(command)[1:])
-    method, headers, data, url = "GET", {}, None, ""
-    for word in words:
-        if word == "-X":
-            method = next(words)
-        elif word == "-H":
-            name, _, value = next(words).partition(": ")
-            headers[name] = value
-        elif word == "-d":
-            data = next(words).encode()
-        else:
-            url = word.replace("http://127.0.0.1:5000", base)
-    asked = urllib.request.Request(url, data=data, headers=headers, method=method)
-    try:
-        with urllib.request.urlopen(asked, timeout=10) as response:
-            return response.status, response.read().decode()
-    except urllib.error.HTTPError as error:
-        with error:
-            return error.code, error.read().decode()
-
-
-def test_the_curl_examples_run(example: tuple[str, Any]) -> None:
-    base, namespace = example
-    commands = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("curl")]
-    send, verify, use, end = commands
-    shown = [json.loads(block) for block in blocks("json")]
-    status, body = curl(send, base)
-    sent = json.loads(body)
-    assert status == 200
-    assert sent.keys() == shown[0].keys()
-    for name, value in sent.items():
-        # The clock is real here, and may tick on between the two ends of a request.
-        assert name == "challenge" or value == shown[0][name] or 0 <= shown[0][name] - value <= 1
-    code = namespace["app"].extensions["otp"].delivery.outbox.messages()[0].code
-    status, body = curl(verify.replace("CODE", code).replace("CHALLENGE", sent["challenge"]), base)
-    proved = json.loads(body)
-    assert status == 200
-    assert proved.keys() == shown[1].keys()
-    use, end = (command.replace("PROOF", proved["proof"]) for command in (use, end))
-    assert curl(use, base)[0] == 200
-    assert curl(end, base)[0] == 204
-    assert curl(use, base)[0] == 401
-
-
-def test_the_table_lists_every_key_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(OTP_\w+)` \| (.*?) \|", README, re.MULTILINE))
-    assert set(rows) == set(known_keys())
-    fields = {**Purpose.__dataclass_fields__, **Settings.__dataclass_fields__}
-    for key, shown in rows.items():
-        default = fields[key.removeprefix("OTP_").lower()].metadata["default"]
-        if key in ("OTP_STORAGE_URI", "OTP_CHANNELS", "OTP_SITE_NAME"):
-            assert default is None  # the table says in words what stands in for it
-        elif isinstance(default, dict):
-            assert json.loads(shown.strip("`")) == default
-        else:
-            assert shown == f"`{default}`"
 
 
 def test_r42_r43_r44_it_says_what_codes_are_not_good_for() -> None:
