@@ -29,7 +29,7 @@ REFERENCE = ROOT / "docs" / "reference"
 TEMPLATES = ROOT / "flask_otp" / "templates" / "flask_otp"
 PAGES = sorted(REFERENCE.glob("*.md"))
 
-sys.path.insert(0, str(ROOT / "docs"))
+sys.path.append(str(ROOT / "docs"))
 import generate  # noqa: E402
 
 
