@@ -72,8 +72,8 @@ def guessed(desk: Desk) -> None:
 SITUATIONS: dict[str, tuple[Callable[[Desk], None], dict[str, Any]]] = {
     "Nothing is in the way": (nothing, {}),
     "They have pressed the button too often": (one_network, {}),
-    "Somebody asks from everywhere": (many_networks, {}),
-    "Somebody has guessed": (guessed, {}),
+    "An attacker asks from many networks": (many_networks, {}),
+    "An attacker has guessed": (guessed, {}),
     "There is no such account": (nothing, {}),
     "This is a test environment": (nothing, {"OTP_DELIVER_ONLY_TO": ("@shop.example",)}),
 }

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 
 #: Literary turns that a reader whose first language is not English stumbles over, with the plain words for each.
 FORBIDDEN = {
-    r"who asks": "a client that asks, a user who asks",
+    r"(?:[,;:]|and|but|so|then) who asks": "a client that asks, a user who asks",
     r"whoever": "an attacker who, a person who",
     r"nobody can|nobody knows|nobody may": "no client can, we do not know",
     r"(?:is|are|was|were) none": "there is no ..., it does not exist",
@@ -34,7 +34,7 @@ FORBIDDEN = {
     r"what there is not": "something that does not exist",
     r"sees to it": "ensures, checks",
 }
-PHRASES = re.compile(r"\b(?:" + "|".join(FORBIDDEN) + r")\b", re.IGNORECASE)
+PHRASES = re.compile(r"(?:\b|(?=[,;:]))(?:" + "|".join(FORBIDDEN) + r")\b", re.IGNORECASE)
 #: A sentence whose subject is only "Who" or "Whoever": "Who asks twice gets one message."
 HEADLESS = re.compile(r"(?:^|[.:;] )(Who [^.?!:;]*)[.!:;]")
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md")
