@@ -1,4 +1,4 @@
-"""``docs/guides/step-up.md`` and ``spa-mobile.md``: their apps, used as people and phones do, and attacked."""
+"""Apps of ``docs/guides`` beside those of test_examples.py: used as people and phones do, and attacked."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from werkzeug.test import TestResponse
 
+from flask_otp import ChallengeRequired
 from flask_otp.testing import Clock
 from tests.support.users import Browser, Example, Forms, at
 
@@ -122,3 +123,28 @@ def test_spa_mobile_only_the_named_origins_may_call(service: Example) -> None:
         answer = service.app.test_client().post("/otp/send", json={"email": ANN}, headers={"Origin": origin})
         assert (answer.status_code != 403) is allowed
         assert answer.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+
+
+# moving
+
+
+@pytest.fixture
+def moved(open_page: Callable[[str], Example]) -> Example:
+    return open_page("moving")
+
+
+def test_moving_own_routes_and_pages_do_with_two_calls(moved: Example) -> None:
+    browser = moved.browser()
+    page = browser.submit(browser.open("/"), email="Ann@example.com")
+    assert (at(page), len(moved.outbox)) == ("/code", 1)
+    page = browser.submit(page, code="000000" if moved.outbox.code != "000000" else "000001")
+    assert (page.status_code, "role" in page.text) == (400, True)
+    assert browser.submit(page, code=moved.outbox.code).text == f"Hello {ANN}"
+    other = moved.browser()
+    page = other.submit(other.open("/login"), email="no address")
+    assert (page.status_code, len(moved.outbox)) == (400, 1)
+
+
+def test_moving_a_code_of_before_is_told_from_a_wrong_one(moved: Example) -> None:
+    with moved.app.test_request_context(method="POST"), pytest.raises(ChallengeRequired):
+        moved.names.otp.verify("407113")
