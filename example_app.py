@@ -1,8 +1,8 @@
 """The whole of it: a page that only verified people see. Run ``python example_app.py`` and open /account.
 
 No Redis and no mail server is needed: messages are printed here and shown on /otp/outbox, on this machine alone. For
-production, put these three lines in place of those with "memory://" and OTP_OUTBOX, delete the channel, and read the
-README's notes:
+production, put these three lines in place of those with "memory://" and OTP_OUTBOX, delete the channel, and read
+docs/operate/before-live.md:
 
     app.config["OTP_STORAGE_URI"] = "redis://localhost:6379"
     app.config["OTP_EMAIL_SERVICE"] = "gmail"  # or MAIL_SERVER, MAIL_PORT, MAIL_USE_TLS, MAIL_DEFAULT_SENDER

@@ -57,7 +57,6 @@ suppress_warnings = ["misc.highlighting_failure"]  # examples of HTTP have "..."
 
 #: Files outside docs/ that are pages of the site too. Here each of them has a stub, which gets the other file's text.
 PAGES = {
-    "README.md": "start/overview",
     "CHANGELOG.md": "project/changelog",
     "CONTRIBUTING.md": "project/contributing",
     "SECURITY.md": "project/reporting",

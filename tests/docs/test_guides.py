@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from flask import Flask, request
 from werkzeug.test import TestResponse
 
 from flask_otp import ChallengeRequired
-from flask_otp.testing import Clock
+from flask_otp.testing import Clock, capture_codes
+from tests.support.pages import DOCS, ROOT, programs
 from tests.support.users import Browser, Example, Forms, at
 
 ANN, BOB = "ann@example.com", "bob@example.com"
@@ -148,3 +151,42 @@ def test_moving_own_routes_and_pages_do_with_two_calls(moved: Example) -> None:
 def test_moving_a_code_of_before_is_told_from_a_wrong_one(moved: Example) -> None:
     with moved.app.test_request_context(method="POST"), pytest.raises(ChallengeRequired):
         moved.names.otp.verify("407113")
+
+
+# The examples at the top of the pages on the Python API and on hooks, after the README's app.
+
+
+class _Gateway:
+    def send(self, recipient: str, text: str) -> None:
+        raise AssertionError("capture_codes takes the messages")
+
+
+@pytest.fixture
+def first_examples() -> Flask:
+    signed_in: list[str] = []
+    names: dict[str, Any] = {
+        "__name__": "first_examples",
+        "request": request,
+        "sms_gateway": _Gateway(),
+        "find_user": lambda identifier: SimpleNamespace(email=identifier),
+        "login_user": lambda user: signed_in.append(user.email),
+        "settings": {"TESTING": True, "MAIL_SERVER": "localhost", "MAIL_DEFAULT_SENDER": "codes@example.com"},
+    }
+    for page in [ROOT / "README.md", *(DOCS / "reference" / f"{name}.md" for name in ("python", "hooks"))]:
+        source = programs(page)[0].replace("otp = OTP(app)", "app.config.update(settings)\notp = OTP(app)")
+        exec(compile(source, str(page), "exec"), names)
+    app: Flask = names["app"]
+    app.extensions["signed in"] = signed_in
+    return app
+
+
+def test_the_first_examples_send_and_verify_and_sign_in(first_examples: Flask) -> None:
+    client = first_examples.test_client()
+    with capture_codes(first_examples) as sent:
+        assert client.post("/invite", data={"email": BOB}).text == "We sent a code to b***@example.com"
+        assert client.post("/join", data={"code": sent.code}).text == f"Welcome {BOB}"
+        assert first_examples.extensions["signed in"] == []
+        client.post("/otp/send", json={"email": ANN})
+        client.post("/otp/verify", json={"code": sent.code})
+        assert client.get("/account").text == f"Hello {ANN}"
+        assert first_examples.extensions["signed in"] == [ANN]

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.apps import free_port
 from tests.support.newcomer import Visitor, copy_of_the_project, environment, script, terminal
-from tests.support.pages import GUIDES
+from tests.support.pages import DOCS, GUIDES
 
 ANN = "ann@example.com"
 
@@ -57,3 +57,27 @@ def test_the_tests_of_the_testing_page_pass(checkout: Path | None, tmp_path: Pat
         timeout=300,
     )
     assert "2 passed" in result.stdout, result.stdout + result.stderr
+
+
+def test_five_minutes_end_at_the_guarded_page(checkout: Path | None, tmp_path: Path) -> None:
+    began, port = time.monotonic(), free_port()
+    given = environment(checkout, FLASK_RUN_PORT=str(port))
+    page = DOCS / "start" / "five-minutes.md"
+    with terminal(script(page, checkout), tmp_path, given) as shell:
+        shell.wait_for(r"Running on", 300)
+        visitor = Visitor(f"http://127.0.0.1:{port}")
+        visitor.open("/account")
+        visitor.submit(identifier=ANN)
+        code = shell.wait_for(r"^ +(\d{6})$", 30)[1]
+        visitor.submit(code=code)
+        assert visitor.page == f"Hello {ANN}"
+        print(f"\nfive-minutes.md: signed in after {time.monotonic() - began:.1f} s")
+        # "Type a wrong code there, five times."
+        other = Visitor(f"http://127.0.0.1:{port}")
+        other.open("/account")
+        other.submit(identifier="bob@example.com")
+        shown = shell.wait_for(r"to bob@example.com.*\n.*\n\n +(\d{6})$", 30)[1]
+        for _ in range(5):
+            assert "otp/verify" in other.url
+            other.submit(code="000000" if shown != "000000" else "000001")
+        assert "Send a new code" in other.page
