@@ -35,6 +35,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.wrappers import Request as BaseRequest
 from werkzeug.wrappers import Response
 
+from . import documentation
 from .languages import N_, gettext, spoken
 from .outages import Cause, cause_of, tell
 from .site import current_site
@@ -70,10 +71,20 @@ _FOR_WERKZEUG = {
 
 
 class ConfigError(ValueError):
-    """The configuration or the use of a guard is wrong. The message says how to correct it.
+    """The configuration or the use of a guard is wrong. The message says how to correct it, and names a page.
 
     Raised at start-up, or on the first request for errors that are known only then.
+
+    :param see: short name of the page, such as ``"settings/otp-channels"``. By default that of the setting or the part
+        that the message begins with.
     """
+
+    def __init__(self, message: str, *, see: str | None = None) -> None:
+        super().__init__(message)
+        self.see = see or documentation.page_of(message)
+
+    def __str__(self) -> str:
+        return f"{self.args[0]} (see: {documentation.see(self.see)})"
 
 
 class OTPError(HTTPException):

@@ -75,7 +75,10 @@ class OTP(HookDecorators):
         :raises ConfigError: the configuration is wrong, or the app already has an ``OTP``.
         """
         if EXTENSION in app.extensions:
-            raise ConfigError(f"app {app.name!r} has an OTP already: create only one, and import it where you need it")
+            raise ConfigError(
+                f"app {app.name!r} has an OTP already: create only one, and import it where you need it",
+                see="python/otp",
+            )
         _refuse_text_for_flags(app)
         settings = Settings.from_config(app.config)
         # Done now, so the first request does not wait for it.
@@ -342,7 +345,10 @@ def _refuse_text_for_flags(app: Flask) -> None:
     """
     for key in ("DEBUG", "TESTING"):
         if isinstance(app.config.get(key), (str, bytes)):
-            raise ConfigError(f"{key} must be True or False, not text such as {app.config[key]!r}: all text means yes")
+            raise ConfigError(
+                f"{key} must be True or False, not text such as {app.config[key]!r}: all text means yes",
+                see="settings/debug-and-testing",
+            )
 
 
 def _secrets(app: Flask) -> list[bytes]:
@@ -355,7 +361,9 @@ def _secrets(app: Flask) -> list[bytes]:
     keys = [_as_bytes(key) for key in (secret, *fallbacks)]
     if min(map(len, keys)) < _MIN_SECRET and not (app.debug or app.testing):
         name = "SECRET_KEY" if len(keys[0]) < _MIN_SECRET else "SECRET_KEY_FALLBACKS: a key"
-        raise ConfigError(f"{name} is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()")
+        raise ConfigError(
+            f"{name} is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()", see="settings/secret-key"
+        )
     return keys
 
 

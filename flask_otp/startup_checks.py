@@ -19,6 +19,8 @@ from .site import BLUEPRINT
 
 logger = logging.getLogger("flask_otp")
 
+_PAGE = "python/otp-required"
+
 #: The functions and classes under a guard. None of them may be a view itself.
 _guarded: weakref.WeakSet[Any] = weakref.WeakSet()
 #: The purpose and channels of each guard, by the guarding function.
@@ -135,14 +137,16 @@ def check_mount(app: Flask, blueprint: Blueprint, *, links: bool) -> None:
 def _check_wants(where: str, guards: Iterable[Any], purposes: Mapping[str, Collection[str]]) -> None:
     for purpose, channels in (_guards[guard] for guard in guards if callable(guard) and guard in _guards):
         if purpose not in purposes:
-            raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES")
+            raise ConfigError(f"{where}: the purpose {purpose!r} is not in OTP_PURPOSES", see=_PAGE)
         known = list(purposes[purpose])
         # Without any channel the app still starts, and during development the console replaces them all.
         lenient = [name for name in known if name not in KEPT_FACTORS] in ([], ["console"])
         unknown = [name for name in channels if name not in known and (name in KEPT_FACTORS or not lenient)]
         if unknown:
             hint = "it needs otp.factors_loader" if unknown[0] in KEPT_FACTORS else nearest(unknown[0], known)
-            raise ConfigError(f"{where}: no channel of the purpose {purpose!r} is called {unknown[0]!r}: {hint}")
+            raise ConfigError(
+                f"{where}: no channel of the purpose {purpose!r} is called {unknown[0]!r}: {hint}", see=_PAGE
+            )
 
 
 def _layers(function: Any) -> Iterable[Any]:

@@ -185,7 +185,9 @@ def current_state() -> AppState:
     """
     state = current_app.extensions.get(EXTENSION)
     if not isinstance(state, AppState):
-        raise ConfigError(f"flask_otp is not set up on app {current_app.name!r}: call OTP(app) or otp.init_app(app)")
+        raise ConfigError(
+            f"flask_otp is not set up on app {current_app.name!r}: call OTP(app) or otp.init_app(app)", see="python/otp"
+        )
     return state
 
 

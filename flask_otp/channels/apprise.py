@@ -29,6 +29,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
     N_MGR.load_modules()  # type: ignore[no-untyped-call]
 
+_PAGE = "settings/otp-channels"
+
 #: ITU-T E.164: the country code and the number, 15 digits at most.
 _PHONE = re.compile(r"\+[1-9][0-9]{6,14}")
 #: An address or a chat id: no phone number, no "#channel", and no character that Apprise would split at or unquote.
@@ -74,7 +76,7 @@ class AppriseChannel(Channel):
     def __init__(self, where: str, url: str, timeout: float, site_name: str) -> None:
         fields = _parse(url)
         if not fields:
-            raise ConfigError(f"{where} is not a URL that Apprise understands")
+            raise ConfigError(f"{where} is not a URL that Apprise understands", see=_PAGE)
         self._service: type[NotifyBase] = N_MGR[fields["schema"]]
         _check(where, fields, self._service)
         # The text unchanged, in one piece, sent once, and only to the provider's own address.
@@ -138,11 +140,9 @@ class AppriseChannel(Channel):
             made = {sample: plugin for sample in _SAMPLES[self.accepts] if (plugin := self.make(sample)) is not None}
             alone = [sample for sample, plugin in made.items() if writes_to(plugin, sample)]
         if any(_ROOM.search(str(getattr(plugin, "mode", ""))) for plugin in made.values()):
-            raise ConfigError(
-                f"{where}: an incoming webhook writes to one room, so everyone there could read the codes"
-            )
+            raise _unfit(where, "an incoming webhook writes to one room, so everyone there could read the codes")
         if not made or (self.accepts is not None and not alone):
-            raise ConfigError(f"{where}: Apprise rejects part of the URL, such as the form of a key or of the sender")
+            raise _unfit(where, "Apprise rejects part of the URL, such as the form of a key or of the sender")
 
 
 def _parse(url: str) -> dict[str, Any] | None:
@@ -154,29 +154,34 @@ def _parse(url: str) -> dict[str, Any] | None:
     return fields
 
 
+def _unfit(where: str, why: str) -> ConfigError:
+    return ConfigError(f"{where}: {why}", see=_PAGE)
+
+
 def _check(where: str, fields: dict[str, Any], service: type[NotifyBase]) -> None:
     """
     :raises ConfigError: the service is not fit for codes, or the URL is not.
     """
     if not service.enabled:
-        raise ConfigError(f"{where}: Apprise needs another package for this service; 'apprise --details' shows which")
+        raise _unfit(where, "Apprise needs another package for this service; 'apprise --details' shows which")
     if "targets" not in _parameters(service):
-        raise ConfigError(f"{where}: this service sends all messages to one recipient, who would get everyone's codes")
+        raise _unfit(where, "this service sends all messages to one recipient, who would get everyone's codes")
     if service.__name__ in _PUBLIC:
-        raise ConfigError(f"{where}: people other than the recipient can read this service's messages")
+        raise _unfit(where, "people other than the recipient can read this service's messages")
     if issubclass(service, N_MGR["mailto"]):
-        raise ConfigError(f"{where}: for mail by SMTP, use the channel 'email' with MAIL_* settings")
+        raise _unfit(where, "for mail by SMTP, use the channel 'email' with MAIL_* settings")
     if any(value and value != [""] for value in map(fields.get, ("targets", "cc", "bcc", "broadcast"))):
-        raise ConfigError(
-            f"{where}: the URL names a recipient, who would get everyone's codes; remove it, and if only the account "
-            "is left, end the URL with '@'"
+        raise _unfit(
+            where,
+            "the URL names a recipient, who would get everyone's codes; remove it, and if only the account is left, "
+            "end the URL with '@'",
         )
     if _fills_template(fields, service) and not _template_has_code(fields, service):
-        raise ConfigError(f"{where}: the template does not contain the code: add a place for it, as in '?:body=1'")
+        raise _unfit(where, "the template does not contain the code: add a place for it, as in '?:body=1'")
     if fields.get("verify") is False:
-        raise ConfigError(f"{where}: with verify=no, anyone on the network path to the service could read the codes")
+        raise _unfit(where, "with verify=no, anyone on the network path to the service could read the codes")
     if any(_PLAIN.match(value) for name, value in vars(service).items() if "url" in name and isinstance(value, str)):
-        raise ConfigError(f"{where}: Apprise sends this service's messages unencrypted")
+        raise _unfit(where, "Apprise sends this service's messages unencrypted")
 
 
 def _fills_template(fields: dict[str, Any], service: type[NotifyBase]) -> bool:

@@ -70,7 +70,7 @@ def read_flags(config: MutableMapping[str, Any]) -> None:
             try:
                 config[key] = flag_in_words(config[key])
             except ValueError as error:
-                raise ConfigError(f"{key} {error}, not {config[key]!r}") from None
+                raise ConfigError(f"{key} {error}, not {config[key]!r}", see="settings/mail-settings") from None
 
 
 def fill_service(config: MutableMapping[str, Any], service: str | None) -> None:

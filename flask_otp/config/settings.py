@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
+from ..documentation import page_of
 from ..errors import ConfigError
 from ..stores.base import Policy
 from . import parsers
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from limits import RateLimitItem
 
 PREFIX = "OTP_"
+_PURPOSES = "settings/otp-purposes"
 
 
 def _key(default: object, parse: Callable[[object], Any], *, secret: bool = False) -> Any:
@@ -69,12 +71,14 @@ class Purpose:
         if self.cooldown > self.expires_in:
             raise ConfigError(
                 f"{where}: OTP_COOLDOWN ({self.cooldown} s) is longer than OTP_EXPIRES_IN ({self.expires_in} s): "
-                "a lost message could never be resent"
+                "a lost message could never be resent",
+                see="settings/otp-cooldown",
             )
         if self.next_channel_after is not None and self.next_channel_after >= self.expires_in:
             raise ConfigError(
                 f"{where}: OTP_NEXT_CHANNEL_AFTER ({self.next_channel_after} s) must be shorter than OTP_EXPIRES_IN "
-                f"({self.expires_in} s): the code would have expired by then"
+                f"({self.expires_in} s): the code would have expired by then",
+                see="settings/otp-next-channel-after",
             )
 
 
@@ -165,32 +169,34 @@ def _read(config: Mapping[str, Any], item: Any) -> Any:
         return item.metadata["parse"](config.get(key, item.metadata["default"]))
     except ValueError as error:
         given = "" if item.metadata["secret"] else f", not {config.get(key)!r}"
-        raise ConfigError(f"{key} {error}{given}") from None
+        raise ConfigError(f"{key} {error}{given}", see=page_of(key)) from None
 
 
 def _refuse_unknown(config: Mapping[str, Any]) -> None:
     known = known_keys()
     for key in config:
         if isinstance(key, str) and key.startswith(PREFIX) and key not in known:
-            raise ConfigError(f"{key} is not a setting of flask_otp: {nearest(key, known)}")
+            raise ConfigError(f"{key} is not a setting of flask_otp: {nearest(key, known)}", see="settings")
 
 
 def _override(common: Purpose, name: str, overrides: object) -> Purpose:
     where = f"OTP_PURPOSES[{name!r}]"
     if not re.fullmatch(r"[a-z][a-z0-9_-]{0,31}", name):
-        raise ConfigError(f"{where}: a purpose's name must be lower-case letters, digits, _ and -, at most 32")
+        raise ConfigError(
+            f"{where}: a purpose's name must be lower-case letters, digits, _ and -, at most 32", see=_PURPOSES
+        )
     if not isinstance(overrides, Mapping):
-        raise ConfigError(f"{where} must be a dict of overrides, which can be empty")
+        raise ConfigError(f"{where} must be a dict of overrides, which can be empty", see=_PURPOSES)
     known = {item.name: item.metadata["parse"] for item in _keys(Purpose)}
     known |= {"channels": parsers.names, "typed": parsers.flag}
     values: dict[str, Any] = {}
     for key, value in overrides.items():
         if key not in known:
-            raise ConfigError(f"{where} has no override {key!r}: {nearest(str(key), list(known))}")
+            raise ConfigError(f"{where} has no override {key!r}: {nearest(str(key), list(known))}", see=_PURPOSES)
         try:
             values[key] = known[key](value)
         except ValueError as error:
-            raise ConfigError(f"{where}[{key!r}] {error}, not {value!r}") from None
+            raise ConfigError(f"{where}[{key!r}] {error}, not {value!r}", see=_PURPOSES) from None
     purpose = replace(common, **values)
     purpose.check(where)
     return purpose

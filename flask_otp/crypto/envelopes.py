@@ -115,7 +115,8 @@ def _cipher(keys: Keys, kind: str) -> AESSIV:
     except UnsupportedAlgorithm as error:
         raise ConfigError(
             "the installed cryptography package has no AES-SIV, which seals handles: it needs OpenSSL 3 without FIPS "
-            "mode, as in the package's own wheels"
+            "mode, as in the package's own wheels",
+            see="versions/supported-versions",
         ) from error
 
 

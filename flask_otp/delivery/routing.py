@@ -19,6 +19,7 @@ from ..config.parsers import nearest
 from ..config.settings import Purpose, Settings
 from ..config.test_recipients import TestRecipient
 from ..crypto.payloads import Handle
+from ..documentation import page_of
 from ..errors import ConfigError, DeliveryFailed, InvalidIdentifier, InvalidRequest
 from ..identifiers import Identifier
 from ..languages import N_
@@ -106,9 +107,11 @@ class Router:
         for where, names in named.items():
             for name in names:
                 if name in KEPT_FACTORS and name not in known:
-                    raise ConfigError(f"{where}: the channel {name!r} needs otp.factors_loader")
+                    raise ConfigError(f"{where}: the channel {name!r} needs otp.factors_loader", see=page_of(where))
                 if name not in known:
-                    raise ConfigError(f"{where}: there is no channel {name!r}: {nearest(name, known)}")
+                    raise ConfigError(
+                        f"{where}: there is no channel {name!r}: {nearest(name, known)}", see=page_of(where)
+                    )
         for purpose_name, purpose in self._settings.purposes.items():
             if not purpose.typed:
                 self._check_links(purpose_name, self.channels_of(purpose))
@@ -298,7 +301,9 @@ def _apprise_channel(where: str, url: str, app: Flask, settings: Settings) -> Ch
     try:
         import_module("apprise")
     except ImportError:
-        raise ConfigError(f"{where} is the URL of a service: pip install 'flask-otp-codes[apprise]'") from None
+        raise ConfigError(
+            f"{where} is the URL of a service: pip install 'flask-otp-codes[apprise]'", see=page_of(where)
+        ) from None
     channel = import_module("..channels.apprise", __package__).AppriseChannel
     made: Channel = channel(where, url, settings.channel_timeout, settings.site_name or app.name)
     return made

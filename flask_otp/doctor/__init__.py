@@ -71,11 +71,11 @@ def _run(check: Check, site: Site) -> list[Finding]:
         # The error's text may quote a secret, so only its type is reported. A check that failed does not count as
         # passed.
         failed = Finding(
+            "check-failed",
             Level.ERROR,
             f"The check {check.__name__!r} failed with a {type(error).__name__}.",
             "The problem that it looks for may exist.",
             "Make sure that the store and the mail server answer. If they do, please report this as a bug.",
-            "README, flask otp doctor",
         )
         return [failed]
 
@@ -83,11 +83,11 @@ def _run(check: Check, site: Site) -> list[Finding]:
 def _forbidden(check: Check) -> Finding:
     """Sending codes needs few rights in the store (``docs/operate/deployment.md``); the doctor needs a few more."""
     return Finding(
+        "check-forbidden",
         Level.NOTE,
         f"The check {check.__name__!r} did not run: the store's user has no right to run its commands.",
         "The problem that it looks for may exist. Sending and checking codes does not need this right.",
         "Check it by hand, or run flask otp doctor as a user with more rights.",
-        "docs/operate/deployment.md, Rights in Redis",
     )
 
 

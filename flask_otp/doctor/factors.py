@@ -26,11 +26,11 @@ def hooks(site: Site) -> Iterator[Finding]:
     ):
         if is_missing:
             yield Finding(
+                "factors-hooks",
                 Level.ERROR if name == "factors_saver" else Level.WARNING,
                 f"There is a factors_loader but no {name}.",
                 "Users cannot add an authenticator app on the built-in pages.",
                 f"Register a function with @otp.{name}.",
-                "docs/guides/factors.md",
             )
 
 
@@ -56,13 +56,14 @@ def app_risk(site: Site) -> Iterator[Finding]:
             level = Level.ERROR if apps == 1 else Level.NOTE
             steps = factor_risk.right_codes(site.settings, apps)
             yield Finding(
+                "app-risk",
                 level,
                 f"With {apps} authenticator app{'s' if apps > 1 else ''}, the chance to guess into an account is "
                 f"{one_in(chance)} a year.",
                 f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). Of a million codes, {steps} are valid at a "
                 "time.",
                 "Lower OTP_FAILURE_BUDGET or OTP_TOTP_STEPS.",
-                "docs/guides/factors.md, The odds; R52",
+                "R52",
             )
             return
 
@@ -72,11 +73,11 @@ def only_factor(site: Site) -> Iterator[Finding]:
         channels = _channels(site, name)
         if channels and set(channels) <= set(KEPT_FACTORS) and site.state.hooks.identifier_loader is None:
             yield Finding(
+                "only-factor",
                 Level.WARNING,
                 f"The purpose {name!r} takes only an authenticator app's codes, without a sign-in before.",
                 "Wrong codes of an app send no message, so the owner gets no warning of guesses.",
                 "Ask for a password first and register an identifier_loader, or let the purpose take a sent code too.",
-                "docs/guides/factors.md, The odds",
             )
 
 
@@ -84,11 +85,11 @@ def long_trust(site: Site) -> Iterator[Finding]:
     for purpose, seconds in trust_offered(site.app).items():
         if seconds > _LONG * _DAY:
             yield Finding(
+                "long-trust",
                 Level.WARNING,
                 f"Browsers are trusted for {seconds // _DAY} days for the purpose {purpose!r}.",
                 f"Until then a stolen browser profile and the password are enough. Other sites allow {_LONG} days.",
                 'Use trust="30d" or less.',
-                "docs/guides/factors.md, Trusted browsers",
             )
 
 

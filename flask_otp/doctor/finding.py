@@ -32,14 +32,21 @@ class Level(Enum):
 class Finding:
     """One problem and its fix. Its texts hold no secret and no URI, and no address except a test recipient's."""
 
+    #: Stable and unique: the finding's heading in ``docs/operate/doctor.md``.
+    name: str
     level: Level
     what: str
     why: str
     mend: str
-    #: A requirement of OWASP ASVS 5.0 or NIST SP 800-63B-4, or the page with more details.
-    reference: str
+    #: Requirements of OWASP ASVS 5.0, NIST SP 800-63B-4 or an RFC, and ours (``docs/protection/attacks.md``).
+    reference: str = ""
     #: Name of the check function.
     check: str = ""
+
+    @property
+    def page(self) -> str:
+        """The short name of its page in the documentation."""
+        return f"doctor/{self.name}"
 
 
 @dataclass

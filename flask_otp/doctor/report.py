@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from ..config.parsers import Breaker, Rate
 from ..config.settings import Settings
+from ..documentation import see
 from ..limits.risk import DAY, Odds, buckets, most_events, one_in
 from .finding import Finding, Level
 
@@ -32,17 +33,17 @@ def as_text(findings: Sequence[Finding], odds: Odds, apps: Mapping[int, float], 
     for finding in findings:
         lines += _row(finding.level.value, finding.what)
         lines += [*_row("", f"Why: {finding.why}"), *_row("", f"Fix: {finding.mend}")]
-        lines += [*_row("", f"See: {finding.reference}"), ""]
+        lines += [*_row("", f"See: {'; '.join(filter(None, (see(finding.page), finding.reference)))}"), ""]
     counts = ", ".join(_plural(_count(findings, level), level.value) for level in Level)
     lines += [
         f"{counts}.",
         "",
-        "The odds with these settings, in any 365 days (formulas: docs/protection/security.md):",
+        f"The odds with these settings, in any 365 days (formulas: {see('odds')}):",
         "",
     ]
     for label, sentence in in_words(odds, apps, settings):
         lines += _row(label, sentence)
-    lines += ["", *_row("metrics", f"With OpenTelemetry, at most {series:,} time series (docs/operate/metrics.md).")]
+    lines += ["", *_row("metrics", f"With OpenTelemetry, at most {series:,} time series ({see('metrics')}).")]
     return "\n".join(lines)
 
 
@@ -54,7 +55,9 @@ def as_json(
         {
             "passed": passed,
             "counts": {level.value: _count(findings, level) for level in Level},
-            "findings": [{**asdict(finding), "level": finding.level.value} for finding in findings],
+            "findings": [
+                {**asdict(finding), "level": finding.level.value, "see": see(finding.page)} for finding in findings
+            ],
             "odds": {**asdict(odds), "with_apps": dict(apps), "max_annual_risk": settings.max_annual_risk},
             "metric_series": series,
         },

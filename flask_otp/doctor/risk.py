@@ -21,6 +21,7 @@ def risk(site: Site) -> Iterator[Finding]:
         return
     worst = max(odds.by_purpose, key=lambda name: odds.by_purpose[name])
     yield Finding(
+        "annual-risk",
         Level.ERROR,
         f"An attacker's chance to guess into one account is {one_in(odds.one_account)} a year.",
         f"That is more than OTP_MAX_ANNUAL_RISK ({one_in(bound)}). The purpose {worst!r} contributes most.",
@@ -33,11 +34,12 @@ def spraying(site: Site) -> Iterator[Finding]:
     odds = odds_of(site)
     if odds.spraying > 1:
         yield Finding(
+            "spraying",
             Level.WARNING,
             f"Guesses at all {odds.accounts:,} accounts may win {odds.spraying:,.1f} of them a year.",
             "Limits per account do not prevent this. OTP_SURGE_LIMIT does, for the whole site.",
             "Set OTP_CODE_LENGTH = 8, or a lower OTP_SURGE_LIMIT.",
-            "docs/protection/security.md, The odds; R52",
+            "R52",
         )
 
 
@@ -48,6 +50,7 @@ def limits_off(site: Site) -> Iterator[Finding]:
     ):
         if not limits:
             yield Finding(
+                "network-limits",
                 Level.WARNING,
                 f"{key} is off.",
                 "It does not change the odds of an account, but without it one machine can overload the site.",

@@ -35,6 +35,7 @@ def secret_key(site: Site) -> Iterator[Finding]:
         if fault is not None:
             level, what = fault
             yield Finding(
+                "secret-key",
                 level,
                 f"{name} {what}.",
                 "Codes, proofs and sessions are computed from it, so an attacker who finds it can make all of them.",

@@ -22,19 +22,20 @@ def channels(site: Site) -> Iterator[Finding]:
     steps = _steps(site)
     if not steps:
         yield Finding(
+            "no-channel",
             Level.ERROR,
             "No channel is configured, so no code can be sent.",
             "Every send is answered with 503.",
             "Set MAIL_SERVER, OTP_EMAIL_SERVICE or OTP_CHANNELS, or register one with @otp.channel.",
-            "README, Configuration",
         )
     if steps and all(isinstance(step, ConsoleChannel) for _, step in steps):
         yield Finding(
+            "console-only",
             Level.WARNING,
             "Codes are printed to the console and not sent.",
             "This channel is for development. It is off outside debug and testing mode.",
             "Set MAIL_SERVER, OTP_EMAIL_SERVICE or OTP_CHANNELS, or register one with @otp.channel.",
-            "README, Configuration; R35",
+            "R35",
         )
 
 
@@ -47,11 +48,11 @@ def _is_public(site: Site) -> bool:
 def outbox(site: Site) -> Iterator[Finding]:
     if site.settings.outbox and _is_public(site):
         yield Finding(
+            "outbox",
             Level.WARNING,
             "OTP_OUTBOX is set, and OTP_BASE_URL is a public site.",
             "In debug mode, behind a proxy that does not name its client, strangers could read all codes.",
             "Set it only in the configuration for development.",
-            "docs/channels/messages.md, Read them during development",
         )
 
 
@@ -59,11 +60,11 @@ def deliver_only_to(site: Site) -> Iterator[Finding]:
     if site.settings.deliver_only_to is None:
         return
     yield Finding(
+        "deliver-only-to",
         Level.ERROR if _is_public(site) else Level.NOTE,
         "OTP_DELIVER_ONLY_TO is set: messages to all other addresses are printed instead of sent.",
         "This is for test environments: other users never get a code, and the codes appear in the output.",
         "Remove it where real users sign in.",
-        "README, Configuration",
     )
 
 
@@ -73,6 +74,7 @@ def mail_settings(site: Site) -> Iterator[Finding]:
         return
     if not config.get("MAIL_DEFAULT_SENDER"):
         yield Finding(
+            "mail-sender",
             Level.ERROR,
             "MAIL_DEFAULT_SENDER is not set.",
             "An e-mail needs a sender, so every delivery fails.",
@@ -82,6 +84,7 @@ def mail_settings(site: Site) -> Iterator[Finding]:
     server = str(config.get("MAIL_SERVER") or "127.0.0.1")
     if not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")) and not is_loopback(server):
         yield Finding(
+            "mail-tls",
             Level.ERROR,
             "The connection to the mail server on another machine is not encrypted.",
             "Anyone on the network path can read every code and the account's password.",
@@ -90,11 +93,11 @@ def mail_settings(site: Site) -> Iterator[Finding]:
         )
     if config.get("MAIL_SUPPRESS_SEND", site.app.testing):
         yield Finding(
+            "mail-suppressed",
             Level.NOTE,
             "MAIL_SUPPRESS_SEND is on (the default in testing), so no e-mail goes out.",
             "Codes are generated but never sent.",
             "Set MAIL_SUPPRESS_SEND = False outside tests.",
-            "Flask-Mail, Configuring",
         )
 
 
@@ -102,11 +105,11 @@ def passwords(site: Site) -> Iterator[Finding]:
     service = site.settings.email_service
     if service in PASSWORDLESS and site.settings.email_oauth is None and _sends_mail(site):
         yield Finding(
+            "mail-password",
             Level.WARNING,
             f"OTP_EMAIL_SERVICE is {service!r}, and Microsoft no longer accepts passwords for new accounts.",
             "Signing in fails, so every delivery fails.",
             "Set OTP_EMAIL_OAUTH to a function that returns an access token.",
-            "docs/channels/delivery.md, Signing in to the mail server",
         )
 
 
@@ -117,6 +120,7 @@ def channels_reachable(site: Site) -> Iterator[Finding]:
             tried = step.probe()
         except Exception as error:
             yield Finding(
+                "channel-unreachable",
                 Level.ERROR,
                 f"Channel {name!r} ({type(step).__name__}) {_trouble(error)} ({type(error).__name__}).",
                 "Messages by this channel would fail in the same way.",
@@ -126,11 +130,11 @@ def channels_reachable(site: Site) -> Iterator[Finding]:
             continue
         if not tried and not isinstance(step, (ConsoleChannel, KeptFactor)):
             yield Finding(
+                "channel-untried",
                 Level.NOTE,
                 f"Channel {name!r} ({type(step).__name__}) cannot be tried without sending something.",
                 "It may be unreachable, which would show only at the first code.",
                 "Send a code to yourself with flask otp send.",
-                "README, flask otp doctor",
             )
 
 
@@ -153,17 +157,18 @@ def background(site: Site) -> Iterator[Finding]:
     reason = loses_background(site.environ)
     if reason is not None and site.state.delivery.is_background():
         yield Finding(
+            "background-lost",
             Level.ERROR,
             f"Messages go out in the background and may be lost: {reason}.",
             "The client is told that the code was sent, but the code is sent late or never.",
             'Use a queue (@otp.dispatcher), or set OTP_DELIVERY = "inline".',
-            "docs/operate/deployment.md, Where nothing runs between two requests",
         )
 
 
 def sms_countries(site: Site) -> Iterator[Finding]:
     if _phones(site) and not site.settings.sms_countries:
         yield Finding(
+            "sms-countries",
             Level.ERROR,
             "OTP_SMS_COUNTRIES is empty, so nothing is sent to phone numbers.",
             "The list keeps strangers from making you pay for messages to the world's most expensive numbers.",
@@ -178,6 +183,7 @@ def channel_budgets(site: Site) -> Iterator[Finding]:
     paid = [name for name in unbounded if name in phones]
     if paid:
         yield Finding(
+            "channel-budget",
             Level.WARNING,
             f"There is no limit on what you pay for messages by {', '.join(paid)}.",
             "Each network may request some thousands a day, and an attacker can use many networks.",
@@ -196,21 +202,21 @@ def test_recipients(site: Site) -> Iterator[Finding]:
         left = (day - today).days
         if left < 0:
             yield Finding(
+                "test-recipient-expired",
                 Level.NOTE,
                 f"{which} expired on {day} and is now an ordinary address.",
                 "The entry has no effect.",
                 "Remove it from OTP_TEST_RECIPIENTS.",
-                "README, Test recipients",
             )
             continue
         yield Finding(
+            "test-recipient",
             Level.ERROR if left > _LONGEST_TEST else Level.WARNING,
             f"{which} signs in with a fixed code until {day}.",
             "Anyone who knows the address and the code can sign in, without the mailbox or the phone.",
             f"Give the account no rights, and let it expire within {_LONGEST_TEST} days."
             if left > _LONGEST_TEST
             else "Give the account no rights, and remove it after the review or test.",
-            "README, Test recipients",
         )
 
 
@@ -221,22 +227,24 @@ def _day(seconds: float) -> date:
 def prefix_budgets(site: Site) -> Iterator[Finding]:
     if _phones(site) and len(site.settings.sms_countries) > 1 and not site.settings.prefix_budget:
         yield Finding(
+            "prefix-budget",
             Level.NOTE,
             "OTP_PREFIX_BUDGET is empty, so no country has its own message limit.",
             "Messages to one country, even the most expensive, can use up the limit of all countries.",
             'Set a limit for expensive and rarely used countries, for example OTP_PREFIX_BUDGET = {"+44": "1000/day"}.',
-            "docs/protection/sms-pumping.md; R15",
+            "R15",
         )
 
 
 def pumping_breaker(site: Site) -> Iterator[Finding]:
     if _phones(site) and site.settings.pumping_breaker is None:
         yield Finding(
+            "pumping-breaker",
             Level.WARNING,
             "OTP_PUMPING_BREAKER is off: messages go out to numbers that never verify a code.",
             "Fraudsters who earn a share of each message can request as many as your limits allow.",
             "Keep the default, or set values that suit your site.",
-            "docs/protection/sms-pumping.md; OWASP ASVS 5.0 V2.4.1; R16",
+            "OWASP ASVS 5.0 V2.4.1; R16",
         )
 
 

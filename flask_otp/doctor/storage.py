@@ -15,12 +15,12 @@ from .finding import Finding, Level, Site
 
 #: Seconds that clocks may differ.
 _SKEW = 5
-_IN_PRODUCTION = "README, In production; "
 
 
 def store_answers(site: Site) -> Iterator[Finding]:
     if site.outage is not None:
         yield Finding(
+            "store-down",
             Level.ERROR,
             f"The store does not answer. The cause: {site.outage}.",
             "Every send and verify is answered with 503, and guards deny access. Checks of the store did not run.",
@@ -32,6 +32,7 @@ def store_answers(site: Site) -> Iterator[Finding]:
 def limits_answer(site: Site) -> Iterator[Finding]:
     if site.limits_outage not in (None, site.outage):
         yield Finding(
+            "limits-down",
             Level.ERROR,
             f"The limits' storage does not answer. The cause: {site.limits_outage}.",
             "Every send and verify is answered with 503. If the app has a Limiter, its storage is the one used.",
@@ -54,6 +55,7 @@ def memory_store(site: Site) -> Iterator[Finding]:
             "The store is this process's memory. The number of processes is not known here.",
         )
     yield Finding(
+        "memory-store",
         level,
         what,
         "A code sent by one worker is unknown to the others, each worker counts failures separately, and a restart "
@@ -67,6 +69,7 @@ def limits_in_memory(site: Site) -> Iterator[Finding]:
     if isinstance(site.store, MemoryStore) or not isinstance(site.limits.storage, MemoryStorage):
         return
     yield Finding(
+        "limits-in-memory",
         Level.WARNING,
         "Network limits, channel budgets and the surge limit are counted in each process's memory.",
         "With n workers, an attacker gets each limit n times.",
@@ -79,11 +82,11 @@ def statistics(site: Site) -> Iterator[Finding]:
     if not site.settings.stats or not isinstance(site.limits.storage, MemoryStorage):
         return
     yield Finding(
+        "statistics-in-memory",
         Level.WARNING,
         "OTP_STATS is on, and what it counts stays in each process's memory.",
         "flask otp stats is another process: it finds nothing.",
         "Give the app's Limiter a storage_uri that all processes share; without a Limiter, keep the store in Redis.",
-        "docs/operate/support.md",
     )
 
 
@@ -95,12 +98,13 @@ def eviction(site: Site) -> Iterator[Finding]:
     policies = ", ".join(sorted({str(info.get("maxmemory_policy", "unknown")) for info in evicting}))
     full = any(info.get("maxmemory") for info in evicting)
     yield Finding(
+        "eviction",
         Level.WARNING,
         f"{_of(len(evicting), len(infos))} may evict keys: maxmemory-policy is {policies}.",
         "A limit starts from zero when its count is evicted. All of our keys have a TTL, so volatile-* policies evict "
         f"them too. maxmemory is {'set' if full else 'not set, so nothing is evicted until it is set'}.",
         "Set maxmemory-policy noeviction, or use a separate server for flask_otp.",
-        f"{_IN_PRODUCTION}R50",
+        "R50",
     )
 
 
@@ -115,11 +119,12 @@ def persistence(site: Site) -> Iterator[Finding]:
     ):
         if state in states:
             yield Finding(
+                "persistence",
                 level,
                 f"{_of(states.count(state), len(servers))} {what}.",
                 "A restart can reset every failure budget, and users have to verify again.",
                 "Set appendonly yes and appendfsync everysec.",
-                f"{_IN_PRODUCTION}R50",
+                "R50",
             )
 
 
@@ -147,6 +152,7 @@ def clock(site: Site) -> Iterator[Finding]:
         apart = max(apart, before - theirs, theirs - after)
     if apart > _SKEW:
         yield Finding(
+            "clock",
             Level.WARNING,
             f"This machine's clock and the store's are {apart:.0f} seconds apart.",
             "Codes, proofs and limits use the clock of the machine that asks: on a fast clock they end early.",
@@ -164,6 +170,7 @@ def store_tls(site: Site) -> Iterator[Finding]:
     fault = _tls_fault(scheme, {**query(uri), **_flat(site.settings.storage_options)})
     if fault is not None:
         yield Finding(
+            "store-tls",
             Level.WARNING,
             f"The connection to the store on another machine {fault}.",
             "Anyone on the network path can reset counts and write proofs.",

@@ -14,6 +14,7 @@ from .finding import Finding, Level, Site
 def debug_mode(site: Site) -> Iterator[Finding]:
     if site.app.debug or site.app.testing:
         yield Finding(
+            "debug-mode",
             Level.NOTE,
             f"The app is in {'debug' if site.app.debug else 'testing'} mode; the checks assume production.",
             "In these modes the console may print codes, and short secrets are accepted.",
@@ -28,26 +29,41 @@ def guards(site: Site) -> Iterator[Finding]:
         check_app(site.app, site.state.blueprint, site.state.routing, site.settings)
     except ConfigError as error:
         yield Finding(
+            "app-refuses",
             Level.ERROR,
             f"{error}.",
             "Because of this error, the app refuses every request.",
             "Do what the message says.",
-            "README, Protect views",
         )
 
 
 def cookies(site: Site) -> Iterator[Finding]:
     config = site.config
     if not config.get("SESSION_COOKIE_SECURE"):
-        yield _cookie(Level.WARNING, "SESSION_COOKIE_SECURE", "True", "sent unencrypted", "V3.3.1")
+        yield _cookie("cookie-secure", Level.WARNING, "SESSION_COOKIE_SECURE", "True", "sent unencrypted", "V3.3.1")
     if not config.get("SESSION_COOKIE_HTTPONLY"):
-        yield _cookie(Level.ERROR, "SESSION_COOKIE_HTTPONLY", "True", "readable by any script on a page", "V3.3.4")
+        yield _cookie(
+            "cookie-httponly",
+            Level.ERROR,
+            "SESSION_COOKIE_HTTPONLY",
+            "True",
+            "readable by any script on a page",
+            "V3.3.4",
+        )
     if str(config.get("SESSION_COOKIE_SAMESITE")).lower() not in ("lax", "strict"):
-        yield _cookie(Level.WARNING, "SESSION_COOKIE_SAMESITE", '"Lax"', "sent with other sites' requests", "V3.3.2")
+        yield _cookie(
+            "cookie-samesite",
+            Level.WARNING,
+            "SESSION_COOKIE_SAMESITE",
+            '"Lax"',
+            "sent with other sites' requests",
+            "V3.3.2",
+        )
 
 
-def _cookie(level: Level, key: str, good: str, harm: str, reference: str) -> Finding:
+def _cookie(name: str, level: Level, key: str, good: str, harm: str, reference: str) -> Finding:
     return Finding(
+        name,
         level,
         f"{key} is not {good}.",
         f"The session cookie, which holds the proof of a verification, is {harm}.",
@@ -61,6 +77,7 @@ def proxies(site: Site) -> Iterator[Finding]:
     hops = sum(fix.x_for for fix in found)
     if hops == 0:
         yield Finding(
+            "no-proxy-fix",
             Level.NOTE,
             "There is no ProxyFix around the app.",
             "Behind a proxy, all visitors count as one network. Such a request is logged as a warning.",
@@ -69,6 +86,7 @@ def proxies(site: Site) -> Iterator[Finding]:
         )
     elif hops > 1:
         yield Finding(
+            "many-proxies",
             Level.NOTE,
             f"ProxyFix trusts {hops} proxies.",
             "If there are fewer, clients can fake their address, and network limits do not stop them.",
@@ -81,6 +99,7 @@ def base_url(site: Site) -> Iterator[Finding]:
     url = site.settings.base_url
     if url is None and any(step.accepts == "phone" for providers in site.channels.values() for step in providers):
         yield Finding(
+            "base-url-missing",
             Level.WARNING,
             "OTP_BASE_URL is not set, and there are text messages.",
             "Without the line that names the site, phones offer the code to any page with a code field.",
@@ -89,6 +108,7 @@ def base_url(site: Site) -> Iterator[Finding]:
         )
     if url is not None and url.startswith("http://") and not is_loopback(url.partition("://")[2].partition(":")[0]):
         yield Finding(
+            "base-url-http",
             Level.WARNING,
             "OTP_BASE_URL is not https.",
             "Codes and sessions are sent unencrypted.",

@@ -46,6 +46,7 @@ _FACTORIES: dict[str, Factory] = {
     **dict.fromkeys(_DATABASES, _sql_from_uri),
 }
 _registered: dict[str, Factory] = {}
+_PAGE = "stores/make-it-known"
 
 
 def register_store(scheme: str, factory: Factory) -> None:
@@ -61,9 +62,9 @@ def register_store(scheme: str, factory: Factory) -> None:
     :raises ConfigError: the scheme is built in, or is not a valid scheme.
     """
     if not re.fullmatch(r"[a-z][a-z0-9+.-]*", scheme):
-        raise ConfigError(f"a scheme must be lower-case letters, digits, +, . and -, not {scheme!r}")
+        raise ConfigError(f"a scheme must be lower-case letters, digits, +, . and -, not {scheme!r}", see=_PAGE)
     if scheme.partition("+")[0] in _FACTORIES:
-        raise ConfigError(f"{scheme}:// is built into flask_otp and cannot be replaced")
+        raise ConfigError(f"{scheme}:// is built into flask_otp and cannot be replaced", see=_PAGE)
     _registered[scheme] = factory
 
 

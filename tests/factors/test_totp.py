@@ -130,7 +130,7 @@ def test_a_secret_has_160_bits_and_its_uri_names_site_and_person() -> None:
 
 def test_a_package_that_is_missing_is_named() -> None:
     with pytest.raises(
-        ConfigError, match=r"^otp.factors_loader needs pyotp and segno: pip install 'flask-otp-codes\[totp\]'$"
+        ConfigError, match=r"^otp.factors_loader needs pyotp and segno: pip install 'flask-otp-codes\[totp\]' \(see: "
     ):
         totp.library("no_such_package_of_ours")
 

@@ -960,7 +960,7 @@ def test_a_wrong_uri_or_option_stops_the_app(uri: str, options: dict[str, Any]) 
 def test_what_the_time_out_for_a_uri_must_be_is_told() -> None:
     with pytest.raises(ConfigError) as caught:
         store_from_uri("sqlite:///x.db", "otp", {"timeout": 0})
-    assert str(caught.value) == "OTP_STORAGE_OPTIONS: timeout must be a number of seconds above 0"
+    assert caught.value.args[0] == "OTP_STORAGE_OPTIONS: timeout must be a number of seconds above 0"
 
 
 @pytest.mark.parametrize(
@@ -1028,7 +1028,7 @@ def test_where_psycopg_is_missing_pg8000_will_do(monkeypatch: pytest.MonkeyPatch
 def test_a_driver_that_nothing_ends_is_refused(uri: str, named: str) -> None:
     with pytest.raises(ConfigError) as caught:
         store_from_uri(uri, "otp", {})
-    assert str(caught.value) == f"OTP_STORAGE_URI: {named}"
+    assert caught.value.args[0] == f"OTP_STORAGE_URI: {named}"
 
 
 def test_options_reach_the_engine_and_the_driver_but_cannot_open_a_transaction(
@@ -1083,4 +1083,4 @@ except ValueError as error:
     print(error)
 """
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
-    assert result.stdout == "OTP_STORAGE_URI names a database: install flask-otp-codes[sql]\n", result.stderr
+    assert "OTP_STORAGE_URI names a database: install flask-otp-codes[sql] (see: " in result.stdout, result.stderr

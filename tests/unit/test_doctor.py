@@ -103,6 +103,7 @@ def test_every_finding_says_what_why_how_and_where() -> None:
     lines = output.splitlines()
     assert lines[0] == "error     SECRET_KEY looks like an example that was not replaced."
     assert [lines[place].split()[0] for place in (1, 3, 5)] == ["Why:", "Fix:", "See:"]
+    assert lines[5].strip() == "See: flask_otp docs, doctor/secret-key; OWASP ASVS 5.0 V11.2.3, V11.5.1, V13.3.1; R41"
     starts = [line[:10].strip() for line in lines if line[:10].strip() in ("error", "warning", "note")]
     assert starts == sorted(starts, key=["error", "warning", "note"].index)
     assert output.count("Why:") == output.count("Fix:") == output.count("See:") == len(starts)
@@ -131,8 +132,9 @@ def test_json_has_the_same_for_programs() -> None:
     found = json.loads(output)
     assert (code, found["passed"], found["counts"]["error"]) == (1, False, 1)
     first = found["findings"][0]
-    assert first.keys() == {"level", "what", "why", "mend", "reference", "check"}
-    assert (first["level"], first["check"]) == ("error", "cookies")
+    assert first.keys() == {"name", "level", "what", "why", "mend", "reference", "check", "see"}
+    assert (first["level"], first["check"], first["name"]) == ("error", "cookies", "cookie-httponly")
+    assert first["see"] == "flask_otp docs, doctor/cookie-httponly"
     assert found["odds"]["accounts"] == 1000
     assert found["odds"]["one_account"] == pytest.approx(2.79e-4, rel=1e-3)
     assert found["odds"]["max_annual_risk"] == 0.001
@@ -157,7 +159,7 @@ def test_a_check_that_fails_is_a_finding_and_no_traceback(monkeypatch: pytest.Mo
 
 def test_a_check_can_be_added(monkeypatch: pytest.MonkeyPatch) -> None:
     def own(site: doctor.Site) -> Iterator[Finding]:
-        yield Finding(Level.WARNING, "What", "why", "mend", "see")
+        yield Finding("own-fault", Level.WARNING, "What", "why", "mend", "R1")
 
     monkeypatch.setattr(doctor, "CHECKS", [own])
     assert look(build()) == {"own": [replace(next(own(None)), check="own")]}  # type: ignore[arg-type]
