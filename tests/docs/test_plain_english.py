@@ -1,0 +1,46 @@
+"""The pages are written for readers whose first language is not English: plain words, and short sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support import plain_english
+
+PAGES = plain_english.pages()
+#: Words of a sentence. The fifteen pages of other projects that we compared with have 8 to 21 on average.
+MEAN, LONGEST = 16, 40
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_page_has_a_forbidden_phrase(page: str) -> None:
+    assert plain_english.read(PAGES[page]).phrases == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_sentences_are_short(page: str) -> None:
+    english = plain_english.read(PAGES[page])
+    assert english.words <= MEAN * len(english.sentences)
+    assert [sentence for sentence in english.sentences if len(sentence.split()) > LONGEST] == []
+
+
+@pytest.mark.parametrize(
+    ("text", "phrases"),
+    [
+        ("It begins anew.", ["anew"]),
+        ("Who asks twice gets one.", ["Who asks twice gets one"]),
+        ("The code\nis over. It is over 10 minutes old.", ["is over"]),
+        ("A person who asks twice gets one.", []),
+        ("Who has an account?", []),
+        ("`so that` and\n\n```python\nanew = 1\n```\n", []),
+        ("| fault | it goes by |\n", ["goes by"]),
+    ],
+)
+def test_the_search_finds_a_phrase_in_text_only(text: str, phrases: list[str]) -> None:
+    assert plain_english.read(text).phrases == phrases
+
+
+def test_sentences_are_counted_outside_of_code_tables_and_headings() -> None:
+    page = (
+        "# A heading\n\nOne two three. Four `five six`:\n\n- seven eight\n  nine.\n\n| a | table |\n\n    code here\n"
+    )
+    assert plain_english.read(page).sentences == ["One two three.", "Four CODE:", "seven eight nine."]
