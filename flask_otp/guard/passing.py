@@ -35,7 +35,7 @@ def enforce(rule: Rule) -> Any:
     """
     asking = this_request()
     is_options = asking.method == "OPTIONS"
-    if is_options and getattr(asking.url_rule, "provide_automatic_options", True):
+    if is_options and getattr(asking.url_rule, "provide_automatic_options", False):
         return current_app.make_default_options_response()
     after_this_request(_mark_private)
     state = current_state()
@@ -52,7 +52,7 @@ def enforce(rule: Rule) -> Any:
             session.note_checked(state, rule.purpose, proof, ends, is_spent=rule.once)
             state.events.tell(guard_decided, "passed", proof)
             return None
-    if rule.trust is not None and _is_trusted(state, rule, asked, ends):
+    if rule.trust is not None and _is_trusted(state, rule, rule.trust, asked, ends):
         return None
     if is_options:
         return current_app.make_default_options_response()
@@ -111,14 +111,11 @@ def find_verification(purpose: str) -> Verification | None:
     return None if proof is None else state.service.verification(proof)
 
 
-def _is_trusted(state: AppState, rule: Rule, asked: Asked, ends: int) -> bool:
-    """Whether this browser may skip the code: it is trusted for the signed-in person."""
+def _is_trusted(state: AppState, rule: Rule, life: int, asked: Asked, ends: int) -> bool:
+    """Whether this browser may skip the code: it has been trusted for the signed-in person, for ``life`` seconds."""
     if state.hooks.identifier_loader is None:
         raise ConfigError("otp_required: trust needs an identifier_loader, which returns the signed-in user")
-    own = state.own_identifier()
-    if rule.trust is None or own is None:
-        return False
-    oldest = state.clock() - rule.trust
+    own, oldest = state.own_identifier(), state.clock() - life
     for trust in trusted_browser.proofs(state, rule.purpose):
         if (
             trust.identifier == own

@@ -82,7 +82,9 @@ def test_only_for_as_long_as_the_guard_allows(app: Flask, phone: Phone, clock: C
     assert statuses(browser, "account", "week", "recent") == [200, 200, 200]
     clock.advance(3601)
     assert statuses(browser, "account", "week", "recent") == [200, 200, 401]
-    clock.advance(7 * DAY)
+    clock.advance(7 * DAY - 3601)
+    assert statuses(browser, "week") == [200]
+    clock.advance(1)
     assert statuses(browser, "account", "week") == [200, 401]
     clock.advance(23 * DAY)
     assert statuses(browser, "account") == [401]

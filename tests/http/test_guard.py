@@ -242,7 +242,7 @@ def test_r27_a_protected_view_that_lists_options_itself_does_not_run_by_it(make_
     assert runs == []
 
 
-@pytest.mark.parametrize("how", ["otp_required", "protect", "class"])
+@pytest.mark.parametrize("how", ["otp_required", "protect", "class", "page for a 404"])
 def test_a_view_with_options_of_its_own_is_reached_with_a_proof(make_app: AppFactory, clock: Clock, how: str) -> None:
     otp = OTP(clock=clock)
     app = make_app(otp)
@@ -259,6 +259,8 @@ def test_a_view_with_options_of_its_own_is_reached_with_a_proof(make_app: AppFac
         app.add_url_rule("/dav", "dav", own, methods=["OPTIONS"])
     elif how == "class":
         app.add_url_rule("/dav", view_func=otp_required(Calendar).as_view("dav"))
+    elif how == "page for a 404":
+        app.register_error_handler(404, otp_required(lambda error: own()))
     else:
         app.add_url_rule("/dav", "dav", otp_required(own), methods=["OPTIONS"])
     refused, reached = app.test_client().options("/dav"), verified(app).options("/dav")

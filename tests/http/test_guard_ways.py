@@ -158,9 +158,10 @@ def test_both_ways_agree(
         passing._passes_at_once = way
 
 
-def test_the_usual_case_goes_the_short_way(monkeypatch: Any) -> None:
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_usual_case_goes_the_short_way(monkeypatch: Any, method: str) -> None:
     monkeypatch.setattr(passing, "asked_by", None)
-    status, *_ = answer([USUAL], {"max_age": "5m"}, {"method": "GET", "headers": {}}, "no loader", 0)
+    status, *_ = answer([USUAL], {"max_age": "5m"}, {"method": method, "headers": {}}, "no loader", 0)
     assert status == 200
 
 
