@@ -13,6 +13,7 @@ from functools import cache, lru_cache
 from gettext import GNUTranslations, NullTranslations
 from importlib import import_module
 from importlib.resources import files
+from types import NoneType
 from typing import Any
 
 from flask import current_app, has_app_context, has_request_context, request
@@ -62,6 +63,25 @@ def in_the_apps_words(text: str) -> str:
     """The app's own name for something, such as a purpose, translated by its Flask-Babel catalogue if there is one."""
     babel = _flask_babel()
     return str(babel.gettext(text)) if babel is not None and text else text
+
+
+def purpose_in_words(purpose: str) -> str:
+    """What people read for a purpose: its label, otherwise its name. Both in the app's own words, on one line."""
+    label = _label_of(purpose)
+    if label is None:
+        return in_the_apps_words(purpose.replace("_", " ").replace("-", " "))
+    words = in_the_apps_words(label) if isinstance(label, str) else str(label)
+    return " ".join(words.split())
+
+
+def is_always_called_the_same(purpose: str) -> bool:
+    """Whether :func:`purpose_in_words` returns the same text each time."""
+    return isinstance(_label_of(purpose), (str, NoneType)) and _flask_babel() is None
+
+
+def _label_of(purpose: str) -> object:
+    site = current_site()
+    return None if site is None else site.label_of(purpose)
 
 
 @cache

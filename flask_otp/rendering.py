@@ -117,7 +117,7 @@ class Templates:
             parts = [self.of_message(purpose, name) for name in _PARTS]
             parts += [environment.get_template(f"flask_otp/{name}") for name in _IMPORTED]
             self._are_ours[purpose] = all((part.filename or "").startswith(_OURS) for part in parts)
-        return self._are_ours[purpose] and (purpose == "login" or "babel" not in self._app.extensions)
+        return self._are_ours[purpose] and (purpose == "login" or languages.is_always_called_the_same(purpose))
 
     def render_page(self, name: str, **values: Any) -> str:
         """Render one of our pages in the language of the current request.
@@ -222,6 +222,7 @@ _WORDS: dict[str, Any] = {
     "otp_gettext": _gettext,
     "otp_ngettext": _ngettext,
     "otp_in_the_apps_words": languages.in_the_apps_words,
+    "otp_purpose": languages.purpose_in_words,
     "otp_context_name": context_text.show_name,
     "otp_cut": context_text.cut,
 }

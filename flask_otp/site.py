@@ -1,7 +1,7 @@
 """The lowest layer's view of the current app: its name, its languages, its pages.
 
 :class:`~flask_otp.state.AppState` implements :class:`Site`. Below that class, only :func:`current_site` reads
-    ``app.extensions``, so no low-level module depends on a high-level one.
+``app.extensions``, so no low-level module depends on a high-level one.
 """
 
 from __future__ import annotations
@@ -32,6 +32,9 @@ class Site(Protocol):
     @property
     def is_mounted(self) -> bool:
         """Whether our blueprint is registered. Only then can our pages be rendered and their URLs built."""
+
+    def label_of(self, purpose: str) -> object:
+        """What people read in place of the purpose's name: text, or an object that becomes text when it is shown."""
 
     def render_error(self, error: Any) -> Response:
         """The page for an :exc:`~flask_otp.errors.OTPError` that no view has caught."""

@@ -110,6 +110,10 @@ class AppState(Components):
     def is_mounted(self) -> bool:
         return self.app.blueprints.get(BLUEPRINT) is self.blueprint
 
+    def label_of(self, purpose: str) -> object:
+        rules = self.settings.purposes.get(purpose)
+        return None if rules is None else rules.label
+
     def render_page(self, name: str, **values: Any) -> str:
         return self.templates.render_page(name, site_name=self.site_name, **values)
 

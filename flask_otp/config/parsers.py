@@ -298,6 +298,18 @@ def site_name(value: object) -> str | None:
     return value
 
 
+def label(value: object) -> object:
+    """Text of one line, or an object that becomes text when it is shown, such as a ``LazyString`` of Flask-Babel."""
+    if isinstance(value, str):
+        is_label = bool(value.strip()) and value.isprintable() and len(value) <= 60
+    else:
+        has_text = type(value).__str__ is not object.__str__ and type(value).__module__ != "builtins"
+        is_label = value is None or has_text
+    if not is_label:
+        raise ValueError("must be one line of at most 60 characters, or a lazy string of Flask-Babel")
+    return value
+
+
 def purposes(value: object) -> dict[str, Any]:
     purposes = mapping(value)
     if not purposes:

@@ -53,6 +53,8 @@ class Purpose:
     channels: tuple[str, ...] = ()
     #: Whether the message has a code to type. If not, it has only a link. Set per purpose; there is no ``OTP_*`` key.
     typed: bool = True
+    #: What people read in place of the purpose's name. Set per purpose; there is no ``OTP_*`` key.
+    label: object = None
 
     def policy(self) -> Policy:
         """The settings that the store needs."""
@@ -188,7 +190,7 @@ def _override(common: Purpose, name: str, overrides: object) -> Purpose:
     if not isinstance(overrides, Mapping):
         raise ConfigError(f"{where} must be a dict of overrides, which can be empty", see=_PURPOSES)
     known = {item.name: item.metadata["parse"] for item in _keys(Purpose)}
-    known |= {"channels": parsers.names, "typed": parsers.flag}
+    known |= {"channels": parsers.names, "typed": parsers.flag, "label": parsers.label}
     values: dict[str, Any] = {}
     for key, value in overrides.items():
         if key not in known:
@@ -197,6 +199,10 @@ def _override(common: Purpose, name: str, overrides: object) -> Purpose:
             values[key] = known[key](value)
         except ValueError as error:
             raise ConfigError(f"{where}[{key!r}] {error}, not {value!r}", see=_PURPOSES) from None
+    if name == "login" and values.get("label") is not None:
+        raise ConfigError(
+            f"{where}['label']: for this purpose pages and messages say that people sign in", see=_PURPOSES
+        )
     purpose = replace(common, **values)
     purpose.check(where)
     return purpose

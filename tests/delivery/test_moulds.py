@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -232,6 +233,14 @@ def test_a_purpose_in_the_apps_own_words_is_rendered_each_time(counted: Callable
     Babel(cast.app)
     assert cast.is_rendered_each_time(purpose="transfer")
     assert not cast.is_rendered_each_time(purpose="login")
+
+
+@pytest.mark.parametrize(("label", "is_rendered"), [("Transfer of money", False), (Path("money"), True)])
+def test_a_label_that_may_change_is_rendered_each_time(
+    counted: Callable[..., Counted], label: object, is_rendered: bool
+) -> None:
+    cast = counted(OTP_PURPOSES={"login": {}, "transfer": {"label": label}})
+    assert cast.is_rendered_each_time(purpose="transfer") is is_rendered
 
 
 @pytest.mark.parametrize("name", ["678901", "a\0b", "\x01"])

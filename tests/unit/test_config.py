@@ -437,12 +437,18 @@ def test_a_purposes_name_is_plain(name: str) -> None:
         ({"channels": "email"}, "channels"),
         ({"channels": [1]}, "channels"),
         ({"failure_budget": None}, "failure_budget"),
+        *(({"label": bad}, "label") for bad in ("", " ", "two\nlines", "x" * 61, 5, b"text", ["text"])),
         ({1: 2}, "1"),
     ],
 )
 def test_a_bad_override_stops_the_app_and_names_purpose_and_key(overrides: dict[Any, Any], told: str) -> None:
     with pytest.raises(ConfigError, match=rf"OTP_PURPOSES\['transfer'\].*{told}"):
         start(OTP_PURPOSES={"login": {}, "transfer": overrides})
+
+
+def test_signing_in_has_no_label() -> None:
+    with pytest.raises(ConfigError, match=r"OTP_PURPOSES\['login'\]\['label'\]"):
+        start(OTP_PURPOSES={"login": {"label": "The archive"}})
 
 
 def test_overrides_lie_over_the_apps_own_values() -> None:

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 from babel.messages.frontend import CommandLineInterface
 from flask import Flask, render_template, request
-from flask_babel import Babel, force_locale
+from flask_babel import Babel, force_locale, lazy_gettext
+from markupsafe import escape
 from werkzeug.test import TestResponse
 
 import flask_otp
@@ -436,7 +437,7 @@ def write_catalogue(app: Path, language: str, words: dict[str, str]) -> None:
     CommandLineInterface().run(["pybabel", "-q", "compile", "-d", str(app / "translations"), "-l", language])
 
 
-def own_app(folder: Path, otp: OTP, templates: dict[str, str] | None = None) -> Flask:
+def own_app(folder: Path, otp: OTP, templates: dict[str, str] | None = None, **config: Any) -> Flask:
     for name, source in (templates or {}).items():
         path = folder / "templates" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -449,6 +450,7 @@ def own_app(folder: Path, otp: OTP, templates: dict[str, str] | None = None) -> 
         OTP_PURPOSES={"login": {}, "money-transfer": {}},
         OTP_CHANNELS={"email": print, "sms_pigeon": print},
     )
+    app.config.update(config)
     otp.init_app(app)
     Babel(app, locale_selector=lambda: request.accept_languages.best_match(["de", "it", "en"]))
 
@@ -473,6 +475,34 @@ def test_names_of_the_apps_own_are_looked_up_in_its_catalogues(own_words: Path) 
         for word in words:
             assert word in shown
         assert "Content-Type" not in shown
+
+
+@pytest.mark.parametrize(
+    ("label", "german", "english"),
+    [
+        ("A <b>big</b> transfer", "A <b>big</b> transfer", "A <b>big</b> transfer"),
+        ("amount", "Betrag", "amount"),
+        (lazy_gettext("amount"), "Betrag", "amount"),
+    ],
+    ids=["text", "text with a translation", "lazy"],
+)
+def test_people_read_the_label_of_a_purpose(own_words: Path, label: object, german: str, english: str) -> None:
+    settings = {"OTP_SMS_COUNTRIES": ("DE",), "OTP_COOLDOWN": 0}
+    app = own_app(own_words, OTP(), OTP_PURPOSES={"login": {}, "money-transfer": {"label": label}}, **settings)
+    for accept, words in (("de", german), ("en", english)):
+        client = app.test_client()
+        with capture_codes(app) as box:
+            for to, channel, part in ((ANN, "email", "subject"), (PHONE, "sms_pigeon", "text")):
+                body = {"identifier": to, "purpose": "money-transfer", "channel": channel}
+                answer = client.post("/otp/send", json=body, headers={"Accept-Language": accept})
+                assert answer.status_code == 200, answer.text
+                assert words in getattr(box[-1], part)
+                assert "transfer" not in getattr(box[-1], part).replace(words, "")
+        assert str(escape(words)) in box[0].html
+        for page in ("/otp/?purpose=money-transfer", "/otp/verify?purpose=money-transfer"):
+            shown = client.get(page, headers=HTML | {"Accept-Language": accept}).text
+            assert str(escape(words)) in shown
+            assert "money transfer" not in shown
 
 
 def test_our_words_and_the_apps_do_not_mix(own_words: Path) -> None:
