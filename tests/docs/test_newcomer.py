@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.apps import free_port
-from tests.support.newcomer import Visitor, copy_of_the_project, environment, script, terminal
+from tests.support.newcomer import Visitor, build_wheel, environment, script, terminal
 from tests.support.pages import DOCS, GUIDES
 
 ANN = "ann@example.com"
@@ -21,16 +21,16 @@ ANN = "ann@example.com"
 pytestmark = pytest.mark.server
 
 
-@pytest.fixture(params=["here", pytest.param("new", marks=pytest.mark.long)])
-def checkout(request: pytest.FixtureRequest, tmp_path: Path) -> Path | None:
+@pytest.fixture(scope="module", params=["here", pytest.param("new", marks=pytest.mark.long)])
+def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path | None:
     """What is installed into a new virtual environment; ``None``: this one is used."""
-    return copy_of_the_project(tmp_path) if request.param == "new" else None
+    return build_wheel(tmp_path_factory.mktemp("wheel")) if request.param == "new" else None
 
 
-def test_the_app_factory_ends_with_a_new_user_who_is_signed_in(checkout: Path | None, tmp_path: Path) -> None:
+def test_the_app_factory_ends_with_a_new_user_who_is_signed_in(wheel: Path | None, tmp_path: Path) -> None:
     began, port = time.monotonic(), free_port()
-    given = environment(checkout, FLASK_RUN_PORT=str(port))
-    with terminal(script(GUIDES / "app-factory.md", checkout), tmp_path, given) as shell:
+    given = environment(wheel, FLASK_RUN_PORT=str(port))
+    with terminal(script(GUIDES / "app-factory.md", wheel), tmp_path, given) as shell:
         shell.wait_for(r"Running on", 300)
         visitor = Visitor(f"http://127.0.0.1:{port}")
         visitor.open("/account")
@@ -47,11 +47,11 @@ def test_the_app_factory_ends_with_a_new_user_who_is_signed_in(checkout: Path | 
         assert "/otp/" in visitor.url
 
 
-def test_the_tests_of_the_testing_page_pass(checkout: Path | None, tmp_path: Path) -> None:
+def test_the_tests_of_the_testing_page_pass(wheel: Path | None, tmp_path: Path) -> None:
     result = subprocess.run(
-        ["bash", "-c", script(GUIDES / "testing.md", checkout)],
+        ["bash", "-c", script(GUIDES / "testing.md", wheel)],
         cwd=tmp_path,
-        env=environment(checkout, PYTEST_ADDOPTS="-W error -p no:cacheprovider"),
+        env=environment(wheel, PYTEST_ADDOPTS="-W error -p no:cacheprovider"),
         capture_output=True,
         text=True,
         timeout=300,
@@ -59,11 +59,25 @@ def test_the_tests_of_the_testing_page_pass(checkout: Path | None, tmp_path: Pat
     assert "2 passed" in result.stdout, result.stdout + result.stderr
 
 
-def test_five_minutes_end_at_the_guarded_page(checkout: Path | None, tmp_path: Path) -> None:
+def test_the_tests_for_the_app_factory_pass(tmp_path: Path) -> None:
+    commands = script(GUIDES / "app-factory.md", None).partition("\nexport FLASK_APP")[0]
+    tests = script(GUIDES / "testing.md", None, fragments=True)
+    result = subprocess.run(
+        ["bash", "-c", f"{commands}\n{tests}\npython -m pytest"],
+        cwd=tmp_path,
+        env=environment(None, PYTEST_ADDOPTS="-W error -p no:cacheprovider"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "1 passed" in result.stdout, result.stdout + result.stderr
+
+
+def test_five_minutes_end_at_the_guarded_page(wheel: Path | None, tmp_path: Path) -> None:
     began, port = time.monotonic(), free_port()
-    given = environment(checkout, FLASK_RUN_PORT=str(port))
+    given = environment(wheel, FLASK_RUN_PORT=str(port))
     page = DOCS / "start" / "five-minutes.md"
-    with terminal(script(page, checkout), tmp_path, given) as shell:
+    with terminal(script(page, wheel), tmp_path, given) as shell:
         shell.wait_for(r"Running on", 300)
         visitor = Visitor(f"http://127.0.0.1:{port}")
         visitor.open("/account")

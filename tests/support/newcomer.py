@@ -28,47 +28,51 @@ _ENVIRONMENT = re.compile(r"(python3? -m venv |\. \.venv/|pip install ).*")
 _FILE = re.compile(r"(?:# |\{# |/\* )(?P<name>[\w./-]+\.\w+)(?: #\}| \*/)?\n")
 
 
-def script(page: Path, checkout: Path | None = None) -> str:
+def script(page: Path, wheel: Path | None = None, fragments: bool = False) -> str:
     """All that the page says to do, in its order, for a shell.
 
-    :param checkout: is installed in place of the name on the package index, into the page's own virtual environment.
+    :param wheel: is installed in place of the name on the package index, into the page's own virtual environment.
         ``None``: everything is installed already.
+    :param fragments: only the files that the page shows as fragments.
     """
     steps = ["set -e"]
     for block in blocks(page):
         named = _FILE.match(block.text)
-        if block.is_fragment:
+        if block.is_fragment is not fragments:
             continue
         if block.language == "sh":
-            steps += _commands(block.text, checkout)
+            steps += _commands(block.text, wheel)
         elif named:
             steps.append(f"mkdir -p $(dirname {named['name']})")
             steps.append(f"cat > {named['name']} << 'END OF THE FILE'\n{block.text}END OF THE FILE")
     return "\n".join(steps)
 
 
-def _commands(text: str, checkout: Path | None) -> list[str]:
+def _commands(text: str, wheel: Path | None) -> list[str]:
     lines = text.splitlines()
-    if checkout is None:
+    if wheel is None:
         return [line for line in lines if not _ENVIRONMENT.fullmatch(line)]
-    return [re.sub(rf"(?<![\w-]){DISTRIBUTION}(?![\w-])", str(checkout), line) for line in lines]
+    return [re.sub(rf"(?<![\w-]){DISTRIBUTION}(?![\w-])", str(wheel), line) for line in lines]
 
 
-def copy_of_the_project(folder: Path) -> Path:
-    """Pip builds where the sources are, and the checkout must stay clean."""
+def build_wheel(folder: Path) -> Path:
+    """From a copy, because setuptools builds where the sources are, and the checkout must stay clean."""
     copy = folder / "project"
     shutil.copytree(ROOT / "flask_otp", copy / "flask_otp", ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE", "MANIFEST.in"):
         shutil.copy(ROOT / name, copy / name)
-    return copy
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(copy)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
+    [wheel] = folder.glob("*.whl")
+    return wheel
 
 
-def environment(checkout: Path | None, **more: str) -> dict[str, str]:
+def environment(wheel: Path | None, **more: str) -> dict[str, str]:
     """Without our own settings; and, unless the page installs what it needs, with what is installed here."""
     kept = {
         name: value for name, value in os.environ.items() if not re.match("FLASK_|OTP_|PYTEST_|PYTHON|VIRTUAL_", name)
     }
-    if checkout is None:
+    if wheel is None:
         kept |= {"PATH": f"{Path(sys.executable).parent}:{kept['PATH']}", "PYTHONPATH": str(ROOT)}
     return kept | {"PYTHONUNBUFFERED": "1", "PIP_DISABLE_PIP_VERSION_CHECK": "1"} | more
 
