@@ -26,7 +26,10 @@ _BATCH = 1000
 
 _support = lazy(".support.commands", __package__)
 #: Commands whose modules are imported only when they are called.
-_LATER = {"doctor": lazy(".doctor.command", __package__), "show": _support, "stats": _support, "unlock": _support}
+_LATER = {
+    "doctor": lazy(".doctor.command", __package__),
+    **dict.fromkeys(("config", "show", "stats", "unlock"), _support),
+}
 
 
 class _Commands(AppGroup):

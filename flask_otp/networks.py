@@ -13,6 +13,8 @@ from typing import Any
 from flask import Flask, current_app
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from .documentation import see
+
 logger = logging.getLogger("flask_otp")
 
 #: Apps that have already logged this.
@@ -31,7 +33,8 @@ def tell_of_proxy(environ: Mapping[str, Any]) -> None:
         _told.add(app)
         logger.warning(
             "a request came through a proxy (X-Forwarded-For), but the app has no ProxyFix: all visitors count as one "
-            "network; see 'In production' in the README"
+            "network (see: %s)",
+            see("doctor/no-proxy-fix"),
         )
 
 

@@ -136,8 +136,8 @@ class Settings:
         :raises ConfigError: a value is wrong, two values contradict each other, or a key is unknown.
         """
         _refuse_unknown(config)
-        common = Purpose(**{item.name: _read(config, item) for item in _keys(Purpose)})
-        values = {item.name: _read(config, item) for item in _keys(cls)}
+        common = Purpose(**{item.name: _read(config, item) for item in keys(Purpose)})
+        values = {item.name: _read(config, item) for item in keys(cls)}
         if values["links"] and values["base_url"] is None:
             raise ConfigError("OTP_LINKS needs OTP_BASE_URL: links are never built from a request's Host header")
         values["purposes"] = {
@@ -158,10 +158,11 @@ class Settings:
 
 
 def known_keys() -> list[str]:
-    return [PREFIX + item.name.upper() for item in (*_keys(Purpose), *_keys(Settings))]
+    return [PREFIX + item.name.upper() for item in (*keys(Purpose), *keys(Settings))]
 
 
-def _keys(cls: type) -> list[Any]:
+def keys(cls: type) -> list[Any]:
+    """The fields of :class:`Purpose` or :class:`Settings` that are keys of ``app.config``."""
     return [item for item in fields(cls) if "parse" in item.metadata]
 
 
@@ -189,7 +190,7 @@ def _override(common: Purpose, name: str, overrides: object) -> Purpose:
         )
     if not isinstance(overrides, Mapping):
         raise ConfigError(f"{where} must be a dict of overrides, which can be empty", see=_PURPOSES)
-    known = {item.name: item.metadata["parse"] for item in _keys(Purpose)}
+    known = {item.name: item.metadata["parse"] for item in keys(Purpose)}
     known |= {"channels": parsers.names, "typed": parsers.flag, "label": parsers.label}
     values: dict[str, Any] = {}
     for key, value in overrides.items():

@@ -1,4 +1,4 @@
-"""``flask otp show``, ``flask otp unlock`` and ``flask otp stats``."""
+"""``flask otp config``, ``flask otp show``, ``flask otp unlock`` and ``flask otp stats``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..identifiers import Identifier, mask
 from ..observability.statistics import HOUR, KEPT
 from ..state import AppState, current_state
 from ..stores.memory import MemoryStore
-from . import report, statistics
+from . import configuration, report, statistics
 from .view import view
 
 
@@ -44,6 +44,19 @@ def show(identifier: str, purpose: str | None, channel: str | None, network: str
     views = [view(state, name, address, channel, network) for name in purposes]
     write = report.as_json if json_ else report.as_text
     click.echo(write(mask(address.value), views))
+
+
+@click.command()
+@click.option("--changed", is_flag=True, help="Only what differs from the default.")
+@click.option("--json", "json_", is_flag=True, help="For programs.")
+@with_appcontext
+def config(changed: bool, json_: bool) -> None:
+    """Print every setting with its value, where the value is from, and its default.
+
+    Passwords, keys and people's addresses are hidden, so the output can go into a ticket.
+    """
+    found = [row for row in configuration.rows(current_state()) if row.changed or not changed]
+    click.echo((configuration.as_json if json_ else configuration.as_text)(found))
 
 
 @click.command()
