@@ -111,7 +111,7 @@ class FactorVerifier:
         )
 
     def _recovery_claim(self, claim: Claim, keys: Keys, record: FactorRecord, index: int | None) -> Claim:
-        # A used code matches too, so that it costs nothing. Its mark refuses it, or else the column does.
+        # A used code matches too, and so costs nothing. Its mark refuses it, or else the column does.
         return replace(
             claim,
             matches=index is not None,

@@ -110,12 +110,12 @@ class Limits:
         """
         self._count("channel", self._settings.channel_budget.get(channel, ()), channel)
 
-    def count_prefix(self, prefix: str, *, nobody: bool = False) -> bool:
+    def count_prefix(self, prefix: str, *, is_decoy: bool = False) -> bool:
         """Count a message to phone numbers with this prefix. Returns ``False`` once the limit is reached.
 
-        :param nobody: a decoy, which does not count towards the prefix's limit.
+        :param is_decoy: count a decoy, which does not count towards the prefix's limit.
         """
-        ids = self._ids("nobody" if nobody else "prefix", prefix)
+        ids = self._ids("nobody" if is_decoy else "prefix", prefix)
         return all(self._ask("hit", item, *ids) for item in self._settings.prefix_budget[prefix])
 
     # Reading without counting

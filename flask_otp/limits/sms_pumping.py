@@ -111,11 +111,11 @@ class SmsPumping:
         """Take as many round trips as for a real message, because the time must not show who has a phone."""
         if handle.numbers is None:
             return
-        for nobody in self._ranges(handle.channel, _NOBODY, now):
-            self._add(nobody.key, _SENT)
+        for decoy in self._ranges(handle.channel, _NOBODY, now):
+            self._add(decoy.key, _SENT)
         for prefix in self._prefixes:
             if handle.identifier.startswith(prefix):
-                self._limits.count_prefix(prefix, nobody=True)
+                self._limits.count_prefix(prefix, is_decoy=True)
 
     def take_back(self, handle: Handle, now: int) -> None:
         """Undo the count of a message that was admitted at ``now`` but not sent."""

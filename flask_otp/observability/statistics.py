@@ -1,7 +1,7 @@
 """Statistics (``OTP_STATS``): a receiver of the signals that counts what is sent, and what comes back.
 
 It counts in the process. Some seconds later a thread adds the counts to the storage of the limits, one counter for each
-hour and series, so that no request waits for it. No counter's name has an identifier, a network or a code in it.
+hour and series, so no request waits for it. No counter's name has an identifier, a network or a code in it.
 """
 
 from __future__ import annotations

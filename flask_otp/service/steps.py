@@ -19,7 +19,7 @@ class Steps(Flows):
     """The shared steps of :class:`.sending.Sending` and :class:`.next_channel.NextChannel`."""
 
     def _resolve(self, subject: bytes, opened: OpenResult, address: str, *channels: str) -> list[Route]:
-        """Where the message goes by each channel, now that the store has allowed it."""
+        """The route of the message for each channel, now that the store has allowed it."""
         if opened.outcome is OpenOutcome.GONE:
             raise ChallengeRequired(N_("That code is no longer valid. Please ask for a new one."))
         if opened.outcome is OpenOutcome.WAIT:

@@ -57,7 +57,7 @@ KNOWN_BROWSERS = 8
 #: Bytes of a channel's tag, and maximum channels for one challenge's code.
 CHANNEL_TAG, MAX_CHANNELS = 4, 4
 
-#: A subject that nobody has, for :meth:`Store.probe`.
+#: A subject that belongs to no identifier, for :meth:`Store.probe`.
 NOBODY = b"health".ljust(16)
 
 #: Prefix of the marks that :meth:`Store.check` sets for :meth:`Store.unlock`. Marks of used codes never have it.

@@ -1,12 +1,16 @@
-"""The pages are written for readers whose first language is not English: plain words, and short sentences."""
+"""Pages, comments and docstrings are written for readers whose first language is not English: plain words,
+and short sentences on the pages."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import pytest
 
 from tests.support import plain_english
 
 PAGES = plain_english.pages()
+MODULES = sorted((plain_english.ROOT / "flask_otp").rglob("*.py"))
 #: Words of a sentence. The fifteen pages of other projects that we compared with have 8 to 21 on average.
 MEAN, LONGEST = 16, 40
 
@@ -14,6 +18,11 @@ MEAN, LONGEST = 16, 40
 @pytest.mark.parametrize("page", PAGES)
 def test_no_page_has_a_forbidden_phrase(page: str) -> None:
     assert plain_english.read(PAGES[page]).phrases == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(plain_english.ROOT).as_posix())
+def test_no_comment_or_docstring_has_a_forbidden_phrase(path: Path) -> None:
+    assert plain_english.read(plain_english.comments(path.read_text(encoding="utf-8"))).phrases == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -44,3 +53,9 @@ def test_sentences_are_counted_outside_of_code_tables_and_headings() -> None:
         "# A heading\n\nOne two three. Four `five six`:\n\n- seven eight\n  nine.\n\n| a | table |\n\n    code here\n"
     )
     assert plain_english.read(page).sentences == ["One two three.", "Four CODE:", "seven eight nine."]
+
+
+def test_comments_and_docstrings_are_read_and_code_is_not() -> None:
+    code = '#: Goes on so\n#: that it ends.\nanew = "goes by"\n\n\ndef f():\n    """Is over."""\n'
+    source = f'"""Begins anew."""\n\n{code}'
+    assert plain_english.read(plain_english.comments(source)).phrases == ["anew", "Is over", "so that"]

@@ -711,7 +711,7 @@ def test_a_new_release_goes_on_with_the_counts_of_the_last() -> None:
     limits.count_verify("192.0.2.1")
     limits.count_channel("sms")
     limits.count_prefix("+49")
-    limits.count_prefix("+43", nobody=True)
+    limits.count_prefix("+43", is_decoy=True)
     limits.tally("block", 1, 60)
     limits.surge.count(None)
     assert set(limits.storage.storage) == {
@@ -750,7 +750,7 @@ def test_a_window_that_ends_meanwhile_is_to_be_waited_for_a_second(monkeypatch: 
 
 def test_all_rates_of_a_prefixs_budget_hold_and_what_is_pretended_spends_none_of_it() -> None:
     limits = make_limits(OTP_PREFIX_BUDGET={"+49": "5/day;2/month", "+43": "1/day"})
-    assert [limits.count_prefix("+49", nobody=True) for _ in range(3)] == [True, True, False]
+    assert [limits.count_prefix("+49", is_decoy=True) for _ in range(3)] == [True, True, False]
     assert [limits.count_prefix("+49") for _ in range(3)] == [True, True, False]
     assert limits.count_prefix("+43")
 

@@ -1,4 +1,4 @@
-"""Measures the English of the pages: forbidden phrases and words per sentence.
+"""Measures the English of pages, comments and docstrings: forbidden phrases and words per sentence.
 
 python -m tests.support.plain_english           # this checkout, by folder
 python -m tests.support.plain_english 14d49a0   # a commit
@@ -6,9 +6,12 @@ python -m tests.support.plain_english 14d49a0   # a commit
 
 from __future__ import annotations
 
+import ast
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from collections import defaultdict
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +23,7 @@ FORBIDDEN = {
     r"(?:[,;:]|and|but|so|then) who asks": "a client that asks, a user who asks",
     r"whoever": "an attacker who, a person who",
     r"nobody|somebody|anybody": "no client, a person, an attacker, anyone",
-    r"(?:is|are|was|were) none": "there is no ..., it does not exist",
+    r"(?<!there )(?:is|are|was|were) none": "there is no ..., it does not exist",
     r"(?:is|are|was|were) over(?! (?:the|a|an|\d))": "has ended, has expired",
     r"goes by|go by|went by": "uses, follows, passes",
     r"anew": "again, from the start",
@@ -67,6 +70,22 @@ def read(page: str) -> English:
     phrases = [found[0] for found in PHRASES.finditer(flat)]
     phrases += [found[1][:60] for sentence in sentences for found in HEADLESS.finditer(sentence)]
     return English(phrases, [sentence for sentence in sentences if len(sentence.split()) > 1])
+
+
+def comments(source: str) -> str:
+    """The comments and the docstrings of a module, in the form of a page."""
+    tree = ast.parse(source)
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    found = [ast.get_docstring(node) or "" for node in ast.walk(tree) if isinstance(node, documented)]
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    last = 0
+    for token in tokens:
+        if token.type == tokenize.COMMENT:
+            # A sentence may continue in the comment of the next line.
+            text = token.string.lstrip("#: ")
+            found[-1:] = [f"{found[-1]}\n{text}"] if token.start[0] == last + 1 else [found[-1], text]
+            last = token.start[0]
+    return re.sub(r"``[^`]+``", "CODE", "\n\n".join(found))
 
 
 def pages(commit: str | None = None) -> dict[str, str]:

@@ -23,7 +23,7 @@ class Checked:
     """What a request found for a purpose: a valid proof, or none."""
 
     proof: Proof | None
-    #: Who was signed in, and which proofs the client showed.
+    #: The user who was signed in, and the proofs that the client showed.
     shown: Shown
     #: Number of proofs ended before (:class:`~flask_otp.state.Trust`).
     ends: int
