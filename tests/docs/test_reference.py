@@ -247,3 +247,69 @@ def test_every_term_is_defined_once_and_in_order() -> None:
     found = headings(page("glossary"), 2)
     assert found == sorted(set(found))
     assert {" ".join(term.split()) for term in TERMS.split(",")} <= set(found)
+
+
+# What commands print
+
+
+def sessions(text: str) -> list[tuple[list[str], list[str]]]:
+    """The arguments of each command that a page shows after ``$ flask otp``, and the lines that it prints."""
+    found = []
+    for block in blocks(text, "console"):
+        command, _, output = block.partition("\n")
+        found.append((shlex.split(command.partition(" otp ")[2]), output.splitlines()))
+    return found
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flask:
+    """The app of the examples: e-mail by Flask-Mail, which sends nothing here, and a database."""
+    app = Flask("shop")
+    app.config.update(
+        SECRET_KEY="7f3b1c9a04e85d26b1f7c0e9a3d45286cc19e07b5a42f8d3",
+        OTP_STORAGE_URI=f"sqlite:///{tmp_path / 'otp.db'}",
+        MAIL_SERVER="localhost",
+        MAIL_DEFAULT_SENDER="codes@example.com",
+        MAIL_SUPPRESS_SEND=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        OTP_AUDIT=True,
+    )
+    OTP(app)
+    monkeypatch.chdir(tmp_path)
+    return app
+
+
+def shown_in_order(expected: list[str], printed: list[str]) -> bool:
+    """Whether the lines are printed in this order; ``...`` stands for others."""
+    if "..." not in expected:
+        return expected == printed
+    rest = iter(printed)
+    return all(line in rest for line in expected if line != "...")
+
+
+def test_commands_print_what_the_page_shows(shop: Flask, caplog: pytest.LogCaptureFixture) -> None:
+    shown = {" ".join(args): lines for args, lines in sessions(page("cli")) if args[0] != "config"}
+
+    def run(command: str) -> list[str]:
+        return shop.test_cli_runner().invoke(args=["otp", *command.split()]).output.splitlines()
+
+    # What the others need, in this order.
+    first = ("init-db", "show ann@example.com", "send ann@example.com", "unlock ann@example.com")
+    with caplog.at_level("INFO", "flask_otp.audit"):
+        printed = {command: run(command) for command in first}
+    Path("audit.log").write_text("".join(f"{each.message}\n" for each in caplog.records if "audit" in each.name))
+    printed |= {command: run(command) for command in shown if command not in first}
+    for command, lines in shown.items():
+        assert shown_in_order(_alike(command, lines), _alike(command, printed[command])), printed[command]
+
+
+def _alike(command: str, lines: list[str]) -> list[str]:
+    """How much there is to count differs, and so do the random names of chains."""
+    counts = command.startswith(("purge", "audit"))
+    return [re.sub(r"chain \w+|\d+", "", line) if counts else line for line in lines]
+
+
+def test_the_finding_on_the_page_of_the_doctor_is_printed_so(shop: Flask) -> None:
+    [(args, lines)] = sessions((ROOT / "docs" / "operate" / "doctor.md").read_text(encoding="utf-8"))
+    output = shop.test_cli_runner().invoke(args=["otp", *args]).output
+    assert shown_in_order([*lines, "..."], output.splitlines()), output
