@@ -1,5 +1,5 @@
-// The pages work without this. It adds a countdown to "Send again", reads codes
-// from text messages where the browser can (WebOTP), and stops double submits.
+// The pages work without this. It submits a complete code, adds a countdown to "Send again",
+// reads codes from text messages where the browser can (WebOTP), and stops double submits.
 (() => {
   "use strict";
 
@@ -27,12 +27,15 @@
     };
   }
 
+  let isUnderWay = false;
   const release = () => {
+    isUnderWay = false;
     for (const button of document.querySelectorAll("form button")) button.disabled = false;
     countDown();
   };
   document.addEventListener("submit", (event) => {
     if (event.defaultPrevented) return;
+    isUnderWay = true;
     setTimeout(() => {
       for (const button of event.target.querySelectorAll("button")) button.disabled = true;
     });
@@ -53,6 +56,23 @@
   }
 
   const code = document.querySelector("input[autocomplete=one-time-code]");
+
+  // Only where the page says so: a box beside the code must be ticked before.
+  const length = Number(code?.dataset.submitsAt);
+  let tried = "";
+  const submitOnce = () => {
+    const typed = code.value.normalize("NFKC").match(/[\p{L}\p{N}]/gu) ?? [];
+    const isComplete = typed.length === length;
+    const isNew = typed.join("") !== tried; // after a failure the same code is not sent twice
+    tried = isComplete ? typed.join("") : "";
+    if (isComplete && isNew && !isUnderWay) code.form.requestSubmit();
+  };
+  if (length) {
+    code.form.querySelector("[data-submits]").hidden = false; // people are told before
+    code.addEventListener("input", (event) => { if (!event.isComposing) submitOnce(); });
+    code.addEventListener("compositionend", submitOnce);
+  }
+
   if (code && "OTPCredential" in window) {
     const abort = new AbortController();
     document.addEventListener("submit", () => abort.abort());
@@ -60,7 +80,7 @@
       .then((message) => {
         if (!message) return;
         code.value = message.code;
-        code.form.requestSubmit();
+        if (length) submitOnce();
       })
       .catch(() => {}); // refused, aborted or timed out: people can type
   }

@@ -17,6 +17,7 @@ from werkzeug.serving import make_server
 
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
+from tests.support.code_page import enter
 from tests.support.examples import at_night
 from tests.support.factor_site import ANN, Phone, Table, add_views, make_otp
 from tests.support.programs import program
@@ -122,8 +123,7 @@ def test_the_life_of_a_phone(new_page: Callable[..., Page], clock: Clock, tmp_pa
     page.goto("/account")
     page.get_by_role("button", name="Continue").click()
     page.get_by_role("button", name="Use a recovery code").click()
-    page.get_by_label("Code", exact=True).fill(codes[0])
-    page.get_by_role("button", name="Continue").click()
+    enter(page, codes[0])
     expect(page.get_by_text("welcome")).to_be_visible()
     page.goto("/otp/app")
     expect(page.get_by_text("You have 9 recovery codes left.")).to_be_visible()
@@ -165,8 +165,7 @@ def visit(page: Page, clock: Clock, directory: Path) -> Iterator[str]:
     yield "start"
     page.locator("form button").last.click()
     yield "code"
-    page.locator("#code").fill(phone.code())
-    page.locator("form:has(#code) button").click()
+    enter(page, phone.code())
     page.goto("/otp/app")
     yield "apps"
     page.context.clear_cookies()
@@ -174,8 +173,7 @@ def visit(page: Page, clock: Clock, directory: Path) -> Iterator[str]:
     page.goto("/account")
     page.locator("form button").last.click()
     for _ in range(10):
-        page.locator("#code").fill(phone.wrong())
-        page.locator("form:has(#code) button").click()
+        enter(page, phone.wrong())
     yield "two codes in a row"
     page.locator("form:has(input[value=recovery]) button").click()
     yield "recovery code"

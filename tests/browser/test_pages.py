@@ -17,6 +17,7 @@ from werkzeug.serving import make_server
 from flask_otp import OTP, Message, otp_required
 from flask_otp.testing import Outbox, capture_codes
 from tests.support.apps import AppFactory
+from tests.support.code_page import enter
 from tests.support.examples import at_night
 
 pytestmark = pytest.mark.server
@@ -102,6 +103,15 @@ def bank(make_app: AppFactory) -> Iterator[Bank]:
     server.server_close()
 
 
+#: Pastes, as the browser tells the page of them.
+PASTE = """(field, texts) => {
+    for (const text of texts) {
+        field.value = text;
+        field.dispatchEvent(new InputEvent("input", {bubbles: true, inputType: "insertFromPaste"}));
+    }
+}"""
+
+
 def order(page: Page, payee: str = "Bob & <Sons>") -> None:
     """Fill in the form, and come to the page that asks for an address."""
     page.goto("/transfer")
@@ -124,11 +134,6 @@ def link_of(bank: Bank) -> str:
     return bank.sent.link.removeprefix("https://bank.example")
 
 
-def enter(page: Page, code: str) -> None:
-    page.get_by_label("Code").fill(code)
-    page.get_by_role("button", name="Continue").click()
-
-
 @pytest.mark.parametrize("scripts", [True, False], ids=["with-scripts", "without-scripts"])
 def test_the_main_job(new_page: Callable[..., Page], scripts: bool) -> None:
     page = new_page(java_script_enabled=scripts)
@@ -141,8 +146,7 @@ def test_the_main_job(new_page: Callable[..., Page], scripts: bool) -> None:
     outbox = page.context.new_page()
     outbox.goto("/otp/outbox")
     code = next(word for word in outbox.inner_text("body").split() if word.isdigit() and len(word) == 6)
-    page.get_by_label("Code").fill(f"{code[:3]} {code[3:]}")
-    page.get_by_role("button", name="Continue").click()
+    enter(page, f"{code[:3]} {code[3:]}")
     expect(page).to_have_url(page.url.split("/account")[0] + "/account")
     expect(page.get_by_role("heading")).to_have_text("Welcome, ann@example.com")
     page.get_by_role("button", name="Log out").click()
@@ -157,8 +161,30 @@ def test_the_keyboard_is_enough(new_page: Callable[..., Page], example: tuple[st
     page.keyboard.type("ann@example.com")
     page.keyboard.press("Enter")
     expect(page.get_by_label("Code")).to_be_focused()
-    page.keyboard.type(sent_by(example)[0].code)
-    page.keyboard.press("Enter")
+    page.keyboard.type(sent_by(example)[0].code)  # the last digit submits
+    expect(page.get_by_role("heading")).to_have_text("Welcome, ann@example.com")
+
+
+def test_a_complete_code_is_submitted_once(new_page: Callable[..., Page], example: tuple[str, Any]) -> None:
+    page = new_page()
+    page.goto("/account")
+    ask(page)
+    field, posts = page.get_by_label("Code"), []
+    page.on("request", lambda request: posts.append(request.post_data) if request.method == "POST" else None)
+    expect(field).to_have_accessible_description(re.compile("The page continues when the code is complete"))
+    page.keyboard.type("000 00")
+    page.keyboard.press("Backspace")
+    field.dispatch_event("compositionend")
+    assert posts == []
+    with page.expect_navigation():
+        page.keyboard.type("00")
+    expect(field).to_have_attribute("aria-invalid", "true")
+    assert len(posts) == 1
+    # While the answer is under way, nothing more is submitted.
+    with page.expect_navigation():
+        field.evaluate(PASTE, ["１２３-" + "４５６", "1", "222222"])
+    assert len(posts) == 2
+    enter(page, sent_by(example)[0].code)
     expect(page.get_by_role("heading")).to_have_text("Welcome, ann@example.com")
 
 
@@ -277,8 +303,7 @@ def test_errors_stand_beside_their_field(new_page: Callable[..., Page]) -> None:
     expect(field).to_have_accessible_description("Please enter a valid e-mail address.")
     field.fill("ann@example.com")
     page.get_by_role("button").click()
-    page.get_by_label("Code").fill("000 000")
-    page.get_by_role("button", name="Continue").click()
+    enter(page, "000 000")
     expect(page.get_by_label("Code")).to_have_attribute("aria-invalid", "true")
     expect(page.locator("#code-error")).to_contain_text("not right, or no longer valid")
 
@@ -291,8 +316,7 @@ def test_a_double_click_sends_one_message(new_page: Callable[..., Page], example
     expect(page.get_by_label("Code")).to_be_visible()
     outbox = sent_by(example)
     assert len(outbox) == 1
-    page.get_by_label("Code").fill(outbox[0].code)
-    page.get_by_role("button", name="Continue").click()
+    enter(page, outbox[0].code)
     expect(page.get_by_role("heading")).to_have_text("Welcome, ann@example.com")
 
 
@@ -347,8 +371,7 @@ def test_axe_finds_nothing_and_nothing_overflows(
     page.get_by_role("button").click()
     expect(page.get_by_label("Code")).to_be_visible()
     check_page(page)
-    page.get_by_label("Code").fill("000000")
-    page.get_by_role("button", name="Continue").click()
+    enter(page, "000000")
     expect(page.get_by_label("Code")).to_have_attribute("aria-invalid", "true")
     check_page(page)
     page.goto("/otp/nothing-here")

@@ -17,6 +17,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from flask_otp import otp_required
 from flask_otp.testing import Outbox, capture_codes
 from tests.support.apps import AppFactory
+from tests.support.code_page import enter
 from tests.support.examples import at_night
 from tests.support.slow_site import serving
 
@@ -75,11 +76,6 @@ def ask(page: Page, who: str = "ann@example.com") -> None:
     expect(page.get_by_label("Code")).to_be_visible()
 
 
-def enter(page: Page, code: str) -> None:
-    page.get_by_label("Code").fill(code)
-    page.get_by_role("button", name="Continue").click()
-
-
 # A dashboard that polls
 
 
@@ -95,8 +91,7 @@ def sign_ins(chromium: Browser, url: str, sent: Outbox, count: int) -> int:
             who = f"a{number}@example.com"
             page.get_by_label("E-mail address").fill(who)
             page.get_by_role("button", name="Send me a code").click()
-            page.get_by_label("Code").fill(sent_to(page, sent, who))
-            page.get_by_role("button", name="Continue").click()
+            enter(page, sent_to(page, sent, who))
             # Each answer that left before the sign-in has arrived by then.
             page.wait_for_timeout(600)
             page.goto("/account")
