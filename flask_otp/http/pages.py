@@ -68,13 +68,14 @@ def start(
         destination=None if fixed is None else identifiers.readable(identifiers.mask(fixed)),
         accepts=state.routing.accepts(rules),
         at_home=state.identifiers.country is not None,
-        channels=_channels(state, purpose, asked),
+        channels=channels(state, purpose, asked),
         channel=channel,
         context_values=_context_values(asked.context_values if asked else None),
     )
 
 
-def _channels(state: AppState, purpose: str, asked: Requirement | None) -> list[str]:
+def channels(state: AppState, purpose: str, asked: Requirement | None) -> list[str]:
+    """The channels that the page offers."""
     names = state.routing.channels_of(state.service.purpose(purpose))
     allowed = [name for name in names if not (asked and asked.channels) or name in asked.channels]
     # Recovery codes are for people who have lost everything else. The code page links to them.

@@ -54,6 +54,17 @@ def is_navigation() -> bool:
     return is_page and (mode == "navigate" or request.headers.get("Sec-Fetch-Site") == "same-origin")
 
 
+def is_meant() -> bool:
+    """Whether the browser says that a person opens this page: no other site, frame, script or prefetch asks for it."""
+    said = request.headers
+    return (
+        said.get("Sec-Fetch-Site") in ("same-origin", "none")
+        and said.get("Sec-Fetch-Mode") == "navigate"
+        and said.get("Sec-Fetch-Dest") == "document"
+        and not any(name in said for name in ("Sec-Purpose", "Purpose", "X-Moz"))
+    )
+
+
 def refuse_cross_origin(base_url: str | None, trusted: Collection[str] = ()) -> None:
     """Allow a state change only from this origin, a trusted one, or a client that is not a browser.
 

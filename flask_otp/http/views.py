@@ -17,7 +17,7 @@ from ..errors import (
 from ..languages import N_
 from ..state import current_state
 from ..urls import is_safe_path
-from . import actions, openapi, pages, pending_form, routes, session
+from . import actions, openapi, pages, pending_form, routes, session, step_up
 from .answers import (
     JUST_NOW,
     Answer,
@@ -48,6 +48,9 @@ def start() -> Answer:
     on = sent_on(state, purpose, requirement, way_back)
     if on is not None:
         return on
+    sent = step_up.sent_at_once(state, purpose, requirement, way_back)
+    if sent is not None:
+        return sent
     identifier = pages.typed_before(state, request.args.get("of", ""))
     return pages.start(state, purpose, requirement=requirement, way_back=way_back, identifier=identifier)
 
