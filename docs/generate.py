@@ -27,6 +27,8 @@ DOCS = Path(__file__).parent
 _BLOCK = re.compile(r"(<!-- generated: (\w+) ?(\S*) -->\n).*?(<!-- end -->)", re.DOTALL)
 #: Values that parsers refuse. What a parser says about them tells what it accepts.
 _REFUSED = (object(), 10**12, ("?",), {"?": object()})
+#: A value within a sentence, which is set as code.
+_LITERAL = re.compile(r"\{.*\}|\([^)]*\)|\"[^\"]*\"|\b(?:True|False)\b")
 _LENGTHS = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -62,6 +64,7 @@ def _accepts(item: Field[Any]) -> str:
     words = [each for each in dict.fromkeys(said) if each != general[0] or len(set(said)) == 1]
     text = " and as values ".join(words) if words[0] == general[1] else ", ".join(words[:2])
     text = text.replace("names as keys and as values known are", "the keys")
+    text = _LITERAL.sub(r"`\g<0>`", text)
     try:
         parse(None)
     except ValueError:

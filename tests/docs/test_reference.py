@@ -313,3 +313,10 @@ def test_the_finding_on_the_page_of_the_doctor_is_printed_so(shop: Flask) -> Non
     [(args, lines)] = sessions((ROOT / "docs" / "operate" / "doctor.md").read_text(encoding="utf-8"))
     output = shop.test_cli_runner().invoke(args=["otp", *args]).output
     assert shown_in_order([*lines, "..."], output.splitlines()), output
+
+
+def test_the_error_on_the_page_reads_so(make_app: AppFactory) -> None:
+    [shown] = blocks(section(page("errors"), "ConfigError"), "text")
+    with pytest.raises(errors.ConfigError) as caught:
+        make_app(OTP_CODE_LENGTH=4)
+    assert str(caught.value) == shown.strip()
