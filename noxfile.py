@@ -63,6 +63,15 @@ def docs(session: nox.Session) -> None:
     session.install("-e", ".[docs]")
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build", *session.posargs)
     session.run("python", "docs/check_site.py", "docs/_build")
+    if any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))):
+        session.run("python", "docs/look_at_site.py", "docs/_build")
+
+
+@nox.session
+def pictures(session: nox.Session) -> None:
+    """Draw the pictures of the documentation again, with the Chromium of this machine."""
+    session.install("-e", ".[docs]")
+    session.run("python", "docs/pictures.py", *session.posargs)
 
 
 @nox.session

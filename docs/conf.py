@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 from sphinx.application import Sphinx
 
@@ -25,6 +26,7 @@ html_theme = "furo"
 html_title = f"flask_otp {version}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["site.js"]
 html_favicon = "_static/logo.svg"
 html_copy_source = False
 html_theme_options = {
@@ -50,6 +52,7 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 4
 
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 
@@ -82,5 +85,12 @@ def read(app: Sphinx, name: str, source: list[str]) -> None:
     source[0] = re.sub(r"\]\((?![a-z]+:)([^)#\s]+)", moved, text)
 
 
+def corner(app: Sphinx, name: str, template: str, context: dict[str, Any], doctree: object) -> None:
+    """The empty corner of a table is a cell and no heading, which a screen reader would announce."""
+    if "body" in context:
+        context["body"] = re.sub(r'<th class="head[^"]*"><p></p></th>', "<td></td>", context["body"])
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", read)
+    app.connect("html-page-context", corner)
