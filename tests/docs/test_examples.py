@@ -264,6 +264,15 @@ def test_second_factor_password_first_then_a_code_to_the_own_address(office: Exa
     assert [message.recipient for message in office.outbox] == [ANN]
 
 
+def test_second_factor_a_browser_gets_the_code_at_once(office: Example) -> None:
+    browser = office.browser()
+    meant = {"Sec-Fetch-Site": "same-origin", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    browser.headers = browser.headers | meant
+    page = browser.submit(browser.open("/"), name="ann", password=PASSWORD)
+    assert (at(page), "a***@example.com" in page.text) == ("/otp/verify", True)
+    assert at(browser.submit(page, code=office.code(1))) == "/"
+
+
 def test_second_factor_a_password_alone_opens_nothing(office: Example) -> None:
     browser, _ = with_password(office)
     assert at(browser.open("/")) == "/otp/"
