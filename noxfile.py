@@ -75,6 +75,12 @@ def pictures(session: nox.Session) -> None:
 
 
 @nox.session
+def plots(session: nox.Session) -> None:
+    """Draw the plots of the pages from the figures that are kept."""
+    session.run("python", "docs/plots.py")
+
+
+@nox.session
 def build(session: nox.Session) -> None:
     """Build the sdist and the wheel, and import the wheel in an environment that has nothing else."""
     session.install("build", "twine")

@@ -5,23 +5,42 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable, Iterator
 
-from . import pages, report
-from .bench import FULL, QUICK
-from .groups import GROUPS
+from . import ceiling, duties, growth, logins, report, sizes, table
+from .measure import FULL, QUICK, Scale
 from .report import Row
+from .servers import Servers
+
+#: By the name for ``--only``: the title, and what measures the rows.
+GROUPS: dict[str, tuple[str, Callable[[Scale, Servers], Iterator[Row]]]] = {
+    "table": ("Ours, beside the same by hand", table.rows),
+    "duties": ("Where the time of a request goes", duties.rows),
+    "growth": ("Growth with threads, workers and live codes", growth.rows),
+    "ceiling": ("What one core of Redis bears", ceiling.rows),
+    "sizes": ("Bytes of a subject", sizes.rows),
+    "peers": ("Whole logins, beside other packages", logins.speed),
+    "race": ("One right code, submitted by 200 requests at once", logins.race),
+}
+
+
+def measure(name: str, scale: Scale) -> list[Row]:
+    """On servers of its own, so that no group sees what another one left."""
+    with Servers() as servers:
+        return list(GROUPS[name][1](scale, servers))
 
 
 def main() -> None:
     given = _arguments()
-    began, machine = time.monotonic(), report.machine()
-    groups: dict[str, list[Row]] = {}
-    print(machine)
+    began, results = time.monotonic(), {}
+    print(report.machine())
     for name in given.only or GROUPS:
-        groups[name] = GROUPS[name].measure(QUICK if given.quick else FULL)
-        print(f"\n{GROUPS[name].title}\n\n{report.as_text(groups[name])}", flush=True)
+        command = f"python -m benchmarks{' --quick' if given.quick else ''} --only {name} --write"
+        rows = measure(name, QUICK if given.quick else FULL)
+        results[name] = report.result(rows, command)
+        print(f"\n{GROUPS[name][0]}\n\n{report.table(rows)}", flush=True)
     if given.write:
-        pages.write({name: report.as_markdown(rows) for name, rows in groups.items()} | {"machine": machine})
+        report.write(results)
     print(f"\n{time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
@@ -29,7 +48,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser("python -m benchmarks", description="The rows of benchmarks/README.md.")
     parser.add_argument("--only", action="append", choices=GROUPS, metavar="ROWS", help=", ".join(GROUPS))
     parser.add_argument("--quick", action="store_true", help="smaller stores and fewer rounds: about a minute")
-    parser.add_argument("--write", action="store_true", help="put the tables into the pages that show them")
+    parser.add_argument("--write", action="store_true", help="keep the figures in results.json and fill in the pages")
     return parser.parse_args()
 
 

@@ -11,23 +11,21 @@ import shutil
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 from flask_otp.redis_clients.server import Command, pack
-from flask_otp.state import AppState
 from tests.support.apps import ValkeyServer
 
-from .bench import Bench
-from .measure import Case, exactly
+from .measure import Case, Scale, exactly
 from .people import SubjectDriver, copies, subject_of
-from .report import Row, at_most
+from .report import Row
 from .servers import Servers, open_store
-from .sites import Plan, Site
-from .traffic import Traffic
+from .sites import Site, our_way
 
 #: Commands that are on the way at one time.
 _WINDOW = 100
 _ERROR = re.compile(rb"\r\n-[A-Z]{3,} .*")
-_GOALS = {"send": at_most(25), "verify": at_most(14)}
+_GOALS = {"send": "<= 25", "verify": "<= 14"}
 
 
 class Load(NamedTuple):
@@ -37,24 +35,29 @@ class Load(NamedTuple):
     processor: float
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    for name, server in servers(bench):
-        for what, (idle, busy, full) in _loads(bench, server).items():
-            yield Row(f"{what}: in the command", f"{name}, idle", exactly(idle.command), "us", _GOALS.get(what))
-            for state, load in (("idle", idle), ("busy", busy), (f"busy, {bench.scale.many:,} live codes", full)):
+def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
+    for name, others in both_kinds(servers):
+        server = others.valkey
+        site = Site(server.uri, server.uri, limiter=False)
+        for what, case in _cases(site).items():
+            with server.client() as client:
+                loads = _loads(scale, client, server, site, case)
+                client.execute_command("FLUSHALL", "SYNC")
+            command = exactly(next(iter(loads.values())).command)
+            yield Row(f"{what}: in the command", f"{name}, idle", command, "us", _GOALS.get(what, ""))
+            for state, load in loads.items():
                 yield Row(f"{what}: processor time", f"{name}, {state}", exactly(load.processor), "us")
-                yield Row(
-                    f"{what}: a core can do", f"{name}, {state}", exactly(round(1e6 / load.processor)), "a second"
-                )
+                able = exactly(round(1e6 / load.processor))
+                yield Row(f"{what}: a core can do", f"{name}, {state}", able, "a second")
 
 
-def servers(bench: Bench) -> Iterator[tuple[str, ValkeyServer]]:
+def both_kinds(servers: Servers) -> Iterator[tuple[str, Servers]]:
     """The Valkey of the test extra, with libc's allocator, and the Redis of this machine, mostly with jemalloc."""
-    yield _name(bench.servers.valkey), bench.servers.valkey
+    yield _name(servers.valkey), servers
     binary = next(filter(None, map(shutil.which, ("redis-server", "valkey-server"))), None)
     if binary is not None:
         with Servers(binary) as others:
-            yield _name(others.valkey), others.valkey
+            yield _name(others.valkey), others
 
 
 def _name(server: ValkeyServer) -> str:
@@ -64,48 +67,52 @@ def _name(server: ValkeyServer) -> str:
     return f"{kind} {told.get('valkey_version', told['redis_version'])}, {allocator.partition('-')[0]}"
 
 
-def _loads(bench: Bench, server: ValkeyServer) -> dict[str, tuple[Load, ...]]:
+def _cases(site: Site) -> dict[str, Case]:
+    traffic = site.traffic(our_way(session=False))
+    cases = {"send": traffic.send(), "verify": traffic.verify()}
+
+    def prepare(count: int) -> Sequence[Any]:
+        # The proof is made now, since what was there before is gone.
+        return site.traffic(our_way()).open("/guarded", site.verified_cookie()).prepare(count)
+
+    guard = traffic.open("/guarded")
+    return cases | {"guard": Case(prepare, guard.call, guard.check)}
+
+
+def _loads(scale: Scale, client: Any, server: ValkeyServer, site: Site, case: Case) -> dict[str, Load]:
     """Idle, busy, and busy beside many live codes."""
-    traffic = Traffic(Site(Plan(server.uri, server.uri, limiter=False, rules=True)))
-    count, found = bench.scale.calls, dict[str, tuple[Load, ...]]()
-    with server.client() as client:
-        makers = {"send": traffic.send, "verify": lambda: traffic.right(session=False), "guard": traffic.guard}
-        for what, make in makers.items():
-            case = make()
-            case.check(case.call(case.prepare(1)[0]))
-            environs = case.prepare(count)
-            before = {key: client.dump(key) for key in client.scan_iter(count=10_000)}
-            idle, commands = _recorded(client, traffic.site, case, environs)
-            found[what] = idle, *(_replayed(client, server, before, commands, fill) for fill in (0, bench.scale.many))
-            _empty(client)
-    return found
+    case.check(case.call(case.prepare(1)[0]))
+    requests = case.prepare(scale.calls)
+    before = {key: client.dump(key) for key in client.scan_iter(count=10_000)}
+    loads = {}
+    loads["idle"], commands = _recorded(client, site, case, requests)
+    loads["busy"] = _replayed(client, server, before, commands, 0)
+    loads[f"busy, {scale.many:,} live codes"] = _replayed(client, server, before, commands, scale.many)
+    return loads
 
 
-def _recorded(client: Any, site: Site, case: Case, environs: Sequence[Any]) -> tuple[Load, list[Command]]:
+def _recorded(client: Any, site: Site, case: Case, requests: Sequence[Any]) -> tuple[Load, list[Command]]:
     """The requests one by one, and the commands that each sends to the store."""
-    state, commands = site.app.extensions["otp"], list[Command]()
-    assert isinstance(state, AppState)
-    redis, send = state.store.client, state.store.client.exchange  # type: ignore[attr-defined]
+    commands, store = list[Command](), site.state.store.client  # type: ignore[attr-defined]
+    send = store.exchange
 
-    def exchange(key: Any, *sent: Command) -> list[Any]:
+    def exchange(key: Any, *sent: Command) -> Any:
         commands.extend(sent)
-        return list(send(key, *sent))
+        return send(key, *sent)
 
-    redis.exchange = exchange
-    try:
+    with patch.object(store, "exchange", exchange):
         began = _begin(client)
-        for environ in environs:
-            case.call(environ)
-        return _load(client, began, len(environs)), commands
-    finally:
-        del redis.exchange
+        for request in requests:
+            case.check(case.call(request))
+        return _load(client, began, len(requests)), commands
 
 
 def _replayed(
     client: Any, server: ValkeyServer, before: dict[bytes, bytes], commands: list[Command], fill: int
 ) -> Load:
     """The same commands on what was there before them, one after the other without a pause."""
-    _empty(client)
+    # At once: what is freed in the background would be taken for the time of what is measured next.
+    client.execute_command("FLUSHALL", "SYNC")
     if fill:
         SubjectDriver(open_store(server.uri, "filled"), subject_of(0)).ask()
         copies(client, "filled", fill)
@@ -114,9 +121,8 @@ def _replayed(
     began = _begin(client)
     with socket.create_connection(("127.0.0.1", server.port)) as connection:
         for start in range(0, len(commands), _WINDOW):
-            window = commands[start : start + _WINDOW]
-            # Its answer comes after all the others.
-            connection.sendall(pack([*window, ("ECHO", "the end")]))
+            # The answer to the last one comes after all the others.
+            connection.sendall(pack([*commands[start : start + _WINDOW], ("ECHO", "the end")]))
             answer = b""
             while not answer.endswith(b"the end\r\n"):
                 answer += connection.recv(1 << 20)
@@ -124,11 +130,6 @@ def _replayed(
             if error is not None:
                 raise RuntimeError(f"an error is among the answers: {error[0]!r}")
     return _load(client, began, len(commands))
-
-
-def _empty(client: Any) -> None:
-    # At once: what is freed in the background would be taken for the time of what is measured next.
-    client.execute_command("FLUSHALL", "SYNC")
 
 
 def _begin(client: Any) -> float:

@@ -13,20 +13,47 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-#: Makes the inputs of so many calls. Takes no part in the time.
-Prepare = Callable[[int], Sequence[Any]]
+
+@dataclass(frozen=True)
+class Scale:
+    """How much to measure.
+
+    :param rounds: pairs for each ratio.
+    :param block: calls of one kind in a row.
+    :param calls: requests whose processor time is measured.
+    :param codes: live codes in a store whose size is measured.
+    :param many: live codes in the store that is compared with one of 1,000.
+    :param tries: new processes, and races.
+    :param workers: kinds of workers.
+    """
+
+    rounds: int
+    block: int
+    calls: int
+    codes: int
+    many: int
+    tries: int
+    workers: int
+
+
+FULL = Scale(rounds=100, block=10, calls=2000, codes=5_000, many=1_000_000, tries=5, workers=8)
+QUICK = Scale(rounds=25, block=5, calls=400, codes=1_000, many=100_000, tries=3, workers=3)
+TINY = Scale(rounds=2, block=1, calls=40, codes=20, many=20, tries=1, workers=1)
 
 
 @dataclass(frozen=True)
 class Case:
     """One kind of call.
 
+    :param prepare: makes the inputs of so many calls. Takes no part in the time.
     :param check: takes each answer, after the block, and raises if it is not what the case is about.
+    :param clock: seconds, of the wall's clock by default.
     """
 
-    prepare: Prepare
+    prepare: Callable[[int], Sequence[Any]]
     call: Callable[[Any], Any]
     check: Callable[[Any], None]
+    clock: Callable[[], float] = time.perf_counter
 
 
 @dataclass(frozen=True)
@@ -42,7 +69,7 @@ class Spread:
 def spread(figures: Iterable[float]) -> Spread:
     ordered = sorted(figures)
     if len(ordered) < 2:
-        return Spread(ordered[0], ordered[0], ordered[0], 1)
+        return exactly(ordered[0])
     low, median, high = statistics.quantiles(ordered, n=4, method="inclusive")
     return Spread(median, low, high, len(ordered))
 
@@ -61,7 +88,7 @@ class Rounds:
     """
 
     def __init__(self, cases: Mapping[str, Case], rounds: int, block: int) -> None:
-        #: Of the wall's clock, and of this process's processor time.
+        #: By the clock of the case, and of this process's processor time.
         self._seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
         order = list(cases)
         shuffle = random.Random(1).shuffle
@@ -72,32 +99,32 @@ class Rounds:
                 if number:
                     self._seconds[name].append(seconds)
 
-    def rate(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
-        """How many calls of ``name`` are made in the time of one of ``reference``.
+    def seconds(self, name: str, *, of_processor: bool = False) -> list[float]:
+        """For each call, round by round.
 
         :param of_processor: the time that this process had a processor: what else the machine does is not in it, and
             neither is the wait for a server.
         """
+        return [pair[of_processor] for pair in self._seconds[name]]
+
+    def rate(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
+        """How many calls of ``name`` are made in the time of one of ``reference``."""
         return spread(theirs / ours for ours, theirs in self._pairs(name, reference, of_processor))
 
     def cost(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
         """Microseconds that a call of ``name`` takes more than one of ``reference``."""
         return spread((ours - theirs) * 1e6 for ours, theirs in self._pairs(name, reference, of_processor))
 
-    def more(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
-        """The same as a percentage of a call of ``reference``."""
-        return spread((ours / theirs - 1) * 100 for ours, theirs in self._pairs(name, reference, of_processor))
-
     def _pairs(self, name: str, reference: str, of_processor: bool) -> Iterable[tuple[float, float]]:
-        pairs = zip(self._seconds[name], self._seconds[reference], strict=True)
-        return ((ours[of_processor], theirs[of_processor]) for ours, theirs in pairs)
+        times = (self.seconds(each, of_processor=of_processor) for each in (name, reference))
+        return zip(*times, strict=True)
 
 
 def _block(case: Case, size: int) -> tuple[float, float]:
-    inputs, call = case.prepare(size), case.call
-    began, processor = time.perf_counter(), time.process_time()
+    inputs, call, clock = case.prepare(size), case.call, case.clock
+    began, processor = clock(), time.process_time()
     answers = [call(item) for item in inputs]
-    seconds, processor = time.perf_counter() - began, time.process_time() - processor
+    seconds, processor = clock() - began, time.process_time() - processor
     for answer in answers:
         case.check(answer)
-    return seconds / len(answers), processor / len(answers)
+    return seconds / size, processor / size

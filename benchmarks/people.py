@@ -6,17 +6,15 @@ import secrets
 import time
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
-from dataclasses import fields
 from hashlib import blake2b
 from typing import Any
 
 from flask_otp.config.settings import Settings
-from flask_otp.stores import Attempt, ChallengeRequest, Policy, RedeemResult, Store
+from flask_otp.stores import Attempt, ChallengeRequest, RedeemResult, Store
 
-_RULES = Settings.from_config({}).purposes["login"]
+_LOGIN = Settings.from_config({}).purposes["login"]
 #: The default one.
-POLICY = Policy(**{item.name: getattr(_RULES, item.name) for item in fields(Policy) if hasattr(_RULES, item.name)})
-
+POLICY = _LOGIN.policy()
 
 #: Lua cannot take more at one time.
 _KEYS = 1000
@@ -34,21 +32,36 @@ class SubjectDriver:
     def __init__(self, store: Store, subject: bytes) -> None:
         self._store = store
         self._subject = subject
-        self.challenge_id = b""
-        self.proof_id = b""
+        self._challenge_id = b""
 
     def ask(self) -> None:
         """A new browser, on a network of its own, asks for a code."""
-        now = int(time.time())
-        self.challenge_id = secrets.token_bytes(16)
-        asking = ChallengeRequest(self.challenge_id, secrets.token_bytes(8), secrets.token_bytes(8))
-        self._store.open(self._subject, asking, POLICY, now)
+        self._challenge_id = secrets.token_bytes(16)
+        asking = ChallengeRequest(self._challenge_id, secrets.token_bytes(8), secrets.token_bytes(8))
+        self._store.open(self._subject, asking, POLICY, int(time.time()))
 
     def type(self, *, right: bool) -> RedeemResult:
         now = int(time.time())
-        self.proof_id = secrets.token_bytes(12)
-        attempt = Attempt(self.challenge_id, right, self.proof_id, now + _RULES.verified_for)
+        attempt = Attempt(self._challenge_id, right, secrets.token_bytes(12), now + _LOGIN.verified_for)
         return self._store.redeem(self._subject, attempt, POLICY, now)
+
+    def verify(self) -> None:
+        self.ask()
+        self.type(right=True)
+
+    def fail(self, times: int) -> None:
+        self.ask()
+        for _ in range(times):
+            self.type(right=False)
+
+
+#: What a subject may have behind it, the plain case first.
+HISTORIES: dict[str, Callable[[SubjectDriver], None]] = {
+    "a live code": SubjectDriver.ask,
+    "a code verified, its proof": SubjectDriver.verify,
+    "a live code, one failure": lambda person: person.fail(1),
+    "a code used up by five failures": lambda person: person.fail(5),
+}
 
 
 def copies(client: Any, prefix: str, count: int) -> None:
@@ -63,23 +76,3 @@ def copies(client: Any, prefix: str, count: int) -> None:
 
 def _in_key(number: int) -> bytes:
     return urlsafe_b64encode(subject_of(number)).rstrip(b"=")
-
-
-def _verified(person: SubjectDriver) -> None:
-    person.ask()
-    person.type(right=True)
-
-
-def _failed(person: SubjectDriver, times: int) -> None:
-    person.ask()
-    for _ in range(times):
-        person.type(right=False)
-
-
-#: What a subject may have behind it, the plain case first.
-HISTORIES: dict[str, Callable[[SubjectDriver], None]] = {
-    "a live code": SubjectDriver.ask,
-    "a code verified, its proof": _verified,
-    "a live code, one failure": lambda person: _failed(person, 1),
-    "a code used up by five failures": lambda person: _failed(person, 5),
-}

