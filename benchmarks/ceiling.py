@@ -17,7 +17,7 @@ from flask_otp.redis_clients.server import Command, pack
 from tests.support.apps import ValkeyServer
 
 from .measure import Case, Scale, exactly
-from .people import SubjectDriver, copies, subject_of
+from .people import ask, copies
 from .report import Row
 from .servers import Servers, open_store
 from .sites import Site, our_way
@@ -39,10 +39,10 @@ def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
     for name, others in both_kinds(servers):
         server = others.valkey
         site = Site(server.uri, server.uri, limiter=False)
-        for what, case in _cases(site).items():
+        for what in ("send", "verify", "guard"):
             with server.client() as client:
-                loads = _loads(scale, client, server, site, case)
                 client.execute_command("FLUSHALL", "SYNC")
+                loads = _loads(scale, client, server, site, _case(site, what))
             command = exactly(next(iter(loads.values())).command)
             yield Row(f"{what}: in the command", f"{name}, idle", command, "us", _GOALS.get(what, ""))
             for state, load in loads.items():
@@ -67,16 +67,11 @@ def _name(server: ValkeyServer) -> str:
     return f"{kind} {told.get('valkey_version', told['redis_version'])}, {allocator.partition('-')[0]}"
 
 
-def _cases(site: Site) -> dict[str, Case]:
+def _case(site: Site, what: str) -> Case:
     traffic = site.traffic(our_way(session=False))
-    cases = {"send": traffic.send(), "verify": traffic.verify()}
-
-    def prepare(count: int) -> Sequence[Any]:
-        # The proof is made now, since what was there before is gone.
-        return site.traffic(our_way()).open("/guarded", site.verified_cookie()).prepare(count)
-
-    guard = traffic.open("/guarded")
-    return cases | {"guard": Case(prepare, guard.call, guard.check)}
+    if what == "guard":
+        return traffic.open("/guarded", site.verified_cookie())
+    return traffic.send() if what == "send" else traffic.verify()
 
 
 def _loads(scale: Scale, client: Any, server: ValkeyServer, site: Site, case: Case) -> dict[str, Load]:
@@ -114,7 +109,7 @@ def _replayed(
     # At once: what is freed in the background would be taken for the time of what is measured next.
     client.execute_command("FLUSHALL", "SYNC")
     if fill:
-        SubjectDriver(open_store(server.uri, "filled"), subject_of(0)).ask()
+        ask(open_store(server.uri, "filled"), 0)
         copies(client, "filled", fill)
     for key, value in before.items():
         client.restore(key, 3_600_000, value)

@@ -7,17 +7,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from importlib.util import find_spec
-from itertools import cycle, islice
+from itertools import cycle
 from typing import Any
 
-from flask_otp.stores import Attempt, ChallengeRequest, RedeemOutcome, Store
+from flask_otp.stores import Attempt, RedeemOutcome, Store
 from flask_otp.stores.memory import MemoryStore
 
 from .ceiling import server_seconds
 from .measure import Case, Rounds, Scale, exactly
-from .people import POLICY, copies, subject_of
+from .people import POLICY, ask, copies, subject_of
 from .report import Row
-from .servers import Gunicorn, Servers, open_store
+from .servers import Gunicorn, Servers, gunicorn, open_store
 from .sites import Site, our_way
 
 #: gunicorn's arguments: kinds of workers, processes, and what each process does at one time.
@@ -34,8 +34,8 @@ WORKERS = {
 _THREADS = (1, 2, 4, 8, 16, 32)
 _WARM_UP = 32
 _FEW = 1_000
-#: Every subject has its one challenge under the same id, so that nobody has to remember a million.
-_ASKED = ChallengeRequest(b"the id of a code", b"a bucket 8")
+#: Every subject has its one challenge under the same id, so that no list of a million is needed.
+_ID = b"the id of a code"
 #: Attempts never run out: it is the same verb each time.
 _ENDLESS = replace(POLICY, max_attempts=10**9, failure_budget=((10**9, 3600),))
 #: A verb takes a tenth of a request, or less.
@@ -45,13 +45,12 @@ _TIMES = 10
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
     site = Site(servers.uri, servers.uri, limiter=False)
     yield from _threads(scale, site)
-    for name, (kind, processes, threads) in islice(WORKERS.items(), scale.workers):
+    for name, (kind, processes, threads) in WORKERS.items():
         if find_spec("gevent") is None and kind == "gevent":
             yield Row("requests", name, None, note="gevent is not installed")
             continue
-        server = Gunicorn("benchmarks.sites", kind, processes, threads, BENCHMARK_URI=servers.uri)
-        with server as gunicorn:
-            yield from _workers(scale, site, name, gunicorn)
+        with gunicorn("benchmarks.sites", kind, processes, threads, BENCHMARK_URI=servers.uri) as server:
+            yield from _workers(scale, site, name, server)
     yield from _codes(scale, servers)
 
 
@@ -71,16 +70,16 @@ def _threads(scale: Scale, site: Site) -> Iterator[Row]:
             yield Row(f"{what}: processor time of the app", f"{number} threads", cost, "us")
 
 
-def _workers(scale: Scale, site: Site, name: str, gunicorn: Gunicorn) -> Iterator[Row]:
+def _workers(scale: Scale, site: Site, name: str, server: Gunicorn) -> Iterator[Row]:
     traffic = site.traffic(our_way(session=False))
     cases = {"GET view": traffic.open("/reference", key="nothing"), "send": traffic.send(), "verify": traffic.verify()}
     used = {}
     for what, case in cases.items():
         requests = case.prepare(scale.calls)
-        gunicorn.ask(requests[:_WARM_UP])
-        before, began = gunicorn.cpu_seconds(), time.perf_counter()
-        answers = gunicorn.ask(requests[_WARM_UP:])
-        seconds, cpu = time.perf_counter() - began, gunicorn.cpu_seconds() - before
+        server.ask(requests[:_WARM_UP])
+        before, began = server.cpu_seconds(), time.perf_counter()
+        answers = server.ask(requests[_WARM_UP:])
+        seconds, cpu = time.perf_counter() - began, server.cpu_seconds() - before
         for answer in answers:
             case.check(answer)
         used[what] = cpu / len(answers) * 1e6
@@ -105,7 +104,7 @@ def _codes(scale: Scale, servers: Servers) -> Iterator[Row]:
 def _in_memory(count: int) -> Case:
     store = MemoryStore(max_subjects=count)
     for number in range(count):
-        store.open(subject_of(number), _ASKED, POLICY, int(time.time()))
+        ask(store, number, _ID)
     return _case(store, count)
 
 
@@ -113,14 +112,14 @@ def _in_redis(servers: Servers, count: int) -> Case:
     """On a server of its own. By the wall's clock, it costs twice as much once it has moved to the other core."""
     server = servers.new_valkey()
     store = open_store(server.uri)
-    store.open(subject_of(0), _ASKED, POLICY, int(time.time()))
+    ask(store, 0, _ID)
     client = server.client()
     copies(client, "otp", count)
     return replace(_case(store, count), clock=lambda: server_seconds(client))
 
 
 def _case(store: Store, count: int) -> Case:
-    numbers, attempt = cycle(range(0, count, max(1, count // 997))), Attempt(_ASKED.challenge_id, False, b"", 0)
+    numbers, attempt = cycle(range(0, count, max(1, count // 997))), Attempt(_ID, False, b"", 0)
     now = int(time.time())
 
     def check(answer: Any) -> None:

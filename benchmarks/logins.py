@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from . import peers
 from .measure import Case, Rounds, Scale, spread
 from .report import Row
-from .servers import Gunicorn, Servers
+from .servers import Gunicorn, Servers, gunicorn
 from .sites import Mailbox, Site, our_way, way_by_hand
 from .traffic import Traffic, Way, environ, new_email
 
@@ -68,20 +68,20 @@ def race(scale: Scale, servers: Servers) -> Iterator[Row]:
 
 def _race(scale: Scale, module: str, ways: Mapping[str, Way], settings: Mapping[str, str]) -> Iterator[Row]:
     codes = Mailbox(settings["BENCHMARK_URI"])
-    with Gunicorn(module, "gthread", _PROCESSES, _THREADS, **settings) as gunicorn:
+    with gunicorn(module, "gthread", _PROCESSES, _THREADS, **settings) as server:
         for name, way in ways.items():
-            accepted = [_accepted(gunicorn, way, codes) for _ in range(max(1, scale.rounds // 5))]
+            accepted = [_accepted(server, way, codes) for _ in range(max(1, scale.rounds // 10))]
             note = f"{min(accepted)} to {max(accepted)}"
             yield Row(f"accepted of {_AT_ONCE} at once", name, spread(accepted), note=note)
 
 
-def _accepted(gunicorn: Gunicorn, way: Way, codes: Mailbox) -> int:
+def _accepted(server: Gunicorn, way: Way, codes: Mailbox) -> int:
     """How many of the requests that submit one right code at once sign its owner in."""
     email = new_email()
     if way.join is not None:
-        gunicorn.ask([way.request(*way.join(email))], clients=1)
-    [sent] = gunicorn.ask([way.request(*way.send(email))], clients=1)
+        server.ask([way.request(*way.join(email))], clients=1)
+    [sent] = server.ask([way.request(*way.send(email))], clients=1)
     request = way.request(*way.verify(email, codes.pop(), sent), sent)
-    answers = gunicorn.ask([request] * _AT_ONCE, clients=_AT_ONCE)
-    visits = gunicorn.ask([environ("/who", cookie=answer.cookies) for answer in answers if answer.cookies])
+    answers = server.ask([request] * _AT_ONCE, clients=_AT_ONCE)
+    visits = server.ask([environ("/who", cookie=answer.cookies) for answer in answers if answer.cookies])
     return sum(visit.body == email.encode() for visit in visits)

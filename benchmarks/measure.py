@@ -16,29 +16,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scale:
-    """How much to measure.
+    """How much to measure."""
 
-    :param rounds: pairs for each ratio.
-    :param block: calls of one kind in a row.
-    :param calls: requests whose processor time is measured.
-    :param codes: live codes in a store whose size is measured.
-    :param many: live codes in the store that is compared with one of 1,000.
-    :param tries: new processes, and races.
-    :param workers: kinds of workers.
-    """
-
+    #: Pairs for each ratio, and calls of one kind in a row.
     rounds: int
     block: int
+    #: Requests whose processor time is measured.
     calls: int
+    #: Live codes: in a store whose size is measured, and in one that is compared with a store of 1,000.
     codes: int
     many: int
-    tries: int
-    workers: int
 
 
-FULL = Scale(rounds=100, block=10, calls=2000, codes=5_000, many=1_000_000, tries=5, workers=8)
-QUICK = Scale(rounds=25, block=5, calls=400, codes=1_000, many=100_000, tries=3, workers=3)
-TINY = Scale(rounds=2, block=1, calls=40, codes=20, many=20, tries=1, workers=1)
+FULL = Scale(rounds=100, block=10, calls=2000, codes=5_000, many=1_000_000)
+QUICK = Scale(rounds=25, block=5, calls=400, codes=1_000, many=100_000)
+TINY = Scale(rounds=2, block=1, calls=40, codes=20, many=20)
 
 
 @dataclass(frozen=True)
@@ -90,14 +82,11 @@ class Rounds:
     def __init__(self, cases: Mapping[str, Case], rounds: int, block: int) -> None:
         #: By the clock of the case, and of this process's processor time.
         self._seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
-        order = list(cases)
-        shuffle = random.Random(1).shuffle
-        for number in range(rounds + 1):
-            shuffle(order)
+        order, luck = list(cases), random.Random(1)
+        for _ in range(rounds + 1):
+            luck.shuffle(order)
             for name in order:
-                seconds = _block(cases[name], block)
-                if number:
-                    self._seconds[name].append(seconds)
+                self._seconds[name].append(_block(cases[name], block))
 
     def seconds(self, name: str, *, of_processor: bool = False) -> list[float]:
         """For each call, round by round.
@@ -105,7 +94,7 @@ class Rounds:
         :param of_processor: the time that this process had a processor: what else the machine does is not in it, and
             neither is the wait for a server.
         """
-        return [pair[of_processor] for pair in self._seconds[name]]
+        return [pair[of_processor] for pair in self._seconds[name][1:]]
 
     def rate(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
         """How many calls of ``name`` are made in the time of one of ``reference``."""

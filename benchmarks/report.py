@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any
 
@@ -71,8 +71,8 @@ def table(rows: Iterable[Row]) -> str:
 
 def result(rows: Iterable[Row], command: str) -> dict[str, Any]:
     """The rows of a group, as ``results.json`` keeps them."""
-    kept = {"date": date.today().isoformat(), "machine": machine(), "command": command}
-    return kept | {"rows": [asdict(row) for row in rows]}
+    made = {"date": date.today().isoformat(), "machine": machine(), "command": command}
+    return made | {"rows": [asdict(row) for row in rows]}
 
 
 def read(results: dict[str, Any], name: str) -> list[Row]:
@@ -111,23 +111,12 @@ def filled(text: str, results: dict[str, Any]) -> str:
 
 def machine() -> str:
     """The machine, how busy it is with other work, and the versions that the figures are of."""
-    packages = ", ".join(f"{name} {found}" for name in _PACKAGES if (found := _version(name)))
-    cores = f"{os.cpu_count()} cores ({_processor()}), load {os.getloadavg()[0]:.1f}"
-    return f"{cores}; Python {platform.python_version()}, {packages}"
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
+    versions = {found.name.lower(): found.version for found in distributions()}
+    packages = ", ".join(f"{name} {versions[name]}" for name in _PACKAGES if name in versions)
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
+    names = re.findall(r"model name\s*: (.*)", cpuinfo.read_text(encoding="utf-8")) if cpuinfo.exists() else []
+    cores = f"{os.cpu_count()} cores ({[*names, platform.machine()][0]}), load {os.getloadavg()[0]:.1f}"
+    return f"{cores}; Python {platform.python_version()}, {packages}"
 
 
 def _number(figure: float) -> str:

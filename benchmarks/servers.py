@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from functools import cached_property
 from http.client import HTTPConnection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from redis.connection import AbstractConnection
@@ -25,6 +22,7 @@ from redis.connection import AbstractConnection
 from flask_otp.stores import Store, store_from_uri
 from tests.support.apps import ValkeyServer, free_port
 from tests.support.databases import PostgreSQLServer
+from tests.support.servers import wait_until
 
 from .traffic import Answer, Environ
 
@@ -83,40 +81,35 @@ def patience(uri: str) -> dict[str, Any]:
     return {} if uri.startswith("memory") else {"socket_timeout": 10, "socket_connect_timeout": 10}
 
 
-class Gunicorn:
-    """A gunicorn on a free port, and its clients.
+@contextmanager
+def gunicorn(module: str, kind: str, processes: int, threads: int, **settings: str) -> Iterator[Gunicorn]:
+    """A gunicorn on a free port.
 
     :param module: the one whose ``create_app`` makes the app.
     :param kind: of the workers.
     :param threads: what each process does at one time.
     :param settings: environment variables for the app.
     """
+    port = free_port()
+    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-w", str(processes), "-k", kind]
+    # Without --preload the workers would make the tables of one database all at the same time.
+    many = ["--threads", str(threads), "--preload"] if kind == "gthread" else ["--worker-connections", str(threads)]
+    command += [*many, "--keep-alive", "30", f"{module}:create_app()"]
+    top = Path(__file__).parent.parent
+    process = subprocess.Popen(command, cwd=top, env=os.environ | settings, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 60)
+        yield Gunicorn(process.pid, port)
+    finally:
+        process.terminate()
+        process.wait(30)
 
-    def __init__(self, module: str, kind: str, processes: int, threads: int, **settings: str) -> None:
-        self._port = free_port()
-        command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{self._port}", "-w", str(processes), "-k", kind]
-        command += ["--threads", str(threads)] if kind == "gthread" else ["--worker-connections", str(threads)]
-        # Else the workers would make the tables of one database all at the same time.
-        command += ["--preload"] if kind == "gthread" else []
-        self._command = [*command, "--keep-alive", "30", f"{module}:create_app()"]
-        self._environment = os.environ | settings
 
-    def __enter__(self) -> Gunicorn:
-        top = Path(__file__).parent.parent
-        self._process = subprocess.Popen(self._command, cwd=top, env=self._environment, stderr=subprocess.DEVNULL)
-        for _ in range(600):
-            try:
-                with socket.create_connection(("127.0.0.1", self._port), 1):
-                    return self
-            except OSError:
-                time.sleep(0.05)
-        raise RuntimeError("gunicorn did not start")
+class Gunicorn:
+    """A running one, and its clients."""
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._process.send_signal(signal.SIGTERM)
-        self._process.wait(30)
+    def __init__(self, pid: int, port: int) -> None:
+        self._pid, self._port = pid, port
 
     def ask(self, requests: Sequence[Environ], clients: int = 8) -> list[Answer]:
         """Shared out among the clients, which have a connection each and start at the same moment."""
@@ -135,7 +128,7 @@ class Gunicorn:
     def cpu_seconds(self) -> float:
         """Processor time of all workers, as Linux counts it."""
         ticks = 0
-        for child in Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text().split():
+        for child in Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split():
             fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")

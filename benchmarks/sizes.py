@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from flask_otp.stores.memory import MemoryStore
@@ -13,39 +13,61 @@ from tests.support.apps import ValkeyServer
 
 from .ceiling import both_kinds
 from .measure import Scale, exactly
-from .people import HISTORIES, SubjectDriver, subject_of
+from .people import ask, subject_of
 from .report import Row
-from .servers import Servers, open_store
+from .servers import Servers
 from .sites import Site, our_way
-from .traffic import call, environ, new_email
+from .traffic import call, environ, new_email, wrong_for
+
+#: What a subject may have behind it: which codes were typed, right or wrong.
+_HISTORIES: dict[str, list[bool]] = {
+    "a live code": [],
+    "a code verified, its proof": [True],
+    "a live code, one failure": [False],
+    "a code used up by five failures": [False] * 5,
+}
 
 
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
     for name, others in both_kinds(servers):
-        for what, history in HISTORIES.items():
-            # A server that was emptied gives its memory back only slowly, so each history has a new one.
-            server = others.new_valkey()
-            size = _in_redis(scale.codes, server, history)
-            goal = "<= 330" if what == "a live code" else ""
-            yield Row(what, f"{name}, {scale.codes:,} subjects", exactly(size), "B", goal)
+        for what, wrong in (
+            ("a live code", 0),
+            ("a live code, one failure", 1),
+            ("a code used up by five failures", 5),
+        ):
+            size = exactly(_of_subject(scale.codes, others, servers.uri, [False] * wrong))
+            yield Row(what, f"{name}, {scale.codes:,} subjects", size, "B", "" if wrong else "<= 330")
+        size = exactly(_of_subject(scale.codes, others, servers.uri, [True]))
+        yield Row("a code verified, its proof", f"{name}, {scale.codes:,} subjects", size, "B")
     count = scale.codes // 10
-    yield Row("the limits of a network", f"redis, {count:,} networks", exactly(_networks(count, servers)), "B")
+    yield Row("the limits of a network", f"redis, {count:,} networks", exactly(_of_network(count, servers)), "B")
     yield from _memory(10 * scale.codes)
 
 
-def _in_redis(count: int, server: ValkeyServer, history: Callable[[SubjectDriver], None]) -> float:
-    """Bytes of a subject with this history, of ``used_memory``."""
-    store = open_store(server.uri)
-    return _growth(server, count, lambda number: history(SubjectDriver(store, subject_of(number))))
+def _of_subject(count: int, servers: Servers, limits: str, typed: Sequence[bool]) -> float:
+    """Bytes of a subject who has asked for a code, and typed the right or a wrong one so often.
 
-
-def _networks(count: int, servers: Servers) -> float:
-    """What the limits of networks keep: each network asks for a code, and verifies."""
+    The counters of the limits are on another server.
+    """
+    # A server that was emptied gives its memory back only slowly, so each time there is a new one.
     server = servers.new_valkey()
-    # Codes are in memory, so that the server has the limits' counters alone.
+    site = Site(server.uri, limits)
+    traffic = site.traffic(our_way(session=False))
+
+    def visit() -> None:
+        request_with, code = traffic.sent()
+        for right in typed:
+            call(site.app, request_with(code if right else wrong_for(code)))
+
+    return _growth(server, count, visit)
+
+
+def _of_network(count: int, servers: Servers) -> float:
+    """What the limits of networks keep: each network asks for a code, and verifies. Codes are in memory."""
+    server = servers.new_valkey()
     site = Site("memory://", server.uri)
 
-    def visit(number: int) -> None:
+    def visit() -> None:
         asked = site.traffic(our_way()).ask(new_email())
         typed = environ("/otp/verify", {"code": "0", "challenge": "none"})
         for request in (asked, typed | {"REMOTE_ADDR": asked["REMOTE_ADDR"]}):
@@ -54,13 +76,13 @@ def _networks(count: int, servers: Servers) -> float:
     return _growth(server, count, visit)
 
 
-def _growth(server: ValkeyServer, count: int, visit: Callable[[int], None]) -> float:
+def _growth(server: ValkeyServer, count: int, visit: Callable[[], None]) -> float:
     """Bytes for each of ``count`` visits."""
-    visit(count)  # connections and their buffers are there now
+    visit()  # connections and their buffers are there now
     with server.client() as client:
         before = _used(client)
-        for number in range(count):
-            visit(number)
+        for _ in range(count):
+            visit()
         return (_used(client) - before) / count
 
 
@@ -86,7 +108,7 @@ def _memory(count: int) -> Iterator[Row]:
 def _filled(count: int) -> MemoryStore:
     store = MemoryStore(max_subjects=2 * count)
     for number in range(count):
-        SubjectDriver(store, subject_of(number)).ask()
+        ask(store, number)
     return store
 
 

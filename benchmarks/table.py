@@ -48,7 +48,7 @@ def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
     yield from _observed(scale, uri)
     yield from _trips(servers.valkey.port)
     yield from _sizes(Site("memory://", uri, limiter=False))
-    tries = range(scale.tries)
+    tries = range(max(1, scale.rounds // 20))
     first = spread(float(_python(_FIRST)) for _ in tries)
     yield Row("first message of a process, over a later one", "memory", first, "ms", "<= 10")
     seconds = spread(_import_time("flask_otp") - _import_time("flask") for _ in tries)

@@ -78,10 +78,14 @@ class Traffic:
 
     def enter(self, *, right: bool = True) -> Environ:
         """The request with the code, of somebody who has just asked for one."""
+        request_with, code = self.sent()
+        return request_with(code if right else wrong_for(code))
+
+    def sent(self) -> tuple[Callable[[str], Environ], str]:
+        """Ask for a code: what makes the request with a code, and the code."""
         email = new_email()
         sent = call(self.app, self.ask(email))
-        code = self.codes.pop()
-        return self.way.request(*self.way.verify(email, code if right else _wrong_for(code), sent), sent)
+        return lambda code: self.way.request(*self.way.verify(email, code, sent), sent), self.codes.pop()
 
     def log_in(self) -> Answer:
         return call(self.app, self.enter())
@@ -125,6 +129,6 @@ def call(app: Callable[..., Any], request: Environ) -> Answer:
     return Answer(started[0], data, started[1])
 
 
-def _wrong_for(code: str) -> str:
+def wrong_for(code: str) -> str:
     """Another code of the same kind."""
     return ("1" if code[0] != "1" else "2") + code[1:]

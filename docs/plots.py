@@ -21,18 +21,18 @@ PRICE = 0.10
 _WIDTH, _MARGIN, _BAR = 760, 24, 24
 _STYLE = """
 text { font: 14px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; fill: #1f2937 }
-.title { font-size: 18px; font-weight: 600 } .small { font-size: 12px } .muted { fill: #5b6472 }
-.ground { fill: #ffffff; stroke: #d8dee6 } .grid { stroke: #e3e8ee } .axis { stroke: #8a94a3 }
-.ours { fill: #2563eb } .other { fill: #94a3b8 } .bad { fill: #d9480f } .range { stroke: #1f2937; stroke-width: 1.5 }
+.title { font-size: 18px; font-weight: 600 } .small { font-size: 12px } .end { font-weight: 600 }
+.muted { fill: #5b6472 } .ground { fill: #ffffff; stroke: #d8dee6 } .grid { stroke: #e3e8ee } .axis { stroke: #8a94a3 }
+.ours { fill: #2f8f80 } .other { fill: #94a3b8 } .bad { fill: #b3541e } .range { stroke: #1f2937; stroke-width: 1.5 }
 .line { stroke-width: 3 } .line.ours, .line.other, .line.bad { fill: none }
-.line.ours { stroke: #2563eb } .line.other { stroke: #64748b } .line.bad { stroke: #d9480f }
-.text-ours { fill: #1d4ed8 } .text-other { fill: #475569 } .text-bad { fill: #b23c0a }
+.line.ours { stroke: #2f8f80 } .line.other { stroke: #64748b } .line.bad { stroke: #b3541e }
+.text-ours { fill: #14594f } .text-other { fill: #475569 } .text-bad { fill: #9a4514 }
 @media (prefers-color-scheme: dark) {
 text { fill: #e5e7eb } .muted { fill: #a3adba }
 .ground { fill: #14181f; stroke: #2c333d } .grid { stroke: #262d37 } .axis { stroke: #75808f }
-.ours { fill: #60a5fa } .other { fill: #66748a } .bad { fill: #fb923c } .range { stroke: #e5e7eb }
-.line.ours { stroke: #60a5fa } .line.other { stroke: #94a3b8 } .line.bad { stroke: #fb923c }
-.text-ours { fill: #93c5fd } .text-other { fill: #b6c2d1 } .text-bad { fill: #fdba74 }
+.ours { fill: #7fcdbd } .other { fill: #66748a } .bad { fill: #f0a060 } .range { stroke: #e5e7eb }
+.line.ours { stroke: #7fcdbd } .line.other { stroke: #94a3b8 } .line.bad { stroke: #f0a060 }
+.text-ours { fill: #7fcdbd } .text-other { fill: #b6c2d1 } .text-bad { fill: #f5b583 }
 }
 """.strip()
 
@@ -53,6 +53,9 @@ class Bar(NamedTuple):
 
 
 class Line(NamedTuple):
+    """:param end: what its last point is."""
+
+    end: str
     name: str
     points: Sequence[tuple[float, float]]
     kind: str
@@ -71,11 +74,11 @@ class Axis(NamedTuple):
 
 def bars(title: str, about: str, groups: dict[str, list[Bar]], axis: Axis, source: str) -> str:
     """Bars below each other, in groups that have a heading if there are several."""
-    left, top, parts = 232, 84, list[str]()
+    left, top, parts = 244, 84, list[str]()
     width = _WIDTH - left - 120
     for heading, group in groups.items():
         if len(groups) > 1:
-            parts.append(_text(left, top + 14, heading, "muted"))
+            parts.append(_text(_MARGIN, top + 14, heading, "muted"))
             top += 24
         for bar in group:
             end = left + axis.at(bar.figure, width)
@@ -112,12 +115,14 @@ def lines(title: str, about: str, series: Iterable[Line], x_axis: Axis, y_axis: 
         x = left + x_axis.at(tick, width)
         parts.append(_text(x, bottom + 20, x_axis.form.format(tick), "small muted", "middle"))
     parts.append(_text(left + width / 2, bottom + 40, x_axis.name, "small muted", "middle"))
-    for line in series:
+    free = bottom + 20.0
+    # The lowest first: a name goes up where it would cover the one below it.
+    for line in sorted(series, key=lambda line: line.points[-1][1]):
         path = [(left + x_axis.at(x, width), bottom - y_axis.at(y, height)) for x, y in line.points]
         parts.append(f'<path class="line {line.kind}" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in path)}"/>')
-        for number, words in enumerate(line.name.split("\n")):
-            style = f"text-{line.kind}" + (" small" if number else "")
-            parts.append(_text(left + width + 12, path[-1][1] + 4 + 17 * number, words, style))
+        free = min(free - 36, path[-1][1] + 4)
+        parts.append(_text(left + width + 12, free, line.end, f"text-{line.kind} end"))
+        parts.append(_text(left + width + 12, free + 16, line.name, f"text-{line.kind} small"))
     return _picture(title, about, parts, bottom + 76, source)
 
 
@@ -191,30 +196,31 @@ def workers(results: dict[str, Any]) -> str:
 
 def odds(simulations: dict[str, Any]) -> str:
     named = {
-        "attempts": ("5 tries a code,\na new code each minute", "bad"),
-        "send limits": ("send limits,\nno failure budget", "other"),
-        "budget": ("flask_otp's defaults,\nwith the failure budget", "ours"),
+        "attempts": ("5 tries a code, a code a minute", "bad"),
+        "send limits": ("send limits, no failure budget", "other"),
+        "budget": ("flask_otp's defaults", "ours"),
     }
     series = []
     for key, (name, kind) in named.items():
         curve = simulations["guessing"][key]
-        first, _, rest = name.partition("\n")
         last = curve["chance"][-1]
         end = f"{last:.0%}" if last > 0.01 else f"1 in {1 / last:,.0f}"
-        series.append(Line(f"{end}: {first}\n{rest}", [*zip(curve["day"], curve["chance"], strict=True)], kind))
-    x_axis = Axis([0, 73, 146, 219, 292, 365], "{:g}", "days of guessing at six digits")
+        series.append(Line(end, name, [*zip(curve["day"], curve["chance"], strict=True)], kind))
+    x_axis = Axis([0, 90, 180, 270, 365], "{:g}", "days of guessing at six digits")
     y_axis = Axis([0, 0.25, 0.5, 0.75, 1], "{:.0%}", "")
-    about = "The chance that somebody who guesses all year gets into one account."
-    source = "Guesses that the real store compared, simulated on a clock that the attacker moves (docs/simulations.py)."
+    about = "The chance that an attacker who guesses all year gets into one account."
+    source = (
+        "Lower lines: simulated with the real store (docs/simulations.py). Upper line: 5 guesses a minute, computed."
+    )
     return lines("A year of guessing, with and without the failure budget", about, series, x_axis, y_axis, source)
 
 
 def pumping(simulations: dict[str, Any]) -> str:
     found, series = simulations["pumping"], []
-    for key, name, kind in (("without", "without the breaker", "bad"), ("breaker", "with the breaker", "ours")):
+    for key, name, kind in (("without", "no breaker", "bad"), ("breaker", "with breaker", "ours")):
         cost = [count * PRICE for count in found[key]]
-        words = f"${cost[-1]:,.0f} {name}\n{found[key][-1]:,} messages"
-        series.append(Line(words, [*zip(found["hour"], cost, strict=True)], kind))
+        words = f"{name}: {found[key][-1]:,} messages"
+        series.append(Line(f"${cost[-1]:,.0f}", words, [*zip(found["hour"], cost, strict=True)], kind))
     x_axis = Axis([0, 6, 12, 18, 24], "{:g}", "hours of attack")
     y_axis = Axis([0, 2500, 5000, 7500, 10_000], "${:,.0f}", "")
     about = "One message asked for each second, each from a new network, to 50 number ranges of one country."
