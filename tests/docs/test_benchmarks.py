@@ -19,6 +19,7 @@ pytestmark = pytest.mark.server
 EVERY_TIME = ("sizes", "ceiling")
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long) for name in command.GROUPS]
 )
