@@ -16,7 +16,7 @@ from flask import Flask
 
 from ..errors import DeliveryFailed
 from ..processes import PerProcess
-from .environment import loses_background
+from .environment import forks_later, loses_background
 
 logger = logging.getLogger("flask_otp")
 
@@ -75,8 +75,14 @@ class Background:
     def run(self, job: Callable[[], None], *, discreet: bool) -> bool:
         """Run the job soon. If too many are waiting, run it now in this thread, or return ``False`` for a discreet one.
 
+        Before uWSGI forks, no request is waiting, and the job runs now too: a worker that is forked beside a running
+        thread may wait forever, at its start for the interpreter's lock or at its end for the thread.
+
         :param discreet: the time that the caller takes must reveal nothing about the job.
         """
+        if forks_later():
+            _finish(job)
+            return True
         queue = self._queue.get()
         with queue.lock:
             is_full = len(queue.jobs) >= self._waiting + max(0, self._workers - queue.threads)

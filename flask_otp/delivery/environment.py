@@ -1,4 +1,4 @@
-"""Detects whether the platform lets work continue after the response."""
+"""Detects whether the platform lets work continue after the response, and in which process."""
 
 from __future__ import annotations
 
@@ -35,3 +35,12 @@ def loses_background(
     if job is not None and job() is not None:
         return "an RQ worker ends its process with the job"
     return None
+
+
+def forks_later(modules: Mapping[str, ModuleType] = sys.modules) -> bool:
+    """Whether this is a process of uWSGI from which it forks its workers. Its fork calls none of Python's hooks.
+
+    :param modules: the modules that the process has loaded.
+    """
+    worker_id = getattr(modules.get("uwsgi"), "worker_id", None)
+    return worker_id is not None and worker_id() == 0

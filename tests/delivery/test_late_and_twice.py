@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ import pytest
 from flask import Flask, got_request_exception
 
 from flask_otp import OTP, DeliveryFailed, Message
+from flask_otp.delivery.background import Background
 from flask_otp.delivery.environment import loses_background
 from flask_otp.signals import code_rejected, delivery_failed
 from flask_otp.stores import Store
@@ -287,6 +289,8 @@ def test_a_store_that_breaks_on_a_right_code_leaves_it_in_no_variable_of_its_own
 
 
 class Uwsgi:
+    worker_id: Callable[[], int]
+
     def __init__(self, **options: object) -> None:
         self.opt = {name.replace("_", "-").encode(): value for name, value in options.items()}
 
@@ -309,6 +313,21 @@ def test_environments_that_lose_what_is_done_in_the_background_are_known(
     environ: dict[str, str], modules: dict[str, Any], is_lost: bool
 ) -> None:
     assert (loses_background(environ, modules) is not None) is is_lost
+
+
+@pytest.mark.parametrize(("worker", "is_at_once"), [(0, True), (1, False)])
+def test_before_uwsgi_forks_a_message_goes_out_at_once_and_no_thread_begins(
+    app: Flask, monkeypatch: pytest.MonkeyPatch, worker: int, is_at_once: bool
+) -> None:
+    uwsgi = Uwsgi(threads=b"4")
+    uwsgi.worker_id = lambda: worker
+    monkeypatch.setitem(sys.modules, "uwsgi", uwsgi)  # type: ignore[arg-type]
+    ran: list[threading.Thread] = []
+    background = Background(app)
+    assert background.run(lambda: ran.append(threading.current_thread()), discreet=True)
+    assert background.wait(10)
+    assert (ran == [threading.current_thread()]) is is_at_once
+    assert len(ran) == 1
 
 
 @pytest.mark.parametrize("delivery", ["background", "inline"])

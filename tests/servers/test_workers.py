@@ -37,7 +37,7 @@ with warnings.catch_warnings():
 
 @otp.channel("email")
 def mail(message):
-    time.sleep(1 if message.recipient.startswith("slow") else 0.05)
+    time.sleep(5 if message.recipient.startswith("held") else 1 if message.recipient.startswith("slow") else 0.05)
     with open(os.environ["SENT"], "a") as file:
         file.write(f"{os.getpid()} {message.recipient}\\n")
 
@@ -46,6 +46,9 @@ if os.environ.get("USED_BEFORE"):
         otp.send("parent@example.com")
         app.extensions["otp"].check_health()
         app.extensions["otp"].delivery._background.wait(10)
+if os.environ.get("UNDER_WAY"):
+    with app.app_context():
+        otp.send("held@example.com")
 """
 
 
@@ -160,9 +163,9 @@ def sites(tmp_path: Path, valkey: ValkeyServer) -> Iterator[type[Site]]:
 
 def send_to_many(site: Site, number: int) -> None:
     """From several threads at once. Each gets one message."""
+    before = len(site.sent)
     with ThreadPoolExecutor(8) as threads:
         assert list(threads.map(lambda n: site.send(f"user{n}"), range(number))) == [200] * number
-    before = len(site.recipients("parent"))
     site.wait_for(number + before)
     assert len(set(site.recipients("user"))) == len(site.recipients("user")) == number
 
@@ -199,6 +202,15 @@ def test_workers_of_uwsgi_share_no_connection_and_end_soon_at_sigterm_when_all_i
     assert len(site.recipients("parent")) == bool(used_before)
     assert len({pid for pid, who in site.sent if who.startswith("user")}) > 1
     assert end_with_messages_under_way(site) < 15
+
+
+@pytest.mark.parametrize("server", ["uwsgi, enable-threads", *at_night("uwsgi, threads")])
+def test_uwsgi_forks_beside_no_thread_that_delivers(sites: type[Site], server: str) -> None:
+    """A worker that is forked beside one never ends, or never starts."""
+    site = sites(SERVERS[server], UNDER_WAY="1")  # type: ignore[call-arg, arg-type]
+    send_to_many(site, 8)
+    assert end_with_messages_under_way(site) < 15
+    assert site.recipients("held") == ["held@example.com"]
 
 
 def test_uwsgi_without_threads_says_that_deliveries_are_lost(sites: type[Site]) -> None:
