@@ -98,11 +98,16 @@ def gunicorn(module: str, kind: str, processes: int, threads: int, **settings: s
     top = Path(__file__).parent.parent
     process = subprocess.Popen(command, cwd=top, env=os.environ | settings, stderr=subprocess.DEVNULL)
     try:
-        wait_until(lambda: socket.socket().connect_ex(("127.0.0.1", port)) == 0, 60)
+        wait_until(lambda: _listens(port), 60)
         yield Gunicorn(process.pid, port)
     finally:
         process.terminate()
         process.wait(30)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as tried:
+        return tried.connect_ex(("127.0.0.1", port)) == 0
 
 
 class Gunicorn:

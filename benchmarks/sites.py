@@ -15,7 +15,6 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 from flask_otp import OTP, Message, otp_required
-from flask_otp.observability.otel import instrument
 from flask_otp.state import AppState
 
 from .floors import add_floors
@@ -53,22 +52,12 @@ class Site:
     :param storage_uri: of the store under test; ``None``: no OTP at all.
     :param redis_uri: of the reference view, the naive ones, and the Limiter.
     :param limiter: the app has a Flask-Limiter.
-    :param lag: ``OTP_REVOCATION_LAG`` in seconds.
-    :param high: our network limits are so high that they are never reached; else they are at their defaults.
-    :param otel: the app calls ``instrument``, and the process has no SDK of OpenTelemetry.
     :param codes: where codes go; by default into a list.
+    :param settings: of the OTP. The limits of networks have their defaults.
     """
 
     def __init__(
-        self,
-        storage_uri: str | None,
-        redis_uri: str,
-        *,
-        limiter: bool = True,
-        lag: int = 0,
-        high: bool = False,
-        otel: bool = False,
-        codes: Any = None,
+        self, storage_uri: str | None, redis_uri: str, *, limiter: bool = True, codes: Any = None, **settings: object
     ) -> None:
         self.codes: Any = [] if codes is None else codes
         self.app = Flask("site")
@@ -82,16 +71,13 @@ class Site:
             self.app.config.update(
                 OTP_STORAGE_URI=storage_uri,
                 OTP_STORAGE_OPTIONS=patience(storage_uri),
-                OTP_REVOCATION_LAG=lag,
+                OTP_REVOCATION_LAG=0,
                 OTP_CHANNELS={"email": self._deliver},
                 # Thousands of wrong codes are a surge, in which the right ones of strangers would be refused.
                 OTP_SURGE_LIMIT=_HIGH,
             )
-            if high:
-                self.app.config.update(OTP_IP_SEND_LIMIT=_HIGH, OTP_IP_VERIFY_LIMIT=_HIGH)
+            self.app.config.update(settings)
             self.otp = self._add_otp()
-        if otel:
-            instrument(self.app)
 
     def traffic(self, way: Way) -> Traffic:
         return Traffic(self.app, way, self.codes)
@@ -214,4 +200,5 @@ def create_app() -> Flask:
     """For gunicorn: our site."""
     uri = os.environ["BENCHMARK_URI"]
     # All clients are on one network: its limits are counted, and never reached.
-    return Site(uri, uri, limiter=False, high=True, codes=Mailbox(uri)).app
+    limits = {"OTP_IP_SEND_LIMIT": _HIGH, "OTP_IP_VERIFY_LIMIT": _HIGH}
+    return Site(uri, uri, limiter=False, codes=Mailbox(uri), **limits).app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from flask_otp.stores.memory import MemoryStore
@@ -17,7 +17,7 @@ from .people import ask, subject_of
 from .report import Row
 from .servers import Servers
 from .sites import Site, our_way
-from .traffic import call, environ, new_email, wrong_for
+from .traffic import call, wrong_for
 
 #: What a subject may have behind it: which codes were typed, right or wrong.
 _HISTORIES: dict[str, list[bool]] = {
@@ -30,28 +30,21 @@ _HISTORIES: dict[str, list[bool]] = {
 
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
     for name, others in both_kinds(servers):
-        for what, wrong in (
-            ("a live code", 0),
-            ("a live code, one failure", 1),
-            ("a code used up by five failures", 5),
-        ):
-            size = exactly(_of_subject(scale.codes, others, servers.uri, [False] * wrong))
-            yield Row(what, f"{name}, {scale.codes:,} subjects", size, "B", "" if wrong else "<= 330")
-        size = exactly(_of_subject(scale.codes, others, servers.uri, [True]))
-        yield Row("a code verified, its proof", f"{name}, {scale.codes:,} subjects", size, "B")
-    count = scale.codes // 10
-    yield Row("the limits of a network", f"redis, {count:,} networks", exactly(_of_network(count, servers)), "B")
+        for what, typed in _HISTORIES.items():
+            # A server that was emptied gives its memory back only slowly, so each time there is a new one.
+            server = others.new_valkey()
+            # The counters of the limits are elsewhere.
+            size = exactly(_growth(scale.codes, server, Site(server.uri, servers.uri), typed))
+            yield Row(what, f"{name}, {scale.codes:,} subjects", size, "B", "" if typed else "<= 330")
+    count, server = scale.codes // 10, servers.new_valkey()
+    # And here the codes are.
+    size = exactly(_growth(count, server, Site("memory://", server.uri), [True]))
+    yield Row("the limits of a network", f"redis, {count:,} networks", size, "B")
     yield from _memory(10 * scale.codes)
 
 
-def _of_subject(count: int, servers: Servers, limits: str, typed: Sequence[bool]) -> float:
-    """Bytes of a subject who has asked for a code, and typed the right or a wrong one so often.
-
-    The counters of the limits are on another server.
-    """
-    # A server that was emptied gives its memory back only slowly, so each time there is a new one.
-    server = servers.new_valkey()
-    site = Site(server.uri, limits)
+def _growth(count: int, server: ValkeyServer, site: Site, typed: Sequence[bool]) -> float:
+    """Bytes for each person who has asked for a code, and typed the right or a wrong one so often."""
     traffic = site.traffic(our_way(session=False))
 
     def visit() -> None:
@@ -59,25 +52,6 @@ def _of_subject(count: int, servers: Servers, limits: str, typed: Sequence[bool]
         for right in typed:
             call(site.app, request_with(code if right else wrong_for(code)))
 
-    return _growth(server, count, visit)
-
-
-def _of_network(count: int, servers: Servers) -> float:
-    """What the limits of networks keep: each network asks for a code, and verifies. Codes are in memory."""
-    server = servers.new_valkey()
-    site = Site("memory://", server.uri)
-
-    def visit() -> None:
-        asked = site.traffic(our_way()).ask(new_email())
-        typed = environ("/otp/verify", {"code": "0", "challenge": "none"})
-        for request in (asked, typed | {"REMOTE_ADDR": asked["REMOTE_ADDR"]}):
-            call(site.app, request)
-
-    return _growth(server, count, visit)
-
-
-def _growth(server: ValkeyServer, count: int, visit: Callable[[], None]) -> float:
-    """Bytes for each of ``count`` visits."""
     visit()  # connections and their buffers are there now
     with server.client() as client:
         before = _used(client)

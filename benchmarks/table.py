@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from functools import partial
 
+from flask_otp.observability.otel import instrument
 from tests.support.calls import usual_calls
 from tests.support.proxy import Proxy
 
@@ -95,7 +96,7 @@ def _rates(scale: Scale, site: Site) -> Iterator[Row]:
 def _guard(scale: Scale, uri: str) -> Iterator[Row]:
     """What a guarded view takes longer than one that reads the same session."""
     for lag, goal in ((10, "<= 9"), (0, "<= 100")):
-        site = Site(uri, uri, limiter=False, lag=lag)
+        site = Site(uri, uri, limiter=False, OTP_REVOCATION_LAG=lag)
         cookie, traffic = site.verified_cookie(), site.traffic(our_way())
         paths = {"guard": "/guarded", "floor of: guard": "/floor/guarded", "": "/session"}
         cases = {name: traffic.open(path, cookie) for name, path in paths.items()}
@@ -135,7 +136,10 @@ def _observed(scale: Scale, uri: str) -> Iterator[Row]:
     """What ``instrument`` costs in a process without an SDK."""
 
     def case(*, otel: bool) -> Case:
-        return Site(uri, uri, limiter=False, otel=otel).traffic(our_way(session=False)).verify()
+        site = Site(uri, uri, limiter=False)
+        if otel:
+            instrument(site.app)
+        return site.traffic(our_way(session=False)).verify()
 
     # Caches find the limits of the first site by identity, and those of a later one by two calls more.
     _calls(case(otel=False))

@@ -84,8 +84,9 @@ class Traffic:
     def sent(self) -> tuple[Callable[[str], Environ], str]:
         """Ask for a code: what makes the request with a code, and the code."""
         email = new_email()
-        sent = call(self.app, self.ask(email))
-        return lambda code: self.way.request(*self.way.verify(email, code, sent), sent), self.codes.pop()
+        asked = self.ask(email)
+        sent, network = call(self.app, asked), {"REMOTE_ADDR": asked["REMOTE_ADDR"]}
+        return lambda code: self.way.request(*self.way.verify(email, code, sent), sent) | network, self.codes.pop()
 
     def log_in(self) -> Answer:
         return call(self.app, self.enter())
