@@ -20,6 +20,7 @@ EVERY_TIME = ("sizes", "ceiling")
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore:Passing SelectField choices:DeprecationWarning")  # by Flask-Security
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name in EVERY_TIME else pytest.mark.long) for name in command.GROUPS]
 )
