@@ -22,7 +22,8 @@ from jinja2.bccache import Bucket
 from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
-from . import context_text, languages
+from . import assets, context_text, languages
+from .site import current_site
 
 #: The folder of our own templates.
 _OURS = str(Path(__file__).parent / "templates") + os.sep
@@ -218,11 +219,25 @@ def _fill_in(context: EvalContext, text: str, values: dict[str, Any]) -> str:
     return (Markup(text) if context.autoescape else text) % values  # noqa: S704
 
 
+def _brand() -> Any:
+    site = current_site()
+    return None if site is None else site.brand
+
+
+def _mail_brand() -> Any:
+    site = current_site()
+    return None if site is None else site.brand_in_mail()
+
+
 _WORDS: dict[str, Any] = {
     "otp_gettext": _gettext,
     "otp_ngettext": _ngettext,
     "otp_in_the_apps_words": languages.in_the_apps_words,
     "otp_purpose": languages.purpose_in_words,
+    "otp_asset": assets.address,
+    "otp_brand_sheet": assets.brand_address,
+    "otp_brand": _brand,
+    "otp_mail_brand": _mail_brand,
     "otp_context_name": context_text.show_name,
     "otp_cut": context_text.cut,
 }

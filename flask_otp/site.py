@@ -33,6 +33,13 @@ class Site(Protocol):
     def is_mounted(self) -> bool:
         """Whether our blueprint is registered. Only then can our pages be rendered and their URLs built."""
 
+    @property
+    def brand(self) -> Any:
+        """``OTP_BRAND``: a :class:`~flask_otp.config.brand.Brand`."""
+
+    def brand_in_mail(self) -> Any:
+        """The brand with absolute addresses."""
+
     def label_of(self, purpose: str) -> object:
         """What people read in place of the purpose's name: text, or an object that becomes text when it is shown."""
 

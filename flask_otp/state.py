@@ -10,6 +10,7 @@ from typing import Any
 from flask import Blueprint, Flask, current_app, url_for
 from werkzeug.wrappers import Response
 
+from .config.brand import Brand
 from .crypto.payloads import Proof
 from .delivery.components import Components
 from .delivery.routing import Router
@@ -110,6 +111,13 @@ class AppState(Components):
     def is_mounted(self) -> bool:
         return self.app.blueprints.get(BLUEPRINT) is self.blueprint
 
+    @property
+    def brand(self) -> Brand:
+        return self.settings.brand
+
+    def brand_in_mail(self) -> Brand:
+        return self.settings.brand.in_mail(self.settings.base_url)
+
     def label_of(self, purpose: str) -> object:
         rules = self.settings.purposes.get(purpose)
         return None if rules is None else rules.label
@@ -121,7 +129,9 @@ class AppState(Components):
         if not is_own_root():
             return error.as_problem()
         page = self.render_page("error.html", error=error, start_url=url_for(f"{BLUEPRINT}.start"))
-        return error.with_headers(Response(page, error.code, content_type="text/html; charset=utf-8"))
+        response = error.with_headers(Response(page, error.code, content_type="text/html; charset=utf-8"))
+        response.headers["Content-Security-Policy"] = self.settings.page_policy
+        return response
 
     # Health
 

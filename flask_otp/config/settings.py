@@ -9,12 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ..documentation import page_of
 from ..errors import ConfigError
 from ..stores.base import Policy
 from . import parsers
+from .brand import Brand
+from .brand import brand as parse_brand
+from .page_policy import Sources, page_policy
+from .page_policy import csp as parse_csp
 from .parsers import nearest
 from .safe_recipients import safe_recipients
 from .test_recipients import TestRecipient, check_lengths, test_recipients
@@ -122,12 +127,29 @@ class Settings:
     url_prefix: str = _key("/otp", parsers.text(r"(/[A-Za-z0-9._~-]+)+", "/otp"))
     default_next: str = _key("/", parsers.path)
     site_name: str | None = _key(None, parsers.site_name)
+    brand: Brand = _key({}, parse_brand)
+    csp: Sources = _key({}, parse_csp)
     health: bool = _key(False, parsers.flag)
     languages: tuple[str, ...] = _key(None, parsers.languages)
     audit: bool = _key(False, parsers.flag)
     stats: bool = _key(False, parsers.flag)
     deliver_only_to: frozenset[str] | None = _key(None, safe_recipients, secret=True)
     outbox: bool = _key(False, parsers.flag)
+
+    @cached_property
+    def page_policy(self) -> str:
+        """The content security policy of our pages.
+
+        After a form, the app may lead the browser to another of its origins, and browsers apply ``form-action`` to
+        redirects too.
+        """
+        origins = [origin for origin in (self.base_url, *self.trusted_origins) if (origin or "").startswith("http")]
+        return page_policy({"img-src": [self.brand.logo_host], "form-action": origins}, self.csp)
+
+    @cached_property
+    def form_policy(self) -> str:
+        """The policy of a page whose form goes to a view of the app, which may lead on to any site."""
+        return page_policy({"img-src": [self.brand.logo_host], "form-action": ["https:"]}, self.csp)
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Settings:

@@ -11,7 +11,7 @@ from ..errors import PAGE_HEADERS, InvalidRequest, OTPError, VerificationRequire
 from ..site import BLUEPRINT
 from ..state import current_state
 from ..urls import is_own_root
-from . import outbox, pages, routes, views
+from . import outbox, pages, routes, static_files, views
 from .answers import Answer
 from .requests import allow_trusted_origin, refuse_cross_origin, wants_html
 
@@ -32,6 +32,7 @@ def create_blueprint() -> Blueprint:
             continue  # :mod:`.factor_views` adds it
         blueprint.add_url_rule(route.path, route.endpoint, _VIEWS[route.endpoint], methods=[route.method])
     outbox.add_routes(blueprint)
+    static_files.add_routes(blueprint)
     blueprint.add_url_rule("/", "unknown_root", unknown, methods=_METHODS[1:])
     blueprint.add_url_rule("/<path:rest>", "unknown", unknown, methods=_METHODS)
     return blueprint
@@ -80,8 +81,9 @@ def _add_headers(response: Response) -> Response:
             headers.add(name, value)
     if "vary" in present and "Cookie" not in headers["Vary"].split(", "):
         response.vary.add("Cookie")
+    if static_files.let_cache(response):
+        return response
     if "cache-control" in present and headers.getlist("Cache-Control") != ["no-store"]:
-        # Static files have their own caching header, and nothing else under this prefix is cached.
         headers["Cache-Control"] = "no-store"
     return response
 

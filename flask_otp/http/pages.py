@@ -177,7 +177,7 @@ def typed_before(state: AppState, id: str) -> str:
 
 def repeat(state: AppState, kept: Repeat) -> Response:
     """The page with the button that submits a kept form."""
-    return _page(
+    response = _page(
         state,
         "repeat.html",
         None,
@@ -186,6 +186,9 @@ def repeat(state: AppState, kept: Repeat) -> Response:
         fields=csrf.refreshed(zip(kept.fields[::2], kept.fields[1::2], strict=True)),
         context_values=_context_values(kept.context_values),
     )
+    # The app's view may lead on to another site, such as a payment provider's.
+    response.headers["Content-Security-Policy"] = state.settings.form_policy
+    return response
 
 
 def link(state: AppState, purpose: str, secret: str, token: str | None, handle: Handle | None) -> Response:
@@ -262,6 +265,7 @@ def _page(state: AppState, template: str, error: OTPError | None, **values: Any)
     page = state.render_page(template, error=error, **values)
     response = Response(page, error.code if error else 200, content_type="text/html; charset=utf-8")
     tell_language(response)
+    response.headers["Content-Security-Policy"] = state.settings.page_policy
     if error is not None:
         response.headers.update(error.extra_headers())
     return response

@@ -9,6 +9,7 @@ from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from jinja2 import FileSystemLoader
 from openapi_spec_validator import validate
 from werkzeug.test import TestResponse
 
@@ -71,7 +72,7 @@ def test_every_page_starts_by_the_commands_that_it_gives(
         status = browser.get(rule.rule, headers={"Accept": "text/html"}).status_code
         # A route of ours that the page's app has not switched on is not there.
         assert status in (200, 302, 303, 400, 401) or (
-            status == 404 and rule.endpoint in ("otp.app", "otp.health", "otp.openapi", "otp.outbox")
+            status == 404 and rule.endpoint in ("otp.app", "otp.brand_sheet", "otp.health", "otp.openapi", "otp.outbox")
         )
 
 
@@ -893,3 +894,24 @@ def test_transfer_of_more_than_there_is_is_refused_after_all(ledger: Example) ->
     browser.prove(page)
     assert browser.submit(browser.open("/transfer"), amount="5000", payee=BOB).status_code == 409
     assert balances(ledger) == [1000, 50]
+
+
+# own-look
+
+
+def test_r36_the_layout_of_the_page_holds_the_form(open_page: Callable[[str], Example], tmp_path: Path) -> None:
+    text = (DOCS / "guides" / "own-look.md").read_text("utf-8")
+    for name, source in re.findall(r"```html\+jinja\n\{# (\S+) #\}\n(.*?)```", text, re.DOTALL):
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(source, encoding="utf-8")
+    example = open_page("own-look")
+    example.app.jinja_loader = FileSystemLoader(tmp_path / "templates")
+    browser = example.browser()
+    page = browser.open("/account")
+    assert "navbar" in page.text
+    assert "Send me a code" in page.text
+    assert '<a href="https://example.com/help">Help</a>' in page.text
+    assert "brand.css?v=" in page.text
+    browser.submit(page, identifier=ANN)
+    assert "#8a2b6d" in example.outbox[0].html

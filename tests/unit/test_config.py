@@ -12,6 +12,7 @@ import pytest
 from flask import Flask
 
 from flask_otp import OTP, ConfigError, Message, otp_required
+from flask_otp.config.brand import Brand
 from flask_otp.config.settings import Settings, known_keys
 from flask_otp.testing import capture_codes
 
@@ -67,6 +68,8 @@ def _pair(item: Any) -> tuple[int, int]:
 
 DEFAULTS = {
     "OTP_TOTP_STEPS": 1,
+    "OTP_BRAND": Brand(),
+    "OTP_CSP": {},
     "OTP_STORAGE_URI": "memory://",
     "OTP_STORAGE_OPTIONS": {},
     "OTP_KEY_PREFIX": "otp",

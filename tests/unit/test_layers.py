@@ -44,7 +44,8 @@ def own_imports(path: Path) -> set[str]:
 
 #: From the ground up. A module imports from its own layer and those below it.
 LAYERS = (
-    "context_text documentation errors languages lazy networks outages processes rendering signals site spoken urls",
+    "assets context_text documentation errors languages lazy networks outages processes rendering signals site spoken "
+    "urls",
     "crypto identifiers redis_clients",
     "events",
     "models stores",
