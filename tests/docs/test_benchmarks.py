@@ -16,7 +16,7 @@ from benchmarks.report import Row
 pytestmark = pytest.mark.server
 
 #: The others take longer.
-EVERY_TIME = ("sizes", "ceiling")
+EVERY_TIME = ("ceiling",)
 
 
 @pytest.mark.timeout(600)

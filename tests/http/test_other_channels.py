@@ -190,3 +190,13 @@ def test_the_python_call_has_the_channel_too(app: Flask, otp: OTP, sent: Outbox)
         with pytest.raises(RateLimited):
             otp.resend(first.handle, channel="email")
         assert otp.verify(sent.code, challenge=first.handle).channels == ("sms", "email")
+
+
+@pytest.mark.parametrize("email", [ANN, "nobody@example.com"])
+def test_the_page_names_the_way_where_the_code_did_not_go_to_the_address(app: Flask, sent: Outbox, email: str) -> None:
+    """Known and unknown people see the same words, so nobody learns whether there is a phone number."""
+    client = app.test_client()
+    client.post("/otp/send", data={"identifier": email, "channel": "email"})
+    assert f"{email}</bdi></b>." in client.get("/otp/verify", headers=HTML).text
+    client.post("/otp/resend", data={"channel": "sms"})
+    assert f"{email}</bdi></b> (Text message)." in client.get("/otp/verify", headers=HTML).text
