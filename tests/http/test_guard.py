@@ -242,6 +242,23 @@ def test_r27_a_protected_view_that_lists_options_itself_does_not_run_by_it(make_
     assert runs == []
 
 
+def test_options_that_flask_answers_ask_the_store_nothing(make_app: AppFactory, clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    app = make_app(otp)
+    otp.protect(app)
+    app.add_url_rule("/", "home", lambda: "home")
+    client = verified(app)
+    app.extensions["otp"].store = None
+    assert client.options("/").status_code == 200
+
+
+def test_trust_without_a_loader_is_told(make_app: AppFactory, clock: Clock) -> None:
+    app = make_app(OTP(clock=clock))
+    app.add_url_rule("/", "home", otp_required(trust="30d")(lambda: "home"))
+    with pytest.raises(ConfigError, match="otp_required: trust needs an identifier_loader"):
+        app.test_client().get("/")
+
+
 @pytest.mark.parametrize("how", ["otp_required", "protect", "class", "page for a 404"])
 def test_a_view_with_options_of_its_own_is_reached_with_a_proof(make_app: AppFactory, clock: Clock, how: str) -> None:
     otp = OTP(clock=clock)
