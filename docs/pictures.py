@@ -18,12 +18,15 @@ from pathlib import Path
 from typing import Literal
 
 import pyotp
+from jinja2 import DictLoader
 from picture_app import ANN, LOCAL, NOW, Bank, Visitor, seeded
 from picture_sheets import hero, sheet, side_by_side, terminal
 from playwright.sync_api import Browser, sync_playwright
 
 DOCS = Path(__file__).resolve().parent
 LIMIT = 80 * 1024
+#: In place of the file that the guide loads from another host.
+BOOTSTRAP = DOCS.parent / "tests" / "browser" / "frameworks" / "bootstrap.min.css"
 
 #: The shots of a way through the pages: by name, and for each the pictures by screen and scheme.
 Shots = dict[str, dict[str, bytes]]
@@ -195,6 +198,28 @@ def draw_doctor(browser: Browser) -> Files:
     return {"doctor.svg": terminal("flask otp doctor", printed)}
 
 
+def draw_own_look(browser: Browser) -> Files:
+    """The code page with our look, and with the brand and the layout of the guide."""
+    guide = (DOCS / "guides" / "own-look.md").read_text("utf-8")
+    layout = re.search(r"```html\+jinja\n\{# templates/flask_otp/base.html #\}\n(.*?)```", guide, re.DOTALL)
+    accent = re.search(r'"accent": "(#\w+)"', guide)
+    cdn = re.search(r'href="(https://[^"]+bootstrap\.min\.css)"', guide)
+    assert layout
+    assert accent
+    assert cdn
+    brand = {"accent": accent[1], "help": "https://example.com/help"}
+    own = Bank(OTP_BRAND=brand, OTP_CSP={"style-src": ["https://cdn.jsdelivr.net"], "img-src": ["data:"]})
+    own.app.jinja_loader = DictLoader({"flask_otp/base.html": layout[1]})
+    pictures = []
+    for bank in (Bank(), own):
+        visitor = Visitor(browser, bank.app)
+        visitor.page.route(cdn[1], lambda route: route.fulfill(path=BOOTSTRAP, content_type="text/css"))
+        visitor.open("/account")
+        visitor.fill_in(identifier=ANN)
+        pictures.append(visitor.look("desktop", "light"))
+    return {"own-look.png": sheet(browser, "light", pictures, width=480)}
+
+
 PICTURES: dict[str, Callable[[Browser], Files]] = {
     "hero": draw_hero,
     "sign-in": lambda browser: sheets(browser, "sign-in", sign_in(browser), "send verify wrong dead"),
@@ -207,6 +232,7 @@ PICTURES: dict[str, Callable[[Browser], Files]] = {
     "email": draw_email,
     "outbox": draw_outbox,
     "doctor": draw_doctor,
+    "own-look": draw_own_look,
 }
 
 

@@ -6,6 +6,7 @@ how long it took. Else everything that the pages install is there already.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -95,3 +96,28 @@ def test_five_minutes_end_at_the_guarded_page(wheel: Path | None, tmp_path: Path
             assert "otp/verify" in other.url
             other.submit(code="000000" if shown != "000000" else "000001")
         assert "Send a new code" in other.page
+
+
+def test_a_site_gets_its_own_look(tmp_path: Path) -> None:
+    commands, port = script(GUIDES / "own-look.md"), free_port()
+    # The app runs while its layout is written. Here it starts last.
+    [start] = re.findall(r"^flask .*$", commands, re.MULTILINE)
+    commands = f"{commands.replace(start, '')}\n{start}"
+    with terminal(commands, tmp_path, environment(None, FLASK_RUN_PORT=str(port))) as shell:
+        shell.wait_for(r"Running on", 60)
+        visitor = Visitor(f"http://127.0.0.1:{port}")
+        visitor.open("/account")
+        assert (
+            '<nav class="navbar bg-body-tertiary"><a class="navbar-brand ms-3" href="/">Harbour Bank</a>'
+            in visitor.page
+        )
+        assert '<a href="https://example.com/help">Help</a>' in visitor.page
+        sheet = re.search(r'<link rel="stylesheet" href="(/otp/brand\.css[^"]+)">', visitor.page)
+        assert sheet
+        other = Visitor(f"http://127.0.0.1:{port}")
+        other.open(sheet[1])
+        assert "--accent: #8a2b6d" in other.page
+        visitor.submit(identifier=ANN)
+        assert "navbar" in visitor.page
+        visitor.submit(code=shell.wait_for(r"^ +(\d{6})$", 30)[1])
+        assert visitor.page == "Your account"
