@@ -114,6 +114,28 @@ def test_no_sign_in_is_lost_beside_a_tab_that_polls(
         assert sign_ins(chromium, url, sent, count) == 0
 
 
+# A double click
+
+
+def test_a_double_click_on_the_code_form_signs_in_without_scripts_too(
+    make_app: AppFactory, chromium: Browser, contexts: ExitStack, tmp_path: Path
+) -> None:
+    """The second one would cancel the first, whose answer has the cookie, and would find its code used."""
+    app = make_site(make_app, "cookie", tmp_path)
+    with capture_codes(app) as sent, serving(app, round_trip=0.4) as url:
+        page = context_of(chromium, contexts, base_url=url, java_script_enabled=False).new_page()
+        page.goto("/account")
+        ask(page)
+        page.get_by_label("Code").fill(sent_to(page, sent, "ann@example.com"))
+        page.wait_for_load_state()  # nobody can click before the style sheet is there
+        box = page.get_by_role("button", name="Continue").bounding_box()
+        assert box is not None
+        for _ in range(2):
+            page.mouse.click(box["x"] + 20, box["y"] + 10)
+            page.wait_for_timeout(60)
+        expect(page.get_by_role("heading", name="Signed in")).to_be_visible()
+
+
 # Links from another site
 
 

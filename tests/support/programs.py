@@ -11,6 +11,7 @@ import pytest
 PROGRAMS = {
     "chromium": ("chromium", "chromium-browser", "google-chrome"),
     "mariadb-server": ("mariadbd",),
+    "pgbouncer": ("pgbouncer",),
     "oathtool": ("oathtool",),
     "zbar-tools": ("zbarimg",),
 }
