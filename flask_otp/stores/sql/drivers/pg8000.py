@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,8 @@ from pg8000.dbapi import Connection
 from pg8000.exceptions import InterfaceError
 
 from ..deadline import SHORTEST, left
+
+logger = logging.getLogger("flask_otp")
 
 
 class BoundedConnection(Connection):  # type: ignore[misc]
@@ -24,6 +27,24 @@ class BoundedConnection(Connection):  # type: ignore[misc]
                 own.close()
             raise
         self._sock: Any = _BoundedFile(self._sock, self._usock)
+        try:
+            self._refuse_pooler()
+        except BaseException:
+            self.close()
+            raise
+
+    def _refuse_pooler(self) -> None:
+        """Through a pooler, each of the three steps of a statement may reach another connection of the server. A code
+        would then pass more than once.
+
+        :raises InterfaceError: the other end is not the server, which names its process as PostgreSQL does at connect.
+        """
+        key = self._backend_key_data
+        ((process,),) = self.execute_simple("SELECT pg_backend_pid()").rows
+        if key is not None and int.from_bytes(key[:4], "big") != process:
+            reason = "pg8000 must not be used through a connection pooler such as PgBouncer; install psycopg"
+            logger.error(reason)
+            raise InterfaceError(reason)
 
     def close(self) -> None:
         file = self._sock
