@@ -60,6 +60,7 @@ def test_the_tests_of_the_testing_page_pass(wheel: Path | None, tmp_path: Path) 
     assert "2 passed" in result.stdout, result.stdout + result.stderr
 
 
+@pytest.mark.long
 def test_the_tests_for_the_app_factory_pass(tmp_path: Path) -> None:
     commands = script(GUIDES / "app-factory.md", None).partition("\nexport FLASK_APP")[0]
     tests = script(GUIDES / "testing.md", None, fragments=True)
@@ -74,6 +75,7 @@ def test_the_tests_for_the_app_factory_pass(tmp_path: Path) -> None:
     assert "1 passed" in result.stdout, result.stdout + result.stderr
 
 
+@pytest.mark.long
 def test_five_minutes_end_at_the_guarded_page(wheel: Path | None, tmp_path: Path) -> None:
     began, port = time.monotonic(), free_port()
     given = environment(wheel, FLASK_RUN_PORT=str(port))
