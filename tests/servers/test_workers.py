@@ -76,6 +76,7 @@ class Site:
                 cwd=directory,
                 stdout=log,
                 stderr=log,
+                start_new_session=True,
             )
         deadline = time.monotonic() + 60
         while self.get("/otp/health") != 204:
@@ -124,9 +125,9 @@ class Site:
         if self.process.poll() is None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.stop(signal.SIGINT, 5)
-        if self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)  # also workers that did not end
+        self.process.wait()
 
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "--preload", "site_app:app"]
