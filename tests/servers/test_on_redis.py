@@ -188,10 +188,11 @@ def test_a_link_does_what_the_code_does_and_one_ends_the_other(stage: Stage) -> 
 
     # Not the statuses: a browser that has just been verified is sent on, whichever of its requests did it.
     with code_verified.connected_to(hear):
-        at_once(
+        answers = at_once(
             *[lambda: client.client.post("/otp/verify", data=fields, headers=HTML)] * 5,
             *[lambda: caller(site).post("verify", code=code, challenge=client.handle)] * 5,
         )
+    assert len(answers) == 10
     assert len(verified) == 1
     assert refused(client.verify(code))
 
