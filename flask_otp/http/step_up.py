@@ -33,8 +33,10 @@ def sent_at_once(state: AppState, purpose: str, requirement: str | None, way_bac
     :param requirement: the requirement in the URL, if there is one.
     """
     token = session.get("requirement", purpose)
+    if request.method != "GET" or not is_meant() or requirement not in (None, token):
+        return None
     asked = session.load_requirement(token)
-    if asked is None or requirement not in (None, token) or not _is_clear(state, asked):
+    if asked is None or not _is_clear(state, asked):
         return None
     id = _open_challenge(state, asked)
     if id is not None:
@@ -47,14 +49,11 @@ def sent_at_once(state: AppState, purpose: str, requirement: str | None, way_bac
 
 
 def _is_clear(state: AppState, asked: Requirement) -> bool:
-    """Whether the person has just come from the guard, and has nothing to choose."""
-    own = state.own_identifier()
+    """Whether the guard has asked just now and left nothing to choose. A requirement is loaded for its own user only."""
     return (
-        request.method == "GET"
-        and is_meant()
-        and state.clock() - asked.made_at <= _JUST_NOW
-        and own is not None
-        and actions.fixed_identifier(state, asked) == own
+        state.clock() - asked.made_at <= _JUST_NOW
+        and asked.user is not None
+        and asked.identifier in (None, asked.user)
         and len(pages.channels(state, asked.purpose, asked)) == 1
     )
 
@@ -66,7 +65,7 @@ def _open_challenge(state: AppState, asked: Requirement) -> str | None:
         if (
             handle is not None
             and (handle.purpose, handle.context) == (asked.purpose, asked.context)
-            and handle.identifier == state.own_identifier()
+            and handle.identifier == asked.user
             and (not asked.channels or handle.channel in asked.channels)
             and state.clock() < handle.expires_at
         ):
