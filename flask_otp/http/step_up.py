@@ -49,7 +49,7 @@ def sent_at_once(state: AppState, purpose: str, requirement: str | None, way_bac
 
 
 def _is_clear(state: AppState, asked: Requirement) -> bool:
-    """Whether the guard has asked just now and left nothing to choose. A requirement is loaded for its own user only."""
+    """Whether the guard has asked just now and left nothing to choose. ``asked.user`` is the signed-in user."""
     return (
         state.clock() - asked.made_at <= _JUST_NOW
         and asked.user is not None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +12,12 @@ from axe_playwright_python.sync_playwright import Axe
 from flask import Flask
 from jinja2 import DictLoader
 from playwright.sync_api import Browser, Locator, Page, expect
-from werkzeug.serving import make_server
 
 from flask_otp import OTP
 from tests.support.apps import SECRET
 from tests.support.code_page import enter
 from tests.support.examples import at_night
+from tests.support.slow_site import serving
 
 FRAMEWORKS = Path(__file__).parent / "frameworks"
 PHONE, DESKTOP = {"width": 320, "height": 640}, {"width": 1280, "height": 800}
@@ -82,15 +81,8 @@ def served(layout: str | None) -> Iterator[str]:
     otp.channel("email")(lambda message: None)
     otp.channel("post", accepts="email")(lambda message: None)
     otp.init_app(app)
-    server = make_server("127.0.0.1", 0, app, threaded=True)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with serving(app) as url:
+        yield url
 
 
 def pages(page: Page, url: str) -> Iterator[Page]:

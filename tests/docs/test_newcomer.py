@@ -28,6 +28,14 @@ def wheel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return build_wheel(tmp_path_factory.mktemp("wheel")) if request.param == "new" else None
 
 
+def told(commands: str, wheel: Path | None, folder: Path) -> str:
+    """What the tests of a page say."""
+    given = environment(wheel, PYTEST_ADDOPTS="-W error -p no:cacheprovider")
+    shell = ["bash", "-c", commands]
+    done = subprocess.run(shell, cwd=folder, env=given, capture_output=True, text=True, timeout=300)
+    return done.stdout + done.stderr
+
+
 def test_the_app_factory_ends_with_a_new_user_who_is_signed_in(wheel: Path | None, tmp_path: Path) -> None:
     began, port = time.monotonic(), free_port()
     given = environment(wheel, FLASK_RUN_PORT=str(port))
@@ -49,30 +57,14 @@ def test_the_app_factory_ends_with_a_new_user_who_is_signed_in(wheel: Path | Non
 
 
 def test_the_tests_of_the_testing_page_pass(wheel: Path | None, tmp_path: Path) -> None:
-    result = subprocess.run(
-        ["bash", "-c", script(GUIDES / "testing.md", wheel)],
-        cwd=tmp_path,
-        env=environment(wheel, PYTEST_ADDOPTS="-W error -p no:cacheprovider"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert "2 passed" in result.stdout, result.stdout + result.stderr
+    assert "2 passed" in told(script(GUIDES / "testing.md", wheel), wheel, tmp_path)
 
 
 @pytest.mark.long
 def test_the_tests_for_the_app_factory_pass(tmp_path: Path) -> None:
     commands = script(GUIDES / "app-factory.md", None).partition("\nexport FLASK_APP")[0]
     tests = script(GUIDES / "testing.md", None, fragments=True)
-    result = subprocess.run(
-        ["bash", "-c", f"{commands}\n{tests}\npython -m pytest"],
-        cwd=tmp_path,
-        env=environment(None, PYTEST_ADDOPTS="-W error -p no:cacheprovider"),
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert "1 passed" in result.stdout, result.stdout + result.stderr
+    assert "1 passed" in told(f"{commands}\n{tests}\npython -m pytest", None, tmp_path)
 
 
 @pytest.mark.long
