@@ -37,11 +37,11 @@ class BoundedConnection(Connection):  # type: ignore[misc]
         """Through a pooler, each of the three steps of a statement may reach another connection of the server. A code
         would then pass more than once.
 
-        :raises InterfaceError: the other end is not the server, which names its process as PostgreSQL does at connect.
+        :raises InterfaceError: the other end has not named its process at connect, as PostgreSQL does, or another one.
         """
-        key = self._backend_key_data
+        key = self._backend_key_data or b""
         ((process,),) = self.execute_simple("SELECT pg_backend_pid()").rows
-        if key is not None and int.from_bytes(key[:4], "big") != process:
+        if int.from_bytes(key[:4], "big") != process:
             reason = "pg8000 must not be used through a connection pooler such as PgBouncer; install psycopg"
             logger.error(reason)
             raise InterfaceError(reason)
