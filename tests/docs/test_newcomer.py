@@ -92,13 +92,14 @@ def test_five_minutes_end_at_the_guarded_page(wheel: Path | None, tmp_path: Path
         assert "Send a new code" in other.page
 
 
-def test_a_site_gets_its_own_look(tmp_path: Path) -> None:
-    commands, port = script(GUIDES / "own-look.md"), free_port()
+def test_a_site_gets_its_own_look(wheel: Path | None, tmp_path: Path) -> None:
+    began, port = time.monotonic(), free_port()
+    commands = script(GUIDES / "own-look.md", wheel)
     # The app runs while its layout is written. Here it starts last.
     [start] = re.findall(r"^flask .*$", commands, re.MULTILINE)
     commands = f"{commands.replace(start, '')}\n{start}"
-    with terminal(commands, tmp_path, environment(None, FLASK_RUN_PORT=str(port))) as shell:
-        shell.wait_for(r"Running on", 60)
+    with terminal(commands, tmp_path, environment(wheel, FLASK_RUN_PORT=str(port))) as shell:
+        shell.wait_for(r"Running on", 300)
         visitor = Visitor(f"http://127.0.0.1:{port}")
         visitor.open("/account")
         assert (
@@ -115,3 +116,4 @@ def test_a_site_gets_its_own_look(tmp_path: Path) -> None:
         assert "navbar" in visitor.page
         visitor.submit(code=shell.wait_for(r"^ +(\d{6})$", 30)[1])
         assert visitor.page == "Your account"
+        print(f"\nown-look.md: signed in after {time.monotonic() - began:.1f} s")
