@@ -14,6 +14,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -57,10 +58,10 @@ def sign_in(browser: Browser, locale: str = "en") -> Shots:
     return shots
 
 
-def transfer(browser: Browser) -> Shots:
+def transfer(browser: Browser, locale: str = "en") -> Shots:
     """A form that needs a code for just what it says."""
     bank = Bank(OTP_PURPOSES={"login": {}, "transfer": {}})
-    visitor, shots = Visitor(browser, bank.app), {}
+    visitor, shots = Visitor(browser, bank.app, locale=locale), {}
     visitor.open("/transfer")
     visitor.press()
     shots["send"] = looks(visitor)
@@ -85,25 +86,25 @@ def mail(browser: Browser, text: str) -> dict[str, bytes]:
     return found
 
 
-def link(browser: Browser) -> Shots:
+def link(browser: Browser, locale: str = "en") -> Shots:
     """The page behind a link: where it was requested, and in another browser; and a purpose without a code to type."""
     bank = Bank(OTP_LINKS=True, OTP_PURPOSES={"login": {"typed": False}})
-    visitor, shots = Visitor(browser, bank.app), {}
+    visitor, shots = Visitor(browser, bank.app, locale=locale), {}
     visitor.open("/account")
     visitor.fill_in(identifier=ANN)
     shots["mail"] = looks(visitor)
     visitor.open(bank.sent[-1].link or "")
     shots["here"] = looks(visitor)
-    elsewhere = Visitor(browser, bank.app)
+    elsewhere = Visitor(browser, bank.app, locale=locale)
     elsewhere.open(bank.sent[-1].link or "")
     shots["elsewhere"] = looks(elsewhere)
     return shots
 
 
-def apps(browser: Browser) -> Shots:
+def apps(browser: Browser, locale: str = "en") -> Shots:
     """An authenticator app: added, its recovery codes, and used."""
     bank = Bank(apps=True)
-    visitor, shots = Visitor(browser, bank.app), {}
+    visitor, shots = Visitor(browser, bank.app, locale=locale), {}
     visitor.open("/otp/app")
     shots["app"] = looks(visitor)
     app = pyotp.TOTP(visitor.page.locator("code.key").inner_text().replace(" ", ""))
@@ -117,16 +118,16 @@ def apps(browser: Browser) -> Shots:
     return shots
 
 
-def troubles(browser: Browser) -> Shots:
+def troubles(browser: Browser, locale: str = "en") -> Shots:
     """What a visitor sees when something is wrong."""
-    visitor, shots = Visitor(browser, Bank().app), {}
+    visitor, shots = Visitor(browser, Bank().app, locale=locale), {}
     visitor.open("/otp/not-here")
     shots["error"] = looks(visitor)
-    without = Visitor(browser, Bank().app, cookies=False)
+    without = Visitor(browser, Bank().app, locale=locale, cookies=False)
     without.open("/otp/")
     without.fill_in(identifier=ANN)
     shots["blocked"] = looks(without)
-    from_elsewhere = Visitor(browser, Bank(SESSION_COOKIE_SAMESITE="Strict").app, site="cross-site")
+    from_elsewhere = Visitor(browser, Bank(SESSION_COOKIE_SAMESITE="Strict").app, locale=locale, site="cross-site")
     from_elsewhere.open("/otp/", stays=True)
     shots["once_more"] = looks(from_elsewhere)
     return shots
@@ -173,10 +174,20 @@ def draw_hero(browser: Browser) -> Files:
     return {"hero.png": hero(browser, source[1], light, dark)}
 
 
-def draw_desktop(browser: Browser) -> Files:
-    transferred = transfer(browser)
-    shots = {"wrong": sign_in(browser)["wrong"], "verify": transferred["verify"], "repeat": transferred["repeat"]}
-    return sheets(browser, "desktop", shots, "wrong verify repeat", kind="desktop", width=420)
+#: Each way through the pages, with the names of its screens.
+WAYS: dict[str, tuple[Callable[..., Shots], str]] = {
+    "sign-in": (sign_in, "send verify wrong dead"),
+    "transfer": (transfer, "send verify repeat"),
+    "link": (link, "mail here elsewhere"),
+    "apps": (apps, "app recovery use"),
+    "troubles": (troubles, "error blocked once_more"),
+}
+
+
+def draw_way(name: str, browser: Browser, *, locale: str = "en", kind: str = "phone", ending: str = "") -> Files:
+    go, screens = WAYS[name]
+    width = 420 if kind == "desktop" else 270 if name == "apps" else 300
+    return sheets(browser, f"{name}{ending}", go(browser, locale), screens, kind=kind, width=width)
 
 
 def draw_email(browser: Browser) -> Files:
@@ -222,13 +233,9 @@ def draw_own_look(browser: Browser) -> Files:
 
 PICTURES: dict[str, Callable[[Browser], Files]] = {
     "hero": draw_hero,
-    "sign-in": lambda browser: sheets(browser, "sign-in", sign_in(browser), "send verify wrong dead"),
-    "transfer": lambda browser: sheets(browser, "transfer", transfer(browser), "send verify repeat"),
-    "link": lambda browser: sheets(browser, "link", link(browser), "mail here elsewhere"),
-    "apps": lambda browser: sheets(browser, "apps", apps(browser), "app recovery use", width=270),
-    "troubles": lambda browser: sheets(browser, "troubles", troubles(browser), "error blocked once_more"),
-    "arabic": lambda browser: sheets(browser, "arabic", sign_in(browser, "ar"), "send verify wrong"),
-    "desktop": draw_desktop,
+    **{name: partial(draw_way, name) for name in WAYS},
+    **{f"{name}-desktop": partial(draw_way, name, kind="desktop", ending="-desktop") for name in WAYS},
+    **{f"{name}-arabic": partial(draw_way, name, locale="ar", ending="-arabic") for name in WAYS},
     "email": draw_email,
     "outbox": draw_outbox,
     "doctor": draw_doctor,
