@@ -9,7 +9,6 @@ import contextlib
 import re
 import smtplib
 import socket
-import ssl
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, replace
@@ -31,6 +30,7 @@ from flask_mail import Message as MailMessage
 from ..config.parsers import ADDRESS, flag_in_words
 from ..errors import ConfigError
 from ..models import Message
+from . import tls
 from .base import Channel, ProviderDown, RecipientRefused
 from .deadline import Deadline, cut_when_late, impersonal
 from .smtp import Conversation, SecureConversation
@@ -117,8 +117,10 @@ class MailOptions:
         """
         if self.oauth is not None and not config.get("MAIL_USERNAME"):
             raise ConfigError("OTP_EMAIL_OAUTH needs MAIL_USERNAME, because a token belongs to one account")
+        if self.ca is None and not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")):
+            return
         try:
-            ssl.create_default_context(cafile=self.ca)
+            tls.verifying(self.ca)  # also so that the first message does not have to load them
         except OSError as error:
             raise ConfigError(f"OTP_EMAIL_CA cannot be read: {type(error).__name__}") from None
 
@@ -279,12 +281,12 @@ class _VerifiedConnection(Connection):
         return self
 
     def configure_host(self) -> smtplib.SMTP:
-        mail, context = self.mail, self._tls_context()
-        where = (mail.server, int(mail.port), self._timeout, self._options.name)
-        host = SecureConversation(*where, self.watch, context) if mail.use_ssl else Conversation(*where, self.watch)
+        mail, ca = self.mail, self._options.ca
+        where = (mail.server, int(mail.port), self._timeout, self._options.name, self.watch)
+        host = SecureConversation(*where, tls.verifying(ca)) if mail.use_ssl else Conversation(*where)
         try:
             if mail.use_tls:
-                host.starttls(context=context)
+                host.upgrade(tls.verifying(ca))
             if self._options.oauth is not None:
                 host.sign_in_by_token(mail.username, _token(self._options.oauth))
             elif mail.username and mail.password:
@@ -304,18 +306,6 @@ class _VerifiedConnection(Connection):
             with contextlib.suppress(smtplib.SMTPException, OSError):
                 self.host.putcmd("quit")
         self.host.close()
-
-    def _tls_context(self) -> ssl.SSLContext:
-        watch = self.watch
-
-        class WatchedSocket(ssl.SSLSocket):
-            def do_handshake(self, block: bool = False) -> None:
-                watch(self)
-                super().do_handshake(block)
-
-        context = ssl.create_default_context(cafile=self._options.ca)
-        context.sslsocket_class = WatchedSocket
-        return context
 
     def watch(self, sock: socket.socket) -> None:
         self._socket = sock

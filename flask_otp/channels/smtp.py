@@ -140,6 +140,14 @@ class Conversation(smtplib.SMTP):
         self._watch(sock)
         return sock
 
+    def upgrade(self, context: ssl.SSLContext) -> None:
+        """STARTTLS.
+
+        :raises smtplib.SMTPNotSupportedError: the server does not offer it.
+        :raises ssl.SSLError: the server's certificate is not valid for its name.
+        """
+        self.starttls(context=cast(Any, _Watched(context, self._watch)))
+
     def auth(self, mechanism: str, authobject: Any, *, initial_response_ok: bool = True) -> tuple[int, bytes]:
         """Like smtplib's, but with UTF-8 instead of ASCII: RFC 4616 for PLAIN, and common practice for the others."""
 
@@ -164,6 +172,27 @@ class Conversation(smtplib.SMTP):
         words = f"user={user}\1auth=Bearer {token}\1\1"
         # After a refusal, the server sends a challenge with the reason and waits for an empty answer before the error.
         self.auth("XOAUTH2", lambda challenge=None: words if challenge is None else "")
+
+
+class _Watched:
+    """A TLS context whose sockets are known before the handshake, so that one that hangs can be cut.
+
+    :param watch: called with each socket.
+    """
+
+    def __init__(self, context: ssl.SSLContext, watch: Callable[[socket.socket], None]) -> None:
+        self._context = context
+        self._watch = watch
+
+    def wrap_socket(self, sock: socket.socket, server_hostname: str) -> ssl.SSLSocket:
+        secured = self._context.wrap_socket(sock, server_hostname=server_hostname, do_handshake_on_connect=False)
+        self._watch(secured)
+        try:
+            secured.do_handshake()
+        except BaseException:
+            secured.close()
+            raise
+        return secured
 
 
 class SecureConversation(Conversation, smtplib.SMTP_SSL):

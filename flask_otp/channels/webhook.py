@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import ssl
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -23,6 +22,7 @@ from ..config import parsers
 from ..errors import ConfigError
 from ..models import Message
 from ..urls import is_loopback
+from . import tls
 from .base import Channel, RecipientRefused, accepted_under
 from .deadline import Deadline, cut_when_late, impersonal
 
@@ -65,7 +65,7 @@ class WebhookChannel(Channel):
         self._target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         if parts.scheme == "http" and not is_loopback(self._server[0]):
             raise ConfigError("a webhook: url must be https, or http to this machine: else the code goes unencrypted")
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = tls.verifying() if parts.scheme == "https" else None
         self._proxy = None if proxy is None else _address("proxy", proxy, ("http",))[1]
         if self._proxy and self._tls is None:
             raise ConfigError("a webhook: url must be https when a proxy is used: otherwise the proxy sees the code")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
+import os
 import socket
 import threading
 import time
@@ -19,6 +20,7 @@ from flask import Flask
 from werkzeug.test import TestResponse
 
 from flask_otp import ConfigError
+from flask_otp.channels import tls
 from flask_otp.channels.smtp import connect_to_any
 from tests.support.apps import AppFactory, certified, free_port
 from tests.support.mail import SENDER, Inbox, mail_config, serving
@@ -28,8 +30,8 @@ pytestmark = pytest.mark.server
 NAME = "smtp.shop.example"
 
 
-def send(app: Flask) -> TestResponse:
-    return app.test_client().post("/otp/send", json={"email": "ann@example.com"})
+def send(app: Flask, email: str = "ann@example.com") -> TestResponse:
+    return app.test_client().post("/otp/send", json={"email": email})
 
 
 # Addresses
@@ -197,6 +199,21 @@ def test_an_authority_for_mail_alone_is_trusted_and_no_other(
         with serving(starttls=context) as inbox:
             app = make_app(**mail_config(inbox.port, MAIL_USE_TLS=True, OTP_EMAIL_CA=str(tmp_path / "mail.pem")))
             assert send(app).status_code == status
+
+
+def test_the_authorities_are_loaded_once_and_again_when_their_file_has_changed(
+    make_app: AppFactory, trusted: Any, tmp_path: Path
+) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    path = tmp_path / "mail.pem"
+    old.cert_pem.write_to_path(str(path))
+    assert tls.verifying(str(path)) is tls.verifying(str(path)) is not tls.verifying()
+    with serving(starttls=certified(new)) as inbox:
+        app = make_app(**mail_config(inbox.port, MAIL_USE_TLS=True, OTP_EMAIL_CA=str(path)))
+        assert send(app, "ann@example.com").status_code == 503
+        new.cert_pem.write_to_path(str(path))
+        os.utime(path, (1, 1))  # another time, however coarse the clock of the files is
+        assert send(app, "bob@example.com").status_code == 200
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
