@@ -120,7 +120,7 @@ class MailOptions:
         if self.ca is None and not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")):
             return
         try:
-            tls.verifying(self.ca)  # also so that the first message does not have to load them
+            tls.verifying(self.ca)  # The first message does not have to load them.
         except OSError as error:
             raise ConfigError(f"OTP_EMAIL_CA cannot be read: {type(error).__name__}") from None
 

@@ -175,7 +175,7 @@ class Conversation(smtplib.SMTP):
 
 
 class _Watched:
-    """A TLS context whose sockets are known before the handshake, so that one that hangs can be cut.
+    """A TLS context that reports each socket before its handshake. Then a handshake that hangs can be cut.
 
     :param watch: called with each socket.
     """

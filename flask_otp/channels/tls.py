@@ -11,7 +11,7 @@ def verifying(ca: str | None = None) -> ssl.SSLContext:
     """A client's context that trusts the system's authorities, or those in the file ``ca``.
 
     To load the authorities takes about 25 ms of processor time, far more than anything else that a message needs. So a
-    process loads them once, and again when the file has changed. Nobody may change the context, because it is shared.
+    process loads them once, and again when the file has changed. The context is shared, so do not change it.
 
     :raises OSError: ``ca`` cannot be read, or has no certificates.
     """
