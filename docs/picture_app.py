@@ -169,7 +169,7 @@ class Visitor:
         self.page.evaluate("code => { document.querySelector('input[name=code]').value = code; }", code)
 
     def open(self, path: str, *, stays: bool = False) -> None:
-        """Open a page; ``stays``: on a page that leads on by itself."""
+        """Open a page. With ``stays``, the browser stays there, even if the page opens the next one automatically."""
         self._pages_left = 1 if stays else None
         self.page.goto(path)
 

@@ -244,7 +244,7 @@ PICTURES: dict[str, Callable[[Browser], Files]] = {
 
 
 def drawn(names: list[str]) -> Iterator[tuple[str, bytes]]:
-    """Each picture from the same start, so that one alone is the same as one among all."""
+    """Draw each picture from the same start. A picture that is drawn alone is the same as one drawn among all."""
     path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--font-render-hinting=none"])

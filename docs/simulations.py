@@ -1,7 +1,7 @@
 """Simulate the attacks that two plots show, into ``docs/plots/simulations.json``: ``python -m docs.simulations``.
 
-The attackers act on the real stores and limits, on a clock that they move, so that the counts are the same on every
-machine. It takes about a minute.
+The attackers act on the real stores and limits. They move the clock themselves, which makes the counts the same on
+every machine. A run takes about a minute.
 """
 
 from __future__ import annotations
