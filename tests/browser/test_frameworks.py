@@ -146,7 +146,7 @@ def check_page(page: Page) -> None:
     ],
 )
 def test_neither_restyles_the_other(chromium: Browser, sheet: str, scheme: Any, viewport: Any) -> None:
-    # Without motion, since a colour half-way through its change is nobody's.
+    # Without motion: a colour in the middle of its transition would differ for no reason.
     options: Any = {"color_scheme": scheme, "viewport": viewport, "reduced_motion": "reduce"}
     with (
         served(LAYOUT.format(sheet=sheet, scheme=scheme)) as shop,

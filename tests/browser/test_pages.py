@@ -358,7 +358,7 @@ def check_page(page: Page) -> None:
 def test_axe_finds_nothing_and_nothing_overflows(
     new_page: Callable[..., Page], scheme: Any, viewport: dict[str, int]
 ) -> None:
-    # Without motion, since a colour half-way through its change is nobody's contrast.
+    # Without motion: axe would measure the contrast of a colour in the middle of its transition.
     page = new_page(color_scheme=scheme, viewport=viewport, reduced_motion="reduce")
 
     page.goto("/account")

@@ -127,7 +127,7 @@ def test_a_double_click_on_the_code_form_signs_in_without_scripts_too(
         page.goto("/account")
         ask(page)
         page.get_by_label("Code").fill(sent_to(page, sent, "ann@example.com"))
-        page.wait_for_load_state()  # nobody can click before the style sheet is there
+        page.wait_for_load_state()  # a user cannot click before the style sheet is loaded
         box = page.get_by_role("button", name="Continue").bounding_box()
         assert box is not None
         for _ in range(2):

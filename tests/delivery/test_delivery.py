@@ -691,7 +691,7 @@ def test_what_went_out_when_the_store_failed_is_not_sent_again_at_once_but_may_b
             otp.deliver(queue[0])  # raises nothing: the queue is told that it is done
             assert "could not be noted" in caplog.text
             proxy.listen()
-            clock.advance("1m")  # nor could its claim be given back, which ends by itself
+            clock.advance("1m")  # the claim could not be given back either: wait until it expires
             otp.deliver(queue[0])
     assert len(letters.messages) == 2
 

@@ -530,7 +530,7 @@ def wait_for_mail_threads() -> None:
 
 @pytest.fixture(scope="module")
 def outcomes(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, bool], Outcome]:
-    """Every slow server is asked at the same time, so that all of them together take no longer than one."""
+    """Ask all slow servers at the same time. Together they then take no longer than one."""
 
     def ask(case: tuple[str, bool]) -> Outcome:
         server = SlowServer(case[0], drips=case[1], tls=certified(authority))

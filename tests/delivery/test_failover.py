@@ -704,7 +704,7 @@ def test_a_channel_need_not_be_hashable(climb: Callable[..., Flask]) -> None:
     assert len(pager.asked) == 2
 
 
-# Whose failure it is: nobody switches a provider off by asking for codes to bad addresses
+# Whose failure it is: an attacker cannot switch a provider off by asking for codes to bad addresses
 
 BAD = "nobody"
 

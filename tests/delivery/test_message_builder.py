@@ -212,7 +212,7 @@ def test_a_worker_whose_builder_fails_sends_nothing_and_its_queue_may_try_again(
 
 
 def work(otp: OTP, app: Flask, payload: dict[str, str]) -> Outbox:
-    """In a thread of its own, so that nothing of a request is about."""
+    """Deliver in a new thread, which has no request context."""
     outboxes, errors = [], []
 
     def run() -> None:

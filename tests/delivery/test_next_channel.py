@@ -37,7 +37,7 @@ SETTINGS = WIDE | {
 
 @pytest.fixture
 def otp(clock: Clock) -> OTP:
-    """Ann has a phone, Eve has none, and nobody else has an account."""
+    """Ann has an address and a phone, Eve has only an address. A ``user...`` has only a phone."""
     otp = OTP(clock=clock)
 
     @otp.recipient_loader
@@ -175,7 +175,7 @@ def test_who_has_no_phone_gets_the_code_by_e_mail_and_the_first_handle_takes_it(
         wait(app, clock, 45)
     assert [message.recipient for message in sent] == ["eve@example.com"]
     assert verify(app.test_client(), handles[0], sent.code).status_code == 200
-    # For nobody, no code is right, not even the one that would have been sent.
+    # For an unknown identifier no code is right, not even the one that would have been sent.
     code = app.extensions["otp"].tokens.load_handle(handles[1]).code
     assert verify(app.test_client(), handles[1], code).status_code == 400
 

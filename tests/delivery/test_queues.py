@@ -78,7 +78,7 @@ class Queued:
     """The app of a page, in this process, and workers, started by the page's own command.
 
     :param broker: another one than the store's.
-    :param own_times: go by the page's times, too. Else a second stands for Celery's thirty.
+    :param own_times: use the page's times too. Otherwise one second stands for Celery's thirty.
     """
 
     def __init__(
@@ -403,7 +403,7 @@ def test_in_many_rounds_of_killing_at_any_moment_every_code_arrives(queued: Queu
         try:
             code = queued.arrives(100)
         except AssertionError:
-            # The gap that the page tells of.
+            # The gap that the page describes.
             assert (queued.page, how) == ("celery", "all")
             client.post("/otp/resend")
             code = queued.arrives()
@@ -484,7 +484,7 @@ def test_what_was_handed_to_a_worker_that_never_saw_it_is_lost_with_celery_and_n
 
 
 def test_a_job_of_rq_knows_that_its_process_ends_with_it(valkey: ValkeyServer) -> None:
-    """What it leaves to a thread is lost, so that an app which does is warned."""
+    """A thread that the job leaves behind is lost. An app that starts such a thread therefore gets a warning."""
     with contextlib.closing(valkey.client()) as client:
         job = rq.Queue(connection=client).enqueue(loses_background)
         assert loses_background() is None  # here rq is loaded too, and no job is running

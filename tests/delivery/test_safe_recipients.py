@@ -1,4 +1,4 @@
-"""``OTP_DELIVER_ONLY_TO``: no message of a test environment reaches anybody else."""
+"""``OTP_DELIVER_ONLY_TO``: a test environment sends messages only to the recipients listed there."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_a_replay_is_refused_once_it_is_too_old_or_too_far_ahead(age: int, toler
             webhooks.read(signed(BODY, int(time.time()) - sent), BODY, SECRET, 60, now=now)
 
 
-# Secrets and addresses that are none
+# Invalid secrets and addresses
 
 
 @pytest.mark.parametrize(
@@ -495,7 +495,7 @@ def drip_a_handshake(sock: socket.socket) -> None:
 
 @contextlib.contextmanager
 def full() -> Iterator[tuple[str, int]]:
-    """An address where there is no room for another connection, so that nobody answers."""
+    """An address that never answers, because its queue of connections is full."""
     with socket.create_server(("127.0.0.1", 0), backlog=0) as server, contextlib.ExitStack() as stack:
         for _ in range(2):
             waiting = stack.enter_context(socket.socket())

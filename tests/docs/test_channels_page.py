@@ -56,7 +56,7 @@ WORDS = {
     "USER": "somebody",
 }
 URLS = sorted(set(re.findall(r"`([a-z0-9]+://[^`]*[A-Z][^`]*)`", PAGE)))
-#: Who gets what is sent by each kind of service.
+#: The recipient for each kind of service: one that takes phone numbers, e-mail addresses, or ids of its own.
 PEOPLE = {"phone": "+4915112345678", "email": "ann@example.com", None: "987654321"}
 
 

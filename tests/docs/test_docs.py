@@ -54,7 +54,7 @@ def test_the_store_of_the_docs_passes_the_suite(tmp_path: Path, part: str, passi
 def test_the_gateway_of_the_docs_tells_whose_failure_it_is(
     monkeypatch: pytest.MonkeyPatch, status: int | None, error: type[Exception] | None
 ) -> None:
-    """Against a server that answers so; ``None``: nobody listens."""
+    """Ask a server that answers with ``status``. With ``None``, no server listens at the address."""
     asked: list[tuple[str | None, Any]] = []
 
     class Gateway(BaseHTTPRequestHandler):
