@@ -70,7 +70,7 @@ def test_the_same_form_sent_twice_is_one_app_and_shows_the_codes_again(otp: OTP,
     code = Phone(enrolment.uri, clock).code()
     assert otp.totp.confirm(enrolment.token, code) == otp.totp.confirm(enrolment.token, code) != ()
     assert otp.factors(ANN).totp == ("phone",)
-    # But no more once one of the codes was used: whoever sends it then does not come from that page.
+    # Once a recovery code was used, the codes are not shown again: the request is then no repeat from that page.
     column = Column(current_app.extensions["otp"])
     column.change(ANN, lambda record: (record.with_use(0), None))
     assert otp.totp.confirm(enrolment.token, code) == ()
@@ -237,7 +237,7 @@ def test_a_column_of_the_release_before_opens(otp: OTP, app: Flask, table: Table
     # Nor does it become longer, of what the app keeps 4 KiB.
     assert column.save(ANN, column.read(ANN), SEALED)
     assert len(table.rows[ANN] or "") == len(SEALED)
-    # Whoever has none is none that does not open.
+    # An account without factors is not reported like one whose factors do not open.
     assert column.find(BOB) == column.find("nobody@example.com") == FactorRecord()
     assert caplog.text == ""
 
@@ -396,7 +396,7 @@ def test_without_the_hooks_the_methods_say_what_is_missing(make_app: AppFactory,
     bare = OTP(clock=clock)
     app = make_app(bare)
     with app.app_context():
-        assert Column(app.extensions["otp"]).find(ANN) == FactorRecord()  # nobody has any
+        assert Column(app.extensions["otp"]).find(ANN) == FactorRecord()  # no account has factors
         with pytest.raises(
             ConfigError, match=r"^otp.factors_loader is not set: there are no authenticator apps \(see: "
         ):

@@ -19,7 +19,7 @@ FORM = {"Accept": "text/html", "Origin": "http://localhost"}
 
 @pytest.fixture
 def app(make_app: AppFactory, otp: OTP) -> Flask:
-    """Delivery inline, so that a code is there when the answer is."""
+    """Deliver inline: the code has been sent when the answer comes."""
     app = make_app(otp, OTP_DELIVERY="inline")
     add_views(app, account={})
     return app
@@ -44,7 +44,7 @@ def form(browser: Browser, path: str, **fields: Any) -> Any:
 
 
 def scanned(text: str, clock: Clock) -> tuple[Phone, str]:
-    """The app after somebody typed the key from the page, and the token of the form."""
+    """The authenticator app after the user typed the key from the page, and the token of the form."""
     [key] = re.findall(r'<code class="key"[^>]*>([A-Z2-7 ]+)</code>', text)
     [token] = re.findall(r'name="enrolment" value="([^"]+)"', text)
     return Phone(f"otpauth://totp/x?secret={key.replace(' ', '')}", clock), unescape(token)

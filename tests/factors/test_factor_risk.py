@@ -119,7 +119,7 @@ def test_the_page_and_the_doctor_say_the_figures_of_the_sums(clock: Clock) -> No
     )
 
 
-# The sums against the store: how often somebody gets in
+# The sums against the store: how often an attacker gets in
 
 
 def rate_of_success(

@@ -28,7 +28,7 @@ def app_with(make_app: AppFactory, clock: Clock, table: Table, **config: Any) ->
 
 
 def guess(app: Flask, phone: Phone, times: int, network: str, *, pair: bool = False, identifier: str = ANN) -> Any:
-    """Wrong codes, each from a browser that nobody knows. Returns the last answer."""
+    """Submit wrong codes from a browser that is not known. Returns the last answer."""
     browser = Browser(app, network=network)
     browser.send(identifier=identifier)
     for _ in range(times):
@@ -240,7 +240,7 @@ def test_a_right_code_is_one_step_of_the_store_and_one_more_where_there_are_seve
         assert len(asked) == 1
 
 
-# What is told of it
+# What the log and the events say
 
 
 def test_who_uses_a_recovery_code_is_told_in_the_log_and_by_the_event(

@@ -1,4 +1,4 @@
-"""Signing in with an app's code or a recovery code: each code passes once, and nobody is locked out."""
+"""Signing in with an app's code or a recovery code: each code passes once, and no user is locked out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FORM = {"Accept": "text/html", "Origin": "http://localhost"}
 
 
 def spend_the_budget(app: Flask, phone: Any, identifier: str = ANN) -> None:
-    """Twenty wrong codes, from browsers that nobody knows: too few on each network for a surge of its own."""
+    """Submit twenty wrong codes from browsers that are not known: too few on each network for a surge there."""
     for number in range(4):
         stranger = Browser(app, network=f"198.51.100.{number}")
         stranger.send(identifier=identifier)

@@ -49,7 +49,7 @@ def test_an_identifier_is_refused_or_one_canonical_address(text: str, accepts: s
         address = identifiers.parse(text, accepts)
     except InvalidIdentifier:
         return
-    # Canonical: read again it is the same, so that two spellings never have two budgets.
+    # Canonical: to parse it again changes nothing. Otherwise two spellings would have two failure budgets.
     assert identifiers.parse(address.value) == address
     assert identifiers.parse(address.value.upper()) == address
     # One recipient, on one line, whatever a mail header or a gateway's form makes of it.

@@ -1,4 +1,4 @@
-"""The guard: nobody gets in without a proof that fits, on every view, with every method (R27, R28, R36, R37)."""
+"""The guard: no request passes without a matching proof, on any view, with any method (R27, R28, R36, R37)."""
 
 from __future__ import annotations
 
@@ -1062,7 +1062,7 @@ def test_r36_whatever_a_guarded_view_answers_is_not_stored(noisy: Flask, path: s
 
 
 def test_r36_what_an_argument_of_the_guard_answers_is_not_stored(app: Flask) -> None:
-    """Even before anybody has looked at the session."""
+    """Even if nothing has read the session before."""
     runs = guard_view(app, context=lambda: abort(404))
     answer = app.test_client().get("/guarded")
     assert (answer.status_code, runs) == (404, [])
@@ -1084,7 +1084,7 @@ def test_the_apps_other_routes_keep_their_headers(app: Flask) -> None:
     assert "Cookie" not in answer.vary
 
 
-# Without the store nobody passes
+# Without the store no request passes
 
 
 @pytest.mark.parametrize("once", [False, True])
@@ -1144,7 +1144,7 @@ def test_r37_current_verification_does_not_guess_without_the_store(make_app: App
 
 
 def test_capture_is_not_needed_to_be_refused(app: Flask) -> None:
-    """A refusal sends nothing: messages go out only when somebody asks for them."""
+    """A refusal sends nothing: a message goes out only when the user asks for it."""
     guard_view(app)
     with capture_codes(app) as codes:
         app.test_client().get("/guarded")

@@ -181,7 +181,7 @@ def test_the_usual_case_goes_the_short_way(monkeypatch: Any, method: str) -> Non
     ],
 )
 def test_a_refusal_says_why(changes: dict[str, Any], rule: dict[str, Any], user: str | None, reason: str) -> None:
-    """Each proof has one fault, so that no reason can stand in for another."""
+    """Each proof has exactly one fault. A refusal with another reason would therefore be a mistake."""
     *_, told, _, _ = answer([replace(USUAL, **changes)], rule, {"method": "GET", "headers": {}}, user, 0)
     assert {(outcome, why) for outcome, why, _ in told} == {("refused", reason)}
     for near in ({"left": 1}, {"age": -LEEWAY}, {"age": 300}):

@@ -966,7 +966,7 @@ def test_the_session_holds_neither_code_nor_counter(app: Flask) -> None:
 
 @pytest.mark.parametrize("length", [500, 1000, 2000])
 def test_r49_a_session_with_everything_in_it_fits_into_a_cookie(app: Flask, length: int) -> None:
-    """A browser silently drops a cookie of more than 4,093 bytes, and then nobody could ever verify."""
+    """A browser silently drops a cookie of more than 4,093 bytes. The user could then never verify a code."""
     client, random = app.test_client(), Random(1)
     with capture_codes(app):
         for purpose in ("login", "transfer"):

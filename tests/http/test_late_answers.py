@@ -89,7 +89,7 @@ class Person:
 
     def send(self, purpose: str, amount: int) -> Callable[[], TestResponse]:
         """Ask for a code, with the requirement of the guard where there is one."""
-        # Nobody has asked for this address before: what is spent for it would count in the next example too.
+        # A new address each time: what one example spends for an address would count in the next example too.
         body = {"identifier": f"a{next(self._numbers)}@example.com", "purpose": purpose}
         if purpose == "transfer":
             # Without cookies: who has paid already may pay once more.
@@ -273,7 +273,7 @@ def test_r49_companion_cookies_are_few_and_have_the_sessions_attributes(make_app
         for amount in range(12):
             person.jar.arrive(person.verify("transfer", amount)())
         assert sum(len(value) for name, value in person.jar.cookies.items() if "_otp_p_" in name) <= 1500
-        # Payments make room for payments: nobody is signed out by them.
+        # A new payment displaces only proofs of older payments: the user stays signed in.
         assert person.jar.go("GET", "/account", headers=POLL).status_code == 200
 
 

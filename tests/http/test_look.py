@@ -236,7 +236,7 @@ def test_browsers_keep_static_files_for_a_year_and_load_changed_ones(
 
 
 def test_every_selector_is_ours() -> None:
-    """So that our sheet changes nothing of a layout that holds our content."""
+    """Otherwise our style sheet could change the app's layout around our content."""
     sheet = (Path(static_files.__file__).parents[1] / "static" / "otp.css").read_text("utf-8")
     sheet = re.sub(r"/\*.*?\*/", "", sheet, flags=re.DOTALL)
     sheet = re.sub(r"@keyframes otp-\S+ \{(?:[^{}]*\{[^{}]*\})*\s*\}", "", sheet)

@@ -20,7 +20,7 @@ AppFactory = Callable[..., Flask]
 
 @pytest.fixture
 def otp(clock: Clock) -> OTP:
-    """Ann has a phone, and everybody else has none; nobody but Ann has an account."""
+    """Only Ann has an account, with an e-mail address and a phone."""
     otp = OTP(clock=clock)
 
     @otp.recipient_loader
@@ -194,7 +194,7 @@ def test_the_python_call_has_the_channel_too(app: Flask, otp: OTP, sent: Outbox)
 
 @pytest.mark.parametrize("email", [ANN, "nobody@example.com"])
 def test_the_page_names_the_way_where_the_code_did_not_go_to_the_address(app: Flask, sent: Outbox, email: str) -> None:
-    """Known and unknown people see the same words, so nobody learns whether there is a phone number."""
+    """Known and unknown people see the same words. The words do not show whether a phone number exists."""
     client = app.test_client()
     client.post("/otp/send", data={"identifier": email, "channel": "email"})
     assert f"{email}</bdi></b>." in client.get("/otp/verify", headers=HTML).text

@@ -490,7 +490,7 @@ def test_r25_a_request_under_way_does_not_bring_back_what_was_just_ended(make_ap
     app = guarded(make_app(OTP_REVOCATION_LAG="1h"))
     store = app.extensions["otp"].store = SlowToAnswer()
     proof = new_proof(app)
-    revoke(app, BOB)  # so that it is not the process's first
+    revoke(app, BOB)  # the revocation below must not be the first one of the process
     with ThreadPoolExecutor(1) as pool, contextlib.ExitStack() as stack:
         stack.callback(store.go.set)
         under_way = pool.submit(status, app, proof)

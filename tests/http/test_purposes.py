@@ -20,7 +20,7 @@ BOTH: dict[str, Any] = {"login": {}, "transfer": {}}
 
 
 def send(app: Flask, purpose: str, client: FlaskClient | None = None, **body: str) -> TestResponse:
-    """By default each time from another browser, so that nobody's challenge is sent again."""
+    """Ask for a code. By default a new browser asks, which has no challenge that could be sent again."""
     return (client or app.test_client()).post("/otp/send", json={"email": ANN, "purpose": purpose} | body)
 
 

@@ -388,7 +388,7 @@ def test_r37_logging_out_without_the_store_is_503_and_says_so(make_app: AppFacto
     assert refused.status_code == 503
     assert refused.get_json(force=True)["reason"] == "store_unavailable"
     assert int(refused.headers["Retry-After"]) > 0
-    assert cookie_of(client) == before  # nobody believes to be logged out
+    assert cookie_of(client) == before  # the user must not believe that they are logged out
     page = client.post("/otp/logout", headers=HTML)
     assert (page.status_code, page.mimetype) == (503, "text/html")
 
@@ -626,7 +626,7 @@ def crowded(make_app: AppFactory) -> Flask:
 
 
 def exhaust(app: Flask, identifier: str = ANN) -> None:
-    """Strangers on many networks ask for codes until nobody unknown gets one more."""
+    """Strangers on many networks ask for codes until an unknown browser gets none any more."""
     statuses = [
         ask(app.test_client(), identifier, environ_base={"REMOTE_ADDR": f"198.51.100.{number}"}).status_code
         for number in range(5)
@@ -748,7 +748,7 @@ def buckets(app: Flask, client: FlaskClient) -> list[bytes]:
 
 
 def test_the_bucket_stays_the_same_over_successes(site: Flask, codes: Outbox) -> None:
-    """A new bucket each time would have an unspent budget, for whoever owns the mailbox of one account."""
+    """Otherwise an attacker with one account could sign in to get a new bucket, whose budget is unspent, each time."""
     client = site.test_client()
     sign_in(client, codes)
     first = buckets(site, client)

@@ -213,7 +213,7 @@ def test_nothing_is_guessed_at(app: Flask) -> None:
 def test_the_warning_of_a_foreign_page_is_only_where_the_link_did_not_begin(
     app: Flask, sent: Outbox, clock: Clock
 ) -> None:
-    """Who asked on our page, and comes late or twice, must not be told that the page was not ours."""
+    """A user who asked on our page, and opens the link late or twice, must not read that the page was not ours."""
     client, other = app.test_client(), app.test_client()
     warning = "Then you asked on a page that is not ours"
     ask(client)

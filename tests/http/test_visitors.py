@@ -235,7 +235,7 @@ def test_blocked_cookies_get_one_page_that_says_so_and_one_message(site: Flask, 
     page = client.get(answer.location, headers=HTML)
     assert (page.status_code, "Cookies are blocked" in page.text, page.location) == (400, True, None)
     assert len(sent) == 1
-    # Nobody else is told that: this one has a cookie, and has lost the challenge.
+    # Only a browser without cookies gets that page. This one has a cookie, and has only lost the challenge.
     jar = Jar(site)
     jar.cookies["session"] = "something"
     assert jar.go("GET", answer.location, headers=HTML).location == "/otp/"
@@ -463,7 +463,7 @@ def test_a_number_is_read_as_people_there_write_it(
     answer = app.test_client().post("/otp/send", json={"phone": typed})
     assert answer.status_code == (400 if to is None else 200)
     assert [message.recipient for message in sent] == ([] if to is None else [to])
-    # Two spellings are one subject: nobody gets a second budget.
+    # Two spellings are one subject: the second spelling gets no limits of its own.
     if to is not None:
         assert app.test_client().post("/otp/send", json={"phone": to}).status_code == 429
 
