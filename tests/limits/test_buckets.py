@@ -1,6 +1,7 @@
-"""Strangers ask for codes to somebody's address all day long, and guess at them. Does the owner still get in?
+"""Strangers ask for codes to an owner's address all day long, and guess at them. Does the owner still get in?
 
-In a day of virtual time, and with ``-m long`` on every store. The figures are those of docs/protection/threats.md.
+Each test is a day of virtual time. With ``-m long`` it runs on every store. The figures are those of
+docs/protection/threats.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from tests.support.simulation import HOUR, Site, settings_of
 
 UNHITTABLE = 10**30
 TURN = 15 * 60
-#: How many of the thousand ask in a turn, so that all of them have asked within the day.
+#: How many of the thousand networks ask in one turn. It is enough for all of them to ask within the day.
 AT_ONCE = 11
 NEW, KNOWN = b"", b"cookie"
 
@@ -39,7 +40,7 @@ def besieged(store: Store, networks: int, cookie: bytes, every: int = 3 * HOUR) 
 siege = pytest.mark.parametrize(
     ("networks", "cookie", "outcomes"),
     [
-        # The guesses have spent the budget, so that the codes are strong; the owner is in at the first try.
+        # The guesses have spent the failure budget, so the codes are strong. The owner gets in at the first try.
         pytest.param(1, NEW, {"strong": 8}, id="new-browser-against-one-network"),
         pytest.param(1, KNOWN, {"short": 8}, id="known-browser-against-one-network"),
         # Fifty messages a day are all that strangers can have sent, and a new browser is one.

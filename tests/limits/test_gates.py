@@ -173,7 +173,7 @@ def test_a_refused_network_opens_no_challenge_and_asks_no_loader(make: Make, clo
 
 
 def test_an_apps_own_limiter_and_ours_agree(make: Make, valkey: ValkeyServer) -> None:
-    """Same keys, same windows: what the library counts by itself, our scripts see, and the other way round."""
+    """Same keys, same windows: our scripts see what the library counts, and the library sees what our scripts count."""
     app = make(limiter={}, OTP_IP_SEND_LIMIT="4/minute")
     own = FixedWindowRateLimiter(RedisStorage(valkey.uri))
     item, ids = parse("4/minute"), ("flask_otp", "otp", "send", "127.0.0.1")

@@ -63,7 +63,7 @@ class Site:
         return client.post(f"/otp/{path}", json=body, environ_overrides=environ, **kw)
 
     def send(self, address: str | None = "192.0.2.1", email: str | None = None, **kw: Any) -> tuple[int, str | None]:
-        """A new client asks for a code, each for somebody else, so that no subject's limit is met."""
+        """A new client asks for a code to a new address, which has reached no limit of its own."""
         self.count += 1
         return reason(self.post("send", {"email": email or f"user{self.count}@example.com"}, address, **kw))
 

@@ -244,7 +244,7 @@ def test_the_surge_limit_is_passed_by_no_more_than_what_is_in_flight(valkey: Val
     assert amount < compared.total() <= amount + threads
 
 
-# The sums against the stores: how often somebody gets in
+# The sums against the stores: how often an attacker gets in
 
 
 def rate_of_success(attack: Attack, accounts: int, codes: int) -> tuple[int, float]:

@@ -1,4 +1,4 @@
-"""SMS pumping: how many messages go out before nobody verifying them stops it, and who still gets theirs."""
+"""SMS pumping: how many unverified messages go out before the attack is stopped, and who still gets a message."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ LAUNCHES = [
 def test_a_launch_in_a_new_country_is_held_up_for_seconds_at_most(
     town: Town, rate: float, chance: float, withheld: int, last: int
 ) -> None:
-    """Nobody has verified anything yet when the first hundreds ask."""
+    """When the first hundreds of people ask, no code has been verified yet."""
     luck, crowd = random.Random(4), Crowd(town, start_of_window("DE"))
     for now in arrivals(rate, 300, luck):
         crowd.ask_honestly(german(luck.randrange(10_000), block=luck.randrange(1000)), now, chance, luck)
@@ -153,7 +153,7 @@ ATTACKS = [
 def test_r16_in_the_middle_of_honest_people_5000_numbers_are_pumped(
     town: Town, pumped: int, homes: int, sent: int, withheld: int, last: int
 ) -> None:
-    """For half an hour somebody asks each five seconds, and 7 of 10 type the code; in its middle third the attack."""
+    """For half an hour a person asks every five seconds, and 7 of 10 type the code. The attack is in the middle."""
     luck, crowd = random.Random(4), Crowd(town, start_of_window("DE"))
     honest = [(now, luck.randrange(10_000), luck.randrange(homes)) for now in arrivals(0.2, 1800, luck)]
     attack = [(600 + number * 0.12, number // pumped, 5000 + number % pumped) for number in range(5000)]
@@ -168,7 +168,7 @@ def test_r16_in_the_middle_of_honest_people_5000_numbers_are_pumped(
 
 
 def test_r16_who_pumps_all_hour_gets_twice_as_much(town: Town) -> None:
-    """What trickles, so that a range can show that it is well again, is a minimum more."""
+    """A few messages still go out, because they can show that the range works again. They are one minimum more."""
     crowd = Crowd(town, start_of_window(BLOCK))
     got = [crowd.ask(german(second), second) for second in range(HOUR)]
     assert (sum(got[:31]), sum(got)) == (MINIMUM, 2 * MINIMUM - 1)
@@ -554,7 +554,7 @@ def test_the_round_trips_of_a_message_and_none_for_an_email(
         challenge = town.ask(german(1), network=None)
         assert trips(lambda: verify(challenge, town.handle(challenge).code)) == 2
         town.fill(40)
-        # Counted, taken back, and told of.
+        # The message is counted, taken back, and reported.
         assert trips(lambda: town.ask(german(50), network=None)) == 3
         town.clock.now = start_of_window("DE")
         for block in range(200):

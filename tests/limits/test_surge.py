@@ -1,4 +1,4 @@
-"""Surges of one network: they stop its own short codes, and nobody else's."""
+"""Surges of one network: they stop the short codes of that network only."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_r11_one_network_stops_its_own_short_codes_and_nobody_elses(
     fail(app, stage, EVIL, 4)
     assert code_length(Caller(another, network=EVIL), "early@example.com") == 6
     fail(app, stage, EVIL, 1, first=4)
-    fail(app, stage, EVIL, 60, first=5)  # strong ones, which nobody counts
+    fail(app, stage, EVIL, 60, first=5)  # guesses at strong codes do not count
     # What counts networks is in the memory of each process, where the store is no Redis.
     for site in (app, another) if stage.uri.startswith("redis") else (app,):
         clock.now += 1

@@ -59,7 +59,7 @@ def test_r10_neither_the_owners_log_ins_nor_ones_own_give_guesses_back(stage: St
 
 
 def test_r09_a_hundred_failures_in_a_row_end_it_however_patient_one_is(stage: Stage) -> None:
-    """For sites that go by NIST SP 800-63B-4 3.2.2 to the letter: a window as long as need be, and no strong codes."""
+    """For sites that follow NIST SP 800-63B-4 3.2.2 to the letter: a window as long as needed, and no strong codes."""
     app = stage.app(OTP_FAILURE_BUDGET="20/30 days;100/3650 days", OTP_ON_BUDGET="refuse", OTP_MAX_ATTEMPTS=10)
     compared = 0
     for _ in range(8):

@@ -190,7 +190,7 @@ def test_a_proof_that_is_spent_for_one_request_is_seen_in_that_request(make_app:
     @otp_required(once=True)
     def once() -> object:
         found = [who(otp)]
-        otp.revoke(BOB)  # somebody else's end is none of this one
+        otp.revoke(BOB)  # to revoke Bob's proofs does not end Ann's
         return jsonify([*found, who(otp)])
 
     with capture_codes(app) as codes:

@@ -1,4 +1,4 @@
-"""Nobody learns who has an account (R21, R22, R23): whole visits to two sites side by side, answer by answer."""
+"""No visitor learns who has an account (R21, R22, R23): whole visits to two sites are compared, answer by answer."""
 
 from __future__ import annotations
 
@@ -299,7 +299,7 @@ VISITS: dict[str, Visit] = {
     "broken worker": Visit(by_a_broken_channel, deliver=fail, prepare=queue),
     "vetoed": Visit(by_a_broken_channel, prepare=lambda side: side.otp.before_send(lambda message: False)),
 }
-#: Those in which nobody gets a message.
+#: The visits in which no message arrives.
 SILENT = {"broken channel", "broken worker", "vetoed"}
 
 
@@ -394,7 +394,7 @@ def differences(visit: Visit, clock: Clock) -> Counter[str]:
 
 
 def test_what_is_done_for_members_only_is_found_out(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it once was: what was typed decided which message nobody was to get."""
+    """A former fault: the decoy's recipient was what the visitor typed, even where the channel sends to phones."""
     monkeypatch.setattr(Router, "_decoy_recipient", lambda self, address, channel: address)
     assert any("email.html" in step for step in differences(WAYS["phone on file"], clock))
 

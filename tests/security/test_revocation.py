@@ -287,7 +287,7 @@ def test_r25_over_an_empty_restart_the_lag_is_still_the_bound(
 
 @pytest.mark.parametrize(("behind", "length"), [(0, 13), (20, 13), (LEEWAY, 13), (LEEWAY + 1, 6)])
 def test_r25_a_machine_that_is_behind_revokes_a_known_browser_too(stage: Stage, behind: int, length: int) -> None:
-    """Strangers get strong codes here, so that the length tells who is one."""
+    """Strangers get strong codes here. The length of a code shows whether the browser is known."""
     otp = OTP(clock=stage.clock)
     app = stage.app(otp, OTP_FAILURE_BUDGET="1/30 days")
     browser, stranger = Caller(app, browser=True), Caller(app)

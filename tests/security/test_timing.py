@@ -125,7 +125,7 @@ def burn(seconds: float) -> None:
 
 
 def stopwatch(app: Flask, verb: str, clock: Clock) -> Callable[[bool], float]:
-    """What one request takes for somebody new, known or not. Nothing else is under way meanwhile."""
+    """Measure one request of a new person, with or without an account. Nothing else runs at the same time."""
     pool = app.extensions["otp"].delivery._background
     bodies: dict[str, Callable[[str], dict[str, str]]] = {
         "send": lambda who: {"email": who},

@@ -30,7 +30,7 @@ TRIES = 5
 
 @pytest.fixture(scope="module")
 def sites(request: pytest.FixtureRequest) -> Iterator[Callable[[type[Backend]], Site]]:
-    """``sites(backend)``: one app for all the faults of a backend, so that each begins where the last one ended."""
+    """``sites(backend)``: one app for all faults of a backend. Each fault begins where the last one ended."""
     with ExitStack() as stack:
         made: dict[type[Backend], Site] = {}
 

@@ -1,4 +1,4 @@
-"""Servers that take no writes any more, such as the main server of before a failover: nobody passes, and it is told."""
+"""Servers that refuse writes, such as an old main server: no request passes, and the cause is reported."""
 
 from __future__ import annotations
 
@@ -153,7 +153,7 @@ def test_a_site_answers_503_to_everything_and_lets_nobody_through(
 
 
 def test_health_tells_of_a_replica_whose_user_may_write_all_the_same(mariadb: DatabaseServer, clock: Clock) -> None:
-    """What it writes there, nobody else will read."""
+    """What this user writes to the replica never reaches the main server."""
     with contextlib.closing(store_from_uri(mariadb.uri, "otp", {"timeout": 5})) as store:
         store.probe(int(clock()))
         with _switched(mariadb), pytest.raises(StoreUnavailable) as refused:

@@ -408,7 +408,7 @@ def test_a_master_told_to_write_to_its_replicas_only_is_out_of_reach_without_the
 
 @dataclass
 class Crash:
-    """A master has died whose replica had not heard of its last seconds. Who did what in them, on the new master."""
+    """A master died before its replica got the last writes. The people who made these writes, on the new master."""
 
     redeemed: tuple[SubjectDriver, OpenResult]
     redeemed_strictly: tuple[SubjectDriver, OpenResult]
