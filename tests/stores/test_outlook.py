@@ -56,7 +56,7 @@ class History:
         self.networks = self.random.sample(NETWORKS, self.random.randrange(1, 4))
         config = dict(self.random.choice([{}, {}, {}, *SITES]))
         self.who = config.pop("who", ANN)
-        # Another key for each history, so that they share no subject.
+        # Each history has a key of its own, and so no two histories share a subject.
         self.app = Flask("site")
         self.app.config.update(TESTING=True, SECRET_KEY=f"{SECRET} {seed}", OTP_STORAGE_URI="memory://")
         self.app.config.update(OTP_SMS_COUNTRIES=("DE",), OTP_IP_SEND_LIMIT=None, OTP_IP_VERIFY_LIMIT=None)
@@ -138,7 +138,7 @@ class History:
     # What is told, and what happens
 
     def told(self, network: str | None, browser: KnownBrowser | None) -> tuple[Outlook, str]:
-        """What the operator is told of such a client, and the sentence."""
+        """What the operator reads about such a client: the outlook, and the sentence."""
         address = self.state.identifiers.named(self.who)
         seen = view(self.state, "login", address, network=network)
         assert seen.sentence.startswith("A code can go out" if seen.outlook.can_send else "No code goes out")
@@ -150,7 +150,7 @@ class History:
         return forecast.of(asker), seen.sentence
 
     def compare(self) -> str:
-        """Ask for a code as somebody. Answers with why none went out."""
+        """Ask for a code as a random client. Returns the reason if none went out."""
         self.is_broken = False
         network = self.random.choice([*self.networks, FRESH])
         browser = self.random.choice([None, None, None, *self.known])
@@ -160,7 +160,7 @@ class History:
         outlook, sentence = self.told(named, browser)
         self.expect(outlook, sentence, client)
         if outlook.reason in BY_THE_CLOCK:
-            # Each request counts for its network, so that this may be what refuses the next ones.
+            # Each request counts for its network, whose limit may then refuse the next ones.
             self.clock.advance(outlook.wait - 1)
             before, sentence = self.told(named, browser)
             assert before.wait == 1 or before.reason == "OTP_IP_SEND_LIMIT"
@@ -232,5 +232,5 @@ def test_long_run_the_sentence_agrees_with_what_send_then_does(
     seen = run(any_store, range(2000))
     assert BY_THE_CLOCK | {"sent", "unknown", "test_recipient", "countries"} <= seen.keys()
     assert {"OTP_IP_SEND_LIMIT", "OTP_CHANNEL_BUDGET", "OTP_PREFIX_BUDGET", "OTP_PUMPING_BREAKER"} <= seen.keys()
-    with capsys.disabled():  # for whoever wants to know how often each came
+    with capsys.disabled():  # shows how often each reason came
         print(dict(seen))

@@ -41,7 +41,7 @@ def proxy(server: DatabaseServer) -> Iterator[Proxy]:
 
 @pytest.fixture
 def ann(server: DatabaseServer, proxy: Proxy, clock: Clock) -> Iterator[SubjectDriver]:
-    """Somebody with a store of one old connection."""
+    """A person whose store has one old connection."""
     with contextlib.closing(SQLStore(server.uri_at(proxy.port), "otp", {"timeout": TIMEOUT})) as store:
         store.prepare()
         person = SubjectDriver(store, clock, NO_LIMITS)
@@ -186,7 +186,7 @@ def successor() -> Iterator[Callable[[type[DatabaseServer]], DatabaseServer]]:
 def pair(
     request: pytest.FixtureRequest, successor: Callable[[type[DatabaseServer]], DatabaseServer]
 ) -> Iterator[tuple[DatabaseServer, DatabaseServer]]:
-    """Two servers with the table, and somebody who may not write where writing is turned off."""
+    """Two servers with the table, and a database user who cannot write where writing is turned off."""
     first: DatabaseServer = request.getfixturevalue(request.param)
     second = successor(type(first))
     try:

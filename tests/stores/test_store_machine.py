@@ -35,7 +35,7 @@ cookies = st.sampled_from([b""] * 6 + [b"cookie%d" % number for number in range(
 
 
 class Machine(RuleBasedStateMachine):
-    """Subjects are new in each run, so that the store need not be emptied."""
+    """Subjects are new in each run, so the store need not be emptied."""
 
     store: Store
 
@@ -108,7 +108,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(target=proofs, number=subjects)
     def sign_in(self, number: int) -> Any:
-        """From a network where nobody has been, so that only the subject's own limits can be in the way."""
+        """Sign in from a new network: only the limits of the subject can refuse the request."""
         request = ChallengeRequest(b"%016d" % next(self.ids), b"%016d" % next(self.ids))
         opened = self.ask("open", self.subject(number), request, POLICIES[number], self.now)
         proof_id, outcome = self._redeem(number, opened, True, HOUR, False)

@@ -74,5 +74,5 @@ def test_a_store_that_one_process_cannot_open_is_told_at_once_and_spoils_no_late
     assert Track(MemoryStore(), MemoryStore, two_processes=True).run(race, threads=4) == [False] * 8
     with pytest.raises((AttributeError, pickle.PicklingError), match="local object"):
         Track(MemoryStore(), lambda: MemoryStore(), two_processes=True).run(race)
-    # Less than anybody waits for the others.
+    # Less time than a thread or a process waits for the others.
     assert time.monotonic() - started < 55

@@ -42,7 +42,7 @@ def test_send_sends_a_real_code_and_shows_the_destination_masked(app: Flask, out
 
 @pytest.mark.parametrize("mode", ["auto", "inline", "background"])
 def test_send_waits_for_what_becomes_of_the_message(make_app: AppFactory, mode: str) -> None:
-    """A background thread would end with the process, and nobody would read its log."""
+    """A background thread would end with the process, and the operator would not see its error."""
     otp, sent, broken = OTP(), list[Message](), [True]
 
     @otp.channel("sms")

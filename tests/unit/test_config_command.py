@@ -85,7 +85,7 @@ def test_r34_no_secret_and_no_address_of_a_full_configuration_is_shown() -> None
 def test_r34_a_setting_that_is_marked_as_secret_is_hidden_without_more_ado(
     item: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next one that somebody marks is hidden too, before anyone thinks of how to show a part of it."""
+    """A newly marked setting is hidden too, as long as no rule says how to show a part of it."""
     if item.name == "channels":
         return  # has a row of its own
     monkeypatch.setattr(configuration, "_SHOW", {})

@@ -219,7 +219,7 @@ def test_an_event_cannot_be_changed_and_names_nobody(make_app: AppFactory, clock
 
 
 def test_a_pseudonym_is_nothing_that_can_be_made_without_the_key(make_app: AppFactory, clock: Clock) -> None:
-    """Else whoever reads a log could look up every address that they know of."""
+    """Otherwise a person who reads a log could look up every address that they know."""
     seen: list[set[str | None]] = []
     for key in ("one secret for tests", "one secret for tests", "another secret for tests"):
         app = make_app(SECRET_KEY=key)

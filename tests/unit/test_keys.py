@@ -54,8 +54,8 @@ def many(request: pytest.FixtureRequest) -> tuple[str, list[str]]:
 def test_r01_every_place_of_a_code_is_uniform(many: tuple[str, list[str]]) -> None:
     alphabet, sample = many
     freedom = len(alphabet) - 1
-    # Wilson and Hilferty: chi-square's 1 - 1e-6 quantile, so that 31 places fail by chance once in 30,000 changes of
-    # this file. The codes themselves are the same in each run.
+    # The 1 - 1e-6 quantile of chi-square, by Wilson and Hilferty. With it, 31 places fail by chance once in 30,000
+    # changes of this file. The codes themselves are the same in each run.
     bound = freedom * (1 - 2 / (9 * freedom) + 4.75 * math.sqrt(2 / (9 * freedom))) ** 3
     expected = SAMPLE / len(alphabet)
     for place in range(len(sample[0])):

@@ -169,7 +169,7 @@ def test_an_app_loads_what_it_uses_when_it_is_made() -> None:
     made = loaded(APP.format(uri="memory://"), HEAVY)
     assert {"limits", "email_validator"} <= made
     assert made <= {"limits", "asyncio", "email_validator", "idna"}
-    # So that the first request need not.
+    # The first requests then load nothing more.
     sent = (
         APP
         + """

@@ -193,7 +193,7 @@ def test_a_request_makes_no_round_trip_for_it_and_the_command_reads_what_is_writ
     timers.run()
     output = shop.app.test_cli_runner().invoke(args=["otp", "stats", "--by", "channel"]).output
     assert output.splitlines()[0] == "since 2026-09-20 14:00:00 UTC"
-    # Two of the four sites have counted: ten visits and one to warm up each, and one to nobody.
+    # Two of the four sites have counted. Each had ten visits, one to warm up, and one of an unknown identifier.
     columns = ["email", "22", "22", "2", "22", "22", "100.0%"]
     assert [line.split()[:7] for line in output.splitlines()[3:]] == [columns, ["all", *columns[1:]]]
     told = json.loads(shop.app.test_cli_runner().invoke(args=["otp", "stats", "--json"]).output)

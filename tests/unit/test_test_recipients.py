@@ -1,4 +1,4 @@
-"""Test recipients: a fixed code until a day, nothing sent, and every limit as for anybody."""
+"""Test recipients: a fixed code until a certain day, no message, and the same limits as every recipient."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_who_a_loader_leads_to_a_test_recipient_is_one(
         clock.advance("31s")
         assert who.post("/otp/resend", json={}).status_code == 200
     assert verify(client, CODE).status_code == 200
-    # The app knows no such account, so that the address in the list alone is nothing.
+    # The app has no such account, and an address in the list alone is not enough.
     assert verify(nobody, CODE).status_code == 400
     assert sent == []
 

@@ -1,4 +1,4 @@
-"""What a call says: the code digit by digit in every language, and only to somebody who presses a key."""
+"""What a call says: the code digit by digit in every language, and only to a person who presses a key."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def said(document: str) -> list[str]:
 
 
 def key(document: str, digits: str = "1") -> dict[str, str]:
-    """What the provider posts when somebody presses a key."""
+    """What the provider posts when the person presses a key."""
     gather = ET.fromstring(document).find("Gather")
     assert gather is not None
     query = parse_qs(urlsplit(gather.attrib["action"]).query)
