@@ -1,7 +1,7 @@
-"""A year of guesses at somebody's authenticator apps and recovery codes, against a real store, on the attacker's clock.
+"""A year of guesses at a person's authenticator apps and recovery codes, against a real store, on the attacker's clock.
 
-Nothing of what the package decides is decided here: the store says which guess is compared. There are ``codes`` codes
-in place of a million, and so ``codes`` squared of two in a row, so that a few years show a rate.
+The package decides everything, not this module: the store says which guess is compared. There are ``codes`` codes in
+place of a million, and ``codes`` squared pairs of codes in a row. With so few codes, a few years show a rate.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class UnpackedStore(RecordStore):
 
 @dataclass
 class Owner:
-    """A person with apps, at whom somebody guesses who tries no code twice while it could be the same.
+    """A person with apps, at whose codes an attacker guesses. A code is not tried again while it must still be wrong.
 
     :param recovery_codes: how many recovery codes there could be, ten of which are right, in place of 2^65.
     :param seed: makes the codes, and the person another one.

@@ -95,7 +95,7 @@ def stage(request: pytest.FixtureRequest, clock: Clock) -> Iterator[Stage]:
 
 
 class Caller:
-    """Somebody on a network of their own: with a browser, or with a client that keeps no cookies."""
+    """A person on a network of their own: with a browser, or with a client that keeps no cookies."""
 
     _numbers = itertools.count(1)
 

@@ -20,7 +20,7 @@ from tests.support.servers import SERVICE, Sentinel, Server, wait_until
 #: Whether docs/operate/faults.md is to be rewritten with the measurements.
 WRITING = bool(os.environ.get("WRITE_FAULTS"))
 
-#: Seconds that our clients wait at most: the default, or what a busy machine does not use up by itself.
+#: Longest time that our clients wait, in seconds: the default, or one that a busy machine without a fault never needs.
 TIMEOUT = 0.25 if WRITING else 0.5
 _TIMEOUTS: dict[str, Any] = {"socket_timeout": TIMEOUT, "socket_connect_timeout": TIMEOUT}
 
@@ -112,7 +112,7 @@ class RedisBackend(Backend):
 
     @contextmanager
     def read_only(self) -> Iterator[None]:
-        """A replica whose master is gone: nobody listens at port 1."""
+        """A replica whose master is gone: no server listens at port 1."""
         self.server.ask("REPLICAOF", "127.0.0.1", 1)
         try:
             yield

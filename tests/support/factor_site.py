@@ -28,7 +28,7 @@ SEALED = (
 
 
 def code_at(secret: str, now: float, steps: int = 0) -> str:
-    """RFC 6238 from its own words, so that it shares nothing with the package: HMAC-SHA-1, 30 seconds, six digits."""
+    """A code by the text of RFC 6238: HMAC-SHA-1, 30 seconds, six digits. It shares nothing with the package."""
     digest = hmac.digest(b32decode(secret), struct.pack(">Q", int(now) // 30 + steps), "sha1")
     start = digest[-1] & 15
     return f"{(int.from_bytes(digest[start : start + 4], 'big') & 0x7FFFFFFF) % 10**6:06d}"

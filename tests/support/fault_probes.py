@@ -73,7 +73,7 @@ class Busy(Exception):
 class Visitor:
     """A person with a network and an address of their own. The messages they got are in the ``outbox``."""
 
-    #: Nothing is amiss with the site, so that whatever is late is the machine's doing, and :class:`Busy` is raised.
+    #: The site has no fault now. A late answer then means that the machine is busy, and :class:`Busy` is raised.
     at_peace = False
 
     def __init__(self, site: Site, outbox: Outbox) -> None:
@@ -204,7 +204,7 @@ assert VERBS.keys() == USUAL.keys()
 
 
 def prepared(site: Site, outbox: Outbox, verb: str) -> Visitor:
-    """Somebody who comes as far as to the verb."""
+    """A visitor who has done all that comes before the verb."""
     visitor = Visitor(site, outbox)
     visitor.at_peace = True
     if verb.startswith("app"):
@@ -264,7 +264,7 @@ def after_once(fault: Fault, answer: Answer, visitor: Visitor) -> int:
 
 
 def after_ending(fault: Fault, answer: Answer, visitor: Visitor) -> int:
-    """Who is told that it could not be done can do it again; who is told that it was done is out."""
+    """If signing out failed, it can be repeated. If it succeeded, the visitor is signed out."""
     ended = visitor.get("/account").status == 401
     assert ended or answer.status == 503
     assert visitor.post("logout").status == 204

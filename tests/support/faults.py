@@ -61,7 +61,7 @@ class Fault:
     :param answers: status meanwhile of each verb to try.
     :param charged: how often what was answered with 503 may have been counted, spent or ended all the same.
     :param seconds: every answer comes within this time.
-    :param waits: answers take long, so that all verbs are tried at once.
+    :param waits: answers take long, and so all verbs are tried at once.
     :param apart: each verb meets a fault of its own.
     """
 

@@ -53,7 +53,7 @@ class Dump:
                 for start in range(4):
                     part = text[start:]
                     readings.append(base64.urlsafe_b64decode(part[: len(part) // 4 * 4]))
-        #: Every 8 bytes in a row: a digest is found by its first eight, so that a shortened one is found too.
+        #: Every 8 bytes in a row. A digest is found by its first eight bytes, even if the rest was cut off.
         self.windows = {chunk[at : at + 8] for chunk in readings for at in range(len(chunk) - 7)}
         self.digits = {match for chunk in chunks for match in re.findall(rb"(?=([0-9]{6}))", chunk)}
         self.everything = b"\0".join(chunks)
@@ -72,7 +72,7 @@ class Dump:
 
 
 def issue(app: Flask, identifier: str) -> tuple[bytes, str]:
-    """Send a code and try a wrong one, after somebody else has passed: the challenge's id and the code."""
+    """Sign another person in, then send a code and try a wrong one. Returns the challenge's id and the code."""
     tokens = app.extensions["otp"].tokens
     with capture_codes(app) as codes:
         client = app.test_client()

@@ -143,7 +143,7 @@ def serving(
     try:
         yield inbox
     finally:
-        # Let it see that its clients have gone, so that it leaves no socket behind.
+        # Give the server time to see that its clients have gone. Otherwise it leaves a socket open.
         asyncio.run_coroutine_threadsafe(asyncio.sleep(0.03), controller.loop).result()
         wait_until(lambda: not inbox.open)
         controller.stop()

@@ -28,8 +28,8 @@ def shuffled_blocks(
 ) -> list[tuple[list[float], list[float]]]:
     """``size`` measurements of each kind in a block, in an order that chance decides.
 
-    What the machine does meanwhile meets both kinds alike, so that without a difference the order of ranks is chance's
-    too, whatever that is: the false alarms do not depend on the machine.
+    Other work of the machine delays both kinds alike. If the kinds do not differ, the order of their ranks is therefore
+    random, and the number of false alarms does not depend on the machine.
     """
     found = []
     for _ in range(blocks):

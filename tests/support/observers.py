@@ -187,7 +187,7 @@ def observed() -> Iterator[Observers]:
         with pytest.MonkeyPatch.context() as patch, listening(None, observers.hear):
             _collect_secrets(observers.secrets, patch)
             _observe_each_app(observers, patch)
-            # Held by the name, since a signal forgets a receiver that nobody holds.
+            # The name keeps the receiver alive: the signal itself holds only a weak reference.
             note = lambda sender, **_: observers.secrets.add(request.remote_addr or "no address")  # noqa: E731
             with request_started.connected_to(note):
                 yield observers

@@ -38,7 +38,7 @@ FORBIDDEN = {
     r"sees to it": "ensures, checks",
 }
 PHRASES = re.compile(r"(?:\b|(?=[,;:]))(?:" + "|".join(FORBIDDEN) + r")\b", re.IGNORECASE)
-#: A sentence whose subject is only "Who" or "Whoever": "Who asks twice gets one message."
+#: A sentence whose subject is a clause with "Who": `Who asks twice gets one message.`
 HEADLESS = re.compile(r"(?:^|[.:;] )(Who (?!it |they |you |we |has an account)[^.?!:;]*)[.!:;]")
 PAGES = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "docs/**/*.md")
 

@@ -67,7 +67,7 @@ class Provider:
         self.open.wait(10)
         status, body = self.answer(asked)
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
-        # Who was told to wait may be gone by now.
+        # A client that had to wait may be gone by now.
         with contextlib.suppress(OSError):
             request.send_response(status)
             for name, value in self.headers.items():

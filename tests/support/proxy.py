@@ -62,7 +62,7 @@ class Proxy:
         self._start(self._accept, self._listener)
 
     def refuse(self) -> None:
-        """Be a port where nobody listens, until :meth:`listen`."""
+        """Refuse connections, like a port where no server listens, until :meth:`listen`."""
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()

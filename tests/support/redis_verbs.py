@@ -37,7 +37,7 @@ VERBS: dict[str, Callable[[SubjectDriver, OpenResult], object]] = {
 QUESTIONS = ("holds", "inspect", "is_live", "noted")
 
 
-#: Who calls a verb, and with which challenge.
+#: The person who calls a verb, and the challenge that they use.
 Caller = tuple[SubjectDriver, OpenResult]
 
 

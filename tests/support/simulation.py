@@ -1,8 +1,8 @@
 """A year of attack in seconds: attackers against the real stores and the real limits, on a clock that they move.
 
-Nothing of what the package decides is decided here. The site below puts the store and the limits together as
-``Service.send`` and ``Service.verify`` do; in place of codes there are numbers below ``site.codes``, so that a smaller
-code space shows in a few years what six digits would show in a million.
+The package decides everything, not this module. The site below puts the store and the limits together as
+``Service.send`` and ``Service.verify`` do. In place of codes there are numbers below ``site.codes``: this smaller code
+space shows in a few years what six digits would show in a million.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Site:
     lost: Counter[bytes] = field(default_factory=Counter)
     messages: Counter[bytes] = field(default_factory=Counter)
     budgets_spent: int = 0
-    #: Strong codes that people on networks of their own got, at whom nobody guessed.
+    #: Strong codes that went to people on networks of their own, although no attacker guessed at their accounts.
     others_strong: int = 0
 
     def __post_init__(self) -> None:
@@ -96,7 +96,7 @@ class Site:
         return Challenge(subject, opened.challenge_id, opened.strong, self.random.randrange(self.codes), network.hex())
 
     def guess(self, challenge: Challenge) -> RedeemOutcome:
-        """Try a code that was not tried before. Of a strong one, nobody guesses any."""
+        """Try a code that was not tried before. A guess at a strong code is never right."""
         right = not challenge.strong and challenge.tried == challenge.code
         challenge.tried += 1
         outcome = self._redeem(challenge, right)
@@ -177,9 +177,9 @@ def virtual_limits(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> tuple
 
 
 def greedy(site: Site, days: int = 365) -> bool:
-    """As many guesses as there are, as early as there are any, and one a month before, so that another window is open.
+    """Make every guess as early as possible. One guess a month before opens a window that reaches into the year.
 
-    It knows when the windows end, since its own first failure began the first one.
+    The attacker knows when the windows end, since its own first failure began the first one.
     """
     period = max(rate.period for rate in site.purpose.failure_budget)
     first = site.send()
@@ -207,7 +207,7 @@ def hammering(site: Site, days: int = 365) -> bool:
 
 
 def patient(site: Site, days: int = 365) -> bool:
-    """One guess less than the budget in each window, evenly, so that no budget is ever spent and nobody is told."""
+    """Spread one guess less than the budget over each window. No budget is ever spent, so nothing is reported."""
     amount, period = min(site.purpose.failure_budget)
     for _ in site.days(days, step=period // (amount - 1) + 1):
         challenge = site.send()
@@ -219,10 +219,10 @@ def patient(site: Site, days: int = 365) -> bool:
 
 
 def waiting(site: Site, days: int = 365) -> bool:
-    """Guesses right after each of the owner's log-ins, as if that cleared the count; and in the owner's own session.
+    """Guess right after each of the owner's log-ins, as if a log-in cleared the count, and in the owner's own session.
 
-    It has planted its session in the owner's browser, so that both hold the same challenge. The owner signs in once a
-    day, and always gets in.
+    The attacker has planted its session in the owner's browser: both hold the same challenge. The owner signs in once
+    a day, and always gets in.
     """
     for _ in site.days(days):
         shared = site.send(network=b"owner", session_tag=b"planted")
@@ -269,9 +269,9 @@ def thief(site: Site, cookies: int, days: int = 365) -> bool:
 
 
 def sprayer(site: Site, accounts: int, days: int) -> int:
-    """One challenge after the other, each of another account; how many accounts it won.
+    """Use up one challenge after the other, each of another account. Returns how many accounts the attacker won.
 
-    It knows when a surge is over, to the second: an hour after its own first guess.
+    The attacker knows to the second when a surge ends: an hour after its own first guess.
     """
     won = turn = 0
     for _ in site.days(days, step=HOUR):
@@ -285,7 +285,7 @@ def sprayer(site: Site, accounts: int, days: int) -> int:
 
 
 def few_networks(networks: int) -> Callable[[Site, int], None]:
-    """Sprays from so many networks alone, each until it gets no more short codes. Then somebody else asks for one."""
+    """Spray from so many networks only, each until it gets no more short codes. Then another person asks for one."""
 
     def attack(site: Site, days: int) -> None:
         turn = 0
@@ -303,7 +303,7 @@ def few_networks(networks: int) -> Callable[[Site, int], None]:
     return attack
 
 
-#: So many codes that nobody ever hits one, and every guess of the year is made.
+#: So many codes that no guess is ever right, and every guess of the year is made.
 UNHITTABLE = 10**30
 
 

@@ -91,7 +91,7 @@ class MariaDBBackend(SQLBackend):
 
     def __init__(self, request: pytest.FixtureRequest, stack: ExitStack) -> None:
         super().__init__(request, stack)
-        # Whoever may do everything may write where nobody may.
+        # ``root`` may write even where writing is turned off, so the app needs another user.
         self.server.run("CREATE USER shop@'127.0.0.1'", f"GRANT ALL ON test.{TABLE} TO shop@'127.0.0.1'")
         stack.callback(self.server.run, "DROP USER shop@'127.0.0.1'")
 

@@ -53,9 +53,9 @@ class Log:
         return tuple(ends)
 
     def give_back(self, ends: tuple[int, ...]) -> None:
-        """One less in each of the windows that end then. Each rate by itself: some may be over, and others not.
+        """Count one less in each window that ends at these times, rate by rate: some windows may have ended before.
 
-        A window in which nothing counts any more is none.
+        A window in which nothing counts any more does not exist.
         """
         for index, end in enumerate(ends):
             for place, event in enumerate(self.events):
@@ -112,7 +112,7 @@ class SubjectDriver:
     sends: Log = field(default_factory=Log)
     failures: Log = field(default_factory=Log)
     revoked_ms: int = 0
-    #: When each mark was over that was ever set.
+    #: The end of each mark that was ever set.
     marks: dict[bytes, int] = field(default_factory=dict)
     #: Until when guesses are counted among the sends of a bucket; of the subject, under the empty name.
     rationed: dict[bytes, int] = field(default_factory=dict)

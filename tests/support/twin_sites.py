@@ -1,8 +1,8 @@
 """The same visit to two sites that differ in one thing: whether the visitor has an account there.
 
-What can be seen of each answer is kept whole. Only what is random by its nature is blotted out, at its length and with
-its alphabet checked; tokens and session cookies are opened as far as anybody can open them, so that what is in them is
-compared as well.
+Everything that can be seen of an answer is kept. Only random values are blotted out: their length is kept, and their
+alphabet is checked. Tokens and session cookies are opened as far as possible without the key, and their contents are
+compared too.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from flask_otp.delivery.background import Background
 from flask_otp.testing import Clock, Outbox
 from tests.support.apps import SECRET, START
 
-#: Of one shape: the masked forms are the same, so that nothing need be blotted out for them.
+#: Of one shape: the masked forms are the same, and need not be blotted out.
 EMAILS = {True: "ann@example.com", False: "amy@example.com"}
 PHONES = {True: "+4915112345642", False: "+4915198765442"}
 
@@ -47,7 +47,7 @@ def blot(text: str) -> str:
 
 
 def _open_token(found: re.Match[str]) -> str:
-    """What anybody can read of a token: its layout and its plain members. A sealed one shows its version and length."""
+    """What a token shows without the key: layout and plain members, or version and length if it is sealed."""
     data = _decode(found[1])
     if found[2] is None:
         return f"<{len(found[1])} sealed, of version {data[0]}>"
@@ -57,7 +57,7 @@ def _open_token(found: re.Match[str]) -> str:
 
 
 def _open_session(found: re.Match[str]) -> str:
-    # How well what is random can be packed is random too, so that it is compared unpacked.
+    # Compared unpacked: random contents give a packed session a random length.
     data = _decode(found[2])
     inside = (zlib.decompress(data) if found[1] else data).decode()
     return f"session={len(inside)} {blot(_TOKEN.sub(_open_token, inside))} at {found[3]};"
@@ -83,9 +83,9 @@ def show(answer: TestResponse, who: str) -> list[str]:
 class Work:
     """Within the ``with``: every call of a function in this thread, and every line of our own, is counted."""
 
-    #: Whom it takes now and then: the library of the limits, whose timer runs out; the memory store, which sweeps. And
-    #: what counts messages to phones, which takes as many round trips for nobody, but not the same steps: its tuples,
-    #: the counters, the clock that these read.
+    #: Not counted. The timer of the limits library and the sweep of the memory store run only now and then. What counts
+    #: messages to phones takes as many round trips for a decoy, but other steps: in its tuples, in its counters, and in
+    #: the clock that they read.
     _ELSEWHERE = re.compile(
         r"/threading|_weakrefset|/limits/|memory\.py:(_sweep|_begin_round|<genexpr>)"
         r"|/(charges|pumping)\.py|<string>:|/collections/|flask_otp/testing/"
@@ -164,7 +164,7 @@ class Side:
         guard = otp_required(purpose="transfer", context=lambda: {"amount": "500 EUR"})
         if "OTP_PURPOSES" in config:
             app.add_url_rule("/transfer", "transfer", guard(lambda: "done"))
-        # One worker, so that there is an end to wait for, and no pause, so that it is soon.
+        # With one worker there is one end to wait for. Without a pause that end comes soon.
         app.extensions["otp"].delivery._background = Background(app, workers=1, pause=0)
         return app
 
