@@ -25,7 +25,7 @@ GROUPS: dict[str, tuple[str, Callable[[Scale, Servers], Iterator[Row]]]] = {
 
 
 def measure(name: str, scale: Scale) -> list[Row]:
-    """On servers of its own, so that no group sees what another one left."""
+    """Measure a group on servers of its own. No group finds there what another one left."""
     with Servers() as servers:
         return list(GROUPS[name][1](scale, servers))
 

@@ -1,7 +1,7 @@
 """Where the processor time of a request goes: which part of the code is found at work, over and over again.
 
 A timer stops the app after each few milliseconds of processor time. The innermost function that belongs to a duty says
-which duty it is, so that what a duty calls is counted to it. A profiler that counts calls would make short functions
+which duty it is. What a duty calls is therefore counted to it. A profiler that counts calls would make short functions
 look expensive.
 """
 

@@ -2,7 +2,7 @@
 
 For the speed, all run in this process and take turns by blocks, each without a server. For the race, each runs below
 gunicorn, and 200 requests submit one right code at the same moment. A request counts as accepted if its cookies then
-sign somebody in.
+sign a user in.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NAMES = {"flask_security": "Flask-Security", "allauth": "django-allauth"}
 _INSTALLED = [module for module in _NAMES if find_spec(module) is not None]
 _MISSING = [_NAMES[module] for module in _NAMES if module not in _INSTALLED]
 _AT_ONCE = 200
-#: Those of gunicorn, so that 32 requests are under way at one moment.
+#: Those of gunicorn: 32 requests are under way at one moment.
 _PROCESSES, _THREADS = 4, 8
 
 

@@ -1,4 +1,4 @@
-"""The calls: WSGI environs made beforehand, so that the time is the app's alone."""
+"""The calls: WSGI environs made beforehand. Only the app's own time is measured."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Environ = dict[str, Any]
 #: Path and body.
 Request = tuple[str, dict[str, Any]]
 
-#: One count for all sites, since they share servers: nobody is met twice.
+#: One count for all sites, since they share servers: no address is used twice.
 _numbers = itertools.count(1)
 
 
@@ -77,7 +77,7 @@ class Traffic:
         return self.way.request(*self.way.send(email))
 
     def enter(self, *, right: bool = True) -> Environ:
-        """The request with the code, of somebody who has just asked for one."""
+        """The request with the code, of a person who has just asked for one."""
         request_with, code = self.sent()
         return request_with(code if right else wrong_for(code))
 
