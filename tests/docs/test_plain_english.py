@@ -10,7 +10,8 @@ import pytest
 from tests.support import plain_english
 
 PAGES = plain_english.pages()
-MODULES = sorted((plain_english.ROOT / "flask_otp").rglob("*.py"))
+SOURCES = ("*.py", ".ci/*", "docs/*.py", "flask_otp/**/*.py", "tests/**/*.py")
+FILES = [path for pattern in SOURCES for path in sorted(plain_english.ROOT.glob(pattern)) if path.is_file()]
 #: Words of a sentence. The fifteen pages of other projects that we compared with have 8 to 21 on average.
 MEAN, LONGEST = 16, 40
 
@@ -20,9 +21,10 @@ def test_no_page_has_a_forbidden_phrase(page: str) -> None:
     assert plain_english.read(PAGES[page]).phrases == []
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(plain_english.ROOT).as_posix())
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(plain_english.ROOT).as_posix())
 def test_no_comment_or_docstring_has_a_forbidden_phrase(path: Path) -> None:
-    assert plain_english.read(plain_english.comments(path.read_text(encoding="utf-8"))).phrases == []
+    comments = plain_english.comments if path.suffix == ".py" else plain_english.script_comments
+    assert plain_english.read(comments(path.read_text(encoding="utf-8"))).phrases == []
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -59,3 +61,8 @@ def test_comments_and_docstrings_are_read_and_code_is_not() -> None:
     code = '#: Goes on so\n#: that it ends.\nanew = "goes by"\n\n\ndef f():\n    """Is over."""\n'
     source = f'"""Begins anew."""\n\n{code}'
     assert plain_english.read(plain_english.comments(source)).phrases == ["anew", "Is over", "so that"]
+
+
+def test_comments_of_a_script_are_read_and_commands_are_not() -> None:
+    script = "#!/bin/sh\n# Goes on so\n# that it ends.\nanew  # worth nothing\n\n  # Begins anew.\n"
+    assert plain_english.read(plain_english.script_comments(script)).phrases == ["so that", "anew"]

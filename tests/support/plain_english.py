@@ -88,6 +88,11 @@ def comments(source: str) -> str:
     return re.sub(r"``[^`]+``", "CODE", "\n\n".join(found))
 
 
+def script_comments(source: str) -> str:
+    """The comments of a shell script that have a line of their own, in the form of a page."""
+    return re.sub(r"^(?: *#+!? ?(.*)|.*)$", r"\1", source, flags=re.MULTILINE)
+
+
 def pages(commit: str | None = None) -> dict[str, str]:
     """Each page with its text, of the checkout or of a commit."""
     if commit is None:
