@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import http.client
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.apps import ValkeyServer, free_port
+from tests.support.apps import ValkeyServer
 from tests.support.examples import at_night
+from tests.support.web_server import GUNICORN, WebServer
 
 pytestmark = pytest.mark.server
 
@@ -52,50 +50,22 @@ if os.environ.get("UNDER_WAY"):
 """
 
 
-class Site:
+class Site(WebServer):
     """One server with the app, on a port of its own."""
 
     def __init__(self, directory: Path, uri: str, command: Sequence[str], **environment: str) -> None:
         (directory / "site_app.py").write_text(APP)
         self.sent_path = directory / "sent"
         self.sent_path.touch()
-        self.log_path = directory / "log"
-        self.port = free_port()
-        paths = [str(directory), os.environ.get("PYTHONPATH", ""), str(Path(__file__).parents[2])]
-        environment = {
-            **os.environ,
-            "URI": uri,
-            "SENT": str(self.sent_path),
-            "PYTHONPATH": ":".join(paths),
-            **environment,
-        }
-        with self.log_path.open("w") as log:
-            self.process = subprocess.Popen(
-                [part.format(port=self.port) for part in command],
-                env=environment,
-                cwd=directory,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        deadline = time.monotonic() + 60
-        while self.get("/otp/health") != 204:
-            assert time.monotonic() < deadline, self.log_path.read_text()
-            assert self.process.poll() is None, self.log_path.read_text()
-            time.sleep(0.1)
-
-    def get(self, path: str) -> int:
-        with contextlib.suppress(OSError, http.client.HTTPException):
-            return self._ask("GET", path)
-        return 0
+        super().__init__(command, directory, URI=uri, SENT=str(self.sent_path), **environment)
+        assert self._ask("GET", "/otp/health") == 204, self.log_path.read_text()
 
     def send(self, name: str) -> int:
         body = json.dumps({"email": f"{name}@example.com"})
         return self._ask("POST", "/otp/send", body, {"Content-Type": "application/json"})
 
     def _ask(self, *request: object) -> int:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-        with contextlib.closing(connection):
+        with contextlib.closing(self.connect()) as connection:
             connection.request(*request)  # type: ignore[arg-type]
             return connection.getresponse().status
 
@@ -114,23 +84,8 @@ class Site:
             assert time.monotonic() < deadline, (self.sent, self.log_path.read_text()[-3000:])
             time.sleep(0.05)
 
-    def stop(self, number: signal.Signals, seconds: float = 20) -> float:
-        """How long it took to end."""
-        start = time.monotonic()
-        self.process.send_signal(number)
-        self.process.wait(seconds)
-        return time.monotonic() - start
 
-    def close(self) -> None:
-        if self.process.poll() is None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.stop(signal.SIGINT, 5)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)  # also workers that did not end
-        self.process.wait()
-
-
-GUNICORN = [sys.executable, "-m", "gunicorn", "-b", "127.0.0.1:{port}", "--preload", "site_app:app"]
+PRELOADED = [*GUNICORN, "--preload", "site_app:app"]
 UWSGI = [
     str(shutil.which("uwsgi", path=str(Path(sys.executable).parent))),
     "--http-socket",
@@ -139,9 +94,9 @@ UWSGI = [
 ]
 UWSGI += ["--module", "site_app:app", "--need-app", "--die-on-term"]
 SERVERS = {
-    "gunicorn, gevent": [*GUNICORN, "-w", "2", "-k", "gevent"],
-    "gunicorn, sync": [*GUNICORN, "-w", "2"],
-    "gunicorn, threads": [*GUNICORN, "-w", "2", "--threads", "4"],
+    "gunicorn, gevent": [*PRELOADED, "-w", "2", "-k", "gevent"],
+    "gunicorn, sync": [*PRELOADED, "-w", "2"],
+    "gunicorn, threads": [*PRELOADED, "-w", "2", "--threads", "4"],
     "uwsgi, enable-threads": [*UWSGI, "-p", "4", "--enable-threads"],
     "uwsgi, threads": [*UWSGI, "-p", "2", "--threads", "4"],
 }

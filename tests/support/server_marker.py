@@ -15,6 +15,7 @@ import pytest
 from tests.support.apps import ValkeyServer
 from tests.support.databases import DatabaseServer
 from tests.support.servers import Server
+from tests.support.web_server import WebServer
 
 
 class Running:
@@ -33,5 +34,7 @@ def _where_it_is_marked(start: Callable[..., Any]) -> Callable[..., Any]:
     return start_or_fail
 
 
-for owner, name in ((socket.socket, "listen"), (ValkeyServer, "start"), (Server, "start"), (DatabaseServer, "start")):
+_STARTS = [(socket.socket, "listen"), (WebServer, "__init__")]
+_STARTS += [(server, "start") for server in (ValkeyServer, Server, DatabaseServer)]
+for owner, name in _STARTS:
     setattr(owner, name, _where_it_is_marked(getattr(owner, name)))

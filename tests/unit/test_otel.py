@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
-import time
-import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from cProfile import Profile
 from pathlib import Path
 from typing import Any
@@ -33,6 +30,8 @@ from flask_otp.stores.watched import VERBS
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory, free_port
 from tests.support.listening import SIGNALS
+from tests.support.servers import wait_until
+from tests.support.web_server import GUNICORN, WebServer, listens
 
 ANN = "ann@example.com"
 
@@ -181,9 +180,7 @@ app.config.update(OTP_CHANNELS={"email": lambda message: None})
 OTP(app)
 assert instrument(app)
 """
-GUNICORN = """
-workers, bind = 2, "127.0.0.1:%d"
-
+GUNICORN_SETTINGS = """
 def post_fork(server, worker):
     from opentelemetry import metrics
     from opentelemetry.exporter.prometheus import PrometheusMetricReader
@@ -203,38 +200,19 @@ def fetch(url: str, body: bytes | None = None) -> str:
 
 @pytest.mark.server
 def test_two_workers_are_scraped_as_text(tmp_path: Path) -> None:
-    port, *metrics_ports = free_port(), free_port(), free_port()
+    metrics_ports = free_port(), free_port()
     (tmp_path / "site_app.py").write_text(SITE)
-    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN % (port, *metrics_ports))
-    command = [sys.executable, "-m", "gunicorn", "site_app:app"]
-    package = str(Path(__file__).parents[2])
-    with subprocess.Popen(command, cwd=tmp_path, env={"PYTHONPATH": package, "PATH": "/usr/bin:/bin"}) as server:
-        try:
-            wait_for(*(f"http://127.0.0.1:{number}/" for number in (*metrics_ports, port)))
-            for number in range(20):
-                fetch(f"http://127.0.0.1:{port}/otp/send", b'{"email": "ann%d@example.com"}' % number)
-            texts = [fetch(f"http://127.0.0.1:{number}/metrics") for number in metrics_ports]
-        finally:
-            server.terminate()
+    (tmp_path / "gunicorn.conf.py").write_text(GUNICORN_SETTINGS % metrics_ports)
+    with closing(WebServer([*GUNICORN, "-w", "2", "site_app:app"], tmp_path)) as server:
+        wait_until(lambda: all(map(listens, metrics_ports)), 60)
+        for number in range(20):
+            fetch(f"http://127.0.0.1:{server.port}/otp/send", b'{"email": "ann%d@example.com"}' % number)
+        texts = [fetch(f"http://127.0.0.1:{number}/metrics") for number in metrics_ports]
     found = [re.findall(r"^otp_messages_total\{(.*)\} (\S+)$", text, re.MULTILINE) for text in texts]
     assert sum(float(value) for lines in found for _, value in lines) == 20
     assert all('otp_channel="email"' in labels for lines in found for labels, _ in lines)
     assert "ann" not in "".join(texts).replace("channel", "").replace("Cannot", "")
     assert any("otp_store_duration_seconds_bucket" in text for text in texts)
-
-
-def wait_for(*urls: str) -> None:
-    deadline = time.monotonic() + 60
-    for url in urls:
-        while True:
-            try:
-                fetch(url)
-                break
-            except urllib.error.HTTPError:
-                break
-            except OSError:
-                assert time.monotonic() < deadline, url
-                time.sleep(0.1)
 
 
 # The instruments, and every value that their attributes can have
