@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from types import FrameType
 
-from .measure import Case, Scale, exactly
+from .measure import Case, Scale, spread
 from .report import Row
 from .servers import Servers
 from .sites import Site
@@ -30,39 +30,34 @@ _DUTIES = {
     "identifiers, purposes, signals": ("flask_otp/",),
     "Flask and Werkzeug": ("/flask/", "/werkzeug/"),
 }
-_EVERY, _BLOCK = 0.001, 100
+#: Seconds of processor time between two looks.
+_EVERY = 0.001
 
 
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
-    cases = our_cases(Site(servers.uri, servers.uri, limiter=False))
-    for name, case in cases.items():
-        found, seconds = _sampled(case, scale.calls // _BLOCK * 5 + 1)
+    for name, case in our_cases(Site(servers.uri, servers.uri)).items():
+        found, seconds = _sampled(case, scale.calls * 5)
         total = found.total()
         for duty in (*_DUTIES, "else"):
-            yield Row(name, duty, exactly(seconds * 1e6 * found[duty] / max(1, total)), "us")
-        yield Row(name, "all", exactly(seconds * 1e6), "us", note=f"{total:,} samples")
+            yield Row(name, duty, spread(seconds * 1e6 * found[duty] / max(1, total)), "us")
+        yield Row(name, "all", spread(seconds * 1e6), "us", note=f"{total:,} samples")
 
 
-def _sampled(case: Case, blocks: int) -> tuple[Counter[str], float]:
+def _sampled(case: Case, count: int) -> tuple[Counter[str], float]:
     """How often each duty was at work, and the seconds of processor time that a request takes."""
-    found, seconds = Counter[str](), 0.0
-
-    def sample(number: int, frame: FrameType | None) -> None:
-        found[_duty(frame)] += 1
-
-    before = signal.signal(signal.SIGPROF, sample)
+    found, requests = Counter[str](), case.prepare(count)
+    before = signal.signal(signal.SIGPROF, lambda number, frame: found.update([_duty(frame)]))
     try:
-        for _ in range(blocks):
-            requests, began = case.prepare(_BLOCK), time.process_time()
-            signal.setitimer(signal.ITIMER_PROF, _EVERY, _EVERY)
-            answers = [case.call(request) for request in requests]
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            seconds += time.process_time() - began
-            for answer in answers:
-                case.check(answer)
+        began = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, _EVERY, _EVERY)
+        answers = [case.call(request) for request in requests]
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        seconds = time.process_time() - began
     finally:
         signal.signal(signal.SIGPROF, before)
-    return found, seconds / blocks / _BLOCK
+    for answer in answers:
+        case.check(answer)
+    return found, seconds / count
 
 
 def _duty(frame: FrameType | None) -> str:

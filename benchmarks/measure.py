@@ -11,11 +11,10 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Scale:
+class Scale(NamedTuple):
     """How much to measure."""
 
     #: Pairs for each ratio, and calls of one kind in a row.
@@ -30,7 +29,6 @@ class Scale:
 
 FULL = Scale(rounds=100, block=10, calls=2000, codes=5_000, many=1_000_000)
 QUICK = Scale(rounds=25, block=5, calls=400, codes=1_000, many=100_000)
-TINY = Scale(rounds=2, block=1, calls=40, codes=20, many=20)
 
 
 @dataclass(frozen=True)
@@ -39,13 +37,23 @@ class Case:
 
     :param prepare: makes the inputs of so many calls. Takes no part in the time.
     :param check: takes each answer, after the block, and raises if it is not what the case is about.
-    :param clock: seconds, of the wall's clock by default.
+    :param clock: seconds. The processor time of this process leaves out the wait for a server, and other work.
     """
 
     prepare: Callable[[int], Sequence[Any]]
     call: Callable[[Any], Any]
     check: Callable[[Any], None]
     clock: Callable[[], float] = time.perf_counter
+
+    def seconds(self, count: int) -> float:
+        """For each of so many calls, one after the other."""
+        inputs, call = self.prepare(count), self.call
+        began = self.clock()
+        answers = [call(item) for item in inputs]
+        seconds = self.clock() - began
+        for answer in answers:
+            self.check(answer)
+        return seconds / count
 
 
 @dataclass(frozen=True)
@@ -58,17 +66,12 @@ class Spread:
     count: int
 
 
-def spread(figures: Iterable[float]) -> Spread:
-    ordered = sorted(figures)
-    if len(ordered) < 2:
-        return exactly(ordered[0])
-    low, median, high = statistics.quantiles(ordered, n=4, method="inclusive")
-    return Spread(median, low, high, len(ordered))
-
-
-def exactly(figure: float) -> Spread:
-    """A count, or a size: nothing to take a median of."""
-    return Spread(figure, figure, figure, 1)
+def spread(*figures: float) -> Spread:
+    """One figure is a count or a size: nothing to take a median of."""
+    if len(figures) == 1:
+        return Spread(figures[0], figures[0], figures[0], 1)
+    low, median, high = statistics.quantiles(figures, n=4, method="inclusive")
+    return Spread(median, low, high, len(figures))
 
 
 class Rounds:
@@ -80,40 +83,22 @@ class Rounds:
     """
 
     def __init__(self, cases: Mapping[str, Case], rounds: int, block: int) -> None:
-        #: By the clock of the case, and of this process's processor time.
-        self._seconds: dict[str, list[tuple[float, float]]] = {name: [] for name in cases}
         order, luck = list(cases), random.Random(1)
-        for _ in range(rounds + 1):
+        self.seconds: dict[str, list[float]] = {name: [] for name in cases}
+        for number in range(rounds + 1):
             luck.shuffle(order)
             for name in order:
-                self._seconds[name].append(_block(cases[name], block))
+                seconds = cases[name].seconds(block)
+                if number:
+                    self.seconds[name].append(seconds)
 
-    def seconds(self, name: str, *, of_processor: bool = False) -> list[float]:
-        """For each call, round by round.
-
-        :param of_processor: the time that this process had a processor: what else the machine does is not in it, and
-            neither is the wait for a server.
-        """
-        return [pair[of_processor] for pair in self._seconds[name][1:]]
-
-    def rate(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
+    def rate(self, name: str, reference: str) -> Spread:
         """How many calls of ``name`` are made in the time of one of ``reference``."""
-        return spread(theirs / ours for ours, theirs in self._pairs(name, reference, of_processor))
+        return spread(*(theirs / ours for ours, theirs in self.pairs(name, reference)))
 
-    def cost(self, name: str, reference: str, *, of_processor: bool = False) -> Spread:
+    def cost(self, name: str, reference: str) -> Spread:
         """Microseconds that a call of ``name`` takes more than one of ``reference``."""
-        return spread((ours - theirs) * 1e6 for ours, theirs in self._pairs(name, reference, of_processor))
+        return spread(*((ours - theirs) * 1e6 for ours, theirs in self.pairs(name, reference)))
 
-    def _pairs(self, name: str, reference: str, of_processor: bool) -> Iterable[tuple[float, float]]:
-        times = (self.seconds(each, of_processor=of_processor) for each in (name, reference))
-        return zip(*times, strict=True)
-
-
-def _block(case: Case, size: int) -> tuple[float, float]:
-    inputs, call, clock = case.prepare(size), case.call, case.clock
-    began, processor = clock(), time.process_time()
-    answers = [call(item) for item in inputs]
-    seconds, processor = clock() - began, time.process_time() - processor
-    for answer in answers:
-        case.check(answer)
-    return seconds / size, processor / size
+    def pairs(self, *names: str) -> Iterable[tuple[float, ...]]:
+        return zip(*(self.seconds[name] for name in names), strict=True)

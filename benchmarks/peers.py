@@ -16,20 +16,20 @@ from werkzeug.wrappers import Response
 from .sites import Mailbox
 from .traffic import Way
 
-#: How a person logs in by e-mail, and the module that must be installed.
+#: By the module that must be installed: what a peer is called, and how a person logs in by e-mail.
+NAMES = {"flask_security": "Flask-Security", "allauth": "django-allauth"}
 WAYS = {
     "flask_security": Way(
-        lambda email: ("/us-signin/send-code", {"identity": email, "chosen_method": "email"}),
-        lambda email, code, sent: ("/us-signin", {"identity": email, "passcode": code}),
-        lambda email: ("/join", {"email": email}),
+        lambda email: {"path": "/us-signin/send-code", "json": {"identity": email, "chosen_method": "email"}},
+        lambda email, code, sent: {"path": "/us-signin", "json": {"identity": email, "passcode": code}},
+        lambda email: {"path": "/join", "json": {"email": email}},
         keeps_cookies=True,
     ),
     "allauth": Way(
-        lambda email: ("/accounts/login/code/", {"email": email}),
-        lambda email, code, sent: ("/accounts/login/code/confirm/", {"code": code}),
-        lambda email: ("/join", {"email": email}),
+        lambda email: {"path": "/accounts/login/code/", "data": {"email": email}},
+        lambda email, code, sent: {"path": "/accounts/login/code/confirm/", "data": {"code": code}},
+        lambda email: {"path": "/join", "data": {"email": email}},
         keeps_cookies=True,
-        form=True,
     ),
 }
 _CODE = re.compile(r"\b\d{6}\b")

@@ -36,27 +36,24 @@ class Row:
 
     :param what: what was done.
     :param where: the store, and what else the app has.
-    :param spread: the figure; ``None`` where it could not be measured, and ``note`` says why.
     :param goal: such as ``<= 10``.
     """
 
     what: str
     where: str
-    spread: Spread | None
+    spread: Spread
     unit: str = ""
     goal: str = ""
     note: str = ""
 
     @property
     def verdict(self) -> str:
-        if not self.goal or self.spread is None:
+        if not self.goal:
             return ""
         sign, figure = self.goal.split()
         return "ok" if _REACHED[sign](self.spread.median, float(figure)) else "missed"
 
     def cells(self) -> tuple[str, ...]:
-        if self.spread is None:
-            return self.what, self.where, self.note, "", self.goal, ""
         figure, count = _number(self.spread.median), ""
         if self.spread.count > 1:
             figure += f" [{_number(self.spread.low)} .. {_number(self.spread.high)}]"
@@ -75,12 +72,6 @@ def result(rows: Iterable[Row], command: str) -> dict[str, Any]:
     return made | {"rows": [asdict(row) for row in rows]}
 
 
-def read(results: dict[str, Any], name: str) -> list[Row]:
-    """The rows of a group, from what ``results.json`` keeps."""
-    kept = results[name]["rows"]
-    return [Row(**row | {"spread": row["spread"] and Spread(**row["spread"])}) for row in kept]
-
-
 def write(measured: dict[str, Any]) -> None:
     """Keep what was measured beside the other groups' last results, and show it in the pages."""
     kept = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
@@ -96,17 +87,20 @@ def filled(text: str, results: dict[str, Any]) -> str:
         begin, place, end = match.groups()
         name, _, beginning = place.partition("/")
         if name == "machine":
-            groups: dict[str, list[str]] = {}
-            for key, kept in results.items():
-                groups.setdefault(f"{kept['date']}, {kept['machine']}", []).append(key)
-            lines = [f"- {', '.join(names)}: {where}" for where, names in groups.items()]
-            return f"{begin}\n" + "\n".join(lines) + f"\n\n{end}"
+            return f"{begin}\n{_machines(results)}\n\n{end}"
         if name not in results:
             return match[0]
-        rows = [row for row in read(results, name) if row.what.startswith(beginning)]
-        return f"{begin}\n{table(rows)}\n\n{end}"
+        rows = [Row(**kept | {"spread": Spread(**kept["spread"])}) for kept in results[name]["rows"]]
+        return f"{begin}\n{table(row for row in rows if row.what.startswith(beginning))}\n\n{end}"
 
     return PLACE.sub(shown, text)
+
+
+def _machines(results: dict[str, Any]) -> str:
+    groups: dict[str, list[str]] = {}
+    for name, kept in results.items():
+        groups.setdefault(f"{kept['date']}, {kept['machine']}", []).append(name)
+    return "\n".join(f"- {', '.join(names)}: {where}" for where, names in groups.items())
 
 
 def machine() -> str:

@@ -4,38 +4,32 @@ from __future__ import annotations
 
 import gc
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from functools import cached_property
 from http.client import HTTPConnection
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 from redis.connection import AbstractConnection
 
 from flask_otp.stores import Store, store_from_uri
-from tests.support.apps import ValkeyServer, free_port
+from tests.support.apps import ValkeyServer
 from tests.support.databases import PostgreSQLServer
-from tests.support.servers import wait_until
+from tests.support.web_server import GUNICORN, WebServer
 
 from .traffic import Answer, Environ
 
 
 class Servers(ExitStack):
-    """Starts what is asked for. Leaving the ``with`` stops it all, and closes what the stores left open.
+    """Starts what is asked for. Leaving the ``with`` stops it all, and closes what the stores left open."""
 
-    :param binary: of the Redis or Valkey server; by default the Valkey that the test extra brings.
-    """
-
-    def __init__(self, binary: str | None = None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self._binary = binary
         self.callback(_close_connections)
 
     @cached_property
@@ -50,8 +44,9 @@ class Servers(ExitStack):
     def uri(self) -> str:
         return str(self.valkey.uri)
 
-    def new_valkey(self) -> ValkeyServer:
-        server = ValkeyServer(self.directory, self._binary)
+    def new_valkey(self, binary: str | None = None) -> ValkeyServer:
+        """By default the Valkey that the test extra brings."""
+        server = ValkeyServer(self.directory, binary)
         server.start()
         self.callback(server.stop)
         return server
@@ -61,6 +56,14 @@ class Servers(ExitStack):
         self.callback(server.remove)
         server.start()
         return server
+
+    def both_kinds(self) -> Iterator[tuple[str, str | None]]:
+        """Name and binary: the Valkey has libc's allocator, and the Redis of this machine mostly has jemalloc."""
+        for binary in dict.fromkeys((None, which("redis-server") or which("valkey-server"))):
+            with self.new_valkey(binary).client() as client:
+                told, allocator = client.info("server"), client.info("memory")["mem_allocator"].partition("-")[0]
+            kind = "Valkey" if "valkey_version" in told else "Redis"
+            yield f"{kind} {told.get('valkey_version', told['redis_version'])}, {allocator}", binary
 
 
 def _close_connections() -> None:
@@ -72,8 +75,8 @@ def _close_connections() -> None:
             thing.disconnect()
 
 
-def open_store(uri: str, prefix: str = "otp") -> Store:
-    return store_from_uri(uri, prefix, patience(uri))
+def open_store(uri: str) -> Store:
+    return store_from_uri(uri, "otp", patience(uri))
 
 
 def patience(uri: str) -> dict[str, Any]:
@@ -81,50 +84,31 @@ def patience(uri: str) -> dict[str, Any]:
     return {} if uri.startswith("memory") else {"socket_timeout": 10, "socket_connect_timeout": 10}
 
 
-@contextmanager
-def gunicorn(module: str, kind: str, processes: int, threads: int, **settings: str) -> Iterator[Gunicorn]:
-    """A gunicorn on a free port.
+class Gunicorn(WebServer):
+    """And its clients.
 
     :param module: the one whose ``create_app`` makes the app.
     :param kind: of the workers.
     :param threads: what each process does at one time.
-    :param settings: environment variables for the app.
     """
-    port = free_port()
-    command = [sys.executable, "-m", "gunicorn", "-b", f"127.0.0.1:{port}", "-w", str(processes), "-k", kind]
-    # Without --preload the workers would make the tables of one database all at the same time.
-    many = ["--threads", str(threads), "--preload"] if kind == "gthread" else ["--worker-connections", str(threads)]
-    command += [*many, "--keep-alive", "30", f"{module}:create_app()"]
-    top = Path(__file__).parent.parent
-    process = subprocess.Popen(command, cwd=top, env=os.environ | settings, stderr=subprocess.DEVNULL)
-    try:
-        wait_until(lambda: _listens(port), 60)
-        yield Gunicorn(process.pid, port)
-    finally:
-        process.terminate()
-        process.wait(30)
 
+    def __init__(self, directory: Path, module: str, kind: str, processes: int, threads: int, **environment: str):
+        # Without --preload the workers would make the tables of one database all at the same time.
+        many = ["--threads", str(threads), "--preload"] if kind == "gthread" else ["--worker-connections", str(threads)]
+        command = [*GUNICORN, "-k", kind, "-w", str(processes), *many, "--keep-alive", "30", f"{module}:create_app()"]
+        super().__init__(command, directory, **environment)
 
-def _listens(port: int) -> bool:
-    with socket.socket() as tried:
-        return tried.connect_ex(("127.0.0.1", port)) == 0
-
-
-class Gunicorn:
-    """A running one, and its clients."""
-
-    def __init__(self, pid: int, port: int) -> None:
-        self._pid, self._port = pid, port
+    def call(self, request: Environ) -> Answer:
+        return self.ask([request], clients=1)[0]
 
     def ask(self, requests: Sequence[Environ], clients: int = 8) -> list[Answer]:
         """Shared out among the clients, which have a connection each and start at the same moment."""
         start = threading.Barrier(clients)
 
         def share(number: int) -> list[Answer]:
-            connection = HTTPConnection("127.0.0.1", self._port, timeout=60)
-            connection.connect()
-            start.wait(60)
-            with closing(connection):
+            with closing(self.connect()) as connection:
+                connection.connect()
+                start.wait(60)
                 return [_asked(connection, request) for request in requests[number::clients]]
 
         with ThreadPoolExecutor(clients) as pool:
@@ -133,7 +117,7 @@ class Gunicorn:
     def cpu_seconds(self) -> float:
         """Processor time of all workers, as Linux counts it."""
         ticks = 0
-        for child in Path(f"/proc/{self._pid}/task/{self._pid}/children").read_text().split():
+        for child in Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split():
             fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")

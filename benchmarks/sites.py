@@ -17,9 +17,8 @@ from flask_limiter.util import get_remote_address
 from flask_otp import OTP, Message, otp_required
 from flask_otp.state import AppState
 
-from .floors import add_floors
 from .servers import patience
-from .traffic import Traffic, Way
+from .traffic import Traffic, Way, call
 
 #: Never reached: what is measured is the counting.
 _HIGH = "100000000/hour"
@@ -28,11 +27,11 @@ _HIGH = "100000000/hour"
 def our_way(*, keeps_cookies: bool = False, **more: object) -> Way:
     """``session=False``, for a client that keeps the handle itself."""
     return Way(
-        lambda email: ("/otp/send", {"email": email} | more),
-        lambda email, code, sent: (
-            "/otp/verify",
-            {"code": code, "challenge": json.loads(sent.body)["challenge"]} | more,
-        ),
+        lambda email: {"path": "/otp/send", "json": {"email": email} | more},
+        lambda email, code, sent: {
+            "path": "/otp/verify",
+            "json": {"code": code, "challenge": json.loads(sent.body)["challenge"]} | more,
+        },
         keeps_cookies=keeps_cookies,
     )
 
@@ -40,8 +39,8 @@ def our_way(*, keeps_cookies: bool = False, **more: object) -> Way:
 def way_by_hand(where: str) -> Way:
     """``naive``, ``limited`` or ``in-session``."""
     return Way(
-        lambda email: (f"/{where}/send", {"email": email}),
-        lambda email, code, sent: (f"/{where}/verify", {"email": email, "code": code}),
+        lambda email: {"path": f"/{where}/send", "json": {"email": email}},
+        lambda email, code, sent: {"path": f"/{where}/verify", "json": {"email": email, "code": code}},
         keeps_cookies=where == "in-session",
     )
 
@@ -57,16 +56,14 @@ class Site:
     """
 
     def __init__(
-        self, storage_uri: str | None, redis_uri: str, *, limiter: bool = True, codes: Any = None, **settings: object
+        self, storage_uri: str | None, redis_uri: str, *, limiter: bool = False, codes: Any = None, **settings: object
     ) -> None:
         self.codes: Any = [] if codes is None else codes
         self.app = Flask("site")
         self.app.config.update(SECRET_KEY="a secret that is only for benchmarks")
         self.redis = redis.Redis.from_url(redis_uri)
-        self.limiter = Limiter(get_remote_address, app=self.app, storage_uri=redis_uri) if limiter else None
         self._add_plain_views()
-        self._add_naive_views()
-        self.otp: OTP | None = None
+        self._add_naive_views(Limiter(get_remote_address, app=self.app, storage_uri=redis_uri) if limiter else None)
         if storage_uri is not None:
             self.app.config.update(
                 OTP_STORAGE_URI=storage_uri,
@@ -77,14 +74,14 @@ class Site:
                 OTP_SURGE_LIMIT=_HIGH,
             )
             self.app.config.update(settings)
-            self.otp = self._add_otp()
+            self._add_otp(OTP(self.app))
 
     def traffic(self, way: Way) -> Traffic:
-        return Traffic(self.app, way, self.codes)
+        return Traffic(lambda request: call(self.app, request), way, self.codes)
 
     def verified_cookie(self) -> str:
         """The cookies of a browser that has verified."""
-        return self.traffic(our_way()).log_in().cookies
+        return call(self.app, self.traffic(our_way()).enter()).cookies
 
     @property
     def state(self) -> AppState:
@@ -92,27 +89,25 @@ class Site:
         assert isinstance(state, AppState)
         return state
 
-    def _add_otp(self) -> OTP:
-        otp = OTP(self.app)
-        add_floors(self.app, self.state)
+    def _deliver(self, message: Message) -> None:
+        self.codes.append(message.code)
 
+    def _add_otp(self, otp: OTP) -> None:
         @self.app.get("/guarded")
         @otp_required
         def guarded() -> ResponseReturnValue:
             return "hello"
 
-        return otp
-
-    def _deliver(self, message: Message) -> None:
-        self.codes.append(message.code)
+        @self.app.get("/who")
+        def who() -> ResponseReturnValue:
+            proven = otp.verification()
+            return proven.identifier if proven else session.get("email", "")
 
     def _add_plain_views(self) -> None:
-        client = self.redis
-
         @self.app.post("/reference")
         def reference() -> ResponseReturnValue:
             """JSON in, one Redis GET, JSON out: the least that a view with a store does."""
-            return jsonify(value=client.get(request.get_json()["key"]) is not None)
+            return jsonify(value=self.redis.get(request.get_json()["key"]) is not None)
 
         @self.app.get("/plain")
         def plain() -> ResponseReturnValue:
@@ -123,14 +118,8 @@ class Site:
             session.get("_otp")
             return "hello"
 
-        @self.app.get("/who")
-        def who() -> ResponseReturnValue:
-            proven = self.otp.verification() if self.otp else None
-            return proven.identifier if proven else session.get("email", "")
-
-    def _add_naive_views(self) -> None:
+    def _add_naive_views(self, limiter: Limiter | None) -> None:
         """The code that people write without a library: in Redis, or in the session."""
-        client = self.redis
 
         def new_code() -> str:
             code = f"{secrets.randbelow(10**6):06d}"
@@ -138,16 +127,16 @@ class Site:
             return code
 
         def send() -> ResponseReturnValue:
-            client.set("naive:" + request.get_json()["email"], new_code(), ex=300)
+            self.redis.set("naive:" + request.get_json()["email"], new_code(), ex=300)
             return jsonify(sent=True)
 
         def verify() -> ResponseReturnValue:
             data = request.get_json()
             key = "naive:" + data["email"]
-            code = client.get(key)
+            code = self.redis.get(key)
             if code is None or not hmac.compare_digest(code, data["code"].encode()):
                 return jsonify(error="wrong"), 400
-            client.delete(key)
+            self.redis.delete(key)
             session["email"] = data["email"]
             return jsonify(verified=True)
 
@@ -164,21 +153,17 @@ class Site:
 
         views = {"naive/send": send, "naive/verify": verify}
         views |= {"in-session/send": send_in_session, "in-session/verify": verify_in_session}
-        if self.limiter is not None:
-            views |= {"limited/send": self._limited(send), "limited/verify": self._limited(verify)}
+        if limiter is not None:
+            views |= {"limited/send": _limited(limiter, send), "limited/verify": _limited(limiter, verify)}
         for path, view in views.items():
             self.app.add_url_rule(f"/{path}", path, view, methods=["POST"])
 
-    def _limited(self, view: Any) -> Any:
-        """With the three limits that the tutorials put on such a view: two of the network, one of the person."""
-        assert self.limiter is not None
 
-        def email() -> str:
-            return str(request.get_json()["email"])
-
-        for rule, key in ((_HIGH, None), ("90000000/day", None), (_HIGH, email)):
-            view = self.limiter.limit(rule, key_func=key)(view)
-        return view
+def _limited(limiter: Limiter, view: Any) -> Any:
+    """With the three limits that the tutorials put on such a view: two of the network, one of the person."""
+    for rule, key in ((_HIGH, None), ("90000000/day", None), (_HIGH, lambda: request.get_json()["email"])):
+        view = limiter.limit(rule, key_func=key)(view)
+    return view
 
 
 class Mailbox:
@@ -200,5 +185,4 @@ def create_app() -> Flask:
     """For gunicorn: our site."""
     uri = os.environ["BENCHMARK_URI"]
     # All clients are on one network: its limits are counted, and never reached.
-    limits = {"OTP_IP_SEND_LIMIT": _HIGH, "OTP_IP_VERIFY_LIMIT": _HIGH}
-    return Site(uri, uri, limiter=False, codes=Mailbox(uri), **limits).app
+    return Site(uri, uri, codes=Mailbox(uri), OTP_IP_SEND_LIMIT=_HIGH, OTP_IP_VERIFY_LIMIT=_HIGH).app

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-import time
 import tracemalloc
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -11,13 +9,12 @@ from typing import Any
 from flask_otp.stores.memory import MemoryStore
 from tests.support.apps import ValkeyServer
 
-from .ceiling import both_kinds
-from .measure import Scale, exactly
-from .people import ask, subject_of
+from .measure import Scale, spread
 from .report import Row
 from .servers import Servers
 from .sites import Site, our_way
-from .traffic import call, wrong_for
+from .stores import fill
+from .traffic import wrong_for
 
 #: What a subject may have behind it: which codes were typed, right or wrong.
 _HISTORIES: dict[str, list[bool]] = {
@@ -29,18 +26,20 @@ _HISTORIES: dict[str, list[bool]] = {
 
 
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
-    for name, others in both_kinds(servers):
+    for name, binary in servers.both_kinds():
         for what, typed in _HISTORIES.items():
             # A server that was emptied gives its memory back only slowly, so each time there is a new one.
-            server = others.new_valkey()
-            # The counters of the limits are elsewhere.
-            size = exactly(_growth(scale.codes, server, Site(server.uri, servers.uri), typed))
-            yield Row(what, f"{name}, {scale.codes:,} subjects", size, "B", "" if typed else "<= 330")
+            server = servers.new_valkey(binary)
+            # The Limiter has the counters of the limits elsewhere.
+            size = _growth(scale.codes, server, Site(server.uri, servers.uri, limiter=True), typed)
+            yield Row(what, f"{name}, {scale.codes:,} subjects", spread(size), "B", "" if typed else "<= 330")
     count, server = scale.codes // 10, servers.new_valkey()
-    # And here the codes are.
-    size = exactly(_growth(count, server, Site("memory://", server.uri), [True]))
-    yield Row("the limits of a network", f"redis, {count:,} networks", size, "B")
-    yield from _memory(10 * scale.codes)
+    # And here the codes are elsewhere.
+    size = _growth(count, server, Site("memory://", server.uri, limiter=True), [True])
+    yield Row("the limits of a network", f"redis, {count:,} networks", spread(size), "B")
+    yield Row(
+        "a live code", f"memory, {10 * scale.codes:,} subjects", spread(_in_memory(10 * scale.codes)), "B", "<= 200"
+    )
 
 
 def _growth(count: int, server: ValkeyServer, site: Site, typed: Sequence[bool]) -> float:
@@ -50,7 +49,7 @@ def _growth(count: int, server: ValkeyServer, site: Site, typed: Sequence[bool])
     def visit() -> None:
         request_with, code = traffic.sent()
         for right in typed:
-            call(site.app, request_with(code if right else wrong_for(code)))
+            traffic.call(request_with(code if right else wrong_for(code)))
 
     visit()  # connections and their buffers are there now
     with server.client() as client:
@@ -66,37 +65,10 @@ def _used(client: Any) -> int:
     return int(client.info("memory")["used_memory"])
 
 
-def _memory(count: int) -> Iterator[Row]:
-    where = f"memory, {count:,} subjects"
-    tracemalloc.start()
-    before, _ = tracemalloc.get_traced_memory()
-    store = _filled(count)
-    size = (tracemalloc.get_traced_memory()[0] - before) / count
-    tracemalloc.stop()
-    yield Row("a live code", where, exactly(size), "B", "<= 200")
-    del store
-    # Another one, since the tracer's own books take time too. A sweep over the whole dict took 126 ms in the prototype.
-    yield Row("the longest step while they expire", where, exactly(_longest(_filled(count))), "ms", "<= 10")
-
-
-def _filled(count: int) -> MemoryStore:
+def _in_memory(count: int) -> float:
     store = MemoryStore(max_subjects=2 * count)
-    for number in range(count):
-        ask(store, number)
-    return store
-
-
-def _longest(store: MemoryStore) -> float:
-    """Milliseconds of processor time of the slowest of 1,000 changes, when all that there was has expired."""
-    longest, after_all = 0.0, int(time.time()) + 2 * 86400
-    # The collector's rounds are through all of this process, and have nothing to do with the store.
-    gc.collect()
-    gc.disable()
-    try:
-        for number in range(1000):
-            began = time.thread_time()
-            store.drop(subject_of(number), b"", after_all)
-            longest = max(longest, time.thread_time() - began)
-    finally:
-        gc.enable()
-    return longest * 1000
+    tracemalloc.start()
+    fill(store, count)
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    return size / count

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -13,8 +12,8 @@ from werkzeug.test import EnvironBuilder
 from .measure import Case
 
 Environ = dict[str, Any]
-#: Path and body.
-Request = tuple[str, dict[str, Any]]
+#: Its path and its body, as arguments of :func:`environ`.
+Request = dict[str, Any]
 
 #: One count for all sites, since they share servers: no address is used twice.
 _numbers = itertools.count(1)
@@ -39,27 +38,23 @@ class Way:
     :param verify: the request with the code, by address, for the answer that ``send`` got.
     :param join: the request that makes the account, by address, if there must be one.
     :param keeps_cookies: the client sends the cookies of the first answer with the second request.
-    :param form: bodies are forms in place of JSON.
     """
 
     send: Callable[[str], Request]
     verify: Callable[[str, str, Answer], Request]
     join: Callable[[str], Request] | None = None
     keeps_cookies: bool = False
-    form: bool = False
-
-    def request(self, path: str, body: dict[str, Any], answer: Answer | None = None) -> Environ:
-        return environ(path, body, cookie=answer.cookies if answer and self.keeps_cookies else "", form=self.form)
 
 
 class Traffic:
     """Cases over one site. Each request is another person's, from a network of their own.
 
+    :param call: answers a request.
     :param codes: what the site has sent, the newest last.
     """
 
-    def __init__(self, app: Callable[..., Any], way: Way, codes: list[str]) -> None:
-        self.app, self.way, self.codes = app, way, codes
+    def __init__(self, call: Callable[[Environ], Answer], way: Way, codes: Any) -> None:
+        self.call, self.way, self.codes = call, way, codes
 
     def send(self) -> Case:
         return self._case(lambda: self.ask(new_email()))
@@ -68,13 +63,13 @@ class Traffic:
         return self._case(lambda: self.enter(right=right), ("200", "302") if right else ("400",))
 
     def open(self, path: str, cookie: str = "", **body: object) -> Case:
-        return self._case(lambda: environ(path, body, cookie=cookie))
+        return self._case(lambda: environ(path, cookie, **({"json": body} if body else {})))
 
     def ask(self, email: str) -> Environ:
         """The request for a code."""
         if self.way.join is not None:
-            call(self.app, self.way.request(*self.way.join(email)))
-        return self.way.request(*self.way.send(email))
+            self.call(environ(**self.way.join(email)))
+        return environ(**self.way.send(email))
 
     def enter(self, *, right: bool = True) -> Environ:
         """The request with the code, of a person who has just asked for one."""
@@ -85,11 +80,9 @@ class Traffic:
         """Ask for a code: what makes the request with a code, and the code."""
         email = new_email()
         asked = self.ask(email)
-        sent, network = call(self.app, asked), {"REMOTE_ADDR": asked["REMOTE_ADDR"]}
-        return lambda code: self.way.request(*self.way.verify(email, code, sent), sent) | network, self.codes.pop()
-
-    def log_in(self) -> Answer:
-        return call(self.app, self.enter())
+        sent, network = self.call(asked), {"REMOTE_ADDR": asked["REMOTE_ADDR"]}
+        cookie = sent.cookies if self.way.keeps_cookies else ""
+        return lambda code: environ(cookie=cookie, **self.way.verify(email, code, sent)) | network, self.codes.pop()
 
     def _case(self, make: Callable[[], Environ], statuses: tuple[str, ...] = ("200", "302")) -> Case:
         def check(answer: Answer) -> None:
@@ -97,22 +90,20 @@ class Traffic:
             if not answer.status.startswith(statuses) or b"errorlist" in answer.body:
                 raise RuntimeError(f"expected {statuses}, not {answer.status}: {answer.body[:200]!r}")
 
-        return Case(lambda count: [make() for _ in range(count)], lambda environ: call(self.app, environ), check)
+        return Case(lambda count: [make() for _ in range(count)], self.call, check)
 
 
 def new_email() -> str:
     return f"person{next(_numbers):08d}@example.com"
 
 
-def environ(path: str, body: dict[str, Any] | None = None, *, cookie: str = "", form: bool = False) -> Environ:
-    """A GET, or a POST if there is a body."""
-    more: dict[str, Any] = {"headers": {"Cookie": cookie} if cookie else {}}
-    if body:
-        sent = {"data": body} if form else {"data": json.dumps(body), "content_type": "application/json"}
-        more |= {"method": "POST"} | sent
+def environ(path: str, cookie: str = "", **body: Any) -> Environ:
+    """A GET, or a POST if there is a body, which is ``json`` or the ``data`` of a form."""
     number = next(_numbers)
-    network = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
-    return dict(EnvironBuilder(path=path, environ_base={"REMOTE_ADDR": network}, **more).get_environ())
+    network = {"REMOTE_ADDR": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"}
+    headers = [("Cookie", cookie)] if cookie else None
+    method = "POST" if body else "GET"
+    return dict(EnvironBuilder(path, method=method, headers=headers, environ_base=network, **body).get_environ())
 
 
 def call(app: Callable[..., Any], request: Environ) -> Answer:
