@@ -16,7 +16,8 @@ from flask import Flask
 from flask_otp.limits.counters import Limits
 from flask_otp.limits.surge import most_of_one_network, network_share
 from tests.support.apps import ValkeyServer
-from tests.support.attack_site import Caller, Stage, at_once, refused
+from tests.support.at_once import at_once
+from tests.support.attack_site import Caller, Stage, refused
 from tests.support.simulation import START, few_networks, settings_of, spray, virtual_limits
 
 EVIL, HOME = "203.0.113.5", "198.51.100.7"

@@ -6,7 +6,8 @@ import pytest
 
 from flask_otp import OTP, Message
 from flask_otp.signals import code_verified
-from tests.support.attack_site import OWNER, Caller, Stage, at_once, refused
+from tests.support.at_once import at_once
+from tests.support.attack_site import OWNER, Caller, Stage, refused
 
 MALLORY = "mallory@example.com"
 

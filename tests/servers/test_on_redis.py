@@ -21,7 +21,8 @@ from flask_otp import OTP, Message, current_verification, otp_required
 from flask_otp.limits import surge
 from flask_otp.signals import code_verified
 from flask_otp.testing import Outbox
-from tests.support.attack_site import OWNER, Caller, Stage, at_once, refused
+from tests.support.at_once import at_once
+from tests.support.attack_site import OWNER, Caller, Stage, refused
 
 pytestmark = [pytest.mark.server, pytest.mark.parametrize("stage", ["redis"], indirect=True)]
 

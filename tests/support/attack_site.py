@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 from flask import Flask
@@ -18,7 +16,6 @@ from flask_otp import OTP, Channel, Message
 from flask_otp.testing import Clock, Outbox
 from tests.support.backends import ClusterBackend, SentinelBackend
 
-T = TypeVar("T")
 OWNER = "owner@example.com"
 #: What is not attacked here, and would end an attack too soon.
 WIDE = {"OTP_COOLDOWN": 0, "OTP_IP_SEND_LIMIT": None, "OTP_IP_VERIFY_LIMIT": None, "OTP_SURGE_LIMIT": "1000000/hour"}
@@ -127,15 +124,3 @@ class Caller:
 
 def refused(answer: TestResponse) -> bool:
     return answer.status_code == 400 and answer.get_json()["reason"] in ("invalid_code", "challenge_required")
-
-
-def at_once(*calls: Callable[[], T]) -> list[T]:
-    """What they answer when all begin at one moment."""
-    barrier = threading.Barrier(len(calls))
-
-    def run(call: Callable[[], T]) -> T:
-        barrier.wait(30)
-        return call()
-
-    with ThreadPoolExecutor(len(calls)) as pool:
-        return list(pool.map(run, calls))

@@ -52,7 +52,9 @@ class WebServer:
         return listens(self.port)
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection.connect()
+        return connection
 
     def stop(self, number: signal.Signals, seconds: float = 20) -> float:
         """How long it took to end."""
