@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
-from . import ceiling, duties, growth, logins, report, sizes, table
+from . import capacity, duties, growth, peers, report, table
 from .measure import FULL, QUICK, Scale
 from .report import Row
 from .servers import Servers
@@ -17,10 +17,10 @@ GROUPS: dict[str, tuple[str, Callable[[Scale, Servers], Iterator[Row]]]] = {
     "table": ("Ours, beside the same by hand", table.rows),
     "duties": ("Where the time of a request goes", duties.rows),
     "growth": ("Growth with threads, workers and live codes", growth.rows),
-    "ceiling": ("What one core of Redis bears", ceiling.rows),
-    "sizes": ("Bytes of a subject", sizes.rows),
-    "peers": ("Whole logins, beside other packages", logins.speed),
-    "race": ("One right code, submitted by 200 requests at once", logins.race),
+    "ceiling": ("What one core of Redis bears", capacity.ceiling),
+    "sizes": ("Bytes of a subject", capacity.sizes),
+    "peers": ("Whole logins, beside other packages", peers.speed),
+    "race": ("One right code, submitted by 200 requests at once", peers.race),
 }
 
 
@@ -31,7 +31,11 @@ def measure(name: str, scale: Scale) -> list[Row]:
 
 
 def main() -> None:
-    given = _arguments()
+    parser = argparse.ArgumentParser("python -m benchmarks", description="The rows of benchmarks/README.md.")
+    parser.add_argument("--only", action="append", choices=GROUPS, metavar="ROWS", help=", ".join(GROUPS))
+    parser.add_argument("--quick", action="store_true", help="smaller stores and fewer rounds: about a minute")
+    parser.add_argument("--write", action="store_true", help="keep the figures in results.json and fill in the pages")
+    given = parser.parse_args()
     began, results = time.monotonic(), {}
     print(report.machine())
     for name in given.only or GROUPS:
@@ -42,14 +46,6 @@ def main() -> None:
     if given.write:
         report.write(results)
     print(f"\n{time.monotonic() - began:.0f} s", file=sys.stderr)
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser("python -m benchmarks", description="The rows of benchmarks/README.md.")
-    parser.add_argument("--only", action="append", choices=GROUPS, metavar="ROWS", help=", ".join(GROUPS))
-    parser.add_argument("--quick", action="store_true", help="smaller stores and fewer rounds: about a minute")
-    parser.add_argument("--write", action="store_true", help="keep the figures in results.json and fill in the pages")
-    return parser.parse_args()
 
 
 if __name__ == "__main__":

@@ -10,8 +10,10 @@ from __future__ import annotations
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from types import FrameType
+from typing import Any
 
 from .measure import Case, Scale, spread
 from .report import Row
@@ -45,19 +47,18 @@ def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
 
 def _sampled(case: Case, count: int) -> tuple[Counter[str], float]:
     """How often each duty was at work, and the seconds of processor time that a request takes."""
-    found, requests = Counter[str](), case.prepare(count)
-    before = signal.signal(signal.SIGPROF, lambda number, frame: found.update([_duty(frame)]))
-    try:
-        began = time.process_time()
+    found = Counter[str]()
+
+    def ask(requests: Sequence[Any]) -> list[Any]:
         signal.setitimer(signal.ITIMER_PROF, _EVERY, _EVERY)
         answers = [case.call(request) for request in requests]
         signal.setitimer(signal.ITIMER_PROF, 0)
-        seconds = time.process_time() - began
-    finally:
-        signal.signal(signal.SIGPROF, before)
-    for answer in answers:
-        case.check(answer)
-    return found, seconds / count
+        return answers
+
+    before = signal.signal(signal.SIGPROF, lambda number, frame: found.update([_duty(frame)]))
+    seconds = replace(case, clock=time.process_time).seconds(count, ask)
+    signal.signal(signal.SIGPROF, before)
+    return found, seconds
 
 
 def _duty(frame: FrameType | None) -> str:

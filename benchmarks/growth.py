@@ -11,15 +11,14 @@ from functools import partial
 from itertools import cycle
 from typing import Any
 
-from flask_otp.stores import Attempt, RedeemOutcome, Store
+from flask_otp.stores import Attempt, RedeemOutcome, Store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
 
-from .ceiling import server_seconds
+from .capacity import ID, POLICY, fill, server_seconds, subject_of
 from .measure import Case, Rounds, Scale, spread
 from .report import Row
-from .servers import Gunicorn, Servers, open_store
+from .servers import PATIENCE, Gunicorn, Servers
 from .sites import Site, our_way
-from .stores import ID, POLICY, fill, subject_of
 
 #: gunicorn's arguments: kinds of workers, processes, and what each process does at one time.
 WORKERS = {
@@ -43,27 +42,22 @@ def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
     for threads in (1, 2, 4, 8, 16, 32):
         with ThreadPoolExecutor(threads) as pool:
             for what, case in cases.items():
-                cost = _cost(case, scale.calls // 2, partial(pool.map, case.call), time.process_time)
+                cost = _cost(case, scale.calls // 2, time.process_time, partial(pool.map, case.call))
                 yield Row(f"{what}: processor time of the app", f"{threads} threads", spread(cost), "us")
     for name, workers in WORKERS.items():
         with closing(Gunicorn(servers.directory, "benchmarks.sites", *workers, BENCHMARK_URI=servers.uri)) as server:
-            costs = {what: _cost(case, scale.calls, server.ask, server.cpu_seconds) for what, case in cases.items()}
+            costs = {what: _cost(case, scale.calls, server.cpu_seconds, server.ask) for what, case in cases.items()}
         for what, cost in costs.items():
             yield Row(f"{what}: processor time of the app", name, spread(cost), "us")
         yield Row("login, send and verify", name, spread(sum(costs.values())), "us")
     yield from _codes(scale, servers)
 
 
-def _cost(case: Case, count: int, ask: Callable[[Sequence[Any]], Iterable[Any]], clock: Callable[[], float]) -> float:
+def _cost(case: Case, count: int, clock: Callable[[], float], ask: Callable[[Sequence[Any]], Iterable[Any]]) -> float:
     """Microseconds for each of so many calls, which ``ask`` makes at the same time."""
-    requests = case.prepare(count)
-    list(ask(case.prepare(_WARM_UP)))
-    began = clock()
-    answers = list(ask(requests))
-    seconds = clock() - began
-    for answer in answers:
-        case.check(answer)
-    return seconds / count * 1e6
+    clocked = replace(case, clock=clock)
+    clocked.seconds(_WARM_UP, ask)
+    return clocked.seconds(count, ask) * 1e6
 
 
 def _codes(scale: Scale, servers: Servers) -> Iterator[Row]:
@@ -88,7 +82,7 @@ def _in_memory(servers: Servers, count: int) -> Case:
 def _in_redis(servers: Servers, count: int) -> Case:
     """On a server of its own. By the wall's clock, it costs twice as much once it has moved to the other core."""
     server = servers.new_valkey()
-    store, client = open_store(server.uri), server.client()
+    store, client = store_from_uri(server.uri, "otp", PATIENCE), server.client()
     fill(store, count, client)
     return replace(_case(store, count), clock=lambda: server_seconds(client))
 

@@ -45,11 +45,11 @@ class Case:
     check: Callable[[Any], None]
     clock: Callable[[], float] = time.perf_counter
 
-    def seconds(self, count: int) -> float:
-        """For each of so many calls, one after the other."""
+    def seconds(self, count: int, ask: Callable[[Sequence[Any]], Iterable[Any]] | None = None) -> float:
+        """For each of so many calls, which ``ask`` makes; by default one after the other."""
         inputs, call = self.prepare(count), self.call
         began = self.clock()
-        answers = [call(item) for item in inputs]
+        answers = list(ask(inputs)) if ask else [call(item) for item in inputs]
         seconds = self.clock() - began
         for answer in answers:
             self.check(answer)

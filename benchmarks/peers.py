@@ -1,44 +1,99 @@
-"""Two other packages, set up as their documentation does, with their own limits off. ``pip install -e '.[bench]'``."""
+"""Whole logins by e-mail code, beside other packages: how fast they are, and what 200 requests at once get out of one.
+
+The packages are set up as their documentation does, with their own limits off: ``pip install -e '.[bench]'``. For the
+speed, all run in this process and take turns by blocks, each without a server. For the race, each runs below gunicorn,
+and 200 requests submit one right code at the same moment. A request counts as accepted if its cookies then sign
+somebody in.
+"""
 
 from __future__ import annotations
 
+import gc
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask, jsonify, request
 from werkzeug.wrappers import Response
 
-from .sites import Mailbox
-from .traffic import Way
+from .measure import Case, Rounds, Scale, spread
+from .report import Row
+from .servers import Gunicorn, Servers
+from .sites import Mailbox, Site, our_way, way_by_hand
+from .traffic import Traffic, Way, call, environ, post
 
-#: By the module that must be installed: what a peer is called, and how a person logs in by e-mail.
-NAMES = {"flask_security": "Flask-Security", "allauth": "django-allauth"}
-WAYS = {
-    "flask_security": Way(
-        lambda email: {"path": "/us-signin/send-code", "json": {"identity": email, "chosen_method": "email"}},
-        lambda email, code, sent: {"path": "/us-signin", "json": {"identity": email, "passcode": code}},
-        lambda email: {"path": "/join", "json": {"email": email}},
-        keeps_cookies=True,
-    ),
-    "allauth": Way(
-        lambda email: {"path": "/accounts/login/code/", "data": {"email": email}},
-        lambda email, code, sent: {"path": "/accounts/login/code/confirm/", "data": {"code": code}},
-        lambda email: {"path": "/join", "data": {"email": email}},
-        keeps_cookies=True,
-    ),
-}
+_AT_ONCE = 200
+#: Those of gunicorn, so that 32 requests are under way at one moment.
+_PROCESSES, _THREADS = 4, 8
 _CODE = re.compile(r"\b\d{6}\b")
+
+
+def speed(scale: Scale, servers: Servers) -> Iterator[Row]:
+    sites: dict[str, Traffic] = {}
+    for name, uri in (("flask_otp, Redis", servers.uri), ("flask_otp, memory", "memory://")):
+        sites[name] = Site(uri, servers.uri).traffic(our_way(keeps_cookies=True))
+    for name, (make, way) in PEERS.items():
+        codes: list[str] = []
+        app = make(f"sqlite:///{servers.directory}/{name}.sqlite", codes)
+        sites[f"{name}, SQLite"] = Traffic(partial(call, app), way, codes)
+    gc.freeze()  # no site pays for the objects of the others
+    cases: dict[str, Case] = {}
+    for name, traffic in sites.items():
+        cases[f"{name}: bare"] = traffic.open("/plain")
+        cases |= {f"{name}: send": traffic.send(), f"{name}: verify": traffic.verify()}
+    measured = Rounds(cases, scale.rounds // 2, scale.block)
+    gc.unfreeze()
+    for name in sites:
+        for step in ("send", "verify"):
+            ratio = measured.rate(f"{name}: {step}", f"{name}: bare")
+            yield Row(f"{step}, over its own bare view", name, ratio, "x")
+        logins = (1 / sum(pair) for pair in measured.pairs(f"{name}: send", f"{name}: verify"))
+        yield Row("whole logins", name, spread(*logins), "a second")
+
+
+def race(scale: Scale, servers: Servers) -> Iterator[Row]:
+    settings = {"BENCHMARK_URI": servers.uri}
+    ways = {
+        "flask_otp, Redis": our_way(keeps_cookies=True),
+        "by hand, code in Redis": way_by_hand("naive"),
+        "by hand, code in the session": way_by_hand("in-session"),
+    }
+    yield from _race(scale, servers, "benchmarks.sites", ways, settings)
+    for name, (_, way) in PEERS.items():
+        settings |= {"BENCHMARK_PEER": name, "BENCHMARK_DATABASE": servers.new_postgresql().uri}
+        yield from _race(scale, servers, "benchmarks.peers", {f"{name}, PostgreSQL": way}, settings)
+
+
+def _race(
+    scale: Scale, servers: Servers, module: str, ways: Mapping[str, Way], settings: Mapping[str, str]
+) -> Iterator[Row]:
+    codes = Mailbox(servers.uri)
+    with closing(Gunicorn(servers.directory, module, "gthread", _PROCESSES, _THREADS, **settings)) as server:
+        for name, way in ways.items():
+            traffic = Traffic(server.call, way, codes)
+            accepted = [_accepted(server, traffic) for _ in range(max(1, scale.rounds // 10))]
+            note = f"{min(accepted)} to {max(accepted)}"
+            yield Row(f"accepted of {_AT_ONCE} at once", name, spread(*accepted), note=note)
+
+
+def _accepted(server: Gunicorn, traffic: Traffic) -> int:
+    """How many of the requests that submit one right code at once sign its owner in."""
+    answers = server.ask([traffic.enter()] * _AT_ONCE, clients=_AT_ONCE)
+    visits = server.ask([environ("/who", answer.cookies) for answer in answers if answer.cookies])
+    return sum(b"@" in visit.body for visit in visits)
 
 
 def create_app() -> Callable[..., Any]:
     """For gunicorn: the peer that the environment names."""
-    make, database = APPS[os.environ["BENCHMARK_PEER"]], os.environ["BENCHMARK_DATABASE"]
-    return make(database, Mailbox(os.environ["BENCHMARK_URI"]))
+    make, _ = PEERS[os.environ["BENCHMARK_PEER"]]
+    return make(os.environ["BENCHMARK_DATABASE"], Mailbox(os.environ["BENCHMARK_URI"]))
 
 
 def flask_security(database: str, codes: Any) -> Callable[..., Any]:
@@ -109,27 +164,30 @@ def allauth(database: str, codes: Any) -> Callable[..., Any]:
 
 
 def _configure_django(database: str) -> None:
-    django, middleware = "django.contrib.{}", "django.contrib.{}.middleware.{}Middleware"
     where = urlsplit(database)
-    engine: dict[str, Any] = {"ENGINE": "django.db.backends.sqlite3", "NAME": where.path[1:]}
-    if where.hostname:
-        engine |= {"ENGINE": "django.db.backends.postgresql", "HOST": where.hostname}
-        engine |= {"PORT": where.port, "USER": where.username}
+    kind = "postgresql" if where.hostname else "sqlite3"
+    engine: dict[str, Any] = {"ENGINE": f"django.db.backends.{kind}", "NAME": where.path[1:]}
+    engine |= {"HOST": where.hostname, "PORT": where.port, "USER": where.username}
     templates = {"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}
     templates["OPTIONS"] = {"context_processors": ["django.template.context_processors.request"]}
-    apps = [django.format(name) for name in ("auth", "contenttypes", "sessions", "messages")]
-    parts = (("sessions", "Session"), ("auth", "Authentication"), ("messages", "Message"))
     import_module("django.conf").settings.configure(
         SECRET_KEY="only for benchmarks",
         ALLOWED_HOSTS=["*"],
         ROOT_URLCONF=__name__,
         DATABASES={"default": engine},
-        INSTALLED_APPS=[*apps, "allauth", "allauth.account"],
-        MIDDLEWARE=[*(middleware.format(*part) for part in parts), "allauth.account.middleware.AccountMiddleware"],
+        INSTALLED_APPS=[
+            *(f"django.contrib.{name}" for name in ("auth", "contenttypes", "sessions", "messages")),
+            *("allauth", "allauth.account"),
+        ],
+        MIDDLEWARE=[
+            "django.contrib.sessions.middleware.SessionMiddleware",
+            "django.contrib.auth.middleware.AuthenticationMiddleware",
+            "django.contrib.messages.middleware.MessageMiddleware",
+            "allauth.account.middleware.AccountMiddleware",
+        ],
         TEMPLATES=[templates],
         AUTHENTICATION_BACKENDS=["allauth.account.auth_backends.AuthenticationBackend"],
         EMAIL_BACKEND="django.core.mail.backends.locmem.EmailBackend",
-        LOGIN_REDIRECT_URL="/plain",
         ACCOUNT_ADAPTER=f"{__name__}.Adapter",
         ACCOUNT_LOGIN_METHODS={"email"},
         ACCOUNT_LOGIN_BY_CODE_ENABLED=True,
@@ -138,4 +196,25 @@ def _configure_django(database: str) -> None:
     )
 
 
-APPS = {"flask_security": flask_security, "allauth": allauth}
+#: Those that are installed: what makes the app, and how a person logs in.
+PEERS: dict[str, tuple[Callable[[str, Any], Callable[..., Any]], Way]] = {}
+if find_spec("flask_security"):
+    PEERS["Flask-Security"] = (
+        flask_security,
+        Way(
+            lambda email: post("/us-signin/send-code", identity=email, chosen_method="email"),
+            lambda email, code, sent: post("/us-signin", identity=email, passcode=code),
+            lambda email: post("/join", email=email),
+            keeps_cookies=True,
+        ),
+    )
+if find_spec("allauth"):
+    PEERS["django-allauth"] = (
+        allauth,
+        Way(
+            lambda email: {"path": "/accounts/login/code/", "data": {"email": email}},
+            lambda email, code, sent: {"path": "/accounts/login/code/confirm/", "data": {"code": code}},
+            lambda email: {"path": "/join", "data": {"email": email}},
+            keeps_cookies=True,
+        ),
+    )

@@ -5,24 +5,25 @@ from __future__ import annotations
 import gc
 import os
 import tempfile
-import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from functools import cached_property
+from functools import cached_property, partial
 from http.client import HTTPConnection
 from pathlib import Path
 from shutil import which
-from typing import Any
 
 from redis.connection import AbstractConnection
 
-from flask_otp.stores import Store, store_from_uri
+from flask_otp.stores import Store
 from tests.support.apps import ValkeyServer
+from tests.support.at_once import at_once
 from tests.support.databases import PostgreSQLServer
 from tests.support.web_server import GUNICORN, WebServer
 
 from .traffic import Answer, Environ
+
+#: Options of a store in Redis: other work on the machine does not end a measurement.
+PATIENCE = {"socket_timeout": 10, "socket_connect_timeout": 10}
 
 
 class Servers(ExitStack):
@@ -75,15 +76,6 @@ def _close_connections() -> None:
             thing.disconnect()
 
 
-def open_store(uri: str) -> Store:
-    return store_from_uri(uri, "otp", patience(uri))
-
-
-def patience(uri: str) -> dict[str, Any]:
-    """Options with time-outs so long that other work on the machine does not end a measurement."""
-    return {} if uri.startswith("memory") else {"socket_timeout": 10, "socket_connect_timeout": 10}
-
-
 class Gunicorn(WebServer):
     """And its clients.
 
@@ -103,16 +95,9 @@ class Gunicorn(WebServer):
 
     def ask(self, requests: Sequence[Environ], clients: int = 8) -> list[Answer]:
         """Shared out among the clients, which have a connection each and start at the same moment."""
-        start = threading.Barrier(clients)
-
-        def share(number: int) -> list[Answer]:
-            with closing(self.connect()) as connection:
-                connection.connect()
-                start.wait(60)
-                return [_asked(connection, request) for request in requests[number::clients]]
-
-        with ThreadPoolExecutor(clients) as pool:
-            return [answer for answers in pool.map(share, range(clients)) for answer in answers]
+        connections = [self.connect() for _ in range(clients)]
+        shares = (partial(_asked, each, requests[number::clients]) for number, each in enumerate(connections))
+        return [answer for answers in at_once(*shares) for answer in answers]
 
     def cpu_seconds(self) -> float:
         """Processor time of all workers, as Linux counts it."""
@@ -123,10 +108,14 @@ class Gunicorn(WebServer):
         return ticks / os.sysconf("SC_CLK_TCK")
 
 
-def _asked(connection: HTTPConnection, request: Environ) -> Answer:
-    body = request["wsgi.input"].getvalue()
-    headers = {"Content-Type": request["CONTENT_TYPE"]} if body else {}
-    headers |= {"Cookie": request["HTTP_COOKIE"]} if "HTTP_COOKIE" in request else {}
-    connection.request(request["REQUEST_METHOD"], request["PATH_INFO"], body, headers)
-    answer = connection.getresponse()
-    return Answer(str(answer.status), answer.read(), answer.getheaders())
+def _asked(connection: HTTPConnection, requests: Sequence[Environ]) -> list[Answer]:
+    answers = []
+    with closing(connection):
+        for request in requests:
+            names = {"Content-Type": "CONTENT_TYPE", "Cookie": "HTTP_COOKIE"}
+            headers = {name: request[key] for name, key in names.items() if request.get(key)}
+            body = request["wsgi.input"].getvalue()
+            connection.request(request["REQUEST_METHOD"], request["PATH_INFO"], body, headers)
+            answer = connection.getresponse()
+            answers.append(Answer(str(answer.status), answer.read(), answer.getheaders()))
+    return answers

@@ -15,10 +15,9 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 
 from flask_otp import OTP, Message, otp_required
-from flask_otp.state import AppState
 
-from .servers import patience
-from .traffic import Traffic, Way, call
+from .servers import PATIENCE
+from .traffic import Answer, Request, Traffic, Way, call, post
 
 #: Never reached: what is measured is the counting.
 _HIGH = "100000000/hour"
@@ -26,21 +25,18 @@ _HIGH = "100000000/hour"
 
 def our_way(*, keeps_cookies: bool = False, **more: object) -> Way:
     """``session=False``, for a client that keeps the handle itself."""
-    return Way(
-        lambda email: {"path": "/otp/send", "json": {"email": email} | more},
-        lambda email, code, sent: {
-            "path": "/otp/verify",
-            "json": {"code": code, "challenge": json.loads(sent.body)["challenge"]} | more,
-        },
-        keeps_cookies=keeps_cookies,
-    )
+
+    def verify(email: str, code: str, sent: Answer) -> Request:
+        return post("/otp/verify", code=code, challenge=json.loads(sent.body)["challenge"], **more)
+
+    return Way(lambda email: post("/otp/send", email=email, **more), verify, keeps_cookies=keeps_cookies)
 
 
 def way_by_hand(where: str) -> Way:
     """``naive``, ``limited`` or ``in-session``."""
     return Way(
-        lambda email: {"path": f"/{where}/send", "json": {"email": email}},
-        lambda email, code, sent: {"path": f"/{where}/verify", "json": {"email": email, "code": code}},
+        lambda email: post(f"/{where}/send", email=email),
+        lambda email, code, sent: post(f"/{where}/verify", email=email, code=code),
         keeps_cookies=where == "in-session",
     )
 
@@ -67,7 +63,7 @@ class Site:
         if storage_uri is not None:
             self.app.config.update(
                 OTP_STORAGE_URI=storage_uri,
-                OTP_STORAGE_OPTIONS=patience(storage_uri),
+                OTP_STORAGE_OPTIONS=PATIENCE if storage_uri.startswith("redis") else {},
                 OTP_REVOCATION_LAG=0,
                 OTP_CHANNELS={"email": self._deliver},
                 # Thousands of wrong codes are a surge, in which the right ones of strangers would be refused.
@@ -75,6 +71,7 @@ class Site:
             )
             self.app.config.update(settings)
             self._add_otp(OTP(self.app))
+        self.state: Any = self.app.extensions.get("otp")
 
     def traffic(self, way: Way) -> Traffic:
         return Traffic(lambda request: call(self.app, request), way, self.codes)
@@ -82,12 +79,6 @@ class Site:
     def verified_cookie(self) -> str:
         """The cookies of a browser that has verified."""
         return call(self.app, self.traffic(our_way()).enter()).cookies
-
-    @property
-    def state(self) -> AppState:
-        state = self.app.extensions["otp"]
-        assert isinstance(state, AppState)
-        return state
 
     def _deliver(self, message: Message) -> None:
         self.codes.append(message.code)

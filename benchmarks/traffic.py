@@ -46,6 +46,7 @@ class Way:
     keeps_cookies: bool = False
 
 
+@dataclass(frozen=True)
 class Traffic:
     """Cases over one site. Each request is another person's, from a network of their own.
 
@@ -53,8 +54,9 @@ class Traffic:
     :param codes: what the site has sent, the newest last.
     """
 
-    def __init__(self, call: Callable[[Environ], Answer], way: Way, codes: Any) -> None:
-        self.call, self.way, self.codes = call, way, codes
+    call: Callable[[Environ], Answer]
+    way: Way
+    codes: Any
 
     def send(self) -> Case:
         return self._case(lambda: self.ask(new_email()))
@@ -93,6 +95,10 @@ class Traffic:
         return Case(lambda count: [make() for _ in range(count)], self.call, check)
 
 
+def post(path: str, **body: object) -> Request:
+    return {"path": path, "json": body}
+
+
 def new_email() -> str:
     return f"person{next(_numbers):08d}@example.com"
 
@@ -109,11 +115,7 @@ def environ(path: str, cookie: str = "", **body: Any) -> Environ:
 def call(app: Callable[..., Any], request: Environ) -> Answer:
     """One request, in this thread, without a server."""
     started: list[Any] = []
-
-    def start_response(*arguments: Any) -> None:
-        started.extend(arguments)
-
-    body = app(request, start_response)
+    body = app(request, lambda *arguments: started.extend(arguments))
     data = b"".join(body)
     close = getattr(body, "close", None)
     if close is not None:
