@@ -50,7 +50,7 @@ def sizes(scale: Scale, servers: Servers) -> Iterator[Row]:
             # A server that was emptied gives its memory back only slowly, so each time there is a new one.
             server = servers.new_valkey(binary)
             # The Limiter has the counters of the limits elsewhere.
-            size = _growth(scale.codes, server, Site(server.uri, servers.uri, limiter=True), typed)
+            size = _growth(scale.codes, server, Site(server.uri, servers.valkey.uri, limiter=True), typed)
             yield Row(what, f"{name}, {scale.codes:,} subjects", spread(size), "B", "" if typed else "<= 330")
     count, server = scale.codes // 10, servers.new_valkey()
     # And here the codes are elsewhere.

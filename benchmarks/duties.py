@@ -37,7 +37,7 @@ _EVERY = 0.001
 
 
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
-    for name, case in our_cases(Site(servers.uri, servers.uri)).items():
+    for name, case in our_cases(Site(servers.valkey.uri, servers.valkey.uri)).items():
         found, seconds = _sampled(case, scale.calls * 5)
         total = found.total()
         for duty in (*_DUTIES, "else"):

@@ -37,7 +37,8 @@ _ENDLESS = replace(POLICY, max_attempts=10**9, failure_budget=((10**9, 3600),))
 
 
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
-    traffic = Site(servers.uri, servers.uri).traffic(our_way(session=False))
+    uri = servers.valkey.uri
+    traffic = Site(uri, uri).traffic(our_way(session=False))
     cases = {"send": traffic.send(), "verify": traffic.verify()}
     for threads in (1, 2, 4, 8, 16, 32):
         with ThreadPoolExecutor(threads) as pool:
@@ -45,7 +46,7 @@ def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
                 cost = _cost(case, scale.calls // 2, time.process_time, partial(pool.map, case.call))
                 yield Row(f"{what}: processor time of the app", f"{threads} threads", spread(cost), "us")
     for name, workers in WORKERS.items():
-        with closing(Gunicorn(servers.directory, "benchmarks.sites", *workers, BENCHMARK_URI=servers.uri)) as server:
+        with closing(Gunicorn(servers.directory, "benchmarks.sites", *workers, BENCHMARK_URI=uri)) as server:
             costs = {what: _cost(case, scale.calls, server.cpu_seconds, server.ask) for what, case in cases.items()}
         for what, cost in costs.items():
             yield Row(f"{what}: processor time of the app", name, spread(cost), "us")

@@ -1,9 +1,9 @@
-"""Whole logins by e-mail code, beside other packages: how fast they are, and what 200 requests at once get out of one.
+"""Whole logins by e-mail code, beside other packages: how fast they are, and how many of 200 requests at once get in.
 
-The packages are set up as their documentation does, with their own limits off: ``pip install -e '.[bench]'``. For the
-speed, all run in this process and take turns by blocks, each without a server. For the race, each runs below gunicorn,
-and 200 requests submit one right code at the same moment. A request counts as accepted if its cookies then sign
-somebody in.
+The packages are set up as their documentation says, with their own limits off: ``pip install -e '.[bench]'``. For the
+speed, all of them run in this process and take turns by blocks, without a server. For the race, each runs under
+gunicorn, and 200 requests submit one right code at the same moment. A request counts as accepted if its cookies then
+sign the person in.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from __future__ import annotations
 import gc
 import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from functools import partial
@@ -30,15 +29,15 @@ from .sites import Mailbox, Site, our_way, way_by_hand
 from .traffic import Traffic, Way, call, environ, post
 
 _AT_ONCE = 200
-#: Those of gunicorn, so that 32 requests are under way at one moment.
+#: Of gunicorn: it works on 32 requests at one moment.
 _PROCESSES, _THREADS = 4, 8
 _CODE = re.compile(r"\b\d{6}\b")
 
 
 def speed(scale: Scale, servers: Servers) -> Iterator[Row]:
     sites: dict[str, Traffic] = {}
-    for name, uri in (("flask_otp, Redis", servers.uri), ("flask_otp, memory", "memory://")):
-        sites[name] = Site(uri, servers.uri).traffic(our_way(keeps_cookies=True))
+    for name, uri in (("flask_otp, Redis", servers.valkey.uri), ("flask_otp, memory", "memory://")):
+        sites[name] = Site(uri, servers.valkey.uri).traffic(our_way(keeps_cookies=True))
     for name, (make, way) in PEERS.items():
         codes: list[str] = []
         app = make(f"sqlite:///{servers.directory}/{name}.sqlite", codes)
@@ -59,7 +58,7 @@ def speed(scale: Scale, servers: Servers) -> Iterator[Row]:
 
 
 def race(scale: Scale, servers: Servers) -> Iterator[Row]:
-    settings = {"BENCHMARK_URI": servers.uri}
+    settings = {"BENCHMARK_URI": servers.valkey.uri}
     ways = {
         "flask_otp, Redis": our_way(keeps_cookies=True),
         "by hand, code in Redis": way_by_hand("naive"),
@@ -74,7 +73,7 @@ def race(scale: Scale, servers: Servers) -> Iterator[Row]:
 def _race(
     scale: Scale, servers: Servers, module: str, ways: Mapping[str, Way], settings: Mapping[str, str]
 ) -> Iterator[Row]:
-    codes = Mailbox(servers.uri)
+    codes = Mailbox(servers.valkey.uri)
     with closing(Gunicorn(servers.directory, module, "gthread", _PROCESSES, _THREADS, **settings)) as server:
         for name, way in ways.items():
             traffic = Traffic(server.call, way, codes)
@@ -149,9 +148,9 @@ def allauth(database: str, codes: Any) -> Callable[..., Any]:
         import_module("django.contrib.auth.models").User.objects.create(username=email, email=email)
         return answer("joined")
 
-    here: Any = sys.modules[__name__]
-    here.Adapter = Adapter
-    here.urlpatterns = [
+    # Where the settings look for them.
+    globals()["Adapter"] = Adapter
+    globals()["urlpatterns"] = [
         urls.path("accounts/", urls.include("allauth.urls")),
         urls.path("join", join),
         urls.path("plain", lambda asked: answer("hello")),

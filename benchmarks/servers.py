@@ -41,10 +41,6 @@ class Servers(ExitStack):
     def valkey(self) -> ValkeyServer:
         return self.new_valkey()
 
-    @cached_property
-    def uri(self) -> str:
-        return str(self.valkey.uri)
-
     def new_valkey(self, binary: str | None = None) -> ValkeyServer:
         """By default the Valkey that the test extra brings."""
         server = ValkeyServer(self.directory, binary)

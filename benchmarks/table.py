@@ -50,7 +50,7 @@ _IMPORT = "import time, flask; began = time.perf_counter(); import flask_otp; pr
 
 
 def rows(scale: Scale, servers: Servers) -> Iterator[Row]:
-    uri = servers.uri
+    uri = servers.valkey.uri
     yield from _rates(scale, Site(uri, uri, limiter=True))
     yield from _guard(scale, uri)
     yield from _elsewhere(scale, uri)
@@ -102,10 +102,9 @@ def _guard(scale: Scale, uri: str) -> Iterator[Row]:
 def _elsewhere(scale: Scale, uri: str) -> Iterator[Row]:
     """What our presence costs a route that has nothing to do with us."""
     sites = {"bare": Site(None, uri), "our extension": Site(uri, uri), "a Flask-Limiter": Site(None, uri, limiter=True)}
-    cases = {
-        name: replace(site.traffic(our_way()).open("/plain"), clock=time.process_time) for name, site in sites.items()
-    }
-    measured = Rounds(cases, scale.rounds, scale.block * _TIMES)
+    cases = {name: site.traffic(our_way()).open("/plain") for name, site in sites.items()}
+    clocked = {name: replace(case, clock=time.process_time) for name, case in cases.items()}
+    measured = Rounds(clocked, scale.rounds, scale.block * _TIMES)
     for name, goal in (("our extension", "<= 2"), ("a Flask-Limiter", "")):
         cost = measured.cost(name, "bare")
         yield Row(f"another route, with {name}", "processor time of the app", cost, "us", goal)
