@@ -21,6 +21,8 @@ from tests.support.databases import TABLE, DatabaseServer, MariaDBServer
 from tests.support.proxy import Proxy
 
 TIMEOUT = 0.6
+#: Seconds that a busy machine may add. Less than a time-out, so one wait too many is still noticed.
+BUSY = 0.4
 
 StoreFactory = Callable[..., SQLStore]
 
@@ -67,7 +69,7 @@ def test_a_forgotten_connection_is_replaced_within_the_same_verb(proxy: Proxy, a
     for _ in range(2):
         proxy.reset()
         proxy.forget()
-        assert TIMEOUT * 0.9 < seconds(lambda: ann.wrong(opened)) < 2 * TIMEOUT
+        assert TIMEOUT * 0.9 < seconds(lambda: ann.wrong(opened)) < 2 * TIMEOUT + BUSY
         assert proxy.connections == 1
         assert seconds(lambda: ann.wrong(opened)) < TIMEOUT  # by the new one
     assert ann.wrong(opened) == [WRONG]  # the fifth: each was charged once
@@ -96,8 +98,8 @@ def test_a_server_that_is_silent_on_new_connections_too_is_given_up_in_time(prox
         with pytest.raises(StoreUnavailable):
             ann.holds(b"proof")
 
-    assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT  # an old connection, and what is left for a new one
-    assert TIMEOUT * 0.9 < seconds(holds) < TIMEOUT * 1.4  # there is none
+    assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT + BUSY  # an old connection, and what is left for a new one
+    assert TIMEOUT * 0.9 < seconds(holds) < TIMEOUT + BUSY  # there is none
     proxy.resume()
     assert ann.holds(b"proof")
 
@@ -113,9 +115,9 @@ def test_a_server_that_takes_connections_and_answers_nothing_is_given_up_in_time
         with pytest.raises(StoreUnavailable):
             ann.holds(b"proof")
 
-    assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT
+    assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT + BUSY
     assert proxy.connections == 1
-    assert TIMEOUT * 0.9 < seconds(holds) < 2 * TIMEOUT
+    assert TIMEOUT * 0.9 < seconds(holds) < 2 * TIMEOUT + BUSY
 
 
 @each_driver
@@ -157,7 +159,7 @@ def test_a_place_in_the_pool_is_waited_for_within_the_same_time(
             with pytest.raises(StoreUnavailable):
                 ann.holds(b"proof")
 
-        assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT
+        assert TIMEOUT * 1.7 < seconds(holds) < 2 * TIMEOUT + BUSY
 
 
 # Another role
