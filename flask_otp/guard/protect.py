@@ -36,9 +36,9 @@ def protector(rule: Rule, exempt: Iterable[str], blueprint: str) -> Callable[[],
 def _is_static_files() -> bool:
     """Whether this is the route that Flask made for the app's static folder. A view may have the same name."""
     rule = request.url_rule
-    if rule is None or rule.endpoint != "static" or not current_app.has_static_folder:
+    if rule is None or rule.endpoint != "static":
         return False
-    made_by_flask = getattr(current_app.view_functions["static"], "__module__", None) == Flask.__module__
+    made_by_flask = current_app.view_functions["static"].__module__ == Flask.__module__
     return made_by_flask and rule.rule == f"{current_app.static_url_path}/<path:filename>"
 
 

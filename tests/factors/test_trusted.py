@@ -454,19 +454,24 @@ def test_trust_is_true_or_false_in_json(app: Flask, phone: Phone, value: Any) ->
 
 
 @pytest.mark.parametrize(
-    "options",
+    ("options", "words"),
     [
-        {"trust": "30d", "once": True},
-        {"trust": "30d", "context": lambda: 1},
-        {"trust": "23h"},
-        {"trust": "91d"},
-        {"trust": True},
-        {"trust": "soon"},
+        ({"trust": "30d", "once": True}, "cannot be combined with context or once"),
+        ({"trust": "30d", "context": lambda: 1}, "cannot be combined with context or once"),
+        ({"trust": DAY - 1}, "must be between 1 and 90 days"),
+        ({"trust": 90 * DAY + 1}, "must be between 1 and 90 days"),
+        ({"trust": True}, ""),
+        ({"trust": "soon"}, ""),
     ],
 )
-def test_a_guard_that_makes_no_sense_is_refused_at_once(options: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match="trust"):
+def test_a_guard_that_makes_no_sense_is_refused_at_once(options: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=f"^otp_required: trust {words}"):
         otp_required(**options)
+
+
+@pytest.mark.parametrize("trust", [DAY, 90 * DAY])
+def test_a_browser_may_be_trusted_for_one_day_and_for_ninety(trust: int) -> None:
+    assert otp_required(trust=trust)(lambda: "ok")
 
 
 def test_trust_needs_an_identifier_loader(make_app: AppFactory) -> None:

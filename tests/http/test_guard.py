@@ -10,6 +10,7 @@ from functools import wraps
 from pathlib import Path
 from threading import Barrier
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from flask import Blueprint, Flask, Response, abort, redirect, request
@@ -562,6 +563,17 @@ def test_a_link_on_another_site_leads_to_the_form_and_back(app: Flask, method: s
     refused = client.open("/guarded", method=method, headers=HTML | {"Sec-Fetch-Site": "cross-site"})
     assert refused.headers["Location"] == "/otp/?next=/guarded"
     assert "Set-Cookie" not in refused.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_guard_of_channels_says_so_in_the_address(app: Flask, method: str) -> None:
+    """Which needs no session: a link on another site leads here too."""
+    guard_view(app, channels=["letter"])
+    headers = HTML | {"Sec-Fetch-Site": "cross-site"}
+    location = app.test_client().open("/guarded", method=method, headers=headers).headers["Location"]
+    query = parse_qs(urlsplit(location).query)
+    assert query["next"] == ["/guarded"]
+    assert app.extensions["otp"].tokens.load_requirement(*query["requirement"]).channels == ("letter",)
 
 
 @pytest.mark.parametrize("origin", ["https://shop.example", "http://localhost", "https://evil.example"])
