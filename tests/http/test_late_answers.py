@@ -31,6 +31,7 @@ class Shop:
     """An app with a sign-in and payments, whose own views write the session too."""
 
     def __init__(self, make_app: AppFactory, kind: str, directory: Path) -> None:
+        self.kind = kind
         self.clock = Clock()
         self.otp = OTP(clock=self.clock)
         self.app: Flask = make_app(
@@ -51,6 +52,7 @@ class Shop:
         self.app.add_url_rule("/pay", "pay", pay(lambda: "paid"), methods=["GET", "POST"])
         self.app.add_url_rule("/count", "count", self.count)
         self.app.add_url_rule("/leave", "leave", lambda: session.clear() or "bye")
+        self.app.add_url_rule("/leave-with-a-note", "note", lambda: session.clear() or self.count())
 
     def __repr__(self) -> str:
         return "<Shop>"
@@ -205,11 +207,12 @@ def test_a_late_answer_of_the_old_session_does_not_sign_out(shop: Shop, sent: Ou
     assert person.jar.go("GET", "/account", headers=HTML).status_code == 200
 
 
-def test_an_app_that_clears_its_session_means_our_cookies_too(shop: Shop, sent: Outbox) -> None:
+@pytest.mark.parametrize("page", ["/leave", "/leave-with-a-note"])
+def test_an_app_that_clears_its_session_means_our_cookies_too(shop: Shop, sent: Outbox, page: str) -> None:
     person = Person(shop, sent)
     person.jar.arrive(person.verify("login", 1)())
     person.jar.arrive(person.send("transfer", 1)())
-    person.jar.go("GET", "/leave", headers=HTML)
+    person.jar.go("GET", page, headers=HTML)
     assert [name for name in person.jar.cookies if "_otp_" in name] == []
     assert person.jar.go("GET", "/account", headers=POLL).status_code == 401
 
@@ -229,6 +232,13 @@ def test_a_session_that_was_cleared_and_written_again_has_none_of_the_old_proofs
     assert person.jar.go("GET", "/account", headers=POLL).status_code == 401
     answer = person.jar.go("POST", "/otp/verify", json={"code": sent.code})
     assert answer.status_code == 200
+
+
+def test_the_cookie_of_a_proof_outlives_the_browser_only_if_the_session_does(shop: Shop, sent: Outbox) -> None:
+    """Flask-Session's sessions do, as they come."""
+    answer = Person(shop, sent).verify("login", 1)()
+    (cookie,) = (cookie for cookie in answer.headers.getlist("Set-Cookie") if "_otp_p_" in cookie)
+    assert ("Max-Age" in cookie) is (shop.kind != "cookie")
 
 
 def test_a_server_that_forgets_a_session_ends_its_proofs(make_app: AppFactory, tmp_path: Path) -> None:
