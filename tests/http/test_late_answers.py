@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, otp_required
+from flask_otp.http.session.held_challenges import challenge_id
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import AppFactory
 from tests.support.examples import examples
@@ -207,6 +209,56 @@ def test_a_late_answer_of_the_old_session_does_not_sign_out(shop: Shop, sent: Ou
     assert person.jar.go("GET", "/account", headers=HTML).status_code == 200
 
 
+def code_page(person: Person, handle: str, purpose: str = "login") -> TestResponse:
+    """The page of one challenge, by the address that names it."""
+    known = person.shop.app.extensions["otp"].tokens.load_handle(handle)
+    return person.jar.go("GET", f"/otp/verify?purpose={purpose}&of={challenge_id(known)}", headers=HTML)
+
+
+@pytest.mark.parametrize("earlier", [0, 1])
+def test_the_last_code_is_the_browsers_though_a_late_answer_restores_its_session(
+    shop: Shop, sent: Outbox, earlier: int
+) -> None:
+    """The session then has an earlier challenge, or none."""
+    person = Person(shop, sent)
+    for _ in range(earlier):
+        person.jar.arrive(person.send("login", 1)())
+    late = person.plain("GET", "/count", headers=POLL)()
+    person.jar.arrive(person.send("login", 1)())
+    person.jar.arrive(late)
+    _, handle, code = person.asked[-1]
+    assert code_page(person, handle).status_code == 200
+    assert person.jar.go("POST", "/otp/verify", json={"code": code}).status_code == 200
+
+
+def test_a_challenge_is_found_by_its_name_in_the_session_alone(shop: Shop, sent: Outbox) -> None:
+    person = Person(shop, sent)
+    for purpose in ("login", "transfer"):
+        person.jar.arrive(person.send(purpose, 1)())
+    for name in [name for name in person.jar.cookies if "_otp_" in name]:
+        del person.jar.cookies[name]
+    (_, login, _), (_, transfer, _) = person.asked
+    assert code_page(person, login).status_code == code_page(person, transfer, "transfer").status_code == 200
+    assert code_page(person, login, "transfer").status_code == 303
+
+
+def test_the_cookie_of_a_challenge_lives_an_hour_longer_than_its_code(shop: Shop, sent: Outbox) -> None:
+    """So its page can say that the code has expired."""
+    person = Person(shop, sent)
+    answer = person.send("login", 1)()
+    assert max_age(answer, "_otp_c_") == 300 + 3600
+    person.jar.arrive(answer)
+    shop.clock.advance("1m")
+    assert max_age(person.jar.go("POST", "/otp/resend", data={}, headers=HTML), "_otp_c_") == 240 + 3600
+
+
+def max_age(answer: TestResponse, name: str) -> int | None:
+    """Of the one cookie with this name that the answer sets."""
+    (cookie,) = (cookie for cookie in answer.headers.getlist("Set-Cookie") if name in cookie)
+    found = re.search("Max-Age=([0-9]+)", cookie)
+    return int(found[1]) if found else None
+
+
 @pytest.mark.parametrize("page", ["/leave", "/leave-with-a-note"])
 def test_an_app_that_clears_its_session_means_our_cookies_too(shop: Shop, sent: Outbox, page: str) -> None:
     person = Person(shop, sent)
@@ -236,9 +288,8 @@ def test_a_session_that_was_cleared_and_written_again_has_none_of_the_old_proofs
 
 def test_the_cookie_of_a_proof_outlives_the_browser_only_if_the_session_does(shop: Shop, sent: Outbox) -> None:
     """Flask-Session's sessions do, as they come."""
-    answer = Person(shop, sent).verify("login", 1)()
-    (cookie,) = (cookie for cookie in answer.headers.getlist("Set-Cookie") if "_otp_p_" in cookie)
-    assert ("Max-Age" in cookie) is (shop.kind != "cookie")
+    life = max_age(Person(shop, sent).verify("login", 1)(), "_otp_p_")
+    assert (life is None) is (shop.kind == "cookie")
 
 
 def test_a_server_that_forgets_a_session_ends_its_proofs(make_app: AppFactory, tmp_path: Path) -> None:

@@ -164,12 +164,16 @@ def test_a_bearer_token_for_one_purpose_sends_nobody_on_for_another(site: Flask,
     }
 
 
-def test_a_visitor_who_needs_another_proof_is_not_sent_round(site: Flask, sent: Outbox) -> None:
+def test_a_visitor_who_needs_another_proof_is_not_sent_round(site: Flask, sent: Outbox, clock: Clock) -> None:
     """An app may look at a proof by rules of its own, of which we know nothing."""
     site.add_url_rule("/picky", "picky", lambda: redirect("/otp/?next=/picky"))
     jar = Jar(site)
     Tab(jar, "/account").submit(identifier=ANN).submit(code=sent.code)
     assert "Sign in" in Tab(jar, "/picky").says
+    clock.advance("9s")
+    assert jar.go("GET", "/otp/?next=/picky", headers=HTML).status_code == 200
+    clock.advance("1s")
+    assert jar.go("GET", "/otp/?next=/picky", headers=HTML).location == "/picky"
 
 
 def test_a_guard_that_wants_a_fresher_proof_is_not_taken_for_content(
