@@ -306,6 +306,8 @@ def test_a_server_that_forgets_a_session_ends_its_proofs(make_app: AppFactory, t
 
 def test_logging_out_ends_what_the_session_has_lost(shop: Shop, sent: Outbox) -> None:
     person = Person(shop, sent)
+    person.jar.arrive(person.send("login", 1)())
+    _, handle, code = person.asked[-1]
     for purpose, amount in (("login", 1), ("transfer", 1), ("transfer", 2)):
         person.jar.arrive(person.verify(purpose, amount)())
     saved = dict(person.jar.cookies)
@@ -315,6 +317,7 @@ def test_logging_out_ends_what_the_session_has_lost(shop: Shop, sent: Outbox) ->
     person.jar.cookies = saved
     for page in ("/account", "/pay?amount=1", "/pay?amount=2"):
         assert person.jar.go("GET", page, headers=POLL).status_code == 401
+    assert person.jar.go("POST", "/otp/verify", json={"challenge": handle, "code": code}).status_code == 400
 
 
 def test_r49_companion_cookies_are_few_and_have_the_sessions_attributes(make_app: AppFactory, tmp_path: Path) -> None:

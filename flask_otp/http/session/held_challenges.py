@@ -9,7 +9,7 @@ from ...crypto.payloads import Handle, Requirement
 from ...state import AppState, current_state
 from .. import companions
 from .cleared import companions_of
-from .kept import delete, get, get_all, set
+from .kept import get, get_all, set
 
 #: Seconds in which a browser is not redirected to the same page again.
 _ROUND = 10
@@ -66,10 +66,8 @@ def purposes_of_challenges(state: AppState) -> builtins.set[str]:
 
 
 def drop_challenge(state: AppState, handle: Handle) -> None:
-    """Forget a challenge of this browser."""
+    """Delete the companion cookie of a challenge."""
     companions.drop(state, "challenge", challenge_id(handle))
-    if is_of(state, get("challenge", handle.purpose), handle):
-        delete("challenge", handle.purpose)
 
 
 def is_of(state: AppState, token: str | None, handle: Handle) -> bool:
