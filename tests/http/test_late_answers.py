@@ -235,8 +235,7 @@ def test_a_challenge_is_found_by_its_name_in_the_session_alone(shop: Shop, sent:
     person = Person(shop, sent)
     for purpose in ("login", "transfer"):
         person.jar.arrive(person.send(purpose, 1)())
-    for name in [name for name in person.jar.cookies if "_otp_" in name]:
-        del person.jar.cookies[name]
+    lose_companions(person)
     (_, login, _), (_, transfer, _) = person.asked
     assert code_page(person, login).status_code == code_page(person, transfer, "transfer").status_code == 200
     assert code_page(person, login, "transfer").status_code == 303
@@ -257,6 +256,58 @@ def max_age(answer: TestResponse, name: str) -> int | None:
     (cookie,) = (cookie for cookie in answer.headers.getlist("Set-Cookie") if name in cookie)
     found = re.search("Max-Age=([0-9]+)", cookie)
     return int(found[1]) if found else None
+
+
+def lose_companions(person: Person) -> None:
+    for name in [name for name in person.jar.cookies if "_otp_" in name]:
+        del person.jar.cookies[name]
+
+
+def test_a_proof_that_a_late_answer_took_out_of_the_session_lasts_and_comes_back(shop: Shop, sent: Outbox) -> None:
+    """Not only for the minutes in which an answer may be late, as long as the session has anything in it."""
+    person = Person(shop, sent)
+    late = person.plain("GET", "/count", headers=POLL)()
+    person.jar.arrive(person.verify("login", 1)())
+    person.jar.arrive(late)
+    shop.clock.advance("11m")
+    assert person.jar.go("GET", "/account", headers=POLL).status_code == 200
+    assert person.jar.go("GET", "/account", headers=HTML).status_code == 200  # which puts it back
+    lose_companions(person)
+    assert person.jar.go("GET", "/account", headers=POLL).status_code == 200
+
+
+def test_an_older_proof_that_is_used_does_not_take_the_place_of_the_sessions(shop: Shop, sent: Outbox) -> None:
+    person = Person(shop, sent)
+    for amount in (1, 2):
+        person.jar.arrive(person.verify("transfer", amount)())
+    assert person.jar.go("GET", "/pay?amount=1", headers=HTML).status_code == 200
+    lose_companions(person)
+    assert person.jar.go("GET", "/pay?amount=2", headers=POLL).status_code == 200
+
+
+def test_a_proof_that_leaves_the_session_for_another_gets_a_cookie_of_its_own(shop: Shop, sent: Outbox) -> None:
+    person = Person(shop, sent)
+    person.jar.arrive(person.verify("transfer", 1)())
+    lose_companions(person)
+    person.jar.arrive(person.verify("transfer", 2)())
+    for amount in (1, 2):
+        assert person.jar.go("GET", f"/pay?amount={amount}", headers=POLL).status_code == 200
+
+
+def test_a_proof_that_replaces_another_leaves_no_cookie_of_it(shop: Shop, sent: Outbox) -> None:
+    person = Person(shop, sent)
+    for _ in range(2):
+        person.jar.arrive(person.verify("login", 1)())
+    assert len([name for name in person.jar.cookies if "_otp_p_" in name]) == 1
+
+
+def test_the_requirement_of_another_act_stays(shop: Shop, sent: Outbox) -> None:
+    person = Person(shop, sent)
+    person.jar.go("GET", "/pay?amount=2", headers=HTML)
+    for amount in (1, 2):
+        assert "Please check" in person.jar.go("GET", "/otp/?purpose=transfer", headers=HTML).text
+        person.jar.arrive(person.verify("transfer", amount)())
+    assert "Please check" not in person.jar.go("GET", "/otp/?purpose=transfer", headers=HTML).text
 
 
 @pytest.mark.parametrize("page", ["/leave", "/leave-with-a-note"])
@@ -289,7 +340,7 @@ def test_a_session_that_was_cleared_and_written_again_has_none_of_the_old_proofs
 def test_the_cookie_of_a_proof_outlives_the_browser_only_if_the_session_does(shop: Shop, sent: Outbox) -> None:
     """Flask-Session's sessions do, as they come."""
     life = max_age(Person(shop, sent).verify("login", 1)(), "_otp_p_")
-    assert (life is None) is (shop.kind == "cookie")
+    assert life == (None if shop.kind == "cookie" else 12 * 3600)
 
 
 def test_a_server_that_forgets_a_session_ends_its_proofs(make_app: AppFactory, tmp_path: Path) -> None:
