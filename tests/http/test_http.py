@@ -221,6 +221,14 @@ def test_session_false_keeps_nothing_for_the_client(make_app: AppFactory, clock:
     assert client.get("/account", headers=bearer).text == "private"
 
 
+def test_r15_another_client_without_a_session_repeats_no_click(app: Flask, sent: Outbox) -> None:
+    """In one session a second click within the cooldown gets the first one's challenge. Another client does not."""
+    body = {"email": ANN, "session": False}
+    answers = [app.test_client().post("/otp/send", json=body) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 429]
+    assert "challenge" not in answers[1].json
+
+
 def test_session_false_leaves_what_the_browser_has(app: Flask, sent: Outbox) -> None:
     client = app.test_client()
     ask(client)
