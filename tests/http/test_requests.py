@@ -15,6 +15,7 @@ from flask_wtf.csrf import generate_csrf
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, Message
+from flask_otp.http.requests import is_navigation
 from flask_otp.testing import Clock, Outbox, capture_codes
 from flask_otp.urls import is_safe_path
 
@@ -600,3 +601,29 @@ def test_a_query_that_has_nothing_to_do_with_us_is_none_of_our_business(app: Fla
 def test_a_field_of_the_pages_own_does_not_hide_what_comes_after_it(app: Flask, sent: Outbox) -> None:
     assert app.test_client().post("/otp/send", data={"a": "1", "identifier": ANN}).status_code == 303
     assert len(sent) == 1
+
+
+# Who waits for a page
+
+
+@pytest.mark.parametrize(
+    ("accept", "mode", "site", "is_page"),
+    [
+        ("text/html", None, None, True),
+        ("text/html", "navigate", "cross-site", True),
+        ("text/html", "cors", "same-origin", True),  # Turbo
+        ("text/html", "cors", "same-site", False),
+        ("text/html", "no-cors", None, False),
+        (None, None, None, True),  # no browser
+        (None, "cors", "cross-site", False),
+        ("application/json", "navigate", "same-origin", False),
+        ("application/json", None, None, False),
+    ],
+)
+def test_a_navigation_is_what_a_person_waits_for(
+    accept: str | None, mode: str | None, site: str | None, is_page: bool
+) -> None:
+    said = {"Accept": accept, "Sec-Fetch-Mode": mode, "Sec-Fetch-Site": site}
+    headers = {name: value for name, value in said.items() if value is not None}
+    with Flask("site").test_request_context(headers=headers):
+        assert is_navigation() is is_page
