@@ -13,6 +13,9 @@ from mutmut.mutation.file_mutation import Mutation, MutationVisitor, deep_replac
 from mutmut.mutation.mutators import mutation_operators
 from mutmut.mutation.pragma_handling import IgnoredCode
 
+#: The name of an HTTP header in quotes.
+_HEADER = re.compile(r'"(?:[A-Z][a-z]+|WWW|X)(?:-[A-Z][A-Za-z]*)*"')
+
 
 class Change(NamedTuple):
     """What makes a mutant: where, and the lines before and after. Indentation is left out."""
@@ -24,6 +27,18 @@ class Change(NamedTuple):
     def __str__(self) -> str:
         return "\n".join(
             [f"@@ {self.where}", *(f"- {line}" for line in self.before), *(f"+ {line}" for line in self.after)]
+        )
+
+    @property
+    def is_none(self) -> bool:
+        """Whether only the case of a header's name is different, which makes no difference in HTTP."""
+        before, after = (" ".join(lines) for lines in (self.before, self.after))
+        if not re.search(r"\b(headers|said)\b", before):
+            return False
+        words = zip(*(re.findall('"[^"]*"', line) for line in (before, after)), strict=False)
+        changed = [(one, other) for one, other in words if one != other]
+        return len(changed) == 1 and all(
+            _HEADER.fullmatch(one) and one.lower() == other.lower() for one, other in changed
         )
 
 

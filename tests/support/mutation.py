@@ -66,6 +66,8 @@ def main(names: list[str]) -> int:
             started, counts = time.monotonic(), Counter[str]()
             harmless = {change for module, change in listed if module == name}
             for change, result in _outcomes(name, tests[name], harmless, Path(directory)):
+                if change.is_none:
+                    continue
                 counts[result] += 1
                 if result == "survived" and change not in harmless:
                     print(f"not listed, in {name}:\n{change}", flush=True)
@@ -120,7 +122,7 @@ def _outcomes(name: str, tests: str, harmless: set[Change], work: Path) -> Itera
     source = path.read_text(encoding="utf-8")
     left = []
     for outcome in _first_outcomes(path, name, few, work):
-        if outcome.result == "survived" and many and outcome.change not in harmless:
+        if outcome.result == "survived" and many and outcome.change not in harmless and not outcome.change.is_none:
             left.append(outcome.change)
         else:
             yield outcome
