@@ -123,6 +123,12 @@ def test_the_share_of_a_network(limit: str, share: int, most: int) -> None:
     assert (network_share(item), most_of_one_network(item)) == (share, most)
 
 
+def test_a_failure_of_the_app_itself_is_of_no_network(caplog: pytest.LogCaptureFixture) -> None:
+    """As in ``otp.verify`` outside a request. One failure would put a network in a surge here."""
+    Limits(settings_of({"OTP_SURGE_LIMIT": "10/hour"}), {}).surge.count(None)
+    assert caplog.record_tuples == []
+
+
 def test_while_no_network_is_in_a_surge_none_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
     limits = Limits(settings_of(), {})
     asked: list[str] = []
