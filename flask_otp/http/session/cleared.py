@@ -24,7 +24,7 @@ def finish(response: Response) -> Response:
     """
     context: Any = request_ctx._get_current_object()  # type: ignore[attr-defined]
     asking, session = context.request, _unseen(context)
-    if companions.has_pending(asking) or getattr(session, "modified", True):
+    if companions.has_pending(asking) or session.modified:
         notice_a_cleared_session()
         if companions.has_pending(asking):
             companions.write(current_state(), response, permanent=bool(session.permanent))
