@@ -627,3 +627,40 @@ def test_a_navigation_is_what_a_person_waits_for(
     headers = {name: value for name, value in said.items() if value is not None}
     with Flask("site").test_request_context(headers=headers):
         assert is_navigation() is is_page
+
+
+# What is wrong with a body
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "detail"),
+    [
+        ("/otp/send", {"email": "ann@example.com", "channel": "x" * 65}, "channel is too long."),
+        ("/otp/send", {"email": "ann@example.com", "channel": "x" * 64}, "There is no such channel."),
+        ("/otp/send", {"email": "ann@example.com", "channel": ""}, "channel must not be empty."),
+        ("/otp/verify", {"code": "1", "trust": "perhaps"}, "trust must be true or false."),
+        ("/otp/verify", {"code": "1", "purpos": "x"}, "purpos is not expected here. Did you mean purpose?"),
+    ],
+)
+def test_a_body_that_is_refused_is_told_what_is_wrong(app: Flask, path: str, body: dict[str, str], detail: str) -> None:
+    answer = app.test_client().post(path, json=body)
+    assert answer.status_code == 400
+    assert answer.json["detail"] == detail
+
+
+@pytest.mark.parametrize(("length", "is_good"), [(15, False), (16, True), (255, True), (256, False)])
+def test_an_idempotency_key_has_sixteen_to_255_characters(app: Flask, length: int, is_good: bool) -> None:
+    answer = app.test_client().post(
+        "/otp/send", json={"email": "ann@example.com"}, headers={"Idempotency-Key": "k" * length}
+    )
+    assert answer.status_code == (200 if is_good else 400)
+    if not is_good:
+        assert answer.json["detail"] == "Idempotency-Key must have 16 to 255 characters."
+
+
+def test_a_repetition_may_have_its_members_in_another_order(app: Flask, sent: Outbox) -> None:
+    headers = {"Idempotency-Key": "k" * 16, "Content-Type": "application/json"}
+    bodies = ('{"email": "ann@example.com", "purpose": "login"}', '{"purpose": "login", "email": "ann@example.com"}')
+    answers = [app.test_client().post("/otp/send", data=body, headers=headers) for body in bodies]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert len(sent) == 1
