@@ -20,6 +20,10 @@ from typing import Any, cast
 #: Seconds before the next address is tried in parallel: RFC 8305 section 5.
 _NEXT_ADDRESS = 0.25
 
+#: Seconds that a socket waits longer than the delivery may take, so that the delivery's deadline always ends it first.
+#: smtplib reports a socket's own timeout as a server that disconnected.
+_GRACE = 1.0
+
 
 def connect_to_any(host: str, port: int, seconds: float, context: ssl.SSLContext | None = None) -> socket.socket:
     """Connect to the host's address that answers first, with a greeting or a TLS handshake.
@@ -28,6 +32,7 @@ def connect_to_any(host: str, port: int, seconds: float, context: ssl.SSLContext
     balancer without servers) uses up the time for the others. Here the next address is tried after a short delay, while
     the first attempt continues.
 
+    :param seconds: until an address must have answered. Each later answer may take a second longer.
     :param context: TLS context, for TLS from the start.
     :raises OSError: no address answers in time, or the host has none.
     """
@@ -53,7 +58,7 @@ def connect_to_any(host: str, port: int, seconds: float, context: ssl.SSLContext
                         failure = error
                         continue
                     if not event:
-                        attempt.sock.settimeout(seconds)
+                        attempt.sock.settimeout(seconds + _GRACE)
                         return attempt.sock
                     selector.register(attempt.sock, event, attempt)
         finally:
