@@ -20,7 +20,7 @@ from typing import Any, cast
 #: Seconds before the next address is tried in parallel: RFC 8305 section 5.
 _NEXT_ADDRESS = 0.25
 
-#: Seconds that a socket waits longer than the delivery may take, so that the delivery's deadline always ends it first.
+#: Seconds that a socket waits longer than the delivery may take: the delivery's own deadline ends it first.
 #: smtplib reports a socket's own timeout as a server that disconnected.
 _GRACE = 1.0
 
