@@ -197,7 +197,8 @@ def current_state() -> AppState:
     """
     :raises ConfigError: the current app has no ``OTP``.
     """
-    state = current_app.extensions.get(EXTENSION)
+    # The app itself: each access through Flask's proxy calls five functions.
+    state = current_app._get_current_object().extensions.get(EXTENSION)  # type: ignore[attr-defined]
     if not isinstance(state, AppState):
         raise ConfigError(
             f"flask_otp is not set up on app {current_app.name!r}: call OTP(app) or otp.init_app(app)", see="python/otp"

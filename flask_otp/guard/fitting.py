@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ..crypto.context import json_digest
@@ -19,38 +18,45 @@ class Asked(NamedTuple):
     context: bytes
     context_values: Any
     identifier: str | None
+    #: Whose proof it must be: the rule's identifier, else the signed-in user. ``None`` allows everyone's.
+    person: str | None
 
 
 def asked_by(state: AppState, rule: Rule) -> Asked:
     context_values = rule.context() if rule.context is not None else None
+    identifier = None if rule.identifier is None else state.identifiers.named(rule.identifier()).value
     return Asked(
         # ``None`` from the context function still counts as a context, so a proof without one must not match.
         context=b"" if rule.context is None else json_digest(context_values),
         context_values=context_values,
-        identifier=None if rule.identifier is None else state.identifiers.named(rule.identifier()).value,
+        identifier=identifier,
+        person=state.own_identifier() if identifier is None else identifier,
     )
 
 
-def fits(state: AppState, proof: Proof, rule: Rule, asked: Asked) -> bool:
-    return proof.purpose == rule.purpose and next(_faults(state, proof, rule, asked), None) is None
+def fits(state: AppState, proof: Proof, rule: Rule, context: bytes, person: str | None) -> bool:
+    """
+    :param person: whose proof it must be. ``None`` allows everyone's.
+    """
+    return proof.purpose == rule.purpose and _fault(state, proof, rule, context, person) is None
 
 
 def why_refused(state: AppState, rule: Rule, asked: Asked) -> str:
     """Why the client's first proof was not accepted, for the signal ``guard_decided``."""
     proof = next(iter(session.proofs(state, rule.purpose)), None)
-    return "no_proof" if proof is None else next(_faults(state, proof, rule, asked), "ended")
+    return "no_proof" if proof is None else _fault(state, proof, rule, asked.context, asked.person) or "ended"
 
 
-def _faults(state: AppState, proof: Proof, rule: Rule, asked: Asked) -> Iterator[str]:
+def _fault(state: AppState, proof: Proof, rule: Rule, context: bytes, person: str | None) -> str | None:
     now = state.clock()
-    identifier = asked.identifier if asked.identifier is not None else state.own_identifier()
-    if proof.context != asked.context:
-        yield "context"
-    if identifier not in (None, proof.identifier):
-        yield "identifier"
+    if proof.context != context:
+        return "context"
+    if person not in (None, proof.identifier):
+        return "identifier"
     if not proof.is_by(rule.channels):
-        yield "channel"
+        return "channel"
     if proof.expires_at <= now or proof.verified_at > now + LEEWAY:
-        yield "expired"
+        return "expired"
     if rule.max_age is not None and now - proof.verified_at > rule.max_age:
-        yield "age"
+        return "age"
+    return None

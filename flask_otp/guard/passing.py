@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from flask import Response, after_this_request, current_app
-from flask import session as flask_session
 
 from ..errors import ConfigError, InvalidRequest
 from ..factors.trusted import TRUSTED
@@ -19,9 +18,6 @@ from ..urls import is_own_root
 from .fitting import Asked, asked_by, fits, why_refused
 from .refusal import Refused, has_handler_for_ours, may_write, refusal
 from .rules import Rule
-
-#: Other requirements of a plain rule, besides purpose, age and channels.
-_NOTHING_MORE = Asked(context=b"", context_values=None, identifier=None)
 
 
 def enforce(rule: Rule) -> Any:
@@ -45,7 +41,8 @@ def enforce(rule: Rule) -> Any:
         return None
     asked, ends = asked_by(state, rule), state.trust.ends
     for proof in session.proofs(state, rule.purpose):
-        if fits(state, proof, rule, asked) and (state.end(proof) if rule.once else state.vouches(proof)):
+        is_it = fits(state, proof, rule, asked.context, asked.person)
+        if is_it and (state.end(proof) if rule.once else state.vouches(proof)):
             if may_write(state):
                 session.heal(state, proof)
                 pending_form.forget_if_this_is_it(state, proof)
@@ -82,9 +79,12 @@ def _passes_at_once(state: AppState, rule: Rule) -> bool:
         return False
     token, ends = session.get("proof", rule.purpose), state.trust.ends
     proof = state.tokens.load_proof(token)
-    if proof is None or not (fits(state, proof, rule, _NOTHING_MORE) and state.vouches(proof)):
+    if proof is None:
         return False
-    session.note_passed(state, proof, ends, asking, token)
+    own = state.own_identifier()
+    if not (fits(state, proof, rule, b"", own) and state.vouches(proof)):
+        return False
+    session.note_passed(state, proof, ends, asking, token, own)
     state.events.tell(guard_decided, "passed", proof)
     return True
 
@@ -103,8 +103,8 @@ def find_verification(purpose: str) -> Verification | None:
     if found is None:
         rule = Rule(purpose)
         asked, ends = asked_by(state, rule), state.trust.ends
-        fitting = (p for p in session.proofs(state, purpose) if fits(state, p, rule, asked) and state.vouches(p))
-        proof = next(fitting, None)
+        own = (p for p in session.proofs(state, purpose) if fits(state, p, rule, asked.context, asked.person))
+        proof = next((p for p in own if state.vouches(p)), None)
         session.note_checked(state, purpose, proof, ends)
     else:
         proof = found.proof
@@ -120,7 +120,7 @@ def _is_trusted(state: AppState, rule: Rule, life: int, asked: Asked, ends: int)
         if (
             trust.identifier == own
             and trust.verified_at >= oldest
-            and fits(state, trust, rule, asked)
+            and fits(state, trust, rule, asked.context, asked.person)
             and state.vouches(trust)
         ):
             proof = replace(trust, channel=TRUSTED)
@@ -133,6 +133,6 @@ def _is_trusted(state: AppState, rule: Rule, life: int, asked: Asked, ends: int)
 def _mark_private(response: Response) -> Response:
     response.headers["Cache-Control"] = "no-store"
     # An app that saves a session it has read sets this itself. Doing it twice costs more than the whole guard.
-    if not getattr(flask_session, "accessed", False):
+    if not getattr(session.unseen_session(), "accessed", False):
         response.vary.add("Cookie")
     return response

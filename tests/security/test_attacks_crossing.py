@@ -102,8 +102,9 @@ def test_r17_a_queued_message_cannot_be_sent_to_another_person(make_app: AppFact
         Caller(app).send(who)
     owners, mallorys = (entry["delivery"] for entry in queue)
     with capture_codes(app) as sent, app.app_context():
-        for cut in range(2, len(owners), 7):
-            otp.deliver({"delivery": owners[:cut] + mallorys[cut:]})
+        spliced = {owners[:cut] + mallorys[cut:] for cut in range(2, len(owners), 7)}
+        for delivery in spliced - {mallorys}:  # both may begin with the same characters
+            otp.deliver({"delivery": delivery})
         assert sent == []
         otp.deliver(queue[0])
         assert [message.recipient for message in sent] == [OWNER]

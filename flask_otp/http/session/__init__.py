@@ -15,6 +15,7 @@ from .checked import forget_checked as forget_checked
 from .checked import note_checked as note_checked
 from .checked import note_passed as note_passed
 from .cleared import finish as finish
+from .cleared import unseen_session as unseen_session
 from .held_challenges import challenge as challenge
 from .held_challenges import challenge_id as challenge_id
 from .held_challenges import challenges as challenges

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flask import Request, request
 
@@ -18,8 +18,7 @@ _CHECKED = "_flask_otp_checked"
 Shown = tuple[str | None, str | None, str | None, tuple[str, ...]]
 
 
-@dataclass(frozen=True)
-class Checked:
+class Checked(NamedTuple):
     """What a request found for a purpose: a valid proof, or none."""
 
     proof: Proof | None
@@ -46,9 +45,12 @@ def note_checked(state: AppState, purpose: str, proof: Proof | None, ends: int, 
     checked_proofs(state)[purpose] = Checked(proof, _shown(state, purpose), ends, is_spent)
 
 
-def note_passed(state: AppState, proof: Proof, ends: int, asking: Request, token: str | None) -> None:
-    """As :func:`note_checked`, for the session's own proof: its token is here, so the session was not cleared."""
-    shown = state.own_identifier(), asking.environ.get("HTTP_AUTHORIZATION"), token, companions.changes(asking)
+def note_passed(state: AppState, proof: Proof, ends: int, asking: Request, token: str | None, own: str | None) -> None:
+    """As :func:`note_checked`, for the session's own proof: its token is here, so the session was not cleared.
+
+    :param own: the signed-in user's identifier.
+    """
+    shown = own, asking.environ.get("HTTP_AUTHORIZATION"), token, companions.changes(asking)
     by_app: dict[int, dict[str, Checked]] = vars(asking).setdefault(_CHECKED, {})
     by_app.setdefault(id(state), {})[proof.purpose] = Checked(proof, shown, ends)
 

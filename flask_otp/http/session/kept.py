@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
 from typing import Any
 
 from flask import session
+from flask.sessions import SessionMixin
 
 from .cleared import KEY, note_our_own_write, notice_a_cleared_session
 
@@ -15,10 +15,10 @@ _ROOM = 1200
 _WAYS_ON = ("next", "repeat")
 
 
-def set(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] = session) -> None:
+def set(kind: str, purpose: str, value: str) -> None:
     """Keep a ``challenge``, ``proof``, ``requirement``, ``next`` or ``repeat`` of a purpose in the session."""
     notice_a_cleared_session()
-    kept = our_part(session)
+    kept = our_part()
     if kind in _WAYS_ON:
         kept = {name: table for name, table in kept.items() if name not in _WAYS_ON}
     table = table_of(kept, kind) | {purpose: value}
@@ -27,7 +27,7 @@ def set(kind: str, purpose: str, value: str, session: MutableMapping[str, Any] =
         for other in [name for name in table if name != purpose]:
             if sum(map(len, table.values())) > _ROOM:
                 del table[other]
-    keep(kept | {kind: table}, session)
+    keep(kept | {kind: table})
 
 
 def get(kind: str, purpose: str) -> str | None:
@@ -54,16 +54,23 @@ def delete(kind: str, purpose: str) -> None:
     take(kind, purpose)
 
 
-def keep(kept: dict[str, Any], session: MutableMapping[str, Any] = session) -> None:
+def keep(kept: dict[str, Any]) -> None:
     """Write our part of the session only if it changes: each write undoes changes by other responses."""
-    if session.get(KEY) != kept:
-        session[KEY] = kept
+    own = _own_session()
+    if own.get(KEY) != kept:
+        own[KEY] = kept
         note_our_own_write()
 
 
-def our_part(session: MutableMapping[str, Any] = session) -> dict[str, Any]:
-    kept = session.get(KEY)
+def our_part() -> dict[str, Any]:
+    kept = _own_session().get(KEY)
     return kept if isinstance(kept, dict) else {}
+
+
+def _own_session() -> SessionMixin:
+    """The session itself: each access through Flask's proxy calls five functions."""
+    own: SessionMixin = session._get_current_object()  # type: ignore[attr-defined]
+    return own
 
 
 def table_of(kept: dict[str, Any], kind: str) -> dict[str, str]:
