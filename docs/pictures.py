@@ -245,7 +245,10 @@ PICTURES: dict[str, Callable[[Browser], Files]] = {
 
 def drawn(names: list[str]) -> Iterator[tuple[str, bytes]]:
     """Draw each picture from the same start. A picture that is drawn alone is the same as one drawn among all."""
-    path = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    path = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"))),
+        None,
+    )
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--font-render-hinting=none"])
         for name in names:

@@ -7,9 +7,9 @@ import shutil
 
 import pytest
 
-#: By the name of its Debian package.
+#: By the name of its Debian package. Chromium without a window comes first: it takes a third of the processor time.
 PROGRAMS = {
-    "chromium": ("chromium", "chromium-browser", "google-chrome"),
+    "chromium": ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome"),
     "mariadb-server": ("mariadbd",),
     "pgbouncer": ("pgbouncer",),
     "oathtool": ("oathtool",),
