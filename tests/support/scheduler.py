@@ -22,7 +22,7 @@ _SHARED = {
 
 
 class Scheduler(LoadScopeScheduling):  # type: ignore[misc]
-    """Any other test goes to the process that is free, with all its parameters: to send each alone costs two seconds."""
+    """Any other test goes to the process that is free, with all its parameters: sending each alone costs seconds."""
 
     def _split_scope(self, nodeid: str) -> str:
         shared = (name for part, name in _SHARED.items() if re.search(part, nodeid))
