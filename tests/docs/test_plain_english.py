@@ -11,27 +11,32 @@ from tests.support import plain_english
 
 PAGES = plain_english.pages()
 SOURCES = ("*.py", ".ci/*", "docs/*.py", "flask_otp/**/*.py", "tests/**/*.py", "benchmarks/*.py")
-FILES = [path for pattern in SOURCES for path in sorted(plain_english.ROOT.glob(pattern)) if path.is_file()]
+FILES = [path for pattern in SOURCES for path in plain_english.ROOT.glob(pattern) if path.is_file()]
 #: Words of a sentence. The fifteen pages of other projects that we compared with have 8 to 21 on average.
 MEAN, LONGEST = 16, 40
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_no_page_has_a_forbidden_phrase(page: str) -> None:
-    assert plain_english.read(PAGES[page]).phrases == []
+def test_no_page_has_a_forbidden_phrase() -> None:
+    found = {page: plain_english.read(text).phrases for page, text in PAGES.items()}
+    assert {page: phrases for page, phrases in found.items() if phrases} == {}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.relative_to(plain_english.ROOT).as_posix())
-def test_no_comment_or_docstring_has_a_forbidden_phrase(path: Path) -> None:
-    comments = plain_english.comments if path.suffix == ".py" else plain_english.script_comments
-    assert plain_english.read(comments(path.read_text(encoding="utf-8"))).phrases == []
+def test_no_comment_or_docstring_has_a_forbidden_phrase() -> None:
+    assert len(FILES) > 300
+    found = {path: plain_english.read(comments_of(path)).phrases for path in FILES}
+    assert {path: phrases for path, phrases in found.items() if phrases} == {}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_sentences_are_short(page: str) -> None:
-    english = plain_english.read(PAGES[page])
-    assert english.words <= MEAN * len(english.sentences)
-    assert [sentence for sentence in english.sentences if len(sentence.split()) > LONGEST] == []
+def comments_of(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    return plain_english.comments(text) if path.suffix == ".py" else plain_english.script_comments(text)
+
+
+def test_sentences_are_short() -> None:
+    for page, text in PAGES.items():
+        english = plain_english.read(text)
+        assert english.words <= MEAN * len(english.sentences), page
+        assert [sentence for sentence in english.sentences if len(sentence.split()) > LONGEST] == [], page
 
 
 @pytest.mark.parametrize(

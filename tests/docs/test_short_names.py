@@ -7,8 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import flask_otp
 from flask_otp.config.settings import known_keys
 from flask_otp.documentation import GENERAL, page_of
@@ -52,17 +50,16 @@ def constant(path: Path, node: ast.expr) -> str:
     return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
 
 
-@pytest.mark.parametrize(
-    ("path", "call"), [pytest.param(path, call, id=f"{path.stem}-{call.lineno}") for path, call in calls("ConfigError")]
-)
-def test_every_config_error_names_a_page_that_exists(path: Path, call: ast.Call) -> None:
+def test_every_config_error_names_a_page_that_exists() -> None:
     """By ``see=``, or by the words that its message begins with. ``page_of(key)`` gives the heading of a setting."""
-    see = next((each.value for each in call.keywords if each.arg == "see"), None)
-    if isinstance(see, ast.Call) and ast.unparse(see.func) == "page_of":
-        return
-    name = constant(path, see) if see is not None else page_of(constant(path, call.args[0]))
-    assert name != GENERAL, "the message begins with no setting: pass see="
-    assert exists(name), name
+    for path, call in calls("ConfigError"):
+        see = next((each.value for each in call.keywords if each.arg == "see"), None)
+        if isinstance(see, ast.Call) and ast.unparse(see.func) == "page_of":
+            continue
+        name = constant(path, see) if see is not None else page_of(constant(path, call.args[0]))
+        place = f"{path.name}:{call.lineno}"
+        assert name != GENERAL, f"{place}: the message begins with no setting: pass see="
+        assert exists(name), f"{place}: {name}"
 
 
 def test_every_setting_has_a_heading() -> None:
