@@ -311,6 +311,14 @@ class Sender:
         """When this message was requested."""
         return handle.ready_at - self._purpose(handle).cooldown
 
+    def _life_left(self, handle: Handle) -> int:
+        """Seconds that the code is still valid, counted from the request for the message unless the message is late.
+
+        A second that ends in between must not turn five minutes into four.
+        """
+        now, asked_at = int(self._parts.clock()), self._asked_at(handle)
+        return max(0, handle.expires_at - (asked_at if 0 <= now - asked_at < _LATE else now))
+
     def _opened_at(self, handle: Handle) -> int:
         return handle.expires_at - self._purpose(handle).expires_in
 
@@ -352,7 +360,7 @@ class Sender:
             recipient=recipient,
             purpose=handle.purpose,
             context_values=handle.context_values,
-            expires_in=max(0, handle.expires_at - int(self._parts.clock())),
+            expires_in=self._life_left(handle),
             site_name=self._parts.site_name,
             base_url=self._settings.base_url,
             link=self._link(handle),

@@ -13,6 +13,8 @@ from flask import Flask
 
 from flask_otp import OTP, ConfigError, DeliveryFailed, InvalidCode, Message
 from flask_otp.languages import LANGUAGES
+from flask_otp.stores.base import OpenResult
+from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, AppFactory
 
@@ -200,6 +202,26 @@ def test_a_code_that_lives_half_a_minute_is_not_said_to_live_a_whole_one(make_ap
     message = Site(make_app, OTP_EXPIRES_IN="30s").message(identifier)
     for text in (flat(message.text), shown(message.html)):
         assert not re.search(r"(?<!less than )\b(a|1) minute", text)
+
+
+@pytest.mark.parametrize(("moment", "said"), [(1, "5 minutes"), (2, "4 minutes")])
+def test_a_second_that_ends_before_the_message_is_written_costs_no_minute(
+    make_app: AppFactory, moment: int, said: str
+) -> None:
+    clock = Clock(NOW)
+    otp = OTP(clock=clock)
+    app = make_app(otp)
+
+    class Slow(MemoryStore):
+        def open(self, *arguments: Any, **options: Any) -> OpenResult:
+            opened = super().open(*arguments, **options)
+            clock.advance(moment)
+            return opened
+
+    app.extensions["otp"].store = Slow()
+    with capture_codes(app) as sent:
+        app.test_client().post("/otp/send", json={"email": ANN})
+    assert said in sent[0].text
 
 
 def test_a_message_sent_again_names_the_life_that_is_left(make_app: AppFactory) -> None:
