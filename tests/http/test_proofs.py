@@ -15,7 +15,7 @@ from flask import Flask, request
 from flask.testing import FlaskClient
 from itsdangerous import URLSafeSerializer, URLSafeTimedSerializer
 
-from flask_otp import current_verification, otp_required
+from flask_otp import OTP, current_verification, otp_required
 from flask_otp.http import actions
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
@@ -468,6 +468,34 @@ def test_r25_without_a_lag_the_store_is_asked_each_time(make_app: AppFactory, va
     assert status(here, proof) == 200
     revoke(there)
     assert status(here, proof) == 401
+
+
+@pytest.mark.parametrize("signed_in", [None, ANN])
+def test_what_the_guard_has_found_is_not_asked_again(make_app: AppFactory, signed_in: str | None) -> None:
+    otp = OTP()
+    app = make_app(otp)
+    otp.identifier_loader(lambda: signed_in)
+
+    @app.get("/account")
+    @otp_required
+    def account() -> str:
+        return str(otp.verification() == otp.verification() is not None)
+
+    asked = []
+
+    class Counting(MemoryStore):
+        def holds(self, *arguments: Any) -> bool:
+            asked.append(arguments)
+            return super().holds(*arguments)
+
+    app.extensions["otp"].store = Counting()
+    client = app.test_client()
+    with capture_codes(app) as sent:
+        client.post("/otp/send", json={"identifier": ANN})
+        client.post("/otp/verify", json={"code": sent.code})
+    asked.clear()
+    assert client.get("/account").text == "True"
+    assert len(asked) == 1
 
 
 class SlowToAnswer(MemoryStore):
