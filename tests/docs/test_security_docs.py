@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from functools import lru_cache
 from pathlib import Path
@@ -40,11 +39,10 @@ def names(cell: str) -> list[str]:
 def existing() -> set[str]:
     folders = (ROOT / "tests", ROOT / "flask_otp" / "testing" / "stores")
     return {
-        f"{path.name}::{node.name}"
+        f"{path.name}::{name}"
         for folder in folders
         for path in folder.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
+        for name in re.findall(r"^ *def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
     }
 
 

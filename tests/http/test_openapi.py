@@ -260,7 +260,7 @@ def test_all_that_a_person_does_with_apps_is_described(make_app: AppFactory, clo
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("most", [5, pytest.param(500, marks=pytest.mark.long)])
+@pytest.mark.parametrize("most", [3, pytest.param(500, marks=pytest.mark.long)])
 @pytest.mark.parametrize("who", VISITORS)
 @pytest.mark.parametrize("mode", list(GenerationMode), ids=lambda mode: mode.value)
 def test_no_answer_is_outside_of_the_document_and_no_bad_input_sends(

@@ -27,6 +27,7 @@ from flask_otp.limits.sms_pumping import Tally
 from flask_otp.testing import Clock, Outbox
 from tests.support.answers import like_any
 from tests.support.apps import START, AppFactory, ValkeyServer
+from tests.support.examples import at_night
 from tests.support.proxy import Proxy
 from tests.support.pumping import (
     BLOCK,
@@ -109,12 +110,10 @@ def test_r16_so_many_messages_go_out_before_it_trips(
 #: Messages asked for in a second, and how many of the codes are typed; then how many are withheld within the first five
 #: minutes, and the second of the last.
 LAUNCHES = [
-    (0.1, 0.5, 0, 0),
     (1, 0.5, 0, 0),
     (2, 0.5, 13, 58),
-    (2, 0.8, 0, 0),
-    (5, 0.8, 15, 23),
     (20, 0.8, 333, 28),
+    *at_night((0.1, 0.5, 0, 0), (2, 0.8, 0, 0), (5, 0.8, 15, 23)),
 ]
 
 
@@ -143,9 +142,8 @@ def test_a_company_whose_numbers_are_neighbours_is_held_up_for_half_a_minute(tow
 #: many are withheld from the honest, and the second of the last.
 ATTACKS = [
     (1, 20, 39, 0, 0),
-    (1, 1000, 39, 0, 0),
-    (50, 20, 531, 8, 1227),
     (50, 1000, 316, 113, 1349),
+    *at_night((1, 1000, 39, 0, 0), (50, 20, 531, 8, 1227)),
 ]
 
 

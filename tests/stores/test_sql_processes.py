@@ -59,7 +59,11 @@ store.close()
 
 @pytest.mark.parametrize(
     ("kind", "used_before"),
-    [*((kind, "yes") for kind in BACKEND), ("postgresql", "no"), *at_night(("sqlite", "no"), ("mariadb", "no"))],
+    [
+        ("postgresql", "yes"),
+        ("mariadb", "yes"),
+        *at_night(("sqlite", "yes"), ("postgresql", "no"), ("sqlite", "no"), ("mariadb", "no")),
+    ],
 )
 def test_processes_that_a_c_program_forked_share_no_connection(
     request: pytest.FixtureRequest, tmp_path: Path, kind: str, used_before: str

@@ -16,6 +16,7 @@ _SHARED = {
     "tests/stores/test_suite": "broken stores",
     "tests/delivery/test_email.*slow_server": "slow mail servers",
     "test_the_(sdist|wheel)_": "sdist",
+    "tests/unit/test_layers": "the package's syntax trees",
     "(?i)postgres|pg8000": "PostgreSQL",
     "(?i)mariadb": "MariaDB",
 }
