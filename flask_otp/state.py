@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Blueprint, Flask, current_app, url_for
@@ -66,14 +66,6 @@ class AppState(Components):
 
     #: Our own blueprint. The app may have another with the same name.
     blueprint: Blueprint
-    #: Keep the receivers alive, with ``OTP_AUDIT`` and ``OTP_STATS``.
-    audit: Audit | None = field(init=False, default=None)
-    statistics: Statistics | None = field(init=False, default=None)
-    routing: Router = field(init=False)
-    delivery: Sender = field(init=False)
-    factors: KeptFactors = field(init=False)
-    service: Service = field(init=False)
-    trust: Trust = field(init=False)
 
     def __post_init__(self) -> None:
         self.routing = Router(self)
@@ -84,6 +76,9 @@ class AppState(Components):
         self._connect_observers()
 
     def _connect_observers(self) -> None:
+        # Kept here, because a signal does not keep its receivers alive.
+        self.audit: Audit | None = None
+        self.statistics: Statistics | None = None
         if self.settings.audit:
             self.audit = Audit(self.app, self.tokens.keys)
             self.audit.connect()

@@ -11,7 +11,7 @@ from flask import Flask
 
 from flask_otp import OTP, ConfigError, current_verification, otp_required
 from flask_otp.crypto.payloads import Proof
-from flask_otp.signals import browser_trusted
+from flask_otp.signals import browser_trusted, guard_decided
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
 from tests.support.factor_site import ANN, BOB, HTML, Browser, Phone, Table, add_views, enrol, make_otp
@@ -33,6 +33,7 @@ def app(make_app: AppFactory, otp: OTP) -> Flask:
         mail={"trust": "30d", "channels": ("console",)},
         strict={},
         anns={"trust": "30d", "identifier": lambda: ANN},
+        bobs={"trust": "30d", "identifier": lambda: BOB},
     )
     return app
 
@@ -75,6 +76,7 @@ def test_a_trusted_browser_passes_with_the_password_alone(app: Flask, phone: Pho
     sign_in(browser)
     clock.advance(5 * DAY)
     assert statuses(browser, "account", "safe", "strict") == [200, 200, 401]
+    assert statuses(browser, "anns", "bobs") == [200, 401]
 
 
 def test_only_for_as_long_as_the_guard_allows(app: Flask, phone: Phone, clock: Clock) -> None:
@@ -129,8 +131,11 @@ def test_what_it_lets_in_says_so_and_gives_no_proof_away(app: Flask, phone: Phon
     browser = trusting(app, phone)
     then = clock()
     clock.advance(DAY)
-    assert statuses(sign_in(browser), "look") == [200]
+    told = []
+    with guard_decided.connected_to(lambda sender, event: told.append((event.outcome, event.channel)), app):
+        assert statuses(sign_in(browser), "look") == [200]
     assert [(channel, proof, at.timestamp()) for channel, proof, at in seen] == [("trusted", "", then)]
+    assert told == [("passed", "trusted")]
 
 
 # How it ends

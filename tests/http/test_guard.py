@@ -1030,8 +1030,9 @@ def test_a_guard_in_an_app_without_otp_does_not_serve() -> None:
     app = Flask("site")
     app.testing = True
     runs = guard_view(app)
-    with pytest.raises(ConfigError, match="not set up"):
+    with pytest.raises(ConfigError, match="not set up") as raised:
         first_request(app)
+    assert raised.value.see == "python/otp"
     assert runs == []
 
 

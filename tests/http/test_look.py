@@ -47,6 +47,14 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+def test_an_error_page_says_what_failed_and_leads_back_to_the_start(make_app: AppFactory) -> None:
+    answer = make_app(OTP()).test_client().post("/otp/send", data={}, headers=HTML | {"Origin": "https://evil.example"})
+    assert answer.status_code == 403
+    assert "<h1>That is not allowed</h1>" in answer.text
+    assert '<a class="button" href="/otp/">Start again</a>' in answer.text
+    assert "403 Forbidden" in answer.text
+
+
 # OTP_BRAND
 
 

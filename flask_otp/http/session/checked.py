@@ -46,11 +46,12 @@ def note_checked(state: AppState, purpose: str, proof: Proof | None, ends: int, 
 
 
 def note_passed(state: AppState, proof: Proof, ends: int, asking: Request, token: str | None, own: str | None) -> None:
-    """As :func:`note_checked`, for the session's own proof: its token is here, so the session was not cleared.
+    """As :func:`note_checked`, for the session's own proof: its token is here, so the session was not cleared. The
+    request has no bearer token.
 
     :param own: the signed-in user's identifier.
     """
-    shown = own, asking.environ.get("HTTP_AUTHORIZATION"), token, companions.changes(asking)
+    shown = own, None, token, companions.changes(asking)
     by_app: dict[int, dict[str, Checked]] = vars(asking).setdefault(_CHECKED, {})
     by_app.setdefault(id(state), {})[proof.purpose] = Checked(proof, shown, ends)
 
