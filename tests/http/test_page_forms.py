@@ -108,3 +108,9 @@ def test_a_person_who_opens_the_code_page_sees_why_no_code_would_be_compared(
     answer = client.get("/otp/verify", headers=HTML)
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "90")
     assert 'role="alert"' in answer.text
+
+
+def test_a_code_without_a_challenge_leads_to_the_form_that_is_empty(site: Flask) -> None:
+    answer = site.test_client().post("/otp/verify", data={"code": "123456", "challenge": "lost"}, headers=HTML)
+    assert answer.status_code == 400
+    assert '<input id="identifier" name="identifier" value=""' in answer.text
