@@ -114,3 +114,11 @@ def test_a_code_without_a_challenge_leads_to_the_form_that_is_empty(site: Flask)
     answer = site.test_client().post("/otp/verify", data={"code": "123456", "challenge": "lost"}, headers=HTML)
     assert answer.status_code == 400
     assert '<input id="identifier" name="identifier" value=""' in answer.text
+
+
+def test_the_code_form_carries_the_way_back_of_the_session(site: Flask) -> None:
+    client = site.test_client()
+    client.get("/otp/?next=/mine", headers=HTML)
+    client.post("/otp/send", data={"identifier": ANN}, headers=HTML)
+    assert hidden(client.get("/otp/verify", headers=HTML).text)["next"] == "/mine"
+    assert hidden(client.get("/otp/verify?next=/other", headers=HTML).text)["next"] == "/other"
