@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from flask import Flask
+from flask import Flask, request
+from flask.testing import FlaskClient
 
 from flask_otp import OTP, RateLimited, otp_required
 from flask_otp.crypto.payloads import REQUIREMENT_LIFE
@@ -22,8 +25,9 @@ CHANNELS: dict[str, Any] = {"email": lambda message: None, "sms": lambda message
 @pytest.fixture
 def site(make_app: AppFactory, clock: Clock) -> Flask:
     app = make_app(OTP(clock=clock), OTP_PURPOSES={"login": {}, "transfer": {}})
-    pay = otp_required(purpose="transfer", context=lambda: {"amount": "5"})(lambda: "paid")
+    pay = otp_required(purpose="transfer", context=lambda: {"amount": request.args.get("amount", "5")})(lambda: "paid")
     app.add_url_rule("/pay", "pay", pay)
+    app.add_url_rule("/by-mail", "by_mail", otp_required(channels=("console",))(lambda: "mailed"))
     app.add_url_rule("/anns", "anns", otp_required(identifier=lambda: ANN)(lambda: "Ann's"))
     return app
 
@@ -122,3 +126,64 @@ def test_the_code_form_carries_the_way_back_of_the_session(site: Flask) -> None:
     client.post("/otp/send", data={"identifier": ANN}, headers=HTML)
     assert hidden(client.get("/otp/verify", headers=HTML).text)["next"] == "/mine"
     assert hidden(client.get("/otp/verify?next=/other", headers=HTML).text)["next"] == "/other"
+
+
+def other_address(client: FlaskClient, path: str = "/otp/verify") -> dict[str, str] | None:
+    """The arguments of the link on the code page to the form for another address. ``None``: there is no link."""
+    page = client.get(path, headers=HTML).text
+    links = re.findall(r'<a href="([^"]+)">Use another address</a>', page)
+    assert len(links) <= 1
+    return {name: value for name, [value] in parse_qs(urlsplit(unescape(links[0])).query).items()} if links else None
+
+
+def test_the_code_form_of_a_visitor_from_nowhere_leads_nowhere(site: Flask) -> None:
+    client = site.test_client()
+    client.post("/otp/send", data={"identifier": ANN}, headers=HTML)
+    assert hidden(client.get("/otp/verify", headers=HTML).text)["next"] == ""
+    link = other_address(client, "/otp/verify?next=/other")
+    assert link is not None
+    assert (link.keys(), link["next"]) == ({"of", "next"}, "/other")
+    assert f'value="{ANN}"' in client.get(f"/otp/?of={link['of']}", headers=HTML).text
+
+
+def test_another_address_confirms_the_same(site: Flask) -> None:
+    client = site.test_client()
+    client.get(client.get("/pay?amount=5", headers=HTML).location, headers=HTML)
+    client.post("/otp/send", data={"identifier": ANN, "purpose": "transfer"}, headers=HTML)
+    with client.session_transaction() as session:
+        requirement = session["_otp"]["requirement"]["transfer"]
+    link = other_address(client, "/otp/verify?purpose=transfer")
+    assert link is not None
+    assert link["requirement"] == requirement
+    # Another tab's payment is in the session by now.
+    client.get("/pay?amount=6", headers=HTML)
+    link = other_address(client, "/otp/verify?purpose=transfer")
+    assert link is not None
+    loaded = site.extensions["otp"].tokens.load_requirement(link["requirement"])
+    assert loaded.context_values == {"amount": "5"}
+
+
+def test_what_a_guard_wants_beside_a_context_is_in_the_session_alone(site: Flask) -> None:
+    client = site.test_client()
+    client.get("/by-mail", headers=HTML)
+    client.post("/otp/send", data={"identifier": ANN}, headers=HTML)
+    link = other_address(client)
+    assert link is not None
+    assert "requirement" not in link
+
+
+def test_no_other_address_where_the_guard_wants_one_person(site: Flask) -> None:
+    client = site.test_client()
+    client.get("/anns", headers=HTML)
+    client.post("/otp/send", data={}, headers=HTML)
+    assert "Enter your code" in client.get("/otp/verify", headers=HTML).text
+    assert other_address(client) is None
+
+
+def test_an_address_that_the_app_chose_can_be_replaced(make_app: AppFactory) -> None:
+    otp = OTP()
+    app = make_app(otp)
+    app.add_url_rule("/send", "send", lambda: otp.send(ANN) and "sent")
+    client = app.test_client()
+    client.get("/send")
+    assert other_address(client) is not None

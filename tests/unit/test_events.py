@@ -74,11 +74,15 @@ def test_a_send_and_a_verification_tell_how_long_they_took_and_the_store_its_ver
         clock.advance(40)
         client.post("/otp/resend", json={})
         client.post("/otp/verify", json={"code": sent[0].code})
+        with app.app_context():
+            otp.revoke(ANN)
     assert of(events, "code_sent", "reason", "channel") == [("first", "email"), ("repeated", "email")]
     assert of(events, "code_verified", "seconds") == [40]
     assert of(events, "delivery_tried", "outcome", "step") == [("taken", "1")] * 2
     assert of(events, "flow_ended", "step", "outcome") == [("send", "done"), ("resend", "done"), ("verify", "done")]
-    assert of(events, "store_called", "step", "outcome") == [("open", "done"), ("reopen", "done"), ("redeem", "done")]
+    verbs = [("open", "done"), ("reopen", "done"), ("redeem", "done"), ("revoke", "done")]
+    assert of(events, "store_called", "step", "outcome") == verbs
+    assert of(events, "proof_revoked", "subject") == of(events, "code_sent", "subject")[:1]
     assert all(event.seconds >= 0 for event in events if event.seconds is not None)
     # One person, one challenge, all the way.
     assert len({event.subject for event in events if event.subject}) == 1
