@@ -13,7 +13,6 @@ from werkzeug.urls import iri_to_uri
 
 from ..crypto.payloads import Once
 from ..errors import CrossOrigin, InvalidRequest, accepts_html
-from ..identifiers import ascii_domain
 from ..languages import N_
 from .routes import IDEMPOTENCY_KEY, Member, Route
 
@@ -28,9 +27,8 @@ def request_path() -> str:
 
 
 def own_origin() -> str:
-    """The origin that the request was sent to, as browsers write it in ``Origin`` and ``Referer``: an IDN in ASCII."""
-    host, colon, port = request.host.lower().partition(":")
-    return f"{request.scheme}://{ascii_domain(host)}{colon}{port}"
+    """The origin that the request was sent to, as browsers write it in ``Origin`` and ``Referer``."""
+    return f"{request.scheme}://{request.host.lower()}"
 
 
 def wants_html() -> bool:

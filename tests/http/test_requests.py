@@ -15,7 +15,7 @@ from flask_wtf.csrf import generate_csrf
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, Message
-from flask_otp.http.requests import is_navigation
+from flask_otp.http.requests import is_navigation, own_origin
 from flask_otp.testing import Clock, Outbox, capture_codes
 from flask_otp.urls import is_safe_path
 
@@ -312,6 +312,12 @@ def test_r29_the_port_and_the_scheme_belong_to_the_origin(app: Flask, sent: Outb
         assert status(app, "/otp/send", {"Origin": origin}, base_url=base_url) == expected, origin
 
 
+@pytest.mark.parametrize("port", ["", ":8080"])
+def test_r29_the_own_origin_is_written_as_browsers_write_it(port: str) -> None:
+    with Flask("site").test_request_context(headers={"Host": f"XN--bcher-KVA.Example{port}"}):
+        assert own_origin() == f"http://xn--bcher-kva.example{port}"
+
+
 def test_r29_behind_a_proxy_the_base_url_is_an_own_origin_too(make_app: AppFactory) -> None:
     app = make_app(**CONFIG, OTP_BASE_URL="https://Shop.example/")
     with capture_codes(app):
@@ -548,6 +554,7 @@ def test_r29_beside_csrf_protect_our_own_check_stays(make: CsrfSite, clock: Cloc
         (b'{"email": "a@b.c", "email": "a@b.c"}', "application/json", 400, "email is given twice."),
         (b"email=a%40b.c&email=a%40b.c", "application/x-www-form-urlencoded", 400, "email is given twice."),
         (b"x", "text/plain", 415, "Send application/json or a form."),
+        (b"", "text/plain", 415, "Send application/json or a form."),
     ],
 )
 def test_r19_the_answer_says_what_is_wrong_with_a_body(
@@ -555,6 +562,12 @@ def test_r19_the_answer_says_what_is_wrong_with_a_body(
 ) -> None:
     answer = app.test_client().post("/otp/send", data=body, content_type=kind, headers={"Accept": "application/json"})
     assert (answer.status_code, answer.get_json()["detail"]) == (status, detail)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON"])
+def test_json_may_be_named_in_other_words(app: Flask, sent: Outbox, kind: str) -> None:
+    answer = app.test_client().post("/otp/send", data=b'{"email": "ann@example.com"}', content_type=kind)
+    assert (answer.status_code, len(sent)) == (200, 1)
 
 
 def test_r19_the_answer_says_that_no_file_and_no_query_is_expected(app: Flask) -> None:
@@ -640,6 +653,7 @@ def test_a_navigation_is_what_a_person_waits_for(
         ("/otp/send", {"email": "ann@example.com", "channel": ""}, "channel must not be empty."),
         ("/otp/verify", {"code": "1", "trust": "perhaps"}, "trust must be true or false."),
         ("/otp/verify", {"code": "1", "purpos": "x"}, "purpos is not expected here. Did you mean purpose?"),
+        ("/otp/logout", {"purpose": "login"}, "purpose is not expected here."),
     ],
 )
 def test_a_body_that_is_refused_is_told_what_is_wrong(app: Flask, path: str, body: dict[str, str], detail: str) -> None:
