@@ -144,6 +144,7 @@ def test_the_code_form_of_a_visitor_from_nowhere_leads_nowhere(site: Flask) -> N
     assert link is not None
     assert (link.keys(), link["next"]) == ({"of", "next"}, "/other")
     assert f'value="{ANN}"' in client.get(f"/otp/?of={link['of']}", headers=HTML).text
+    assert 'name="identifier" value=""' in client.get("/otp/?of=another", headers=HTML).text
 
 
 def test_another_address_confirms_the_same(site: Flask) -> None:
