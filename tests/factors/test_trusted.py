@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta, timezone
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from flask import Flask
@@ -12,7 +13,7 @@ from flask import Flask
 from flask_otp import OTP, ConfigError, current_verification, otp_required
 from flask_otp.crypto.payloads import Proof
 from flask_otp.signals import browser_trusted, guard_decided
-from flask_otp.testing import Clock
+from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory
 from tests.support.factor_site import ANN, BOB, HTML, Browser, Phone, Table, add_views, enrol, make_otp
 
@@ -415,6 +416,17 @@ def test_the_code_page_has_a_box_that_is_not_ticked(app: Flask, phone: Phone) ->
     assert cookie is not None
     assert cookie.http_only
     assert (cookie.same_site, cookie.path, cookie.max_age) == ("Lax", "/", 30 * DAY)
+
+
+def test_the_page_behind_a_link_has_the_box_too(make_app: AppFactory, otp: OTP) -> None:
+    app = make_app(otp, OTP_CHANNELS={"email": lambda message: None}, OTP_LINKS=True, OTP_BASE_URL="http://localhost")
+    add_views(app, account={"trust": "30d"})
+    browser = Browser(app, ANN)
+    with capture_codes(app) as sent:
+        browser.client.post("/otp/send", data={"channel": "email"}, headers=FORM)
+    text = browser.get(urlsplit(sent.link).path, headers=HTML).text
+    assert "Do not ask for a code in this browser for 30 days" in text
+    assert "checked" not in text
 
 
 def test_no_box_where_no_guard_takes_it_or_nobody_has_signed_in(

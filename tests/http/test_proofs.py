@@ -16,7 +16,9 @@ from flask.testing import FlaskClient
 from itsdangerous import URLSafeSerializer, URLSafeTimedSerializer
 
 from flask_otp import OTP, current_verification, otp_required
+from flask_otp.events import pseudonym
 from flask_otp.http import actions
+from flask_otp.signals import guard_decided
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import SECRET, AppFactory, ValkeyServer
@@ -550,3 +552,15 @@ def test_a_client_without_cookies_needs_none(site: Flask, codes: Outbox) -> None
     handle = client.post("/otp/send", json={"identifier": ANN}).get_json()["challenge"]
     proof = client.post("/otp/verify", json={"code": codes.code, "challenge": handle}).get_json()["proof"]
     assert client.get("/account", headers={"Authorization": f"Bearer {proof}"}).text == ANN
+
+
+def test_the_guard_takes_the_bearer_token_before_the_session(site: Flask, codes: Outbox) -> None:
+    client, told = site.test_client(), []
+    client.post("/otp/send", json={"identifier": ANN})
+    client.post("/otp/verify", json={"code": codes.code})
+    bobs = {"Authorization": f"Bearer {new_proof(site, BOB)}"}
+    with guard_decided.connected_to(lambda sender, event: told.append(event.subject), site):
+        assert client.get("/account", headers=bobs).text == BOB
+        assert client.get("/account").text == ANN
+    keys = site.extensions["otp"].tokens.keys
+    assert told == [pseudonym(keys, BOB), pseudonym(keys, ANN)]
