@@ -427,6 +427,7 @@ def test_the_page_behind_a_link_has_the_box_too(make_app: AppFactory, otp: OTP) 
     text = browser.get(urlsplit(sent.link).path, headers=HTML).text
     assert "Do not ask for a code in this browser for 30 days" in text
     assert "checked" not in text
+    assert "30 days" not in Browser(app, ANN).get(urlsplit(sent.link).path, headers=HTML).text
 
 
 def test_no_box_where_no_guard_takes_it_or_nobody_has_signed_in(

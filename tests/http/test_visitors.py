@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from html import unescape
+from html import escape, unescape
 from typing import Any
 
 import pytest
@@ -238,6 +238,7 @@ def test_blocked_cookies_get_one_page_that_says_so_and_one_message(site: Flask, 
     answer = client.post("/otp/send", data={"identifier": ANN}, headers=HTML)
     page = client.get(answer.location, headers=HTML)
     assert (page.status_code, "Cookies are blocked" in page.text, page.location) == (400, True, None)
+    assert 'href="/otp/"' in page.text
     assert len(sent) == 1
     # Only a browser without cookies gets that page. This one has a cookie, and has only lost the challenge.
     jar = Jar(site)
@@ -332,6 +333,24 @@ def test_a_visitor_whom_strict_sends_without_a_session_writes_none(make_app: App
     assert here is not None
     again = client.get(here[1].replace("&amp;", "&"), headers=MAIL)
     assert 'http-equiv="refresh"' not in again.text
+
+
+@pytest.mark.parametrize(
+    ("path", "target"),
+    [
+        ("/otp/?next=/account", "/account"),
+        ("/otp/?next=//evil.example", "/otp/?next=//evil.example&again=1"),
+        ("/otp/verify?purpose=login", "/otp/verify?purpose=login&again=1"),
+        ("/otp/verify", "/otp/verify?again=1"),
+    ],
+)
+def test_the_second_try_is_of_the_page_that_the_visitor_wants(make_app: AppFactory, path: str, target: str) -> None:
+    answer = make_app(**STRICT).test_client().get(path, headers=MAIL)
+    assert f'<meta http-equiv="refresh" content="0; url={escape(target)}">' in answer.text
+    assert f'<a class="button" href="{escape(target)}">' in answer.text
+    # A link's address has its secret.
+    assert answer.headers["Referrer-Policy"] == "strict-origin"
+    assert answer.content_type == "text/html; charset=utf-8"
 
 
 def test_without_strict_a_visitor_from_elsewhere_gets_the_form_at_once(site: Flask, sent: Outbox) -> None:
