@@ -147,7 +147,7 @@ def test_the_code_form_of_a_visitor_from_nowhere_leads_nowhere(site: Flask) -> N
     assert 'name="identifier" value=""' in client.get("/otp/?of=another", headers=HTML).text
 
 
-def test_another_address_confirms_the_same(site: Flask) -> None:
+def test_another_address_confirms_the_same(site: Flask, clock: Clock) -> None:
     client = site.test_client()
     client.get(client.get("/pay?amount=5", headers=HTML).location, headers=HTML)
     client.post("/otp/send", data={"identifier": ANN, "purpose": "transfer"}, headers=HTML)
@@ -162,6 +162,7 @@ def test_another_address_confirms_the_same(site: Flask) -> None:
     assert link is not None
     loaded = site.extensions["otp"].tokens.load_requirement(link["requirement"])
     assert loaded.context_values == {"amount": "5"}
+    assert loaded.expires_at == clock() + REQUIREMENT_LIFE
 
 
 def test_what_a_guard_wants_beside_a_context_is_in_the_session_alone(site: Flask) -> None:

@@ -345,7 +345,10 @@ def test_a_visitor_whom_strict_sends_without_a_session_writes_none(make_app: App
     ],
 )
 def test_the_second_try_is_of_the_page_that_the_visitor_wants(make_app: AppFactory, path: str, target: str) -> None:
-    answer = make_app(**STRICT).test_client().get(path, headers=MAIL)
+    client = make_app(**STRICT).test_client()
+    assert 'http-equiv="refresh"' not in client.get(path, headers=HTML, follow_redirects=True).text
+    client.delete_cookie("session")
+    answer = client.get(path, headers=MAIL)
     assert f'<meta http-equiv="refresh" content="0; url={escape(target)}">' in answer.text
     assert f'<a class="button" href="{escape(target)}">' in answer.text
     # A link's address has its secret.
