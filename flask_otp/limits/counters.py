@@ -8,7 +8,6 @@ store.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from math import ceil
@@ -36,8 +35,6 @@ else:
     redis = lazy("redis")
     redis_server = lazy("..redis_clients.server", __package__)
     storages = lazy(".storages", __package__)
-
-logger = logging.getLogger("flask_otp")
 
 
 class Limits:
