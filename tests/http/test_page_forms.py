@@ -16,6 +16,7 @@ from flask_otp.crypto.payloads import REQUIREMENT_LIFE
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
 from tests.support.factor_site import Table, make_otp
+from tests.support.users import Forms
 
 ANN = "ann@example.com"
 HTML = {"Accept": "text/html"}
@@ -32,8 +33,9 @@ def site(make_app: AppFactory, clock: Clock) -> Flask:
     return app
 
 
-def hidden(page: str) -> dict[str, str]:
-    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', page))
+def fields(page: str) -> dict[str, str]:
+    """What the first form of a page holds."""
+    return Forms(page).found[0][1]
 
 
 def test_the_form_carries_the_requirement_and_the_way_back_of_the_session(site: Flask, clock: Clock) -> None:
@@ -43,9 +45,9 @@ def test_the_form_carries_the_requirement_and_the_way_back_of_the_session(site: 
         requirement = session["_otp"]["requirement"]["transfer"]
     page = client.get("/otp/?purpose=transfer", headers=HTML).text
     assert "<dt>Amount</dt>" in page
-    assert (hidden(page)["requirement"], hidden(page)["next"]) == (requirement, "/pay")
+    assert (fields(page)["requirement"], fields(page)["next"]) == (requirement, "/pay")
     clock.advance(REQUIREMENT_LIFE)
-    assert "requirement" not in hidden(client.get("/otp/?purpose=transfer", headers=HTML).text)
+    assert "requirement" not in fields(client.get("/otp/?purpose=transfer", headers=HTML).text)
 
 
 def test_the_form_carries_the_way_back_of_its_own_address(site: Flask) -> None:
@@ -53,8 +55,8 @@ def test_the_form_carries_the_way_back_of_its_own_address(site: Flask) -> None:
     client.get("/otp/?next=/mine", headers=HTML)
     # Another site may not write the session.
     page = client.get("/otp/?next=/other", headers=HTML | {"Sec-Fetch-Site": "cross-site"}).text
-    assert hidden(page)["next"] == "/other"
-    assert hidden(client.get("/otp/", headers=HTML).text)["next"] == "/mine"
+    assert fields(page)["next"] == "/other"
+    assert fields(client.get("/otp/", headers=HTML).text)["next"] == "/mine"
 
 
 def test_where_the_guard_wants_one_person_no_address_is_asked_for(site: Flask) -> None:
@@ -124,8 +126,8 @@ def test_the_code_form_carries_the_way_back_of_the_session(site: Flask) -> None:
     client = site.test_client()
     client.get("/otp/?next=/mine", headers=HTML)
     client.post("/otp/send", data={"identifier": ANN}, headers=HTML)
-    assert hidden(client.get("/otp/verify", headers=HTML).text)["next"] == "/mine"
-    assert hidden(client.get("/otp/verify?next=/other", headers=HTML).text)["next"] == "/other"
+    assert fields(client.get("/otp/verify", headers=HTML).text)["next"] == "/mine"
+    assert fields(client.get("/otp/verify?next=/other", headers=HTML).text)["next"] == "/other"
 
 
 def other_address(client: FlaskClient, path: str = "/otp/verify") -> dict[str, str] | None:
@@ -139,7 +141,7 @@ def other_address(client: FlaskClient, path: str = "/otp/verify") -> dict[str, s
 def test_the_code_form_of_a_visitor_from_nowhere_leads_nowhere(site: Flask) -> None:
     client = site.test_client()
     client.post("/otp/send", data={"identifier": ANN}, headers=HTML)
-    assert hidden(client.get("/otp/verify", headers=HTML).text)["next"] == ""
+    assert fields(client.get("/otp/verify", headers=HTML).text)["next"] == ""
     link = other_address(client, "/otp/verify?next=/other")
     assert link is not None
     assert (link.keys(), link["next"]) == ({"of", "next"}, "/other")
