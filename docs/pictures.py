@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import shutil
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
+import chromium
 import pyotp
 from jinja2 import DictLoader
 from picture_app import ANN, LOCAL, NOW, Bank, Visitor, seeded
@@ -245,12 +245,10 @@ PICTURES: dict[str, Callable[[Browser], Files]] = {
 
 def drawn(names: list[str]) -> Iterator[tuple[str, bytes]]:
     """Draw each picture from the same start. A picture that is drawn alone is the same as one drawn among all."""
-    path = next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell"))),
-        None,
-    )
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--font-render-hinting=none"])
+        browser = playwright.chromium.launch(
+            executable_path=chromium.path(), args=["--no-sandbox", "--font-render-hinting=none"]
+        )
         for name in names:
             with seeded():
                 files = PICTURES[name](browser)
