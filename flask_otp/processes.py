@@ -35,7 +35,8 @@ class PerProcess(Generic[T]):
         except KeyError:
             # The inherited value is dropped: its file descriptor is closed here and stays open in the parent.
             for other in list(self._made):
-                self._made.pop(other, None)
+                if other != pid:  # another thread may have created the value of this process since
+                    self._made.pop(other, None)
             # No lock is needed here, and none could be trusted: this is one step of the interpreter.
             return self._made.setdefault(pid, self._make())
 
