@@ -19,7 +19,7 @@ from flask_otp import OTP
 from flask_otp.stores import Store, store_from_uri
 from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes
-from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified, forget_waiting
+from tests.support.apps import SECRET, START, AppFactory, ValkeyServer, certified, finish
 from tests.support.attack_site import stage
 from tests.support.databases import mariadb, mariadb_server, pg8000, postgresql, postgresql_server
 from tests.support.examples import load_profile
@@ -160,23 +160,36 @@ def clock() -> Clock:
     return Clock(START)
 
 
+@pytest.fixture(autouse=True)
+def _every_app_is_finished() -> Iterator[None]:
+    """Also the apps that a test makes without ``make_app``."""
+    apps: list[Flask] = []
+    init = Flask.__init__
+
+    def init_and_note(app: Flask, *args: Any, **kwargs: Any) -> None:
+        apps.append(app)
+        init(app, *args, **kwargs)
+
+    Flask.__init__ = init_and_note  # type: ignore[method-assign]
+    yield
+    Flask.__init__ = init  # type: ignore[method-assign]
+    for app in apps:
+        finish(app)
+
+
 @pytest.fixture
-def make_app(clock: Clock) -> Iterator[AppFactory]:
+def make_app(clock: Clock) -> AppFactory:
     """``make_app(**config)``: a testing app with an ``OTP``; ``otp=`` takes one that the test has put hooks on."""
-    made: list[Flask] = []
 
     def make(otp: OTP | None = None, **config: Any) -> Flask:
         app = Flask("site")
         app.config.update(TESTING=True, SECRET_KEY=SECRET, OTP_STORAGE_URI="memory://")
         app.config.update(config)
         otp = otp or OTP(clock=clock)
-        made.append(app)
         otp.init_app(app)
         return app
 
-    yield make
-    for app in made:
-        forget_waiting(app)
+    return make
 
 
 @pytest.fixture

@@ -52,5 +52,6 @@ class _ClientStorage(RedisStorage):
         self._client = client
         super().__init__("redis://", key_prefix=key_prefix)
 
-    def get_connection(self, readonly: bool = False) -> Any:
-        return self._client
+    def initialize_storage(self, uri: str) -> None:
+        self.storage = self._client
+        super().initialize_storage(uri)

@@ -18,8 +18,9 @@ from tests.support.users import Example
 
 
 @pytest.fixture
-def load_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+def load_page(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
     """The code of a page as a module, which a dataclass wants to be in."""
+    loaded: list[ModuleType] = []
 
     def load(page: str) -> ModuleType:
         (source,) = programs(GUIDES / f"{page}.md")
@@ -27,9 +28,14 @@ def load_page(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
         names = ModuleType(f"page_{page.replace('-', '_')}")
         monkeypatch.setitem(sys.modules, names.__name__, names)
         exec(compile(source, f"{page}.md", "exec"), vars(names))
+        loaded.append(names)
         return names
 
-    return load
+    yield load
+    for names in loaded:
+        sessions = names.app.config.get("SESSION_REDIS") if "app" in vars(names) else None
+        if sessions is not None:
+            sessions.close()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -739,10 +739,8 @@ def test_password_reset_is_the_only_purpose_that_can_be_asked_for(forgetful: Exa
 
 
 @pytest.fixture
-def shop(open_page: Callable[[str], Example]) -> Iterator[Example]:
-    shop = open_page("server-side-sessions")
-    yield shop
-    shop.app.config["SESSION_REDIS"].close()
+def shop(open_page: Callable[[str], Example]) -> Example:
+    return open_page("server-side-sessions")
 
 
 def kept_sessions(shop: Example) -> int:

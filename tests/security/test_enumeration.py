@@ -7,42 +7,23 @@ import threading
 import time
 import urllib.parse
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import pytest
-from flask import Flask
 
-from flask_otp import OTP
 from flask_otp.delivery.background import Background
 from flask_otp.delivery.routing import Router
 from flask_otp.errors import DeliveryFailed
 from flask_otp.testing import Clock
-from tests.support.apps import forget_waiting
 from tests.support.attack_site import WIDE, Stage
 from tests.support.listening import listening
 from tests.support.twin_sites import PHONES, Side
 
 Story = Callable[[Side], None]
 PURPOSES: dict[str, Any] = {"login": {}, "transfer": {"code_length": 8, "max_attempts": 2}}
-
-
-@pytest.fixture(autouse=True)
-def _nothing_waits(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What waits for its next channel is dropped when the test has ended."""
-    apps: list[Flask] = []
-    init_app = OTP.init_app
-
-    def init_and_note(otp: OTP, app: Flask) -> None:
-        apps.append(app)
-        init_app(otp, app)
-
-    monkeypatch.setattr(OTP, "init_app", init_and_note)
-    yield
-    for app in apps:
-        forget_waiting(app)
 
 
 def the_usual_way(side: Side) -> None:

@@ -15,7 +15,6 @@ from flask.testing import FlaskClient
 
 from flask_otp import OTP, otp_required
 from flask_otp.stores.base import LEEWAY
-from flask_otp.stores.redis import RedisStore
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import SECRET, AppFactory, ValkeyServer
 from tests.support.attack_site import OWNER, Caller, Stage
@@ -39,22 +38,16 @@ def site(app: Flask, otp: OTP) -> Flask:
 
 
 @pytest.fixture
-def make_site(make_app: AppFactory, clock: Clock) -> Iterator[Callable[..., Flask]]:
+def make_site(make_app: AppFactory, clock: Clock) -> Callable[..., Flask]:
     """``make_site(uri, lag)``: one machine of the site."""
-    machines: list[Flask] = []
 
     def make(uri: str, lag: int = 0) -> Flask:
         otp = OTP(clock=clock)
         config = {"OTP_STORAGE_URI": uri, "OTP_REVOCATION_LAG": lag, "OTP_PURPOSES": PURPOSES, "OTP_COOLDOWN": 0}
         config["OTP_STORAGE_OPTIONS"] = {} if uri == "memory://" else PATIENT
-        machines.append(site(make_app(otp, **config), otp))
-        return machines[-1]
+        return site(make_app(otp, **config), otp)
 
-    yield make
-    for state in (machine.extensions["otp"] for machine in machines):
-        if isinstance(state.store, RedisStore):
-            for client in (state.store.client, state.limits._limiter().storage.storage):
-                client.connection_pool.disconnect()
+    return make
 
 
 def new_proof(app: Flask, client: FlaskClient | None = None, **body: str) -> str:

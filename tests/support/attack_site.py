@@ -55,9 +55,7 @@ class Stage:
         app.config.update(TESTING=True, SECRET_KEY="a secret that crooks do not know", OTP_STORAGE_URI=self.uri)
         app.config.update(WIDE | {"OTP_STORAGE_OPTIONS": self.options} | config)
         (otp or OTP(clock=self.clock)).init_app(app)
-        store = app.extensions["otp"].store
-        store.prepare()
-        self._stack.callback(store.close)
+        app.extensions["otp"].store.prepare()
         app.extensions["otp"].delivery.intercept = self._post
         return app
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import socket
@@ -416,21 +415,16 @@ def configured(valkey: ValkeyServer) -> Iterator[Callable[..., None]]:
     client.close()
 
 
-@contextlib.contextmanager
-def over(valkey: ValkeyServer, clock: Callable[[], float] | None = None, **config: Any) -> Iterator[Flask]:
-    app = build(clock=clock, OTP_STORAGE_URI=valkey.uri, **config)
-    yield app
-    state = app.extensions["otp"]
-    state.store.close()
-    state.limits.storage.storage.close()
+def over(valkey: ValkeyServer, clock: Callable[[], float] | None = None, **config: Any) -> Flask:
+    return build(clock=clock, OTP_STORAGE_URI=valkey.uri, **config)
 
 
 def test_a_good_redis_gives_no_finding(valkey: ValkeyServer, configured: Callable[..., None]) -> None:
     configured(maxmemory_policy="noeviction", appendonly="yes", appendfsync="everysec")
-    with over(valkey) as app:
-        found = look(app, WEB_CONCURRENCY="8")
-        checks = {"store_answers", "memory_store", "limits_in_memory", "eviction", "persistence", "clock", "store_tls"}
-        assert not checks & found.keys()
+    app = over(valkey)
+    found = look(app, WEB_CONCURRENCY="8")
+    checks = {"store_answers", "memory_store", "limits_in_memory", "eviction", "persistence", "clock", "store_tls"}
+    assert not checks & found.keys()
 
 
 @pytest.mark.parametrize("policy", ["allkeys-lru", "allkeys-random", "volatile-lru", "volatile-ttl", "volatile-lfu"])
@@ -438,13 +432,13 @@ def test_r50_every_policy_that_can_evict_is_told(
     valkey: ValkeyServer, configured: Callable[..., None], policy: str
 ) -> None:
     configured(maxmemory_policy=policy)
-    with over(valkey) as app:
-        (finding,) = look(app)["eviction"]
-        assert finding.level is Level.WARNING
-        assert policy in finding.what
-        assert "until it is set" in finding.why
-        configured(maxmemory="100mb")
-        assert "maxmemory is set." in look(app)["eviction"][0].why
+    app = over(valkey)
+    (finding,) = look(app)["eviction"]
+    assert finding.level is Level.WARNING
+    assert policy in finding.what
+    assert "until it is set" in finding.why
+    configured(maxmemory="100mb")
+    assert "maxmemory is set." in look(app)["eviction"][0].why
 
 
 @pytest.mark.parametrize(
@@ -460,8 +454,8 @@ def test_r50_what_a_restart_would_forget_is_told(
     valkey: ValkeyServer, configured: Callable[..., None], config: dict[str, str], expected: list[str], words: str
 ) -> None:
     configured(**config)
-    with over(valkey) as app:
-        found = look(app).get("persistence", [])
+    app = over(valkey)
+    found = look(app).get("persistence", [])
     assert [finding.level.value for finding in found] == expected
     assert all(words in finding.what for finding in found)
 
@@ -495,9 +489,9 @@ def test_of_several_servers_each_is_asked(
     clients: list[redis.Redis] = [valkey.client(), second.client()]
     try:
         clients[1].config_set("maxmemory-policy", "volatile-ttl")
-        with over(valkey) as app:
-            monkeypatch.setattr(app.extensions["otp"].store, "servers", lambda: clients)
-            assert "1 of the store's 2 servers may evict keys" in look(app)["eviction"][0].what
+        app = over(valkey)
+        monkeypatch.setattr(app.extensions["otp"].store, "servers", lambda: clients)
+        assert "1 of the store's 2 servers may evict keys" in look(app)["eviction"][0].what
     finally:
         for client in clients:
             client.close()
@@ -514,21 +508,21 @@ def test_a_store_that_is_down_is_told_once_and_quickly() -> None:
 
 
 def test_a_clock_that_is_wrong_is_told(valkey: ValkeyServer) -> None:
-    with over(valkey) as app:
-        assert "clock" not in look(app)
-    with over(valkey, Clock(START - 10**8)) as app:
-        (finding,) = look(app)["clock"]
-        assert "seconds apart" in finding.what
+    app = over(valkey)
+    assert "clock" not in look(app)
+    app = over(valkey, Clock(START - 10**8))
+    (finding,) = look(app)["clock"]
+    assert "seconds apart" in finding.what
 
 
 @pytest.mark.parametrize("seconds", [-7, 7])
 def test_clocks_may_differ_by_five_seconds(valkey: ValkeyServer, seconds: int) -> None:
     client = valkey.client()
     theirs = Clock(float(client.time()[0]) + seconds / 2)  # type: ignore[index]
-    with over(valkey, theirs) as app:
-        assert "clock" not in look(app)
-        theirs.now = float(client.time()[0]) + seconds  # type: ignore[index]
-        assert "clock" in look(app)
+    app = over(valkey, theirs)
+    assert "clock" not in look(app)
+    theirs.now = float(client.time()[0]) + seconds  # type: ignore[index]
+    assert "clock" in look(app)
     client.close()
 
 
