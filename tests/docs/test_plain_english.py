@@ -3,6 +3,7 @@ and short sentences on the pages."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,14 @@ def test_no_page_has_a_forbidden_phrase() -> None:
 
 def test_no_comment_or_docstring_has_a_forbidden_phrase() -> None:
     assert len(FILES) > 300
-    found = {path: plain_english.read(comments_of(path)).phrases for path in FILES}
+    found = {path: plain_english.read(comments_of(path)).phrases for path in FILES if may_have_a_phrase(path)}
     assert {path: phrases for path, phrases in found.items() if phrases} == {}
+
+
+def may_have_a_phrase(path: Path) -> bool:
+    """Taking the comments out of all 370 files takes seconds. Most have no such words at all, in code or comments."""
+    words = re.sub(r"\s+(?:#:?\s*)?", " ", path.read_text(encoding="utf-8"))
+    return plain_english.PHRASES.search(words) is not None or "Who " in words
 
 
 def comments_of(path: Path) -> str:
