@@ -6,9 +6,11 @@ calls over one connection without a pause between them.
 
 from __future__ import annotations
 
+import re
 import time
 import tracemalloc
 from base64 import urlsafe_b64encode
+from codecs import escape_decode
 from collections.abc import Iterator, Sequence
 from hashlib import blake2b
 from secrets import token_bytes
@@ -21,7 +23,7 @@ from flask_otp.stores import ChallengeRequest, Store
 from flask_otp.stores.memory import MemoryStore
 from tests.support.apps import ValkeyServer
 
-from .measure import Scale, spread
+from .measure import Case, Scale, spread
 from .report import Row
 from .servers import Servers
 from .sites import Site, our_way
@@ -93,6 +95,7 @@ def ceiling(scale: Scale, servers: Servers) -> Iterator[Row]:
         site = Site(server.uri, server.uri)
         with server.client() as client:
             idle, recorded = _recorded(scale.calls, client, site)
+            floor = _floor(scale.calls, client, site)
             _empty(client)
             busy = _replayed(scale.calls, client, recorded)
             _empty(client)
@@ -103,6 +106,7 @@ def ceiling(scale: Scale, servers: Servers) -> Iterator[Row]:
                 yield Row(f"{what}: in the command", f"{name}, idle", spread(script), "us", _GOALS[what])
             for state, loads in (("idle", idle), ("busy", busy), (f"busy, {scale.many:,} live codes", full)):
                 yield Row(f"{what}: processor time", f"{name}, {state}", spread(loads[what][1]), "us")
+        yield Row("send: its commands alone", f"{name}, idle", spread(floor), "us")
 
 
 #: Microseconds of one call: in the script, and of the server's processor time in all.
@@ -132,6 +136,35 @@ def _recorded(count: int, client: Any, site: Site) -> tuple[Loads, dict[str, lis
             loads[what] = _load(client, began, count)
             recorded[what], sent = sent, []
     return loads, recorded
+
+
+def _floor(count: int, client: Any, site: Site) -> float:
+    """Microseconds in a script that calls the commands of a send, with a send's arguments, and computes nothing."""
+    calls, keys, arguments = list[str](), list[bytes](), list[bytes]()
+    for name, key, *more in _commands_of(site.traffic(our_way(session=False)).send(), client):
+        keys.append(key)
+        given = [f"KEYS[{len(keys)}]", *(f"ARGV[{len(arguments) + 1 + place}]" for place in range(len(more)))]
+        calls.append(f"redis.call('{name.decode()}', {', '.join(given)})")
+        arguments += more
+    script, began = client.register_script("\n".join(calls)), 0.0
+    # As long as an app computes between two calls.
+    pause = Site("memory://", "redis://").traffic(our_way(session=False)).send()
+    for number, request in enumerate(pause.prepare(count + 1)):
+        if number == 1:  # the server knows the script from here on
+            began = _begin(client)
+        pause.check(pause.call(request))
+        script([b"%d:%s" % (number, key) for key in keys], arguments)
+    return _load(client, began, count)[0]
+
+
+def _commands_of(case: Case, client: Any) -> Iterator[list[bytes]]:
+    """What the script of one call runs: the words of each command."""
+    with client.monitor() as monitor:
+        case.check(case.call(case.prepare(1)[0]))
+        client.ping()
+        while b'"PING"' not in (line := monitor.connection.read_response(disable_decoding=True)):
+            if b" lua] " in line:
+                yield [escape_decode(word)[0] for word in re.findall(rb'"((?:[^"\\]|\\.)*)"', line)]
 
 
 def _replayed(count: int, client: Any, recorded: dict[str, list[Command]]) -> Loads:
