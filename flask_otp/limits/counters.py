@@ -84,13 +84,13 @@ class Limits:
         return self._enter(self._verify, network, store, surge=self.surge if is_short else None)
 
     def _enter(self, rule: NetworkRule, network: str | None, store: Store, surge: Surge | None) -> Entry:
-        storage = None if network is None else self._shared(store)
-        if network is None or storage is None:
-            if network is not None:
-                self._count(rule.name, rule.items, network)
-            return Entry(store, lambda: surge is not None and surge.count(network))
-        gates = NetworkGates(rule, surge, network, storage.prefixed_key)
-        return Entry(store.gated(gates), gates.is_surge_passed)
+        if network is not None:
+            storage = self._shared(store)
+            if storage is not None:
+                gates = NetworkGates(rule, surge, network, storage.prefixed_key)
+                return Entry(store.gated(gates), gates.is_surge_passed)
+            self._count(rule.name, rule.items, network)
+        return Entry(store, lambda: surge is not None and surge.count(network))
 
     def _shared(self, store: Store) -> Any:
         """The limits' storage, if the store can count there (fixed windows, same server); otherwise ``None``."""

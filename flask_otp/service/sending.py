@@ -37,9 +37,9 @@ class Sending(NextChannel):
         context: bytes,
         context_values: Any,
         client: Client,
+        is_typed: bool,
         channels: Collection[str] = (),
         user: str | None = None,
-        is_typed: bool = False,
     ) -> Challenge:
         """Open a challenge, or find the one that this browser already has, and send its code.
 

@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from flask_otp import OTP, FactorsUnavailable, InvalidCode, InvalidRequest
+from flask_otp.crypto.payloads import Client
 from flask_otp.signals import budget_spent, code_verified, recovery_used
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import SECRET, AppFactory
@@ -43,6 +44,16 @@ def test_a_code_of_the_app_signs_in_and_nothing_is_sent(app: Flask, clock: Clock
     assert (answer.status_code, answer.json["channel"], answer.json["identifier"]) == (200, "totp", ANN)
     assert not outbox
     assert browser.get("/safe").text == "welcome"
+
+
+def test_the_challenge_for_an_apps_code_knows_who_asked_and_for_what(app: Flask, clock: Clock) -> None:
+    enrol(app, clock)
+    state = app.extensions["otp"]
+    asked: dict[str, Any] = {"context": b"a digest", "context_values": {"amount": 5}, "user": BOB, "is_typed": True}
+    with app.test_request_context():
+        challenge = state.service.send(ANN, channel="totp", purpose="login", client=Client(), **asked)
+    handle = state.tokens.load_handle(challenge.handle)
+    assert {name: getattr(handle, name) for name in asked} == asked
 
 
 @pytest.mark.parametrize("channel", ["totp", "recovery"])

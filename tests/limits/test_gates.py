@@ -213,7 +213,13 @@ def test_r11_the_surge_is_counted_as_without_a_script(make: Make, make_app: AppF
 def fail_once(state: Any, entry: Any, number: int) -> None:
     """One wrong code by this entry's store, at a challenge of its own."""
     challenge = state.service.send(
-        f"{number}@example.com", channel=None, purpose="login", context=b"", context_values=None, client=Client()
+        f"{number}@example.com",
+        channel=None,
+        purpose="login",
+        context=b"",
+        context_values=None,
+        client=Client(),
+        is_typed=True,
     )
     handle = state.tokens.load_handle(challenge.handle)
     attempt = Attempt(handle.challenge_id, False, b"", 0)

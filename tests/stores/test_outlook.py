@@ -85,7 +85,7 @@ class History:
 
     def send(self, client: Client) -> None:
         challenge = self.state.service.send(
-            self.who, channel=None, purpose="login", context=b"", context_values=None, client=client
+            self.who, channel=None, purpose="login", context=b"", context_values=None, client=client, is_typed=True
         )
         self.handles.append(challenge.handle)
 

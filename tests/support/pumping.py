@@ -45,7 +45,13 @@ class Town:
         network = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
         client = {"network": network} | client
         challenge: Challenge = self.service.send(
-            phone, channel=channel, purpose="login", context=b"", context_values=None, client=Client(**client)
+            phone,
+            channel=channel,
+            purpose="login",
+            context=b"",
+            context_values=None,
+            client=Client(**client),
+            is_typed=True,
         )
         return challenge
 
