@@ -406,6 +406,20 @@ def test_the_next_message_to_a_phone_counts_for_its_prefix(site: Callable[..., F
     assert [message.channel for message in sent] == ["sms", "email"]
 
 
+def test_a_code_whose_first_message_was_withheld_passes_when_the_next_channel_has_brought_it(
+    site: Callable[..., Flask], clock: Clock
+) -> None:
+    app = site(OTP_PREFIX_BUDGET={"+49": "1/hour"})
+    with capture_codes(app) as sent:
+        send(app.test_client(), "user1@example.com")
+        client = app.test_client()
+        handle = send(client)
+        for _ in range(2):
+            wait(app, clock, 45)
+        assert [message.channel for message in sent] == ["sms", "email"]
+        assert verify(client, handle, sent.code).status_code == 200
+
+
 def test_a_loader_that_fails_costs_no_message(make_app: AppFactory, clock: Clock) -> None:
     otp, works = OTP(clock=clock), [True]
 

@@ -128,6 +128,15 @@ def test_resends_count_for_the_network_too(site: SiteFactory) -> None:
     assert reason(shop.post("resend", {}, client=client)) == LIMITED
 
 
+@pytest.mark.parametrize("channel", [{}, {"channel": "sms"}], ids=["resend", "switch"])
+def test_what_is_no_handle_counts_for_its_network_alone(site: SiteFactory, channel: dict[str, str]) -> None:
+    shop = site(OTP_IP_SEND_LIMIT="2/day")
+    body = {"challenge": "made up", **channel}
+    answers = [reason(shop.post("resend", body, "192.0.2.1")) for _ in range(3)]
+    assert answers == [(400, "challenge_required"), (400, "challenge_required"), LIMITED]
+    assert reason(shop.post("resend", body, "192.0.2.2")) == (400, "challenge_required")
+
+
 def test_all_rates_of_one_limit_hold(site: SiteFactory) -> None:
     shop = site(OTP_IP_SEND_LIMIT="5/day;2/month")
     assert [shop.send() for _ in range(3)] == [SENT, SENT, LIMITED]
