@@ -123,7 +123,7 @@ class Sending(NextChannel):
             self._parts.limits.count_send(client.network)
             raise ChallengeRequired
         if channel not in KEPT_FACTORS and handle.channel not in KEPT_FACTORS:
-            return self.resend(token, client, purpose, channel)
+            return self.resend(token, client, channel=channel)
         return self.send(
             handle.identifier,
             channel=channel,

@@ -81,6 +81,19 @@ def test_another_channel_carries_the_same_code_at_once(app: Flask, sent: Outbox)
     assert answer.get_json()["channels"] == ["sms", "email"]
 
 
+def test_the_handle_of_a_code_says_which_phone_it_went_to_last(app: Flask, sent: Outbox, clock: Clock) -> None:
+    """By this, a code that passes counts for the range of phone numbers that its message counted for."""
+    by_phone, load = send(app.test_client(), "sms")["challenge"], app.extensions["otp"].tokens.load_handle
+    clock.advance("1m")
+    client = app.test_client()
+    first = send(client, "email")["challenge"]
+    second = again(client, first, "sms").get_json()["challenge"]
+    clock.advance("1m")
+    third = again(client, second, "email").get_json()["challenge"]
+    assert load(by_phone).numbers
+    assert [load(handle).numbers for handle in (first, second, third)] == [None, load(by_phone).numbers, None]
+
+
 def test_a_code_that_went_out_by_e_mail_too_proves_no_phone(app: Flask, any_store: Store) -> None:
     """The attack: ask by SMS, have it sent again by e-mail, read it there, and present the first handle."""
     app.extensions["otp"].store = app.extensions["otp"].service._parts.store = any_store

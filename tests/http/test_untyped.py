@@ -128,6 +128,7 @@ def test_a_surge_of_wrong_codes_stops_no_link(make_app: AppFactory, otp: OTP) ->
         opened = ask(app.test_client(), email="eve@example.com")
         assert opened["code_length"] == 0
         assert not app.extensions["otp"].tokens.load_handle(opened["challenge"]).strong
+        assert waiting.post("/otp/resend", json={"challenge": handle}).status_code == 200
         body = {"link": secret_of(str(sent[0].link)), "challenge": handle}
         assert waiting.post("/otp/verify", json=body).status_code == 200
 

@@ -122,10 +122,12 @@ def test_a_limited_send_sends_nothing(site: SiteFactory) -> None:
 
 
 def test_resends_count_for_the_network_too(site: SiteFactory) -> None:
-    shop = site(OTP_IP_SEND_LIMIT="1/day")
+    shop = site(OTP_IP_SEND_LIMIT="2/day", OTP_COOLDOWN=0)
     client = shop.app.test_client()
     assert reason(shop.post("send", {"email": ANN}, client=client)) == SENT
+    assert reason(shop.post("resend", {}, client=client)) == SENT
     assert reason(shop.post("resend", {}, client=client)) == LIMITED
+    assert reason(shop.post("resend", {}, "192.0.2.2", client=client)) == SENT
 
 
 @pytest.mark.parametrize("channel", [{}, {"channel": "sms"}], ids=["resend", "switch"])
