@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from flask_otp import OTP, FactorsUnavailable, InvalidCode, InvalidRequest
+from flask_otp import OTP, ChallengeRequired, FactorsUnavailable, InvalidCode, InvalidRequest
 from flask_otp.crypto.payloads import Client
 from flask_otp.signals import budget_spent, code_verified, recovery_used
 from flask_otp.testing import Clock, capture_codes
@@ -54,6 +54,24 @@ def test_the_challenge_for_an_apps_code_knows_who_asked_and_for_what(app: Flask,
         challenge = state.service.send(ANN, channel="totp", purpose="login", client=Client(), **asked)
     handle = state.tokens.load_handle(challenge.handle)
     assert {name: getattr(handle, name) for name in asked} == asked
+
+
+def test_a_challenge_that_changes_to_an_app_stays_the_same_persons_for_the_same_end(
+    app: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(app, clock)
+    state = app.extensions["otp"]
+    asked: dict[str, Any] = {"context": b"a digest", "context_values": {"amount": 5}, "user": BOB, "is_typed": True}
+    with app.test_request_context():
+        sent = state.service.send(ANN, channel="console", purpose="login", client=Client(), **asked)
+        kept = state.service.switch(sent.handle, "totp", Client(), "login")
+        with pytest.raises(ChallengeRequired):
+            state.service.switch(sent.handle, "totp", Client(), "safe")
+        monkeypatch.delitem(state.service._policies, "login")  # as when the settings lost the purpose since
+        with pytest.raises(ChallengeRequired):
+            state.service.switch(sent.handle, "totp", Client())
+    handle = state.tokens.load_handle(kept.handle)
+    assert (handle.channel, {name: getattr(handle, name) for name in asked}) == ("totp", asked)
 
 
 @pytest.mark.parametrize("channel", ["totp", "recovery"])
