@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from threading import Barrier
 from typing import Any
 
@@ -46,32 +47,51 @@ def test_a_code_of_the_app_signs_in_and_nothing_is_sent(app: Flask, clock: Clock
     assert browser.get("/safe").text == "welcome"
 
 
+ASKED: dict[str, Any] = {"context": b"a digest", "context_values": {"amount": 5}, "user": BOB, "is_typed": True}
+
+
+def challenge_for(app: Flask, channel: str) -> str:
+    """The handle of what Bob asked for, with all that a request may say."""
+    service = app.extensions["otp"].service
+    with app.test_request_context(), capture_codes(app):
+        return str(service.send(ANN, channel=channel, purpose="login", client=Client(), **ASKED).handle)
+
+
 def test_the_challenge_for_an_apps_code_knows_who_asked_and_for_what(app: Flask, clock: Clock) -> None:
     enrol(app, clock)
-    state = app.extensions["otp"]
-    asked: dict[str, Any] = {"context": b"a digest", "context_values": {"amount": 5}, "user": BOB, "is_typed": True}
-    with app.test_request_context():
-        challenge = state.service.send(ANN, channel="totp", purpose="login", client=Client(), **asked)
-    handle = state.tokens.load_handle(challenge.handle)
-    assert {name: getattr(handle, name) for name in asked} == asked
+    handle = app.extensions["otp"].tokens.load_handle(challenge_for(app, "totp"))
+    assert {name: getattr(handle, name) for name in ASKED} == ASKED
 
 
 def test_a_challenge_that_changes_to_an_app_stays_the_same_persons_for_the_same_end(
     app: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     enrol(app, clock)
-    state = app.extensions["otp"]
-    asked: dict[str, Any] = {"context": b"a digest", "context_values": {"amount": 5}, "user": BOB, "is_typed": True}
+    state, sent = app.extensions["otp"], challenge_for(app, "console")
     with app.test_request_context():
-        sent = state.service.send(ANN, channel="console", purpose="login", client=Client(), **asked)
-        kept = state.service.switch(sent.handle, "totp", Client(), "login")
+        kept = state.service.switch(sent, "totp", Client(), "login")
         with pytest.raises(ChallengeRequired):
-            state.service.switch(sent.handle, "totp", Client(), "safe")
+            state.service.switch(sent, "totp", Client(), "safe")
         monkeypatch.delitem(state.service._policies, "login")  # as when the settings lost the purpose since
         with pytest.raises(ChallengeRequired):
-            state.service.switch(sent.handle, "totp", Client())
+            state.service.switch(sent, "totp", Client())
     handle = state.tokens.load_handle(kept.handle)
-    assert (handle.channel, {name: getattr(handle, name) for name in asked}) == ("totp", asked)
+    assert (handle.channel, {name: getattr(handle, name) for name in ASKED}) == ("totp", ASKED)
+
+
+def test_a_handle_from_before_a_change_of_keys_shows_the_form_that_is_compared_now(
+    app: Flask, clock: Clock, make_app: AppFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    phone, _ = enrol(app, clock)
+    spend_the_budget(app, phone)
+    state, older = app.extensions["otp"], make_app(SECRET_KEY="the secret of last year").extensions["otp"]
+    kept, sent = (state.tokens.load_handle(challenge_for(app, channel)) for channel in ("totp", "console"))
+    stale = replace(kept, keys=older.tokens.keys, length=6)
+    with app.test_request_context():
+        assert state.service.refresh(stale, Client()).length == 12  # two codes in a row
+        assert state.service.refresh(sent, Client()) is sent
+        monkeypatch.delitem(state.service._policies, "login")
+        assert state.service.refresh(stale, Client()) is stale
 
 
 @pytest.mark.parametrize("channel", ["totp", "recovery"])
