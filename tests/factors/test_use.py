@@ -63,6 +63,14 @@ def test_the_challenge_for_an_apps_code_knows_who_asked_and_for_what(app: Flask,
     assert {name: getattr(handle, name) for name in ASKED} == ASKED
 
 
+@pytest.mark.parametrize("channel", ["totp", "recovery"])
+def test_asking_for_an_apps_code_counts_for_the_network(make_app: AppFactory, clock: Clock, channel: str) -> None:
+    app = make_app(make_otp(clock, Table(ANN)), OTP_IP_SEND_LIMIT="2/day")
+    here, there = Browser(app, network="192.0.2.1"), Browser(app, network="198.51.100.1")
+    assert [here.send(channel, identifier=ANN).status_code for _ in range(3)] == [200, 200, 429]
+    assert there.send(channel, identifier=ANN).status_code == 200
+
+
 def test_a_challenge_that_changes_to_an_app_stays_the_same_persons_for_the_same_end(
     app: Flask, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
