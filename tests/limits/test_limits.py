@@ -139,6 +139,14 @@ def test_what_is_no_handle_counts_for_its_network_alone(site: SiteFactory, chann
     assert reason(shop.post("resend", body, "192.0.2.2")) == (400, "challenge_required")
 
 
+def test_the_wait_is_as_long_as_the_window_that_is_full(app: Flask) -> None:
+    limits = Limits(Settings.from_config({"OTP_IP_SEND_LIMIT": "1/hour;5/day"}), app.extensions)
+    assert limits.wait_to_send("192.0.2.1") == 0
+    limits.count_send("192.0.2.1")
+    assert 3590 <= limits.wait_to_send("192.0.2.1") <= 3600
+    assert limits.wait_to_send("192.0.2.2") == 0
+
+
 def test_all_rates_of_one_limit_hold(site: SiteFactory) -> None:
     shop = site(OTP_IP_SEND_LIMIT="5/day;2/month")
     assert [shop.send() for _ in range(3)] == [SENT, SENT, LIMITED]
