@@ -67,7 +67,7 @@ def show_html(id: str) -> Response:
 
 
 def _messages(state: AppState) -> list[Message]:
-    outbox = state.delivery.outbox
+    outbox = state.delivery.transport.outbox
     if not (outbox.is_on and is_from_this_machine(request.environ)):
         raise NotFound
     return outbox.messages()

@@ -70,7 +70,7 @@ class NextChannel(Steps):
         if isinstance(payload, dict) and "next" in payload:
             self._deliver_next(payload["next"])
         else:
-            self._delivery.deliver_queued(payload)
+            self._delivery.worker.deliver(payload)
 
     def _deliver_next(self, token: object) -> None:
         """Send a message that is due, and plan the next one.

@@ -72,13 +72,13 @@ def capture_codes(app: Flask) -> Iterator[Outbox]:
 
     :raises RuntimeError: the app is not testing.
     """
-    sender = _state(app).delivery
+    transport = _state(app).delivery.transport
     outbox = Outbox()
-    before, sender.intercept = sender.intercept, _Recorder(outbox)
+    before, transport.intercept = transport.intercept, _Recorder(outbox)
     try:
         yield outbox
     finally:
-        sender.intercept = before
+        transport.intercept = before
 
 
 def send_due(app: Flask) -> None:

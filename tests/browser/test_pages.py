@@ -48,7 +48,7 @@ def new_page(chromium: Browser, example: tuple[str, Any]) -> Iterator[Callable[.
 
 def sent_by(example: tuple[str, Any]) -> list[Message]:
     """The messages of the example app, the newest first."""
-    messages: list[Message] = example[1]["app"].extensions["otp"].delivery.outbox.messages()
+    messages: list[Message] = example[1]["app"].extensions["otp"].delivery.transport.outbox.messages()
     return messages
 
 

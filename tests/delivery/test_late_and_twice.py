@@ -114,11 +114,11 @@ def test_the_claim_of_a_worker_that_died_ends(make_app: AppFactory, otp: OTP, cl
     payloads, sent = queue(otp, app), []
     otp.channel("email")(lambda message: sent.append(message.id))
     app.test_client().post("/otp/send", json={"email": ANN})
-    sender = app.extensions["otp"].delivery
-    sender._note_delivered = sender._deliver = lambda *args, **more: None
+    worker = app.extensions["otp"].delivery.worker
+    worker._note_delivered = worker._transport.deliver = lambda *args, **more: None
     with app.app_context():
         otp.deliver(payloads[0])
-        del sender._note_delivered, sender._deliver
+        del worker._note_delivered, worker._transport.deliver
         with pytest.raises(DeliveryFailed):  # it waits for as long as a delivery may take
             otp.deliver(payloads[0])
         clock.advance(10)

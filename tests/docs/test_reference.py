@@ -125,7 +125,7 @@ def test_the_three_requests_run(example: tuple[str, Any]) -> None:
     for name, value in sent.items():
         # The clock is real here, and may tick on between the two ends of a request.
         assert name == "challenge" or value == shown[0][name] or 0 <= shown[0][name] - value <= 1
-    code = namespace["app"].extensions["otp"].delivery.outbox.messages()[0].code
+    code = namespace["app"].extensions["otp"].delivery.transport.outbox.messages()[0].code
     status, body = curl(verify.replace("CODE", code).replace("CHALLENGE", sent["challenge"]), base)
     proved = json.loads(body)
     assert status == 200
@@ -141,12 +141,12 @@ def test_the_requests_of_other_clients_run(example: tuple[str, Any]) -> None:
     send, verify = commands_of(section(page("http"), "Clients that keep the handle themselves"))
     status, body = curl(send, base)
     assert status == 200
-    code = namespace["app"].extensions["otp"].delivery.outbox.messages()[0].code
+    code = namespace["app"].extensions["otp"].delivery.transport.outbox.messages()[0].code
     status, _ = curl(verify.replace("123456", code).replace("HANDLE", json.loads(body)["challenge"]), base)
     assert status == 200
     [repeated] = commands_of(section(page("http"), "Repeating a request safely"))
     assert [curl(repeated.replace("ann@", "eve@"), base)[0] for _ in range(2)] == [200, 200]
-    messages = namespace["app"].extensions["otp"].delivery.outbox.messages()
+    messages = namespace["app"].extensions["otp"].delivery.transport.outbox.messages()
     assert [message.recipient for message in messages].count("eve@example.com") == 1
 
 

@@ -48,7 +48,7 @@ def frame(app: Flask) -> str:
 def test_it_shows_the_messages_and_the_newest_first(site: Flask) -> None:
     send(site, "bob@example.com")
     page = site.test_client().get("/otp/outbox")
-    codes = [message.written_code for message in site.extensions["otp"].delivery.outbox.messages()]
+    codes = [message.written_code for message in site.extensions["otp"].delivery.transport.outbox.messages()]
     assert len(codes) == 2
     assert page.text.index("bob@example.com") < page.text.index(ANN)
     for code in codes:
@@ -141,7 +141,7 @@ def test_without_the_setting_there_is_none(make_app: AppFactory) -> None:
     app = make_app()
     send(app, ANN)
     assert status(app) == 404
-    assert app.extensions["otp"].delivery.outbox.messages() == []
+    assert app.extensions["otp"].delivery.transport.outbox.messages() == []
 
 
 def test_it_keeps_fifty_and_shows_no_message_that_was_not_sent(make_app: AppFactory, clock: Clock) -> None:
@@ -153,7 +153,7 @@ def test_it_keeps_fifty_and_shows_no_message_that_was_not_sent(make_app: AppFact
     for number in range(51):
         send(app, f"ann{number}@example.com")
     send(app, "unknown@example.com")
-    kept = [message.recipient for message in app.extensions["otp"].delivery.outbox.messages()]
+    kept = [message.recipient for message in app.extensions["otp"].delivery.transport.outbox.messages()]
     # Also the diverted ones, which a developer wants to read.
     assert kept == [f"ann{number}@example.com" for number in range(50, 0, -1)]
 

@@ -18,7 +18,7 @@ from flask import Flask
 
 from flask_otp import OTP
 from flask_otp.delivery.background import Background
-from flask_otp.delivery.sender import Sender
+from flask_otp.delivery.composer import Composer
 from tests.support.apps import AppFactory
 from tests.support.mannwhitney import shuffled_blocks, u_statistic, z_score
 
@@ -192,16 +192,16 @@ def test_a_delivery_within_the_request_is_found_out(make_app: AppFactory) -> Non
 def test_a_message_that_is_made_for_members_only_is_found_out(
     make_app: AppFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    render = Sender._render
+    render = Composer._render
     kept = {}
 
-    def render_for_members(self: Sender, handle: Any, recipient: str, message_id: str) -> Any:
+    def render_for_members(self: Composer, handle: Any, recipient: str, message_id: str) -> Any:
         if recipient.startswith("u") and kept:
             return kept[0]
         kept[0] = render(self, handle, recipient, message_id)
         return kept[0]
 
-    monkeypatch.setattr(Sender, "_render", render_for_members)
+    monkeypatch.setattr(Composer, "_render", render_for_members)
     found = score(make_site(make_app), clock=time.thread_time)
     print(f"\nleaky, send, no message made for nobody: z = {found:.2f}")
     assert found > FAR

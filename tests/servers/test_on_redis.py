@@ -418,7 +418,7 @@ def over(stage: Stage, gateway: Gateway, prepare: Callable[[OTP], object] = id, 
 
     site = Machines(stage, prepare_all, **config)
     for app in site.apps:
-        app.extensions["otp"].delivery.intercept = None
+        app.extensions["otp"].delivery.transport.intercept = None
     return site
 
 

@@ -56,7 +56,7 @@ class Stage:
         app.config.update(WIDE | {"OTP_STORAGE_OPTIONS": self.options} | config)
         (otp or OTP(clock=self.clock)).init_app(app)
         app.extensions["otp"].store.prepare()
-        app.extensions["otp"].delivery.intercept = self._post
+        app.extensions["otp"].delivery.transport.intercept = self._post
         return app
 
     def another(self, app: Flask, **config: Any) -> Flask:

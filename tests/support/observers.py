@@ -20,7 +20,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from flask_otp import OTP
 from flask_otp.crypto.tokens import Tokens
-from flask_otp.delivery import sender
+from flask_otp.delivery import composer
 from flask_otp.events import FLOWS, REASONS, Event
 from flask_otp.http import views
 from flask_otp.observability import audit, statistics
@@ -229,6 +229,6 @@ def _collect_secrets(secrets: set[str], patch: pytest.MonkeyPatch) -> None:
 
     for name in DUMPS:
         keep(Tokens, name, lambda token: [token])
-    keep(sender, "render_message", lambda message: [message.code, message.recipient, message.link])
+    keep(composer, "render_message", lambda message: [message.code, message.recipient, message.link])
     typed = ("identifier", "email", "phone", "code", "link", "challenge", "requirement")
     keep(views, "read_body", lambda body: [body.get(name) for name in typed])

@@ -168,7 +168,7 @@ def app(site: Flask) -> Iterator[Flask]:
     before = state.clock
     yield site
     assert state.clock is before
-    assert state.delivery.intercept is None
+    assert state.delivery.transport.intercept is None
 
 
 def test_fixtures_capture_codes_and_set_the_clock(app: Flask, otp_codes: Outbox, otp_clock: Clock) -> None:
