@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from typing import Any, cast
@@ -13,11 +12,11 @@ from flask.sansio.scaffold import Scaffold
 from werkzeug.local import LocalProxy
 
 from . import cli, guard, identifiers, rendering
+from .config import flask_settings
 from .config.settings import Settings
 from .config.test_recipients import TestRecipients
 from .crypto.keys import Keys
 from .crypto.tokens import Tokens
-from .delivery.environment import loses_background
 from .errors import ConfigError
 from .events import Events
 from .factor_methods import RecoveryMethods, TotpMethods
@@ -26,17 +25,14 @@ from .hooks import HookDecorators
 from .http import actions, factor_views, openapi, session
 from .http.blueprint import answer_trusted_origins, create_blueprint
 from .identifiers import Parser
-from .limits import risk
 from .limits.counters import Limits
 from .limits.sms_pumping import SmsPumping
 from .models import Challenge, Factors, TrustedBrowser, Verification
 from .rendering import Templates
 from .site import EXTENSION
-from .startup_checks import check_app, tell_of_reloads
+from .startup_checks import check_app, tell_of_reloads, warn_of_settings
 from .state import AppState, current_state
 from .stores import Store, store_from_uri
-
-_MIN_SECRET = 16
 
 
 class OTP(HookDecorators):
@@ -79,14 +75,14 @@ class OTP(HookDecorators):
                 f"app {app.name!r} has an OTP already: create only one, and import it where you need it",
                 see="python/otp",
             )
-        _refuse_text_for_flags(app)
+        flask_settings.refuse_text_for_flags(app)
         settings = Settings.from_config(app.config)
         # Done now, so the first request does not wait for it.
         identifiers.prepare(settings.sms_countries)
         rendering.compile_messages()
-        tokens = Tokens([Keys(secret, settings.key_prefix) for secret in _secrets(app)])
+        tokens = Tokens([Keys(secret, settings.key_prefix) for secret in flask_settings.secret_keys(app)])
         if not (app.debug or app.testing):
-            _warn(app, settings)
+            warn_of_settings(app, settings)
         store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)
         app.extensions[EXTENSION] = self._state(app, settings, tokens, store)
         if self._register_blueprint:
@@ -336,64 +332,6 @@ class OTP(HookDecorators):
 def _last_hooks(settings: Settings) -> list[Callable[[Response], Response]]:
     """What runs after every request of the app, the last one first. Most apps trust no other origin."""
     return [*([answer_trusted_origins] if settings.trusted_origins else []), session.finish]
-
-
-def _refuse_text_for_flags(app: Flask) -> None:
-    """In debug and testing mode, codes may be printed and secrets may be short. Flask treats any text as true there.
-
-    :raises ConfigError: one of the two settings is text.
-    """
-    for key in ("DEBUG", "TESTING"):
-        if isinstance(app.config.get(key), (str, bytes)):
-            raise ConfigError(
-                f"{key} must be True or False, not text such as {app.config[key]!r}: all text means yes",
-                see="settings/debug-and-testing",
-            )
-
-
-def _secrets(app: Flask) -> list[bytes]:
-    secret = app.secret_key
-    if not secret:
-        raise ConfigError("SECRET_KEY is not set: codes and proofs are derived from it")
-    fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
-    if not isinstance(fallbacks, (list, tuple)) or not all(key and isinstance(key, (str, bytes)) for key in fallbacks):
-        raise ConfigError("SECRET_KEY_FALLBACKS must be a list of non-empty keys")
-    keys = [_as_bytes(key) for key in (secret, *fallbacks)]
-    if min(map(len, keys)) < _MIN_SECRET and not (app.debug or app.testing):
-        name = "SECRET_KEY" if len(keys[0]) < _MIN_SECRET else "SECRET_KEY_FALLBACKS: a key"
-        raise ConfigError(
-            f"{name} is shorter than {_MIN_SECRET} bytes: make one with secrets.token_hex()", see="settings/secret-key"
-        )
-    return keys
-
-
-def _warn(app: Flask, settings: Settings) -> None:
-    """Warn about settings that work but are usually mistakes. ``flask otp doctor`` reports more."""
-    if app.config.get("OTP_STORAGE_URI") is None:
-        warnings.warn(
-            "OTP_STORAGE_URI is not set: codes and limits are kept in this process's memory, so each worker has "
-            "its own and a restart forgets them; set it to redis://..., or to memory:// if that is what you want",
-            stacklevel=4,
-        )
-    lost = loses_background() if settings.delivery == "background" else None
-    if lost is not None:
-        warnings.warn(
-            f"OTP_DELIVERY is 'background', and deliveries may be lost: {lost}; use a queue "
-            "(@otp.dispatcher), or set OTP_DELIVERY = 'inline'",
-            stacklevel=4,
-        )
-    chance = risk.compute(settings).one_account
-    if chance > settings.max_annual_risk:
-        warnings.warn(
-            f"with these settings, an attacker may guess into one account with a chance of {chance:.1%} a year "
-            f"({risk.one_in(chance)}), more than OTP_MAX_ANNUAL_RISK ({settings.max_annual_risk:g}): lower "
-            "OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH; 'flask otp doctor' shows the details",
-            stacklevel=4,
-        )
-
-
-def _as_bytes(key: str | bytes) -> bytes:
-    return key.encode() if isinstance(key, str) else key
 
 
 def _exempt_from_csrf(app: Flask, blueprint: Blueprint) -> None:

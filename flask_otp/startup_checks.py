@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 import weakref
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
@@ -13,8 +14,10 @@ from flask import Blueprint, Flask
 from .channels.kept import KEPT_FACTORS
 from .config.parsers import nearest
 from .config.settings import Settings
+from .delivery.environment import loses_background
 from .delivery.routing import Router
 from .errors import ConfigError
+from .limits import risk
 from .site import BLUEPRINT
 
 logger = logging.getLogger("flask_otp")
@@ -82,6 +85,31 @@ def _guards_of(app: Flask) -> Iterable[Callable[..., Any]]:
         view_class = getattr(view, "view_class", None)
         functions += [*_layers(view), *(vars(view_class).values() if view_class else ())]
     return (function for function in functions if callable(function) and function in _guards)
+
+
+def warn_of_settings(app: Flask, settings: Settings) -> None:
+    """Warn about settings that work but are usually mistakes. ``flask otp doctor`` reports more."""
+    if app.config.get("OTP_STORAGE_URI") is None:
+        warnings.warn(
+            "OTP_STORAGE_URI is not set: codes and limits are kept in this process's memory, so each worker has "
+            "its own and a restart forgets them; set it to redis://..., or to memory:// if that is what you want",
+            stacklevel=4,
+        )
+    lost = loses_background() if settings.delivery == "background" else None
+    if lost is not None:
+        warnings.warn(
+            f"OTP_DELIVERY is 'background', and deliveries may be lost: {lost}; use a queue "
+            "(@otp.dispatcher), or set OTP_DELIVERY = 'inline'",
+            stacklevel=4,
+        )
+    chance = risk.compute(settings).one_account
+    if chance > settings.max_annual_risk:
+        warnings.warn(
+            f"with these settings, an attacker may guess into one account with a chance of {chance:.1%} a year "
+            f"({risk.one_in(chance)}), more than OTP_MAX_ANNUAL_RISK ({settings.max_annual_risk:g}): lower "
+            "OTP_FAILURE_BUDGET or raise OTP_CODE_LENGTH; 'flask otp doctor' shows the details",
+            stacklevel=4,
+        )
 
 
 def tell_of_reloads(app: Flask) -> None:
