@@ -89,6 +89,19 @@ def test_a_send_and_a_verification_tell_how_long_they_took_and_the_store_its_ver
     assert len({event.challenge for event in events if event.challenge}) == 1
 
 
+def test_a_clock_that_was_set_back_gives_a_verification_of_no_seconds(make_app: AppFactory, clock: Clock) -> None:
+    otp = OTP(clock=clock)
+    sent: list[Message] = []
+    otp.channel("email")(sent.append)
+    app = make_app(otp)
+    client = app.test_client()
+    with listening(app) as events:
+        client.post("/otp/send", json={"email": ANN})
+        clock.advance(-3)
+        client.post("/otp/verify", json={"code": sent[0].code})
+    assert of(events, "code_verified", "seconds") == [0]
+
+
 def test_each_provider_that_was_asked_is_told_with_what_it_answered(make_app: AppFactory, clock: Clock) -> None:
     def refuse(message: Message) -> None:
         raise RecipientRefused("no")
