@@ -14,6 +14,7 @@ from werkzeug.exceptions import HTTPException, Unauthorized
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, VerificationRequired, otp_required
+from flask_otp.crypto.codes import STRONG_LENGTH
 from flask_otp.errors import ConfigError
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.answers import place
@@ -244,6 +245,30 @@ def test_blocked_cookies_get_one_page_that_says_so_and_one_message(site: Flask, 
     jar = Jar(site)
     jar.cookies["session"] = "something"
     assert jar.go("GET", answer.location, headers=HTML).location == "/otp/"
+
+
+@pytest.mark.parametrize(("config", "ends_at"), [({"OTP_MAX_ATTEMPTS": 2}, 2), ({"OTP_FAILURE_BUDGET": "3/day"}, 3)])
+def test_the_page_says_that_a_code_is_over_with_the_wrong_code_that_ended_it(
+    make_app: AppFactory, config: dict[str, Any], ends_at: int
+) -> None:
+    app = make_app(**config)
+    with capture_codes(app) as codes:
+        tab = Tab(Jar(app), "/otp/").submit(identifier=ANN)
+        over = ["no longer works" in tab.submit(code=wrong(codes.code)).says for _ in range(ends_at)]
+    assert over == [False] * (ends_at - 1) + [True]
+
+
+def test_a_strong_code_survives_the_wrong_code_that_spends_the_budget(make_app: AppFactory, clock: Clock) -> None:
+    app = make_app(OTP_FAILURE_BUDGET="1/hour", OTP_COOLDOWN=0)
+    app.add_url_rule("/", "home", lambda: "home")
+    with capture_codes(app) as codes:
+        Tab(Jar(app), "/otp/").submit(identifier=ANN).submit(code=wrong(codes.code))
+        clock.advance("58m")
+        tab = Tab(Jar(app), "/otp/").submit(identifier=ANN)
+        clock.advance("3m")  # into the budget's next window
+        assert len(codes.code) == STRONG_LENGTH
+        assert "no longer works" not in tab.submit(code="A" * STRONG_LENGTH).says
+        assert tab.submit(code=codes.code).page.text == "home"
 
 
 def test_a_form_that_waited_for_too_long_asks_the_guard_again(site: Flask, sent: Outbox, clock: Clock) -> None:

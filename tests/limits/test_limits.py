@@ -592,7 +592,7 @@ def test_a_surge_within_one_worker_is_seen_at_once_and_signalled_once(site: Site
     shop, heard = site(OTP_SURGE_LIMIT="3/day"), []
     sent = shop.app.extensions["sent"]
     lengths = []
-    hear = lambda sender, **_: heard.append(sender)  # noqa: E731 - must stay alive
+    hear = lambda sender, event: heard.append((sender, event.outcome))  # noqa: E731 - must stay alive
     with signals.surge.connected_to(hear, shop.app):
         for number in range(6):
             client, network = shop.app.test_client(), f"203.0.113.{number}"
@@ -601,7 +601,7 @@ def test_a_surge_within_one_worker_is_seen_at_once_and_signalled_once(site: Site
             wrong = ("0" if sent.code[0] != "0" else "1") + sent.code[1:]
             shop.post("verify", {"code": wrong}, network, client)
     assert lengths == [6, 6, 6, 6, 13, 13]
-    assert heard == [shop.app]
+    assert heard == [(shop.app, "begun")]
 
 
 def test_r11_a_surge_ends_the_short_codes_that_strangers_asked_for_before_it(site: SiteFactory) -> None:

@@ -54,6 +54,9 @@ def test_each_refused_code_has_its_reason_and_the_client_learns_none(make_app: A
         clock.advance(301)
         answers.append(verify(code=sent.code))
     assert of(events, "code_rejected", "reason") == ["wrong", "unfit", "unfit", "handle", "closed"]
+    # All but the one without a handle say which challenge it was.
+    (challenge,) = of(events, "code_sent", "challenge")
+    assert of(events, "code_rejected", "challenge") == [challenge, challenge, challenge, None, challenge]
     assert len({json.dumps(answer) for answer in answers}) == 1
 
 
