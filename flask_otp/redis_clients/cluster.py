@@ -110,14 +110,17 @@ class Topology(ABC):
             server.close()
 
     def _ask(self, server: Server, commands: Sequence[Command]) -> list[Any]:
-        first: tuple[Command, ...] = ()
+        is_asking = False
         for _ in range(_REDIRECTIONS):
+            # One ASKING is for one command.
+            sent = [each for command in commands for each in ((("ASKING",), command) if is_asking else (command,))]
             try:
-                return server.exchange(b"", *first, *commands)[len(first) :]
+                replies = server.exchange(b"", *sent)
+                return replies[1::2] if is_asking else replies
             except AskError as error:
-                first = (("ASKING",),)
-                if isinstance(error, MovedError):
-                    self._is_stale, first = True, ()
+                is_asking = not isinstance(error, MovedError)
+                if not is_asking:
+                    self._is_stale = True
                 server = self._server((error.host or _host(server), error.port))
             except OUTAGES:
                 self._is_stale = True

@@ -206,6 +206,7 @@ def test_a_slot_that_is_moving_is_followed_and_charged_once(shapes: Shapes, conn
     cluster = shapes.cluster
     ann = SubjectDriver(connect_to(cluster, **PATIENT), clock, subject=b"one that moves..")
     first, second = ann.open(b"bucket1"), ann.open(b"bucket2")
+    ann.prove(b"proof", b"bucket3")
     key = key_of(ann)
     source = cluster.owner(key)
     target = next(master for master in cluster.masters if master is not source)
@@ -217,6 +218,7 @@ def test_a_slot_that_is_moving_is_followed_and_charged_once(shapes: Shapes, conn
     assert ann.wrong(first) == [WRONG]
     source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000, "AUTH", PASSWORD)
     assert ann.wrong(first, 2) == [WRONG] * 2  # by ASK
+    assert (ann.holds(b"proof"), ann.is_live(second), ann.inspect().failures[0][0]) == (True, True, 3)
     for server in (target, source):
         server.ask("CLUSTER", "SETSLOT", slot, "NODE", names[target])
     assert ann.wrong(first, 3) == [WRONG, WRONG, REFUSED]  # by MOVED
