@@ -117,10 +117,13 @@ class WebhookChannel(Channel):
             connection = HTTPSConnection(host, port, timeout=self._seconds(), context=self._tls)
         if self._proxy is not None:
             connection.set_tunnel(*self._server)
-        cut_when_late(partial(_cut, connection))
+        cut = partial(_cut, connection)
+        cut_when_late(cut)
         with closing(connection):
             with impersonal(), _speaking():
                 connection.connect()
+            # Again, because there may have been no socket to cut: nothing must be posted after the deadline.
+            cut_when_late(cut)
             yield connection
 
     def _headers(self, message_id: str, body: bytes) -> dict[str, str]:

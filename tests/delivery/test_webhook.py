@@ -523,6 +523,27 @@ def test_whatever_a_server_does_the_whole_delivery_has_one_deadline(trusted: ssl
     assert all(0.9 < seconds < 1 + SLACK for seconds in times), times
 
 
+def test_a_slow_name_lookup_posts_nothing_late(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, release, has_ended = socket.getaddrinfo, threading.Event(), threading.Event()
+
+    def lookup(*args: Any, **kwargs: Any) -> Any:
+        release.wait(30)
+        return real(*args, **kwargs)
+
+    def deliver() -> None:
+        try:
+            channel(service.url).deliver(MESSAGE)
+        finally:
+            has_ended.set()
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    with pytest.raises(TimeoutError):
+        Deadline(0.1).run(deliver)
+    release.set()
+    assert has_ended.wait(30)
+    assert service.posts == []
+
+
 def test_an_endless_answer_is_not_read() -> None:
     sent = []
 
