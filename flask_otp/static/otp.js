@@ -1,5 +1,6 @@
 // The pages work without this. It submits a complete code, adds a countdown to "Send again",
-// reads codes from text messages where the browser can (WebOTP), and stops double submits.
+// reads codes from text messages where the browser can (WebOTP), and stops double submits. What a layout has beside our
+// part is left alone.
 (() => {
   "use strict";
 
@@ -30,11 +31,11 @@
   let isUnderWay = false;
   const release = () => {
     isUnderWay = false;
-    for (const button of document.querySelectorAll("form button")) button.disabled = false;
+    for (const button of document.querySelectorAll(".otp form button")) button.disabled = false;
     countDown();
   };
   document.addEventListener("submit", (event) => {
-    if (event.defaultPrevented) return;
+    if (event.defaultPrevented || !event.target.closest(".otp")) return;
     isUnderWay = true;
     setTimeout(() => {
       for (const button of event.target.querySelectorAll("button")) button.disabled = true;

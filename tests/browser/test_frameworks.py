@@ -161,3 +161,17 @@ def test_neither_restyles_the_other(chromium: Browser, sheet: str, scheme: Any, 
             alone.evaluate("size => { document.documentElement.style.fontSize = size }", size)
             assert differences(styles_of_ours(alone), styles_of_ours(within)) == []
         check_the_apps_own(within)
+
+
+def test_our_script_leaves_the_apps_forms_alone(chromium: Browser) -> None:
+    form = '<form action="/otp/nothing"><button disabled>Later</button><button>Export</button></form>'
+    layout = LAYOUT.format(sheet="pico.min.css", scheme="light").replace("<main", f"{form}<main")
+    with served(layout) as shop, chromium.new_context() as context:
+        page = context.new_page()
+        page.route("**/otp/nothing", lambda route: route.fulfill(status=204))
+        page.goto(f"{shop}/otp/")
+        expect(page.get_by_role("button", name="Later")).to_be_disabled()
+        with page.expect_response("**/otp/nothing?"):
+            page.get_by_role("button", name="Export").click()
+        page.evaluate("new Promise((done) => setTimeout(done, 50))")
+        expect(page.get_by_role("button", name="Export")).to_be_enabled()
