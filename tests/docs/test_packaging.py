@@ -111,6 +111,11 @@ def test_the_workflow_runs_the_pythons_of_setup_cfg() -> None:
             assert step["with"]["python-version"].split() == [classifiers()[0], classifiers()[-1]]
 
 
+def test_a_push_does_not_cancel_the_nightly_tests() -> None:
+    concurrency = load(ROOT / ".github" / "workflows" / "tests.yml")["concurrency"]
+    assert "github.event_name" in concurrency["group"]
+
+
 def test_the_linters_take_the_oldest_python_for_granted() -> None:
     target = re.search(r'^target-version = "py3(\d+)"$', (ROOT / "ruff.toml").read_text(encoding="utf-8"), re.MULTILINE)
     assert target
