@@ -1,7 +1,7 @@
 """Measures what the suite notices: the modules that guard a code are changed in one place after the other (mutants).
 
-    python -m tests.support.mutation                  # everything that [mutation] in setup.cfg names: about an hour
-    python -m tests.support.mutation stores/redis.py  # one module
+    python -m tests.support.mutation                  # everything that [mutation] in setup.cfg names: hours
+    python -m tests.support.mutation stores/codec.py  # one module
 
 For each module it prints a row of docs/project/mutation.md. It also prints each mutant that survived, unless
 tests/support/harmless_mutants.md lists that mutant with a reason. The status is 0 if it printed no such mutant and
