@@ -21,9 +21,10 @@ def is_loopback(host: str) -> bool:
 
 
 def hosts(uri: str) -> list[str]:
-    """The hosts of a URI. URIs of clusters have several."""
+    """The hosts of a URI. URIs of clusters have several, and those of databases may have them in the query."""
     netloc = uri.partition("://")[2].partition("/")[0].partition("?")[0]
-    places = netloc.rpartition("@")[2].split(",")
+    named = [value for name, value in parse_qsl(uri.partition("?")[2]) if name == "host"]
+    places = [place for part in (netloc.rpartition("@")[2], *named) for place in part.split(",")]
     return [urlsplit(f"//{place}").hostname or "" for place in places]
 
 

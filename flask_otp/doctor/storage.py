@@ -185,7 +185,10 @@ def _tls_fault(scheme: str, options: dict[str, Any]) -> str | None:
             return "is not encrypted"
         unverified = str(options.get("ssl_cert_reqs", "required")).lower().removeprefix("verifymode.cert_")
         return "is encrypted, but the certificate is not checked" if unverified in ("none", "optional", "0") else None
-    if options.get("sslmode") in ("verify-full", "verify-ca") or any(key.startswith("ssl_") for key in options):
+    if options.get("ssl_disabled") or options.get("ssl_context") is False:  # PyMySQL's and pg8000's
+        return "is not encrypted"
+    is_on = any(value for key, value in options.items() if key.startswith("ssl_"))
+    if is_on or options.get("sslmode") in ("verify-full", "verify-ca"):
         return None
     return None if "ssl" in options else "may not be encrypted"
 

@@ -571,7 +571,14 @@ def test_r40_a_database_keeps_the_codes_but_not_the_limits(tmp_path: Path) -> No
         ("postgresql://db.example/app", {}, "may not be encrypted"),
         ("postgresql://db.example/app?sslmode=require", {}, "may not be encrypted"),
         ("postgresql://db.example/app?sslmode=verify-full", {}, None),
+        ("postgresql://user@/app?host=db1.example:5432&host=db2.example", {}, "may not be encrypted"),
+        ("postgresql://user@/app?host=/run/postgresql", {}, None),
         ("mysql://db.example/app", {"connect_args": {"ssl_ca": "/ca.pem"}}, None),
+        ("mysql://db.example/app", {"connect_args": {"ssl_disabled": True}}, "is not encrypted"),
+        ("mysql://db.example/app?ssl_disabled=true", {}, "is not encrypted"),
+        ("mysql://db.example/app", {"connect_args": {"ssl_disabled": False}}, "may not be encrypted"),
+        ("postgresql+pg8000://db.example/app", {"connect_args": {"ssl_context": False}}, "is not encrypted"),
+        ("postgresql+pg8000://db.example/app", {"connect_args": {"ssl_context": object()}}, None),
     ],
 )
 def test_the_way_to_a_store_elsewhere_must_be_encrypted(uri: str, options: dict[str, Any], fault: str | None) -> None:
