@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
-from itertools import pairwise
 from typing import Any
 
 from flask import Flask
@@ -121,9 +121,6 @@ Check = Callable[[Site], Iterable[Finding]]
 
 def _workers(environ: Mapping[str, str]) -> int | None:
     """Gunicorn, Uvicorn and Heroku read ``WEB_CONCURRENCY``; Gunicorn's own arguments take precedence."""
-    words = environ.get("GUNICORN_CMD_ARGS", "").replace("=", " ").split()
-    for option, value in pairwise(words):
-        if option in ("-w", "--workers") and value.isdecimal():
-            return int(value)
-    concurrency = environ.get("WEB_CONCURRENCY", "")
-    return int(concurrency) if concurrency.isdecimal() else None
+    given = re.findall(r"(?<!\S)(?:-w|--workers)[ =]*([0-9]+)(?!\S)", environ.get("GUNICORN_CMD_ARGS", ""))
+    number = (given or [environ.get("WEB_CONCURRENCY", "")])[-1]
+    return int(number) if number.isdecimal() else None

@@ -384,6 +384,8 @@ def test_limits_that_are_off_are_told(key: str) -> None:
         ({"WEB_CONCURRENCY": "4"}, "error"),
         ({"GUNICORN_CMD_ARGS": "--bind :80 --workers=2"}, "error"),
         ({"GUNICORN_CMD_ARGS": "-w 2"}, "error"),
+        ({"GUNICORN_CMD_ARGS": "--bind :80 -w2"}, "error"),
+        ({"GUNICORN_CMD_ARGS": "-w 4 --workers 1"}, "note"),
         ({"GUNICORN_CMD_ARGS": "-w 1", "WEB_CONCURRENCY": "4"}, "note"),
         ({"WEB_CONCURRENCY": "auto"}, "note"),
     ],
