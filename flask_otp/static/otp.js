@@ -1,6 +1,6 @@
 // The pages work without this. It submits a complete code, adds a countdown to "Send again",
-// reads codes from text messages where the browser can (WebOTP), and stops double submits. What a layout has beside our
-// part is left alone.
+// reads codes from text messages where the browser can (WebOTP), and stops double submits. It leaves other parts of the
+// app's layout alone.
 (() => {
   "use strict";
 

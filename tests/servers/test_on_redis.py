@@ -134,6 +134,18 @@ def test_a_browser_goes_round_the_pages_and_back(site: Machines, stage: Stage) -
     assert client.get(answer.location, headers=HTML).text == OWNER
 
 
+def test_an_idempotency_key_is_one_challenge_on_both_machines(site: Machines, stage: Stage) -> None:
+    keyed = {"headers": {"Idempotency-Key": "a key of sixteen"}}
+    client = site.test_client(use_cookies=False)
+    answers = [client.post("/otp/send", json={"email": OWNER}, **keyed) for _ in range(3)]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert len(stage.sent) == 1
+    other = [client.post("/otp/send", json={"email": "bob@example.com"}, **keyed).status_code for _ in site.apps]
+    assert other == [422] * 2
+    body = {"challenge": answers[-1].get_json()["challenge"], "code": stage.sent.code}
+    assert client.post("/otp/verify", json=body).status_code == 200
+
+
 def test_a_code_ends_on_its_second_and_a_resend_gives_it_no_time(site: Machines, stage: Stage) -> None:
     client = caller(site)
     client.send()
