@@ -14,10 +14,11 @@ from flask.cli import AppGroup
 from . import identifiers
 from .delivery.routing import Route
 from .errors import ConfigError, OTPError
+from .events import Event
 from .http import actions, openapi
 from .lazy import lazy
 from .observability import audit as audit_log
-from .signals import code_sent
+from .signals import code_sent, message_withheld
 from .state import AppState, current_state
 from .stores.memory import MemoryStore
 
@@ -84,43 +85,52 @@ def purge() -> None:
 def send(identifier: str, channel: str | None, purpose: str) -> None:
     """Send a real code to IDENTIFIER to test the channels, and print the result."""
     state = current_state()
-    with _sent(state) as sent:
+    with _outcomes(state) as outcomes:
         challenge = actions.send(identifier, channel, purpose, None)
     address = state.identifiers.parse(identifier).value
     route = state.routing.resolve(address, challenge.channel)
-    if not sent and state.hooks.dispatcher is None:
-        raise click.ClickException(f"Nothing was sent: {_why_not(state, route, address)}.")
+    outcome = outcomes[-1] if outcomes else None
+    is_queued = state.hooks.dispatcher is not None and outcome in (None, "queued")
+    if outcome != "sent" and not is_queued:
+        raise click.ClickException(f"Nothing was sent: {_why_not(state, outcome, route, address)}.")
     where = f"channel {challenge.channel!r}, to {identifiers.mask(route.recipient or identifier)}"
-    click.echo(f"Sent by {where}." if sent else f"Given to the dispatcher for {where}: see the log of its worker.")
+    click.echo(f"Given to the dispatcher for {where}: see the log of its worker." if is_queued else f"Sent by {where}.")
 
 
 @contextmanager
-def _sent(state: AppState) -> Iterator[list[str]]:
-    """Wait for each message, and collect the channels of those that are sent."""
-    channels: list[str] = []
+def _outcomes(state: AppState) -> Iterator[list[str | None]]:
+    """Wait for each message, and collect what became of it: ``"sent"``, or why it was withheld."""
+    outcomes: list[str | None] = []
 
-    def hear(sender: object, *, channel: str, **about: Any) -> None:
-        channels.append(channel)
+    def hear(sender: object, *, event: Event, **about: Any) -> None:
+        outcomes.append("sent" if event.outcome == "sent" else event.reason)
 
     state.delivery.is_waiting = True
     try:
-        with code_sent.connected_to(hear, state.app):
-            yield channels
+        with code_sent.connected_to(hear, state.app), message_withheld.connected_to(hear, state.app):
+            yield outcomes
     finally:
         state.delivery.is_waiting = False
 
 
-def _why_not(state: AppState, route: Route, address: str) -> str:
-    if route.test_recipient is not None:
-        return "it is a test recipient (OTP_TEST_RECIPIENTS)"
-    if route.recipient is None:
-        loader = state.hooks.recipient_loader
-        if loader is not None and not loader(address, route.channel):
-            return "the recipient_loader returns no recipient for it"
-        return "the phone number is not valid, or not in OTP_SMS_COUNTRIES"
-    if identifiers.kind(route.recipient) == "phone":
-        return "before_send, OTP_PREFIX_BUDGET or OTP_PUMPING_BREAKER withheld it; see the log"
-    return "before_send withheld it"
+#: The reasons of ``message_withheld`` that say it all.
+_WHY_NOT = {
+    "test_recipient": "it is a test recipient (OTP_TEST_RECIPIENTS)",
+    "numbers": "OTP_PREFIX_BUDGET or OTP_PUMPING_BREAKER withheld it; see the log",
+    "vetoed": "before_send withheld it",
+    "diverted": "the recipient is not in OTP_DELIVER_ONLY_TO, so the message was printed",
+}
+
+
+def _why_not(state: AppState, reason: str | None, route: Route, address: str) -> str:
+    if reason is None:
+        return f"channel {route.channel!r} sends nothing, because people look its codes up"
+    if reason in _WHY_NOT:
+        return _WHY_NOT[reason]
+    loader = state.hooks.recipient_loader
+    if loader is not None and not loader(address, route.channel):
+        return "the recipient_loader returns no recipient for it"
+    return "the phone number is not valid, or not in OTP_SMS_COUNTRIES"
 
 
 @commands.command()

@@ -70,7 +70,8 @@ def test_send_waits_for_what_becomes_of_the_message(make_app: AppFactory, mode: 
     ("identifier", "config", "why"),
     [
         ("+14155550132", {}, "the phone number is not valid, or not in OTP_SMS_COUNTRIES"),
-        ("+4915112345678", {"OTP_PREFIX_BUDGET": {"+49": "1/day"}}, "before_send, OTP_PREFIX_BUDGET or OTP_PUMPING"),
+        ("+4915112345678", {"OTP_PREFIX_BUDGET": {"+49": "1/day"}}, "OTP_PREFIX_BUDGET or OTP_PUMPING"),
+        ("+4915112345678", {"OTP_DELIVER_ONLY_TO": ("@example.org",)}, "the recipient is not in OTP_DELIVER_ONLY_TO"),
         ("+15550100", {"OTP_TEST_RECIPIENTS": {"+15550100": ("402817", "2099-01-31")}}, "it is a test recipient"),
     ],
 )
@@ -95,6 +96,24 @@ def test_send_says_what_before_send_withheld_and_what_a_queue_was_given(make_app
     otp.dispatcher(queued.append)
     assert run(app, "send", "bob@example.com")[1].startswith("Given to the dispatcher for channel 'console', to b***")
     assert len(queued) == 1
+
+
+@pytest.mark.parametrize("channel", ["totp", "recovery"])
+def test_send_says_that_nothing_is_sent_for_codes_that_people_look_up(make_app: AppFactory, channel: str) -> None:
+    otp = OTP()
+    otp.factors_loader(lambda identifier: None)
+    assert run(make_app(otp), "send", "ann@example.com", "--channel", channel) == (
+        1,
+        f"Error: Nothing was sent: channel '{channel}' sends nothing, because people look its codes up.\n",
+    )
+
+
+def test_send_says_what_a_worker_withheld_within_the_command(make_app: AppFactory) -> None:
+    otp = OTP()
+    otp.dispatcher(otp.deliver)
+    code, output = run(make_app(otp, OTP_DELIVER_ONLY_TO=("@example.org",)), "send", "ann@example.com")
+    assert code == 1
+    assert "Error: Nothing was sent: the recipient is not in OTP_DELIVER_ONLY_TO" in output
 
 
 def test_send_takes_a_channel_and_a_purpose(make_app: AppFactory) -> None:
