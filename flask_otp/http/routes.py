@@ -95,7 +95,8 @@ START = Route(
     "The page that asks for an address.",
     "page",
     query=(PURPOSE, _WAY_BACK, _REQUIREMENT, _OF),
-    errors=(InvalidRequest, StoreUnavailable),
+    # It sends a code itself if there is nothing to choose.
+    errors=(InvalidRequest, InvalidIdentifier, RateLimited, DeliveryFailed, StoreUnavailable),
 )
 SEND = Route(
     "POST",
@@ -125,7 +126,7 @@ ENTER = Route(
     "The page that asks for the code.",
     "page",
     query=(PURPOSE, _WAY_BACK, _OF),
-    errors=(InvalidRequest, StoreUnavailable),
+    errors=(InvalidRequest, RateLimited, StoreUnavailable),
 )
 VERIFY = Route(
     "POST",

@@ -18,7 +18,7 @@ from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi import checks
 
-from flask_otp import OTP, InvalidRequest, StoreUnavailable
+from flask_otp import OTP, InvalidRequest, Message, StoreUnavailable, otp_required
 from flask_otp.http import routes
 from flask_otp.http.openapi import document
 from flask_otp.http.requests import read_body
@@ -254,6 +254,40 @@ def test_all_that_a_person_does_with_apps_is_described(make_app: AppFactory, clo
     assert (status, len(told["recovery_codes"])) == (200, 10)
     status, told = ask("POST", "app/remove", name="app 5")
     assert (status, len(told["apps"])) == (200, 4)
+
+
+def test_a_page_that_must_wait_or_cannot_send_is_described(make_app: AppFactory, clock: Clock) -> None:
+    """The first page sends at once if there is nothing to choose, and the second shows a spent budget."""
+    otp, broken = OTP(clock=clock), [True]
+    otp.identifier_loader(lambda: ANN)
+    otp.factors_loader(lambda identifier: None)
+
+    @otp.channel("email")
+    def deliver(message: Message) -> None:
+        if broken:
+            raise OSError
+
+    purposes = {"login": {"channels": ["email"]}, "app": {"channels": ["totp"], "failure_budget": "1/day"}}
+    app = make_app(otp, OTP_PURPOSES=purposes, OTP_SEND_LIMIT="1/hour", OTP_ON_BUDGET="refuse", OTP_COOLDOWN=0)
+    app.add_url_rule("/account", "account", otp_required(lambda: "account"))
+    page = {"Accept": "text/html", "Sec-Fetch-Site": "none", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+
+    def step_up() -> int:
+        client = app.test_client()
+        return client.get(client.get("/account", headers=page).location, headers=page).status_code
+
+    first = [step_up()]
+    broken.clear()
+    first += [step_up(), step_up()]
+    assert first == [503, 303, 429]
+    client = app.test_client()
+    client.post("/otp/send", json={"purpose": "app"})
+    client.post("/otp/verify", json={"code": "000000"})
+    second = client.get("/otp/verify?purpose=app", headers=page).status_code
+    assert second == 429
+    told = described(app)["paths"]
+    assert set(map(str, first)) <= told["/otp/"]["get"]["responses"].keys()
+    assert str(second) in told["/otp/verify"]["get"]["responses"]
 
 
 # Whatever is sent
