@@ -67,8 +67,7 @@ class Column:
                 return answer
             if self.save(identifier, new, old):
                 return answer
-        logger.error("factors_saver refused %s changes of one column in a row", _TRIES)
-        raise FactorsUnavailable
+        raise _refused()
 
     def save(self, identifier: str, record: FactorRecord, old: str | None) -> bool:
         """
@@ -102,7 +101,7 @@ class Column:
                 if left:
                     self.save(old_identifier, FactorRecord(), left)
                 return
-        raise FactorsUnavailable
+        raise _refused()
 
     def _load(self, identifier: str) -> str | None:
         loader = self._hooks.factors_loader
@@ -121,6 +120,11 @@ class Column:
             _complain(identifier)
             raise FactorsUnavailable
         return FactorRecord.from_json(opened[0]), opened[1]
+
+
+def _refused() -> FactorsUnavailable:
+    logger.error("factors_saver refused %s changes of one column in a row", _TRIES)
+    return FactorsUnavailable()
 
 
 def _complain(identifier: str) -> None:

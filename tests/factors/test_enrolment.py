@@ -270,10 +270,12 @@ def test_what_goes_wrong_with_the_column_is_told_in_full(
     table.rows[ANN] = SEALED
     refused: list[str] = []
     otp.factors_saver(lambda identifier, new, old: bool(refused.append(identifier)))
-    with pytest.raises(FactorsUnavailable):
-        otp.recovery.renew(ANN)
-    assert refused == [ANN] * 10
-    assert caplog.messages == ["factors_saver refused 10 changes of one column in a row"]
+    for change in (otp.recovery.renew, lambda identifier: otp.move_factors(identifier, "new@example.com")):
+        refused.clear(), caplog.clear()
+        with pytest.raises(FactorsUnavailable):
+            change(ANN)
+        assert len(refused) == 10
+        assert caplog.messages == ["factors_saver refused 10 changes of one column in a row"]
 
 
 def test_a_dump_of_the_column_shows_nothing_without_the_secret_key(
