@@ -59,6 +59,8 @@ class Event:
     subject: str | None = None
     #: A keyed pseudonym of the challenge.
     challenge: str | None = None
+    #: The id of the message, as in :attr:`Message.id <flask_otp.Message.id>`: the same for all its providers and tries.
+    message_id: str | None = None
     #: The client's network, shortened to /24 or /48.
     network: str | None = None
     #: A duration. Each signal says of what.
@@ -110,6 +112,7 @@ class Events:
         purpose_name: str | None = None,
         channel_name: str | None = None,
         subject: str | None = None,
+        message_id: str | None = None,
         arguments: Mapping[str, Any] = _NONE,
     ) -> None:
         """Send a signal with its arguments and an :class:`Event`, if it has a receiver.
@@ -130,6 +133,7 @@ class Events:
             country=_country(about),
             subject=pseudonym(about.keys, about.identifier) if about else subject,
             challenge=_challenge(about),
+            message_id=message_id,
             network=_network(),
             seconds=seconds,
         )

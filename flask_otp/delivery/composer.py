@@ -50,11 +50,15 @@ class Composer:
         """
         with languages.speaking(locale):
             unsaid = _Secrets(handle.code, recipient, self._link(handle))
-            message = self._shielded("a template", handle, unsaid, lambda: self._render(handle, recipient, message_id))
+            message = self._shielded(
+                "a template", handle, message_id, unsaid, lambda: self._render(handle, recipient, message_id)
+            )
             builder = self._hooks.message_builder
             if builder is None:
                 return message
-            return self._shielded("the message_builder", handle, message, lambda: build_message(builder, message))
+            return self._shielded(
+                "the message_builder", handle, message_id, message, lambda: build_message(builder, message)
+            )
 
     def is_vetoed(self, handle: Handle, message: Message) -> bool:
         """Whether the app's ``before_send`` refuses the message.
@@ -62,9 +66,11 @@ class Composer:
         :raises DeliveryFailed: the hook failed.
         """
         hook = self._hooks.before_send
-        return hook is not None and self._shielded("before_send", handle, message, lambda: hook(message)) is False
+        if hook is None:
+            return False
+        return self._shielded("before_send", handle, message.id, message, lambda: hook(message)) is False
 
-    def _shielded(self, what: str, handle: Handle, unsaid: Secrets, work: Callable[[], T]) -> T:
+    def _shielded(self, what: str, handle: Handle, message_id: str, unsaid: Secrets, work: Callable[[], T]) -> T:
         """The result of the app's own code. Its exception ends here, because it may quote the code, and error trackers
         keep the variables of all frames.
 
@@ -75,7 +81,7 @@ class Composer:
         except Exception as error:
             reason = redact(f"{type(error).__name__} {_place(error)}: {error}", unsaid)
         logger.error("%s failed: %s", what, reason)
-        return self._outcomes.fail(handle)
+        return self._outcomes.fail(handle, message_id)
 
     def _render(self, handle: Handle, recipient: str, message_id: str) -> Message:
         message = render_message(

@@ -80,8 +80,9 @@ class Deliverer:
         :param handle: the handle of the message's challenge.
         """
         kind = identifiers.kind(message.recipient)
+        tell = partial(self._events.tell, delivery_tried, about=handle, message_id=message.id)
         attempts = [
-            _Attempt(self._provider(channel), partial(self._events.tell, delivery_tried, about=handle, step=str(place)))
+            _Attempt(self._provider(channel), partial(tell, step=str(place)))
             for place, channel in enumerate(providers, 1)
             if channel.accepts in (None, kind)
         ]

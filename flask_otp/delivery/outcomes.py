@@ -24,39 +24,49 @@ class Outcomes:
         self._parts = components
         self._purposes = components.settings.purposes
 
-    def queued(self, handle: Handle) -> dict[str, str]:
+    def queued(self, handle: Handle, message_id: str) -> dict[str, str]:
         """Tell that a message will be sent later. Returns the trace context that receivers of the signal gave."""
         carrier: dict[str, str] = {}
-        self._parts.events.tell(delivery_queued, "queued", handle, arguments={"carrier": carrier})
+        self._parts.events.tell(
+            delivery_queued, "queued", handle, message_id=message_id, arguments={"carrier": carrier}
+        )
         return carrier
 
-    def started(self, handle: Handle, carrier: dict[str, str]) -> None:
+    def started(self, handle: Handle, carrier: dict[str, str], message_id: str) -> None:
         """Tell that the delivery of a queued message begins.
 
         :param carrier: the trace context from :meth:`queued`.
         """
         waited = max(0.0, self._parts.clock() - self.asked_at(handle))
-        self._parts.events.tell(delivery_started, "started", handle, seconds=waited, arguments={"carrier": carrier})
+        self._parts.events.tell(
+            delivery_started,
+            "started",
+            handle,
+            seconds=waited,
+            message_id=message_id,
+            arguments={"carrier": carrier},
+        )
 
-    def sent(self, handle: Handle) -> None:
+    def sent(self, handle: Handle, message_id: str) -> None:
         """Tell that a message was sent."""
         opened_at = handle.expires_at - self.purpose(handle).expires_in
-        self._tell(code_sent, handle, "sent", "repeated" if self.asked_at(handle) > opened_at else "first")
+        reason = "repeated" if self.asked_at(handle) > opened_at else "first"
+        self._tell(code_sent, handle, "sent", message_id, reason)
 
-    def dropped(self, handle: Handle) -> None:
+    def dropped(self, handle: Handle, message_id: str) -> None:
         """Tell that a message was not sent, because its code is no longer accepted."""
         if not handle.is_decoy:
-            self._tell(delivery_failed, handle, "dropped")
+            self._tell(delivery_failed, handle, "dropped", message_id)
 
-    def withheld(self, handle: Handle, reason: str) -> None:
+    def withheld(self, handle: Handle, reason: str, message_id: str) -> None:
         """Tell that a message was not sent, on purpose.
 
         :param reason: empty if there is nothing to tell.
         """
         if reason:
-            self._parts.events.tell(message_withheld, "withheld", handle, reason=reason)
+            self._parts.events.tell(message_withheld, "withheld", handle, reason=reason, message_id=message_id)
 
-    def fail(self, handle: Handle, release: Callable[[], None] | None = None) -> NoReturn:
+    def fail(self, handle: Handle, message_id: str, release: Callable[[], None] | None = None) -> NoReturn:
         """Tell that a message was not delivered.
 
         :param release: gives back what the message cost. By default nothing is given back: the owner of the reservation
@@ -67,12 +77,14 @@ class Outcomes:
             if release is not None:
                 release()
         finally:
-            self._tell(delivery_failed, handle, "failed")
+            self._tell(delivery_failed, handle, "failed", message_id)
         raise DeliveryFailed(retry_after=max(1, handle.ready_at - int(self._parts.clock())))
 
-    def _tell(self, signal: NamedSignal, handle: Handle, outcome: str, reason: str | None = None) -> None:
+    def _tell(
+        self, signal: NamedSignal, handle: Handle, outcome: str, message_id: str, reason: str | None = None
+    ) -> None:
         whom = {"identifier": handle.identifier, "channel": handle.channel, "purpose": handle.purpose}
-        self._parts.events.tell(signal, outcome, handle, reason=reason, arguments=whom)
+        self._parts.events.tell(signal, outcome, handle, reason=reason, message_id=message_id, arguments=whom)
 
     # Times
 

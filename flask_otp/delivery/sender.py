@@ -70,7 +70,7 @@ class Sender:
         elif self._is_background():
             self._send_later(handle, message, reservation, is_decoy, withheld)
         elif is_decoy:
-            self._outcomes.withheld(handle, withheld)
+            self._outcomes.withheld(handle, withheld, message.id)
         else:
             self.transport.deliver(handle, message, reservation.release)
 
@@ -94,26 +94,26 @@ class Sender:
         is_discreet = self._hooks.recipient_loader is not None
         release = partial(reservation.release, keep_challenge=is_discreet)
         asked_at, locale = self._parts.clock(), languages.current_locale()
-        carrier = self._outcomes.queued(handle)
+        carrier = self._outcomes.queued(handle, message.id)
 
         def job() -> None:
-            self._outcomes.started(handle, carrier)
+            self._outcomes.started(handle, carrier, message.id)
             if is_decoy:
-                self._outcomes.withheld(handle, withheld)
+                self._outcomes.withheld(handle, withheld, message.id)
             else:
                 self._deliver_later(handle, message, release, asked_at, locale)
 
         # Nor in the time: if the pool is full, all deliveries are refused.
         if not self._background.run(job, discreet=is_discreet):
             logger.error("a delivery was refused: too many are waiting in the background")
-            self._outcomes.fail(handle, reservation.release)
+            self._outcomes.fail(handle, message.id, reservation.release)
 
     def _deliver_later(
         self, handle: Handle, message: Message, release: Callable[[], None], asked_at: float, locale: str
     ) -> None:
         """Deliver in the background. A hung mail server or a frozen process may delay the message for too long."""
         if self._parts.clock() - asked_at >= LATE:
-            if not self.transport.is_wanted(handle):
+            if not self.transport.is_wanted(handle, message.id):
                 return
             # The message says for how many minutes the code is valid.
             message = self._composer.compose(handle, message.recipient, message.id, locale)
@@ -126,7 +126,7 @@ class Sender:
         token = self._tokens.dump_handle(handle)
         # The worker has no request that would tell the language.
         locale = languages.current_locale()
-        carrier = self._outcomes.queued(handle)
+        carrier = self._outcomes.queued(handle, message.id)
         # Only this is sent along, whatever a receiver adds there.
         carried = {name: value for name, value in carrier.items() if name == "traceparent"}
         payload = carried | {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id, locale)}
@@ -135,7 +135,7 @@ class Sender:
             return
         except Exception as error:
             logger.error("the dispatcher failed: %s", type(error).__name__)
-        self._outcomes.fail(handle, reservation.release)
+        self._outcomes.fail(handle, message.id, reservation.release)
 
     def postpone(self, payload: dict[str, str], due_at: float, do: Callable[[dict[str, str]], None]) -> None:
         """Have ``do(payload)`` called later, by a worker of the queue or in this process. Never raises."""

@@ -49,21 +49,21 @@ class Transport:
             self._divert(handle, message)
             return
         elif not self._deliverer.deliver(self._routing.channels().get(handle.channel, ()), message, handle):
-            self._outcomes.fail(handle, release)
+            self._outcomes.fail(handle, message.id, release)
         self.outbox.add(message)
-        self._outcomes.sent(handle)
+        self._outcomes.sent(handle, message.id)
 
     def _divert(self, handle: Handle, message: Message) -> None:
         logger.warning("a message was printed instead of sent: its recipient is not in OTP_DELIVER_ONLY_TO")
         ConsoleChannel().deliver(message)
         self.outbox.add(message)
-        self._outcomes.withheld(handle, "diverted")
+        self._outcomes.withheld(handle, "diverted", message.id)
 
     def longest(self, handle: Handle) -> int:
         """Maximum seconds for one delivery, with all providers of the channel."""
         return ceil(self._deliverer.longest(self._routing.channels().get(handle.channel, ()))) + _SLACK
 
-    def is_wanted(self, handle: Handle) -> bool:
+    def is_wanted(self, handle: Handle, message_id: str) -> bool:
         """Whether the code of a delayed message may still be redeemed. If not, this is logged and signalled.
 
         :raises StoreUnavailable: the store does not answer.
@@ -71,5 +71,5 @@ class Transport:
         if self._parts.store.is_live(handle.subject, handle.challenge_id, int(self._parts.clock())):
             return True
         logger.warning("a delivery was dropped: its code has expired, was used or revoked, or is in another store")
-        self._outcomes.dropped(handle)
+        self._outcomes.dropped(handle, message_id)
         return False

@@ -41,7 +41,7 @@ class QueueWorker:
         if delivery is None or handle is None:
             logger.error("a delivery not signed by this app was dropped")
         else:
-            self._outcomes.started(handle, {"traceparent": str(payload.get("traceparent", ""))})
+            self._outcomes.started(handle, {"traceparent": str(payload.get("traceparent", ""))}, delivery[2])
             self._deliver_once(handle, *delivery[1:])
 
     def _deliver_once(self, handle: Handle, recipient: str, message_id: str, locale: str) -> None:
@@ -54,12 +54,12 @@ class QueueWorker:
         delivered, claim = (
             handle.keys.tag(handle.subject, word, message_id.encode()) for word in (b"delivered", b"delivering")
         )
-        if not self._claim(handle, delivered, claim):
+        if not self._claim(handle, message_id, delivered, claim):
             return
         try:
             # Decoys take the same steps: the next request must not find less to read.
             if handle.is_decoy:
-                self._outcomes.withheld(handle, "queued")
+                self._outcomes.withheld(handle, "queued", message_id)
             else:
                 self._transport.deliver(handle, self._composer.compose(handle, recipient, message_id, locale))
         except BaseException:
@@ -67,7 +67,7 @@ class QueueWorker:
             raise
         self._note_delivered(handle, delivered)
 
-    def _claim(self, handle: Handle, delivered: bytes, claim: bytes) -> bool:
+    def _claim(self, handle: Handle, message_id: str, delivered: bytes, claim: bytes) -> bool:
         """Claim the message for this worker. Returns ``False`` if it was sent before, or is no longer wanted.
 
         :raises DeliveryFailed: another worker holds the claim for longer than a delivery may take.
@@ -80,7 +80,7 @@ class QueueWorker:
             if store.holds(handle.subject, delivered, now):
                 logger.info("a delivery that was already sent was run again and dropped")
                 return False
-            if not self._transport.is_wanted(handle):
+            if not self._transport.is_wanted(handle, message_id):
                 return False
             if store.note(handle.subject, claim, now + longest, now) is not False:
                 return True

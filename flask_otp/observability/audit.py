@@ -104,7 +104,8 @@ class Audit:
 def _members(event: Event, service: str, chain: _Chain) -> dict[str, Any]:
     activity = _ACTIVITIES.get(event.kind, _OTHER)
     is_failure = event.kind in _FAILURES
-    own = {name: getattr(event, name) for name in ("kind", "outcome", "purpose", "channel", "step", "country")}
+    names = ("kind", "outcome", "purpose", "channel", "step", "country", "message_id")
+    own = {name: getattr(event, name) for name in names}
     members = {
         "class_uid": 3002,
         "class_name": "Authentication",

@@ -33,6 +33,8 @@ PSEUDONYM = re.compile(r"[0-9a-f]{16}")
 #: As ``networks.shorten`` makes them. A socket has no address.
 NETWORK = re.compile(r"(\d+\.){3}0/24|[0-9a-f:]+::/48|::/48|unknown")
 WORD = re.compile(r"[a-z_]+")
+#: Random, so it reveals nothing.
+MESSAGE_ID = re.compile(r"([\w-]{22})?")
 #: What an audit line consists of: all members, and those that it may lack.
 MEMBERS: dict[str, Callable[[Any], object]] = {
     "class_uid": lambda value: value == 3002,
@@ -51,7 +53,10 @@ MEMBERS: dict[str, Callable[[Any], object]] = {
     "src_endpoint": lambda value: value.keys() == {"subnet_uid"} and NETWORK.fullmatch(value["subnet_uid"]),
     "service": lambda value: value.keys() == {"name"},
     "metadata": lambda value: value.keys() == {"version", "product", "log_name", "sequence"},
-    "unmapped": lambda value: value.keys() <= {"kind", "outcome", "purpose", "channel", "step", "country"},
+    "unmapped": lambda value: (
+        value.keys() <= {"kind", "outcome", "purpose", "channel", "step", "country", "message_id"}
+        and MESSAGE_ID.fullmatch(value.get("message_id", ""))
+    ),
     "mac": re.compile(r"[0-9a-f]{32}").fullmatch,
 }
 OPTIONAL = {"status_detail", "user", "session", "src_endpoint"}
@@ -95,6 +100,7 @@ class Observers:
         instrument(app, meter_provider=self.meters, tracer_provider=self.tracers)
 
     def hear(self, event: Event) -> None:
+        assert MESSAGE_ID.fullmatch(event.message_id or "")
         self.events.add(
             (event.kind, event.outcome, event.reason, event.purpose, event.channel, event.step, event.country)
         )

@@ -22,6 +22,7 @@ from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory
 from tests.support.leaks import layers
 from tests.support.listening import SIGNALS, listening
+from tests.support.servers import wait_until
 
 ANN, PHONE = "ann@example.com", "+4915112345678"
 
@@ -90,6 +91,53 @@ def test_a_send_and_a_verification_tell_how_long_they_took_and_the_store_its_ver
     # One person, one challenge, all the way.
     assert len({event.subject for event in events if event.subject}) == 1
     assert len({event.challenge for event in events if event.challenge}) == 1
+
+
+@pytest.mark.parametrize("way", ["inline", "background", "queue"])
+def test_every_event_of_a_message_has_the_id_that_its_provider_got(make_app: AppFactory, way: str) -> None:
+    otp, tried, queued = OTP(), list[Message](), list[dict[str, str]]()
+
+    def refuse(message: Message) -> None:
+        tried.append(message)
+        raise RecipientRefused
+
+    if way == "queue":
+        otp.dispatcher(queued.append)
+    app = make_app(
+        otp,
+        OTP_CHANNELS={"email": [refuse, tried.append]},
+        OTP_DELIVERY="background" if way == "background" else "auto",
+    )
+    with listening(app) as events, app.app_context():
+        otp.send(ANN)
+        for payload in queued:
+            otp.deliver(payload)
+        wait_until(lambda: of(events, "code_sent", "kind"))
+    about = of(events, "delivery_tried", "message_id") + of(events, "code_sent", "message_id")
+    about += of(events, "delivery_queued", "message_id") + of(events, "delivery_started", "message_id")
+    assert len(about) == (3 if way == "inline" else 5)
+    assert {*about, *(message.id for message in tried)} == {tried[0].id}
+    assert of(events, "flow_ended", "message_id") == [None]
+
+
+@pytest.mark.parametrize("hook", ["before_send", "message_builder", "channel"])
+def test_a_message_that_did_not_go_out_is_known_by_its_id(make_app: AppFactory, hook: str) -> None:
+    otp, made = OTP(), list[Message]()
+
+    def fail(message: Message) -> bool:
+        made.append(message)
+        if hook == "before_send":
+            return False
+        raise OSError
+
+    otp.channel("email")(fail if hook == "channel" else made.append)  # type: ignore[arg-type]
+    if hook != "channel":
+        getattr(otp, hook)(fail)
+    app = make_app(otp)
+    with listening(app) as events:
+        app.test_client().post("/otp/send", json={"email": ANN})
+    (told,) = of(events, "message_withheld" if hook == "before_send" else "delivery_failed", "message_id")
+    assert [message.id for message in made] == [told]
 
 
 def test_a_clock_that_was_set_back_gives_a_verification_of_no_seconds(make_app: AppFactory, clock: Clock) -> None:
