@@ -80,7 +80,8 @@ class OTP(HookDecorators):
         # Done now, so the first request does not wait for it.
         identifiers.prepare(settings.sms_countries)
         rendering.compile_messages()
-        tokens = Tokens([Keys(secret, settings.key_prefix) for secret in flask_settings.secret_keys(app)])
+        keyring = [Keys(secret, settings.key_prefix) for secret in flask_settings.secret_keys(app)]
+        tokens = Tokens(keyring, for_few=settings.deliver_only_to is not None)
         if not (app.debug or app.testing):
             warn_of_settings(app, settings)
         store = store_from_uri(settings.storage_uri, settings.key_prefix, settings.storage_options)

@@ -25,6 +25,8 @@ MAX_TOKEN = 4096
 _VERSION = 2
 #: The layout of proofs whose code went out by several channels. The channel names come last.
 _SEVERAL_CHANNELS = 3
+#: The layout of queued messages while ``OTP_DELIVER_ONLY_TO`` is set. Only a worker that has the setting reads it.
+_FOR_FEW = 3
 #: Before layouts had numbers, tokens were JSON lists with ids in base64. The first byte of a list is their number.
 _LIST = ord("[")
 _PROOFS, _HANDLES = 1000, 100
@@ -36,15 +38,19 @@ T = TypeVar("T")
 
 
 class Tokens:
-    """Makes new tokens with the first key and opens tokens with any key."""
+    """Makes new tokens with the first key and opens tokens with any key.
 
-    def __init__(self, keyring: Sequence[Keys]) -> None:
+    :param for_few: whether messages may go to some addresses only, which a worker of the queue must know too.
+    """
+
+    def __init__(self, keyring: Sequence[Keys], *, for_few: bool = False) -> None:
         self.keyring = tuple(keyring)
         self._handle = Sealed("handle", self.keyring)
         self._requirement = Sealed("requirement", self.keyring)
         self._repeat = Sealed("repeat", self.keyring)
         self._delivery = Sealed("delivery", self.keyring)
         self._next = Sealed("next", self.keyring)
+        self._queued = _FOR_FEW if for_few else _VERSION
         self._call = Sealed("call", self.keyring)
         self._proof = Signed("proof", self.keyring)
         self._known = Signed("known", self.keyring)
@@ -113,7 +119,7 @@ class Tokens:
         return _load(self._repeat, token, {_VERSION: read})
 
     def dump_delivery(self, handle: str, recipient: str, message_id: str, locale: str) -> str:
-        return self._delivery.close(self.keys, _VERSION, _pack([], [handle, recipient, message_id, locale]))
+        return self._delivery.close(self.keys, self._queued, _pack([], [handle, recipient, message_id, locale]))
 
     def load_delivery(self, token: object) -> tuple[str, str, str, str] | None:
         """The handle, recipient, message id and locale of a queued delivery."""
@@ -122,13 +128,13 @@ class Tokens:
             handle, recipient, message_id, locale = _unpack(body, 0)[1]
             return handle, recipient, message_id, locale
 
-        return _load(self._delivery, token, {_VERSION: read})
+        return _load(self._delivery, token, {_VERSION: read, self._queued: read})
 
     def dump_next(self, next_send: NextSend) -> str:
-        return self._next.close(self.keys, _VERSION, _write_next(next_send))
+        return self._next.close(self.keys, self._queued, _write_next(next_send))
 
     def load_next(self, token: object) -> NextSend | None:
-        return _load(self._next, token, {_VERSION: _read_next})
+        return _load(self._next, token, {_VERSION: _read_next, self._queued: _read_next})
 
     def dump_call(self, values: Sequence[Any]) -> str:
         """Seal the contents of a telephone call: JSON values, including the code."""

@@ -15,6 +15,8 @@ from .transport import Transport
 
 logger = logging.getLogger("flask_otp")
 
+#: Why a payload does not open.
+NOT_OURS = "it is not signed by this app, or OTP_DELIVER_ONLY_TO is set where it was queued but not here"
 #: Seconds between two checks of another worker's delivery.
 _LOOK = 0.1
 
@@ -39,7 +41,7 @@ class QueueWorker:
         delivery = tokens.load_delivery(payload.get("delivery") if isinstance(payload, dict) else None)
         handle = tokens.load_handle(delivery[0]) if delivery else None
         if delivery is None or handle is None:
-            logger.error("a delivery not signed by this app was dropped")
+            logger.error("a delivery was dropped: %s", NOT_OURS)
         else:
             self._outcomes.started(handle, {"traceparent": str(payload.get("traceparent", ""))}, delivery[2])
             self._deliver_once(handle, *delivery[1:])

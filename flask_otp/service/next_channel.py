@@ -13,6 +13,7 @@ from dataclasses import replace
 from .. import languages
 from ..crypto.payloads import Handle, NextSend
 from ..delivery.routing import Route
+from ..delivery.worker import NOT_OURS
 from ..errors import ChallengeRequired, DeliveryFailed, RateLimited
 from ..events import flow
 from ..models import Challenge
@@ -80,7 +81,7 @@ class NextChannel(Steps):
         next_send = self._tokens.load_next(token)
         handle = self._tokens.load_handle(next_send.handle) if next_send else None
         if next_send is None or handle is None or handle.purpose not in self._policies:
-            logger.error("a delivery not signed by this app was dropped")
+            logger.error("a delivery was dropped: %s", NOT_OURS)
             return
         early = next_send.due_at - self._parts.clock()
         if early > _SKEW:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+from typing import Any
 
-from flask_otp import OTP, ConfigError
+import pytest
+from flask import Flask
+
+from flask_otp import OTP, ConfigError, Message
+from flask_otp.delivery.worker import NOT_OURS
 from flask_otp.doctor import Level, Site, examine
 from flask_otp.testing import Clock
 from tests.support.apps import AppFactory
@@ -67,6 +71,33 @@ def test_only_what_is_named_goes_out_and_the_answer_is_the_usual_one(
 
 def otp_channel(sent: list[str]) -> object:
     return lambda message: sent.append(message.recipient)
+
+
+@pytest.mark.parametrize("by_next_channel", [False, True])
+@pytest.mark.parametrize("has_setting", [False, True])
+def test_a_worker_without_the_setting_sends_nothing_that_was_queued_with_it(
+    make_app: AppFactory, clock: Clock, caplog: pytest.LogCaptureFixture, has_setting: bool, by_next_channel: bool
+) -> None:
+    sent: list[Message] = []
+
+    def build(**config: Any) -> tuple[OTP, Flask]:
+        otp = OTP(clock=clock)
+        channels = {"email": sent.append, "sms": sent.append}
+        otp.recipient_loader(lambda identifier, channel: identifier if channel == "email" else "+4915112345678")
+        return otp, make_app(otp, OTP_CHANNELS=channels, OTP_SMS_COUNTRIES=("DE",), OTP_DELIVERY="inline", **config)
+
+    queued: list[dict[str, str]] = []
+    site, app = build(OTP_DELIVER_ONLY_TO=SAFE, OTP_NEXT_CHANNEL_AFTER=45)
+    site.dispatcher(lambda payload, delay=0: queued.append(payload))
+    with app.app_context():
+        site.send("bob@example.com")
+    clock.advance(45)
+    otp, worker = build(OTP_DELIVER_ONLY_TO=SAFE if has_setting else None)
+    worker.extensions["otp"].store = app.extensions["otp"].store
+    with worker.app_context():
+        otp.deliver(queued[by_next_channel])
+    assert len(sent) == has_setting
+    assert caplog.messages == ([] if has_setting else [f"a delivery was dropped: {NOT_OURS}"])
 
 
 @pytest.mark.parametrize("value", ["@example.com", ["example.com"], ["@"], ["a@b@c"], [5], [""], {"a": 1}, ["ann@"]])
