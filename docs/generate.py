@@ -77,7 +77,7 @@ def _told(text: str) -> str:
     text = text.removeprefix("must be ").removesuffix(", not '?'").replace("'", '"')
     if text.startswith("a duration"):
         return "a duration"
-    if text.startswith("has no "):
+    if text.startswith(("has no ", "cannot widen ")):
         return text.partition(": ")[2]
     if bounds := re.fullmatch(r"between (\d+) and (\d+) seconds", text):
         return f"from {_length(int(bounds[1]))} to {_length(int(bounds[2]))}"

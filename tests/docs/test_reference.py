@@ -71,6 +71,7 @@ def test_every_setting_has_a_place_and_its_facts() -> None:
     for key in known_keys():
         mine = re.split(r"^###? ", text.partition(f"\n### {key}\n")[2], flags=re.MULTILINE)[0]
         assert f"<!-- generated: setting {key} -->" in mine
+        assert '"?"' not in mine, "a refused value of the generator"
         [example] = blocks(mine, "python")
         assert f'app.config["{key}"] = ' in example
 
