@@ -9,7 +9,7 @@ from ..channels.kept import KEPT_FACTORS
 from ..config.safe_recipients import may_go_to
 from ..config.settings import Purpose
 from ..delivery.routing import Route
-from ..errors import DeliveryFailed, InvalidIdentifier
+from ..errors import DeliveryFailed, InvalidIdentifier, InvalidRequest
 from ..identifiers import Identifier
 from ..state import AppState
 from ..stores import subject_state
@@ -18,6 +18,7 @@ from ..stores.record import Record
 #: Reasons why no code goes out to anyone, however long they wait. ``{}``: the channel.
 BARRIERS = {
     "no_channel": "no channel can send codes",
+    "channel": "this purpose has no channel {!r}",
     "kind": "no channel of this purpose takes such an identifier",
     "kept": "codes of channel {!r} are not sent, because the person looks them up",
     "loader_failed": "the recipient_loader raises an exception",
@@ -125,6 +126,11 @@ def _routed(state: AppState, rules: Purpose, address: Identifier, channel: str |
         return "", "no_channel", None
     except InvalidIdentifier:
         return channel or "", "kind", None
+    except InvalidRequest:
+        # Another purpose may have this channel.
+        if channel is None or channel not in state.routing.channels():
+            raise
+        return channel, "channel", None
     if name in KEPT_FACTORS:
         return name, "kept", None
     try:

@@ -268,6 +268,19 @@ def test_show_writes_nothing_at_all(make_app: AppFactory, valkey: ValkeyServer, 
         assert written() == before
 
 
+def test_show_tells_of_a_channel_that_only_some_purposes_have(make_app: AppFactory, tmp_path: Path) -> None:
+    app = make_app(
+        OTP_STORAGE_URI=f"sqlite:///{tmp_path}/otp.db",
+        OTP_CHANNELS={"email": lambda message: None, "sms": lambda message: None},
+        OTP_SMS_COUNTRIES=("DE",),
+        OTP_PURPOSES={"login": {}, "news": {"channels": ["email"]}},
+    )
+    run(app, "init-db")
+    code, output = run(app, "show", "+4915112345678", "--channel", "sms")
+    assert (code, "login: A code can go out now." in output) == (0, True)
+    assert "news: No code goes out: this purpose has no channel 'sms'." in output
+
+
 @pytest.mark.parametrize(
     ("args", "line"),
     [
