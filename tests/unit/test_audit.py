@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,62 @@ def test_a_visit_is_written_in_ocsfs_words_and_names_nobody(make_app: AppFactory
     assert check(lines, app.extensions["otp"].tokens.keyring).problems == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "activity", "status", "severity"),
+    [
+        ("code_sent", (99, "Other"), (1, "Success"), 1),
+        ("delivery_failed", (99, "Other"), (2, "Failure"), 2),
+        ("message_withheld", (99, "Other"), (2, "Failure"), 2),
+        ("code_verified", (1, "Logon"), (1, "Success"), 1),
+        ("code_rejected", (1, "Logon"), (2, "Failure"), 2),
+        ("limit_reached", (99, "Other"), (2, "Failure"), 2),
+        ("guard_decided", (99, "Other"), (2, "Failure"), 2),
+        ("budget_spent", (99, "Other"), (1, "Success"), 3),
+        ("surge", (99, "Other"), (1, "Success"), 3),
+        ("sms_pumping", (99, "Other"), (1, "Success"), 3),
+        ("proof_revoked", (2, "Logoff"), (1, "Success"), 1),
+    ],
+)
+def test_a_line_has_exactly_these_members(
+    lines: list[str], kind: str, activity: tuple[int, str], status: tuple[int, str], severity: int
+) -> None:
+    audit = Audit(Flask("shop"), KEYS)
+    own = {"purpose": "pay", "channel": "sms", "step": "send", "country": "DE", "message_id": "an id"}
+    event = Event(kind, 1_790_000_000.5, "ended", "a reason", **own, subject="ann", challenge="one", network="net")
+    for each in (event, Event(kind, 1_790_000_001, "ended")):
+        audit._receive(Flask("x"), each)
+    full, least = map(json.loads, lines)
+    assert re.fullmatch("[0-9a-f]{32}", full.pop("mac"))
+    chain = full["metadata"].pop("log_name")
+    assert full == {
+        "class_uid": 3002,
+        "class_name": "Authentication",
+        "category_uid": 3,
+        "activity_id": activity[0],
+        "activity_name": activity[1],
+        "type_uid": 300200 + activity[0],
+        "time": 1_790_000_000_500,
+        "severity_id": severity,
+        "status_id": status[0],
+        "status": status[1],
+        "status_detail": "a reason",
+        "user": {"uid": "ann"},
+        "session": {"uid": "one"},
+        "src_endpoint": {"subnet_uid": "net"},
+        "service": {"name": "shop"},
+        "metadata": {"version": "1.3.0", "product": {"name": "flask_otp"}, "sequence": 0},
+        "unmapped": {"kind": kind, "outcome": "ended", **own},
+    }
+    assert full.keys() - least.keys() == {"status_detail", "user", "session", "src_endpoint"}
+    assert (least["metadata"]["log_name"], least["metadata"]["sequence"]) == (chain, 1)
+    assert least["unmapped"] == {"kind": kind, "outcome": "ended"}
+
+
+def test_a_passed_guard_is_not_written(lines: list[str]) -> None:
+    Audit(Flask("x"), KEYS)._receive(Flask("x"), Event("guard_decided", 0, "passed"))
+    assert lines == []
+
+
 def test_without_the_setting_nothing_is_written(make_app: AppFactory, lines: list[str]) -> None:
     visit(make_app())
     assert lines == []
@@ -159,6 +216,26 @@ def spoilt(line: str, change: str, data: Any) -> str:
     return line[:place] + (other if other != line[place] else "z") + line[place + 1 :]
 
 
+def test_a_change_of_the_first_line_is_found(lines: list[str]) -> None:
+    first, *others = write(3, Audit(Flask("x"), KEYS), lines)
+    (problem,) = check([first.replace('"sent"', '"SENT"'), *others], [KEYS]).problems
+    assert re.fullmatch("line 1: chain [0-9a-f]{16}: line 0 was changed, or SECRET_KEY is a different one", problem)
+
+
+def test_lines_between_are_told_and_the_others_are_checked(lines: list[str]) -> None:
+    file = write(3, Audit(Flask("x"), KEYS), lines)
+    cut, odd = file[2][:-1], file[2].replace('"sequence":2', '"sequence":"2"')
+    report = check([file[0], "", "hello", file[1], file[1], cut, odd, file[2]], [KEYS])
+    chain = json.loads(file[0])["metadata"]["log_name"]
+    assert report.problems == [
+        "line 3: not a line of the audit log",
+        f"line 5: chain {chain}: line 1 is repeated or out of order, expected 2",
+        "line 6: it cannot be read: it was changed or cut",
+        "line 7: it cannot be read: it was changed or cut",
+    ]
+    assert (report.lines, report.chains[chain].lines) == (6, 4)
+
+
 def test_a_file_that_was_rotated_is_checked_with_the_one_before(lines: list[str]) -> None:
     file = write(6, Audit(Flask("x"), KEYS), lines)
     assert check(file[:3] + file[3:], [KEYS]).problems == []
@@ -173,4 +250,4 @@ def test_a_handler_that_breaks_breaks_nothing_else(
     monkeypatch.setattr("flask_otp.observability.audit._members", lambda *_: 1 / 0)
     with capture_codes(app):
         assert app.test_client().post("/otp/send", json={"email": ANN}).status_code == 200
-    assert "a line of the audit log was not written: ZeroDivisionError" in caplog.text
+    assert caplog.messages == ["a line of the audit log was not written: ZeroDivisionError"]

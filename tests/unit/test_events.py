@@ -140,6 +140,37 @@ def test_a_message_that_did_not_go_out_is_known_by_its_id(make_app: AppFactory, 
     assert [message.id for message in made] == [told]
 
 
+def test_people_and_challenges_are_told_apart_and_a_phone_has_a_country(make_app: AppFactory, clock: Clock) -> None:
+    app = make_app(OTP_CHANNELS={"email": lambda message: None, "sms": lambda message: None}, OTP_SMS_COUNTRIES=["DE"])
+    with listening(app) as events:
+        for address in ({"email": ANN}, {"phone": PHONE}):
+            assert app.test_client().post("/otp/send", json=address).status_code == 200
+        assert app.test_client().post("/otp/send", json={"email": ANN}).status_code == 429
+    assert of(events, "code_sent", "country") == [None, "DE"]
+    for member in ("subject", "challenge"):
+        assert len({*of(events, "code_sent", member)}) == 2
+    assert of(events, "limit_reached", "outcome", "reason", "step", "purpose") == [
+        ("refused", "identifier", "send", "login")
+    ]
+    assert of(events, "flow_ended", "outcome", "purpose") == [("done", "login")] * 2 + [("rate_limited", "login")]
+    assert all(0 < seconds < 60 for seconds in of(events, "flow_ended", "seconds"))
+
+
+@pytest.mark.parametrize("name", ["otp-limit-reached", "otp-flow-ended"])
+def test_a_flow_is_told_to_the_only_receiver_that_there_is(make_app: AppFactory, name: str) -> None:
+    app, told = make_app(), list[str]()
+    (signal,) = (signal for signal in SIGNALS if signal.name == name)
+    hear = lambda sender, event: told.append(event.kind)  # noqa: E731 - must stay alive
+    with capture_codes(app), signal.connected_to(hear, app):
+        for _ in range(2):
+            app.test_client().post("/otp/send", json={"email": ANN})
+    assert told == (["limit_reached"] if name == "otp-limit-reached" else ["flow_ended"] * 2)
+
+
+def test_what_an_event_does_not_know_is_none() -> None:
+    assert {*asdict(Event("code_sent", 0, "sent")).values()} == {"code_sent", 0, "sent", None}
+
+
 def test_a_clock_that_was_set_back_gives_a_verification_of_no_seconds(make_app: AppFactory, clock: Clock) -> None:
     otp = OTP(clock=clock)
     sent: list[Message] = []
