@@ -150,6 +150,19 @@ def test_two_apps_are_measured_apart(make_app: AppFactory, telemetry: Telemetry)
     assert other.counts("otp.messages") == {}
 
 
+def test_the_providers_of_the_process_are_used(
+    make_app: AppFactory, telemetry: Telemetry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("opentelemetry.metrics.get_meter_provider", lambda: telemetry.meters)
+    monkeypatch.setattr("opentelemetry.trace.get_tracer_provider", lambda: telemetry.tracers)
+    app = make_app()
+    assert instrument(app)
+    with capture_codes(app):
+        app.test_client().post("/otp/send", json={"email": ANN})
+    assert sum(telemetry.counts("otp.messages").values()) == 1
+    assert [span.name for span in telemetry.spans.get_finished_spans()] == ["otp.send"]
+
+
 def test_metrics_need_no_traces_and_traces_no_metrics(make_app: AppFactory, telemetry: Telemetry) -> None:
     assert instrument(make_app(), meter_provider=telemetry.meters)
     assert instrument(make_app(), tracer_provider=telemetry.tracers)
@@ -184,9 +197,12 @@ def test_a_payload_with_a_forged_trace_is_delivered(
     app = make_app(otp)
     telemetry.instrument(app)
     app.test_client().post("/otp/send", json={"email": ANN})
-    with app.app_context():
+    with app.app_context(), telemetry.tracers.get_tracer("worker").start_as_current_span("worker"):
         otp.deliver(payloads[0] | {"traceparent": forged})
     assert len(sent) == 1
+    # It belongs to no trace then, also not to the worker's.
+    (delivered,) = (span for span in telemetry.spans.get_finished_spans() if span.name == "otp.deliver")
+    assert delivered.parent is None
 
 
 def test_a_telemetry_that_breaks_breaks_nothing_else(
