@@ -70,6 +70,8 @@ def test_a_script_in_a_mail_runs_nowhere(site: Flask) -> None:
     assert "script-src" not in rules
     assert rules["frame-ancestors"] == "'self'"
     assert mail.headers["X-Content-Type-Options"] == "nosniff"
+    assert (mail.headers["Referrer-Policy"], mail.headers["X-Frame-Options"]) == ("no-referrer", "SAMEORIGIN")
+    assert mail.content_type == page.content_type == "text/html; charset=utf-8"
     assert status(site, "/otp/outbox/another") == 404
 
 
