@@ -42,6 +42,16 @@ def test_one_daemon_thread_runs_the_jobs_in_the_order_of_their_times(background:
     wait_until(lambda: done[-1] == "fourth")
 
 
+def test_the_thread_sleeps_until_a_job_is_due(background: Background) -> None:
+    looks: list[float] = []
+    later = Later(background, lambda: looks.append(time.time()) or looks[-1])  # type: ignore[func-returns-value]
+    for _ in range(2):
+        later.put(time.time() + 60, lambda: None)
+    time.sleep(0.2)
+    assert len(looks) < 20
+    _drop(ref(later._waiting.get()), os.getpid())
+
+
 def test_no_more_than_the_maximum_wait(background: Background, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Later, "MAX_WAITING", 2)
     later, done = Later(background, clock), list[int]()

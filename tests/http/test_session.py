@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import redis
 from cachelib import FileSystemCache
-from flask import Flask, Response
+from flask import Flask, Response, request
 from flask import session as flask_session
 from flask.testing import FlaskClient
 from flask_session import Session
@@ -448,6 +448,44 @@ def test_r25_revoke_ends_every_proof_and_challenge_at_once(make_app: AppFactory,
     assert refused.json["reason"] == "invalid_code"  # type: ignore[index]
 
 
+def test_a_bearer_proof_that_another_request_ends_meanwhile_is_no_longer_found(make_app: AppFactory) -> None:
+    otp = OTP()
+    app = make_app(otp)
+    other = app.test_client()
+
+    @app.get("/slow")
+    def slow() -> list[bool]:
+        found = [otp.verification() is not None]
+        other.post("/otp/logout", headers={"Authorization": request.headers["Authorization"]})
+        return [*found, otp.verification() is not None]
+
+    with capture_codes(app) as sent:
+        client = app.test_client()
+        handle = client.post("/otp/send", json={"email": ANN}).get_json()["challenge"]
+        body = {"challenge": handle, "code": sent.code, "session": False}
+        proof = client.post("/otp/verify", json=body).get_json()["proof"]
+    assert client.get("/slow", headers=bearer(proof)).get_json() == [True, False]
+
+
+def test_a_bearer_token_that_the_app_sets_during_the_request_counts(make_app: AppFactory) -> None:
+    """As an app does that moves the token from a cookie into the header."""
+    otp = OTP()
+    app = make_app(otp)
+
+    @app.get("/moved")
+    def moved() -> list[bool]:
+        found = [otp.verification() is not None]
+        request.environ["HTTP_AUTHORIZATION"] = f"Bearer {request.args['token']}"
+        return [*found, otp.verification() is not None]
+
+    with capture_codes(app) as sent:
+        client = app.test_client(use_cookies=False)
+        handle = client.post("/otp/send", json={"email": ANN}).get_json()["challenge"]
+        proof = client.post("/otp/verify", json={"challenge": handle, "code": sent.code}).get_json()["proof"]
+    assert client.get("/moved", query_string={"token": proof}).get_json() == [False, True]
+    assert client.get("/moved", query_string={"token": "another"}, headers=bearer(proof)).get_json() == [True, False]
+
+
 def test_after_revoke_the_owner_verifies_again_within_the_same_second(make_app: AppFactory, clock: Clock) -> None:
     otp = OTP(clock=clock)
     app = add_routes_for(make_app(otp, OTP_PURPOSES=PURPOSES, OTP_COOLDOWN=0), otp)
@@ -496,7 +534,7 @@ def test_r25_revoke_on_one_machine_ends_what_another_has(make_app: AppFactory, v
 
 OTHER_PROCESS = """
     import sys
-    from flask import Flask, Response
+    from flask import Flask, Response, request
     from flask_otp import OTP
     uri, secret, who, now = sys.argv[1:]
     app = Flask("site")
