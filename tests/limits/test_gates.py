@@ -189,6 +189,22 @@ def test_an_apps_own_limiter_and_ours_agree(make: Make, valkey: ValkeyServer) ->
     own.storage.storage.close()
 
 
+def test_each_counter_ends_with_its_window(make: Make, valkey: ValkeyServer) -> None:
+    """A counter without an end would refuse its network for ever."""
+    app = make(OTP_IP_SEND_LIMIT="50/10 minutes", OTP_IP_VERIFY_LIMIT="50/20 minutes", OTP_SURGE_LIMIT="10/30 minutes")
+    client = app.test_client()
+    with capture_codes(app) as codes:
+        client.post("/otp/send", json={"email": ANN})
+        for _ in range(2):
+            client.post("/otp/verify", json={"code": f"{(int(codes.code) + 1) % 10**6:06}"})
+    lives = {"send": 600, "verify": 1200, "surge/127.0.0.1": 1800, "surge/site": 1800, "surge/networks": 3600}
+    with contextlib.closing(valkey.client()) as redis:
+        for counter, seconds in lives.items():
+            (key,) = redis.keys(f"otp:limits:*/otp/{counter}/*")
+            assert seconds - 60 < redis.ttl(key) <= seconds
+        assert len(redis.keys("otp:limits:*")) == len(lives)
+
+
 def test_r11_the_surge_is_counted_as_without_a_script(make: Make, make_app: AppFactory) -> None:
     """Failures of the network and of the site, and the mark, one after the other: on Redis and in memory."""
     limit = "20/hour;1000/day"
