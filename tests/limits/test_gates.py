@@ -15,6 +15,7 @@ from limits.strategies import FixedWindowRateLimiter
 
 from flask_otp import OTP, otp_required
 from flask_otp.crypto.payloads import Client
+from flask_otp.limits.gates import NetworkGates
 from flask_otp.limits.surge import most_of_one_network, network_share
 from flask_otp.stores import Attempt
 from flask_otp.stores.redis import RedisStore
@@ -203,6 +204,15 @@ def test_each_counter_ends_with_its_window(make: Make, valkey: ValkeyServer) -> 
             (key,) = redis.keys(f"otp:limits:*/otp/{counter}/*")
             assert seconds - 60 < redis.ttl(key) <= seconds
         assert len(redis.keys("otp:limits:*")) == len(lives)
+
+
+def test_the_surge_is_told_each_limits_failures_of_the_network_and_of_the_site(
+    make_app: AppFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limits, told = make_app().extensions["otp"].limits, list[Any]()
+    monkeypatch.setattr(limits.surge, "note", lambda network, counts: told.append((network, counts)))
+    NetworkGates(limits._verify, limits.surge, NETWORK, str).note_failures([1, 2, 3, 4])
+    assert told == [(NETWORK, [(1, 2), (3, 4)])]
 
 
 def test_r11_the_surge_is_counted_as_without_a_script(make: Make, make_app: AppFactory) -> None:
