@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 from collections.abc import Callable, Iterator
@@ -17,11 +18,13 @@ from hypothesis import strategies as st
 from werkzeug.test import TestResponse
 
 from flask_otp import OTP, otp_required
+from flask_otp.http import companions
 from flask_otp.http.session.held_challenges import challenge_id
 from flask_otp.testing import Clock, Outbox, capture_codes
 from tests.support.apps import AppFactory
 from tests.support.examples import examples
 from tests.support.jar import Jar
+from tests.support.visits import send, verify
 
 HTML = {"Accept": "text/html"}
 POLL = {"Accept": "*/*", "Sec-Fetch-Mode": "cors", "Sec-Fetch-Site": "same-origin"}
@@ -401,3 +404,15 @@ def test_a_companion_cookie_with_nonsense_is_ignored(make_app: AppFactory, tmp_p
     assert jar.go("GET", "/otp/verify?of=AAAAAAAA", headers=HTML).status_code == 303
     assert jar.go("GET", "/otp/repeat", headers=HTML).status_code == 303
     assert jar.go("POST", "/otp/logout").status_code == 204
+
+
+@pytest.mark.parametrize("value", ["f" * 400 + "..", "-" + "f" * 400 + ".."])
+def test_a_time_that_we_never_wrote_is_ignored_by_the_page_that_sends_a_browser_on(app: Flask, value: str) -> None:
+    with capture_codes(app) as codes:
+        client = app.test_client()
+        send(client)
+        verify(client, codes[-1].code)
+    # Named after where the page leads to. A site on a neighbouring host can set it too.
+    name = "session_otp_o_" + companions.id_of(hashlib.sha256(b"login /").digest())
+    client.set_cookie(name, value)
+    assert client.get("/otp/", headers=HTML).location == "/"
