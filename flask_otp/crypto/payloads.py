@@ -58,6 +58,10 @@ class Handle:
     def link(self) -> str:
         return self.keys.link(self.challenge_id, purpose=self.purpose, subject=self.subject, context=self.context)
 
+    def may_start_again(self, now: float) -> bool:
+        """Whether another challenge may be opened in place of this one, for the same person, purpose and context."""
+        return now < self.expires_at + REQUIREMENT_LIFE
+
     def __repr__(self) -> str:
         return f"<Handle {self.purpose} {self.channel}>"
 

@@ -7,7 +7,7 @@ from typing import Any
 from flask import has_request_context
 
 from ..crypto.context import context_digest
-from ..crypto.payloads import REQUIREMENT_LIFE, Once, Proof, Requirement
+from ..crypto.payloads import Once, Proof, Requirement
 from ..errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
 from ..languages import N_
 from ..models import Challenge, Verification
@@ -79,7 +79,7 @@ def send_anew(state: AppState, token: str, once: Once | None = None, *, in_sessi
     :raises ChallengeRequired: the handle is invalid, belongs to another user, or its code expired long ago.
     """
     handle = state.tokens.load_handle(token)
-    if handle is None or handle.expires_at + REQUIREMENT_LIFE <= state.clock() or not _is_own(state, token):
+    if handle is None or not handle.may_start_again(state.clock()) or not _is_own(state, token):
         raise ChallengeRequired
     return _send(
         state,

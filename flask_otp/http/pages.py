@@ -156,7 +156,8 @@ def _start_url(state: AppState, handle: Handle, way_back: str | None) -> str | N
         return None
     token = session.get("requirement", handle.purpose) if handle.context else None
     if handle.context and (asked is None or asked.context != handle.context):
-        token = state.tokens.dump_requirement(_requirement_of(state, handle))
+        is_fresh = handle.may_start_again(state.clock())
+        token = state.tokens.dump_requirement(_requirement_of(state, handle)) if is_fresh else None
     id = session.challenge_id(handle) if handle.is_typed else None
     return url("start", handle.purpose, of=id, next=way_back, requirement=token)
 

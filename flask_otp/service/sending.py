@@ -116,10 +116,16 @@ class Sending(NextChannel):
         """Send the same code by another channel. If either channel is a kept factor, the codes differ, so this opens
         another challenge for the same person, purpose and context.
 
+        :raises ChallengeRequired: the handle is invalid, or its code expired long ago.
         :raises OTPError: see :meth:`flask_otp.OTP.send`.
         """
         handle = self._tokens.load_handle(token)
-        if handle is None or purpose not in (None, handle.purpose) or handle.purpose not in self._policies:
+        if (
+            handle is None
+            or purpose not in (None, handle.purpose)
+            or handle.purpose not in self._policies
+            or not handle.may_start_again(self._now())
+        ):
             self._parts.limits.count_send(client.network)
             raise ChallengeRequired
         if channel not in KEPT_FACTORS and handle.channel not in KEPT_FACTORS:

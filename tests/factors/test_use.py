@@ -333,6 +333,21 @@ def test_a_client_changes_to_another_way_and_back(app: Flask, clock: Clock) -> N
     assert browser.verify(phone.code()).status_code == 200
 
 
+@pytest.mark.parametrize(("held", "wanted"), [("totp", "console"), ("console", "totp"), ("totp", "recovery")])
+def test_r12_another_way_is_open_for_an_hour_after_the_code_and_no_longer(
+    app: Flask, clock: Clock, held: str, wanted: str
+) -> None:
+    """A handle holds what the guard asked for, as a requirement does, and must not keep it for ever."""
+    with capture_codes(app) as codes:
+        handle = Browser(app).send(held, identifier=ANN).json["challenge"]
+        clock.advance(300 + 3599)
+        assert Browser(app).post("resend", challenge=handle, channel=wanted).status_code == 200
+        del codes[:]
+        clock.advance(1)
+        answer = Browser(app).post("resend", challenge=handle, channel=wanted)
+        assert (answer.status_code, answer.json["reason"], list(codes)) == (400, "challenge_required", [])
+
+
 def test_a_handle_of_an_app_lives_as_long_as_a_code(app: Flask, clock: Clock) -> None:
     phone, _ = enrol(app, clock)
     browser = Browser(app)

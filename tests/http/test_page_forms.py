@@ -167,6 +167,19 @@ def test_another_address_confirms_the_same(site: Flask, clock: Clock) -> None:
     assert loaded.expires_at == clock() + REQUIREMENT_LIFE
 
 
+@pytest.mark.parametrize(("hours_after_the_code", "has_it"), [(0.999, True), (1, False)])
+def test_r12_the_page_of_a_code_that_expired_long_ago_asks_for_nothing(
+    site: Flask, clock: Clock, hours_after_the_code: float, has_it: bool
+) -> None:
+    client = site.test_client()
+    client.get("/pay", headers=HTML)
+    client.post("/otp/send", data={"identifier": ANN, "purpose": "transfer"}, headers=HTML)
+    clock.advance(int(300 + 3600 * hours_after_the_code))
+    link = other_address(client, "/otp/verify?purpose=transfer")
+    assert link is not None
+    assert ("requirement" in link) is has_it
+
+
 def test_what_a_guard_wants_beside_a_context_is_in_the_session_alone(site: Flask) -> None:
     client = site.test_client()
     client.get("/by-mail", headers=HTML)
