@@ -70,7 +70,7 @@ def network_of(address: str | None) -> str:
     except (OSError, ValueError):
         pass
     try:
-        ip = ipaddress.ip_address((address or "").partition("%")[0])
+        ip = ipaddress.ip_address(_without_port(address or "").partition("%")[0])
     except ValueError:
         return "unknown"
     if isinstance(ip, ipaddress.IPv6Address):
@@ -78,6 +78,13 @@ def network_of(address: str | None) -> str:
             return str(ip.ipv4_mapped)
         return str(ipaddress.ip_network((ip, 64), strict=False))
     return str(ip)
+
+
+def _without_port(address: str) -> str:
+    """Some proxies, such as Azure's, write the client's port into ``X-Forwarded-For``, so it is here after ProxyFix."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 @lru_cache(maxsize=1024)

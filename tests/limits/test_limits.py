@@ -162,6 +162,8 @@ def test_all_rates_of_one_limit_hold(site: SiteFactory) -> None:
         ("192.0.2.1", "::ffff:192.0.2.1", "::ffff:192.0.2.2"),
         ("::ffff:c000:201", "192.0.2.1", "::ffff:c000:202"),
         ("fe80::1%eth0", "fe80::2%eth1", "fe80:0:0:1::1"),
+        ("192.0.2.1:17085", "192.0.2.1:443", "192.0.2.2:17085"),
+        ("[2001:db8::1]:17085", "2001:db8::2", "[2001:db8:0:1::1]:17085"),
     ],
 )
 def test_r39_ipv4_counts_by_address_and_ipv6_by_64(site: SiteFactory, address: str, same: str, other: str) -> None:
