@@ -9,6 +9,9 @@ from .base import Channel
 TOTP, RECOVERY = "totp", "recovery"
 KEPT_FACTORS = (TOTP, RECOVERY)
 
+#: Used instead of a channel in a verification by a trusted browser.
+TRUSTED = "trusted"
+
 
 class KeptFactor(Channel):
     """A placeholder among a purpose's channels. It never delivers."""

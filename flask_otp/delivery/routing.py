@@ -14,7 +14,7 @@ from flask_mail import Mail
 from .. import identifiers
 from ..channels import Channel, ConsoleChannel, EmailChannel, channel_from_function
 from ..channels.email import MailOptions, fill_service
-from ..channels.kept import KEPT_FACTORS, KeptFactor
+from ..channels.kept import KEPT_FACTORS, TRUSTED, KeptFactor
 from ..config.parsers import nearest
 from ..config.settings import Purpose, Settings
 from ..config.test_recipients import TestRecipient
@@ -99,8 +99,13 @@ class Router:
 
     def check_names(self) -> None:
         """
-        :raises ConfigError: a channel budget or a purpose names a channel that does not exist.
+        :raises ConfigError: a channel has a name of ours, or a channel budget or a purpose names one that does not
+            exist.
         """
+        for name in (*self._configured, *self._hooks.channels):
+            if name in (*KEPT_FACTORS, TRUSTED):
+                # Nothing would go out by it, or its proofs would be empty.
+                raise ConfigError(f"OTP_CHANNELS: no channel can be called {name!r}: flask_otp uses this name")
         known = list(self.channels())
         named: dict[str, Iterable[str]] = {"OTP_CHANNEL_BUDGET": self._settings.channel_budget}
         named |= {f"OTP_PURPOSES[{name!r}]": purpose.channels for name, purpose in self._settings.purposes.items()}

@@ -19,9 +19,6 @@ from ..signals import browser_trusted
 from .column import Column
 from .sealing import seal, unseal
 
-#: Used instead of a channel in a verification by a trusted browser.
-TRUSTED = "trusted"
-
 _KIND = "trust"
 #: Prefix of our notes' names. All other notes and proofs have shorter names.
 TRUSTED_PREFIX = b"trusted browser "

@@ -7,8 +7,8 @@ from typing import Any
 
 from flask import Response, after_this_request, current_app
 
+from ..channels.kept import TRUSTED
 from ..errors import ConfigError, InvalidRequest
-from ..factors.trusted import TRUSTED
 from ..http import pending_form, session, trusted_browser
 from ..http.requests import this_request
 from ..models import Verification

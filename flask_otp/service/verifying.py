@@ -9,14 +9,13 @@ from datetime import datetime, timezone
 from typing import NamedTuple
 
 from .. import identifiers
-from ..channels.kept import KEPT_FACTORS
+from ..channels.kept import KEPT_FACTORS, TRUSTED
 from ..config.test_recipients import TestRecipient
 from ..crypto import codes
 from ..crypto.payloads import Client, Handle, KnownBrowser, Proof
 from ..errors import InvalidCode
 from ..events import flow
 from ..factors import verification as kept
-from ..factors.trusted import TRUSTED
 from ..limits.gates import Entry
 from ..models import Verification
 from ..signals import budget_spent, code_rejected, code_verified, surge

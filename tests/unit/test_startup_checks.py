@@ -96,6 +96,18 @@ def test_a_channel_that_does_not_exist_is_named_at_the_first_request(make_app: M
         app.test_client().get("/")
 
 
+@pytest.mark.parametrize("name", ["totp", "recovery", "trusted"])
+@pytest.mark.parametrize("by_hook", [True, False], ids=["hook", "setting"])
+def test_a_channel_with_a_name_of_ours_stops_the_app(make_app: MakeApp, clock: Clock, name: str, by_hook: bool) -> None:
+    """By ``totp``, nothing would be sent, without an error. By ``trusted``, a right code would give an empty proof."""
+    otp = OTP(clock=clock)
+    app = make_app(otp, **({} if by_hook else {"OTP_CHANNELS": {name: lambda message: None}}))
+    if by_hook:
+        otp.channel(name)(lambda message: None)
+    with pytest.raises(ConfigError, match=f"no channel can be called '{name}'"):
+        app.test_client().get("/otp/")
+
+
 def test_one_that_a_hook_adds_later_does_exist(make_app: MakeApp, clock: Clock) -> None:
     otp = OTP(clock=clock)
     app = make_app(otp, OTP_CHANNEL_BUDGET={"pigeon": "10/day"})
