@@ -262,3 +262,7 @@ def test_the_messages_of_an_app_are_filled_in_and_each_has_its_own_code(make_app
         assert message.link in message.text
         assert f'href="{message.link}"' in message.html
         assert not any(other.code in message.text + message.html for other in codes if other is not message)
+
+
+def test_control_characters_and_line_breaks_become_one_space() -> None:
+    assert moulds.one_line(" a\x00\x07b\r\nBcc: c\x7fd\x9fe\u2028f  g ") == "a b Bcc: c d e f g"

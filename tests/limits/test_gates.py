@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from flask import Flask
 from flask_limiter import Limiter
 from limits import parse
-from limits.storage import RedisStorage
+from limits.storage import MemoryStorage, RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from flask_otp import OTP, otp_required
 from flask_otp.crypto.payloads import Client
+from flask_otp.limits.counters import _drop_idle as drop_idle
 from flask_otp.limits.gates import NetworkGates
 from flask_otp.limits.surge import most_of_one_network, network_share
 from flask_otp.stores import Attempt
@@ -269,3 +271,22 @@ def test_a_loader_that_fails_leaves_no_message_counted(make: Make, clock: Any) -
         assert client.post(path, json=body).status_code == 500
         fails.clear()
         assert client.post(path, json=body).status_code == 200
+
+
+# A server that has become a replica
+
+
+def test_only_the_idle_connections_are_closed(valkey: ValkeyServer) -> None:
+    """Another thread may be using one."""
+    storage = RedisStorage(valkey.uri)
+    pool = storage.storage.connection_pool
+    busy, idle = pool.get_connection(), pool.get_connection()
+    pool.release(idle)
+    assert drop_idle(storage)
+    assert (busy._sock is None, idle._sock is None) == (False, True)
+    pool.disconnect()
+
+
+@pytest.mark.parametrize("storage", [MemoryStorage(), SimpleNamespace(storage=object())], ids=["memory", "another"])
+def test_a_storage_without_a_pool_has_nothing_to_close(storage: Any) -> None:
+    assert not drop_idle(storage)

@@ -171,6 +171,7 @@ class UnlockingTests:
         ann.policy = replace(ann.policy, send_limit=((5, HOUR),), recipient_limit=((20, HOUR),))
         ann.pair(matches=False)
         clock.advance(HOUR)
+        assert ann.unlock() is True
         ann.open()
         assert ann.unlock() is True
         assert ann.open().outcome is SEND
