@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask_limiter import Limiter
 from limits import parse
-from limits.storage import MemoryStorage, RedisStorage
+from limits.storage import RedisStorage
 from limits.strategies import FixedWindowRateLimiter
 
 from flask_otp import OTP, otp_required
@@ -287,6 +287,6 @@ def test_only_the_idle_connections_are_closed(valkey: ValkeyServer) -> None:
     pool.disconnect()
 
 
-@pytest.mark.parametrize("storage", [MemoryStorage(), SimpleNamespace(storage=object())], ids=["memory", "another"])
+@pytest.mark.parametrize("storage", [object(), SimpleNamespace(storage=object())], ids=["none", "another"])
 def test_a_storage_without_a_pool_has_nothing_to_close(storage: Any) -> None:
     assert not drop_idle(storage)
