@@ -25,12 +25,15 @@ def refuse_text_for_flags(app: Flask) -> None:
 def secret_keys(app: Flask) -> list[bytes]:
     """``SECRET_KEY``, then ``SECRET_KEY_FALLBACKS``.
 
-    :raises ConfigError: there is no ``SECRET_KEY``, the fallbacks are no list of keys, or a key is shorter than 16
-        bytes. In debug and testing mode, keys may be short.
+    :raises ConfigError: there is no ``SECRET_KEY``, a key is neither text nor bytes, the fallbacks are no list of keys,
+        or a key is shorter than 16 bytes. In debug and testing mode, keys may be short.
     """
     secret = app.secret_key
     if not secret:
-        raise ConfigError("SECRET_KEY is not set: codes and proofs are derived from it")
+        raise ConfigError("SECRET_KEY is not set before OTP(app): make one with secrets.token_hex(), and keep it")
+    if not isinstance(secret, (str, bytes)):
+        # FLASK_SECRET_KEY with digits alone is a number for from_prefixed_env.
+        raise ConfigError(f"SECRET_KEY must be text or bytes, not {type(secret).__name__}")
     fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or []
     if not isinstance(fallbacks, (list, tuple)) or not all(key and isinstance(key, (str, bytes)) for key in fallbacks):
         raise ConfigError("SECRET_KEY_FALLBACKS must be a list of non-empty keys")

@@ -513,8 +513,16 @@ def test_a_guard_for_an_unknown_purpose_stops_at_the_first_request() -> None:
 @pytest.mark.parametrize("secret", [None, "", b""])
 @pytest.mark.parametrize("testing", [True, False])
 def test_r41_without_a_secret_key_nothing_starts(secret: str | bytes | None, testing: bool) -> None:
-    with pytest.raises(ConfigError, match="SECRET_KEY"):
+    with pytest.raises(ConfigError, match=r"SECRET_KEY is not set before OTP\(app\): make one"):
         start(SECRET_KEY=secret, TESTING=testing)
+
+
+@pytest.mark.parametrize("secret", [12345678901234567890, ["a good old secret of ours"], True])
+def test_r41_a_secret_key_that_is_neither_text_nor_bytes_stops_the_app_and_is_not_told(secret: Any) -> None:
+    """``FLASK_SECRET_KEY`` of digits alone is a number after ``from_prefixed_env``."""
+    with pytest.raises(ConfigError, match="SECRET_KEY must be text or bytes") as caught:
+        production(SECRET_KEY=secret)
+    assert str(secret) not in str(caught.value)
 
 
 @pytest.mark.parametrize("secret", ["x" * 15, b"x" * 15])
