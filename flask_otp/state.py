@@ -150,7 +150,8 @@ class AppState(Components):
     def own_identifier(self) -> str | None:
         """The signed-in user's own address, if the app has an ``identifier_loader`` and a user is signed in.
 
-        :raises ConfigError: the loader itself asked, and not for a verification. ``None`` would let anyone pass.
+        :raises ConfigError: the loader itself asked, and not for a verification (``None`` would let anyone pass), or it
+            returned something else than text, such as the user.
         """
         loader = self.hooks.identifier_loader
         if loader is None:
@@ -162,6 +163,8 @@ class AppState(Components):
             own = loader()
         finally:
             _asked.reset(token)
+        if not isinstance(own, (str, type(None))):
+            raise ConfigError(f"the identifier_loader must return text or None, not {type(own).__name__}")
         return None if own is None else self.identifiers.named(own).value
 
     @property

@@ -197,11 +197,16 @@ class Router:
         return tuple(name for name in following if name in others and (not only or name in only))[:_MOST_NEXT]
 
     def resolve(self, address: str, channel: str) -> Route:
-        """Where a message by this channel goes for a canonical identifier. Calls the ``recipient_loader`` once."""
+        """Where a message by this channel goes for a canonical identifier. Calls the ``recipient_loader`` once.
+
+        :raises ConfigError: the loader returned something else than text, such as the user.
+        """
         recipient: str | None = address
         if self._hooks.recipient_loader is not None:
             # An empty address counts as none: the message must not go to the typed identifier instead.
             recipient = self._hooks.recipient_loader(address, channel) or None
+            if not isinstance(recipient, (str, type(None))):
+                raise ConfigError(f"the recipient_loader must return text or None, not {type(recipient).__name__}")
         decoy_recipient = self._decoy_recipient(address, channel)
         test_recipient = self._test_recipients.find(recipient)
         return Route(

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from ..crypto.context import json_digest
 from ..crypto.payloads import Proof
+from ..errors import ConfigError
 from ..http import session
 from ..state import AppState
 from ..stores.base import LEEWAY
@@ -23,8 +24,14 @@ class Asked(NamedTuple):
 
 
 def asked_by(state: AppState, rule: Rule) -> Asked:
+    """
+    :raises ConfigError: the rule's identifier is something else than text, such as the user.
+    """
     context_values = rule.context() if rule.context is not None else None
-    identifier = None if rule.identifier is None else state.identifiers.named(rule.identifier()).value
+    own = None if rule.identifier is None else rule.identifier()
+    if not isinstance(own, (str, type(None))):
+        raise ConfigError(f"otp_required: identifier must return text, not {type(own).__name__}")
+    identifier = None if rule.identifier is None else state.identifiers.named(own).value
     return Asked(
         # ``None`` from the context function still counts as a context, so a proof without one must not match.
         context=b"" if rule.context is None else json_digest(context_values),

@@ -50,6 +50,26 @@ def test_a_channel_that_could_not_deliver_is_refused(sender: Any) -> None:
     OTP().channel("fax")(Fax())
 
 
+class User:
+    def __str__(self) -> str:
+        return "ann@example.com"
+
+
+@pytest.mark.parametrize("loaded", [User(), {"email": "ann@example.com"}, True, 5], ids=["user", "dict", "yes", "id"])
+def test_a_loader_that_returns_something_else_than_text_is_named(make_app: MakeApp, clock: Clock, loaded: Any) -> None:
+    otp = OTP(clock=clock)
+    app, kind = make_app(otp), type(loaded).__name__
+    app.add_url_rule("/", "account", otp_required(identifier=lambda: loaded)(lambda: "in"))
+    with pytest.raises(ConfigError, match=f"otp_required: identifier must return text, not {kind}"):
+        app.test_client().get("/")
+    otp.recipient_loader(lambda identifier, channel: loaded)
+    with pytest.raises(ConfigError, match=f"the recipient_loader must return text or None, not {kind}"):
+        app.test_client().post("/otp/send", json={"email": "ann@example.com"})
+    otp.identifier_loader(lambda: loaded)
+    with pytest.raises(ConfigError, match=f"the identifier_loader must return text or None, not {kind}"):
+        app.test_client().get("/otp/")
+
+
 def wants_an_argument(amount: str) -> str:
     return amount
 
