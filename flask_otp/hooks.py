@@ -74,8 +74,10 @@ class HookDecorators:
         its own app context. The caller waits for it at most ``OTP_CHANNEL_TIMEOUT``.
 
         :param accepts: ``"email"`` or ``"phone"``, the kind of recipient. By default the channel's name decides.
-        :raises ConfigError: the sender is neither a function nor a channel object.
+        :raises ConfigError: there is no name, or the sender is neither a function nor a channel object.
         """
+        if not isinstance(name, str):
+            raise ConfigError('channel needs a name: write @otp.channel("sms")', see="hooks/channel")
 
         def register(sender: C) -> C:
             self._hooks.channels = self._hooks.channels | {name: channel_from_function(name, sender, accepts)}

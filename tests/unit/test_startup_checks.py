@@ -50,6 +50,14 @@ def test_a_channel_that_could_not_deliver_is_refused(sender: Any) -> None:
     OTP().channel("fax")(Fax())
 
 
+def test_a_channel_without_a_name_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r'write @otp.channel\("sms"\)'):
+
+        @OTP().channel  # type: ignore[arg-type]
+        def fax(message: Message) -> None:
+            """Without its name, it would never be asked to deliver."""
+
+
 class User:
     def __str__(self) -> str:
         return "ann@example.com"
