@@ -150,7 +150,8 @@ def check_guards(app: Flask, purposes: Mapping[str, Collection[str]]) -> None:
 
 def check_mount(app: Flask, blueprint: Blueprint, *, links: bool) -> None:
     """
-    :raises ConfigError: our blueprint is mounted where its URLs do not work, or links need it and it is not mounted.
+    :raises ConfigError: our blueprint is mounted where its URLs do not work, a guard refuses its pages too, or links
+        need it and it is not mounted.
     """
     if links and blueprint not in app.blueprints.values():
         raise ConfigError("OTP_LINKS needs otp.blueprint, which serves the links: mount it")
@@ -160,6 +161,11 @@ def check_mount(app: Flask, blueprint: Blueprint, *, links: bool) -> None:
     for rule in app.url_map.iter_rules(f"{BLUEPRINT}.start") if app.blueprints.get(BLUEPRINT) is blueprint else ():
         if rule.rule == "/":
             raise ConfigError("otp.blueprint is mounted without a url_prefix: it would answer for the whole app")
+        if any(layer in _guarded for hook in app.before_request_funcs[None] for layer in _layers(hook)):
+            raise ConfigError(
+                "@otp_required is on a before_request function of the app, and so guards the page that asks for a "
+                "code: use otp.protect(app)"
+            )
 
 
 def _check_wants(where: str, guards: Iterable[Any], purposes: Mapping[str, Collection[str]]) -> None:

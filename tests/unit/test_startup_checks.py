@@ -260,3 +260,25 @@ def test_a_developer_is_told_once_that_the_reloader_forgets_codes_in_memory(
     for _ in range(2):
         app.test_client().get("/otp/")
     assert sum("sqlite:///dev.db" in record.getMessage() for record in caplog.records) == told
+
+
+def test_a_guard_on_before_request_that_guards_our_pages_too_stops_the_app(make_app: MakeApp) -> None:
+    """Else a browser is redirected for ever: the page that asks for the code wants a code."""
+    app = make_app()
+    app.before_request(otp_required(lambda: None))
+    with pytest.raises(ConfigError, match=r"use otp\.protect\(app\)"):
+        app.test_client().get("/")
+
+
+def test_a_guard_on_before_request_of_a_blueprint_or_without_our_pages_does_not(
+    make_app: MakeApp, clock: Clock
+) -> None:
+    app, admin = make_app(), Blueprint("admin", __name__)
+    admin.before_request(otp_required(lambda: None))
+    admin.add_url_rule("/admin", view_func=lambda: "in", endpoint="home")
+    app.register_blueprint(admin)
+    assert app.test_client().get("/admin").status_code == 401
+    assert app.test_client().get("/otp/").status_code == 200
+    app = make_app(OTP(clock=clock, register_blueprint=False))
+    app.before_request(otp_required(lambda: None))
+    assert app.test_client().get("/").status_code == 401
