@@ -113,8 +113,12 @@ class MailOptions:
 
     def check(self, config: Mapping[str, Any]) -> None:
         """
-        :raises ConfigError: the options contradict each other, or a file cannot be read.
+        :raises ConfigError: the options contradict each other, a file cannot be read, or ``MAIL_PORT`` is no port.
         """
+        try:
+            int(config.get("MAIL_PORT", 25))
+        except (TypeError, ValueError):
+            raise ConfigError(f"MAIL_PORT must be a number such as 587, not {config['MAIL_PORT']!r}") from None
         if self.oauth is not None and not config.get("MAIL_USERNAME"):
             raise ConfigError("OTP_EMAIL_OAUTH needs MAIL_USERNAME, because a token belongs to one account")
         if self.ca is None and not (config.get("MAIL_USE_TLS") or config.get("MAIL_USE_SSL")):
@@ -176,7 +180,7 @@ class EmailChannel(Channel):
 def _mail(message: Message, reply_to: str | None) -> _Mail:
     if not re.fullmatch(ADDRESS, message.recipient):
         raise RecipientRefused("it is not one plain address")
-    name, address = _sender()
+    name, address = sender_of(current_app.config)
     # The sender's domain. This machine's name differs between workers and would raise the mail's spam score.
     domain = address.rpartition("@")[2]
     mail = _Mail(
@@ -200,20 +204,23 @@ def _mail(message: Message, reply_to: str | None) -> _Mail:
 def _sender_domain() -> str | None:
     """The name for ``EHLO``. Many servers refuse a container's host name."""
     try:
-        return _sender()[1].rpartition("@")[2]
+        return sender_of(current_app.config)[1].rpartition("@")[2]
     except ConfigError:
         return None
 
 
-def _sender() -> tuple[str, str]:
-    """The display name (may be empty) and the address of ``MAIL_DEFAULT_SENDER``."""
-    sender = current_app.config.get("MAIL_DEFAULT_SENDER")
+def sender_of(config: Mapping[str, Any]) -> tuple[str, str]:
+    """The display name (may be empty) and the address of ``MAIL_DEFAULT_SENDER``.
+
+    :raises ConfigError: it is not set, or is not one address.
+    """
+    sender = config.get("MAIL_DEFAULT_SENDER")
     if not sender:
         raise ConfigError("MAIL_DEFAULT_SENDER is not set, and an e-mail needs a sender")
     senders = [sender] if isinstance(sender, (tuple, list)) else getaddresses([sender])
-    name, address = senders[0]
-    address = str(sanitize_address(("", address)))
-    if len(senders) > 1 or not re.fullmatch(ADDRESS, address):
+    name, address = senders[0] if len(senders) == 1 and len(senders[0]) == 2 else ("", "")
+    address = str(sanitize_address(("", str(address))))
+    if not re.fullmatch(ADDRESS, address):
         raise ConfigError("MAIL_DEFAULT_SENDER is not one address: write ('Shop, Inc.', 'codes@example.com')")
     return str(name or ""), address
 

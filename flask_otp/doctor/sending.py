@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from datetime import date, datetime, timezone
 
 from ..channels import Channel, ConsoleChannel, EmailChannel
-from ..channels.email import PASSWORDLESS
+from ..channels.email import PASSWORDLESS, sender_of
 from ..channels.kept import KeptFactor
 from ..delivery.environment import loses_background
+from ..errors import ConfigError
 from ..urls import hosts, is_loopback
 from .finding import Finding, Level, Site
 
@@ -72,12 +73,14 @@ def mail_settings(site: Site) -> Iterator[Finding]:
     config = site.config
     if not _sends_mail(site):
         return
-    if not config.get("MAIL_DEFAULT_SENDER"):
+    try:
+        sender_of(config)
+    except ConfigError as error:
         yield Finding(
             "mail-sender",
             Level.ERROR,
-            "MAIL_DEFAULT_SENDER is not set.",
-            "An e-mail needs a sender, so every delivery fails.",
+            f"{error.args[0]}.",
+            "Every delivery fails.",
             "Set it to an address of a domain that your mail server may send for.",
             "RFC 5322 3.6.2",
         )

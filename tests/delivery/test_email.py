@@ -223,13 +223,21 @@ def test_r31_a_long_name_is_folded_and_stays_one_sender(make_app: AppFactory, in
     assert address == SENDER
 
 
-@pytest.mark.parametrize("sender", ["Shop, Inc. <codes@shop.example>", "shop", ("Shop", ""), f"{SENDER}, {ANN}"])
+@pytest.mark.parametrize(
+    "sender", ["Shop, Inc. <codes@shop.example>", "shop", ("Shop", ""), ("Shop",), (SENDER, "Shop"), f"{SENDER}, {ANN}"]
+)
 def test_r31_a_sender_that_is_not_one_address_sends_nothing_and_the_log_says_why(
     make_app: AppFactory, inbox: Inbox, caplog: pytest.LogCaptureFixture, sender: Any
 ) -> None:
     assert reason(send(make_app(**mail_config(inbox.port, MAIL_DEFAULT_SENDER=sender)))) == FAILED
     assert inbox.envelopes == []
     assert "MAIL_DEFAULT_SENDER is not one address" in caplog.text
+
+
+@pytest.mark.parametrize("port", ["", "abc", None, [587]])
+def test_a_port_that_is_no_number_is_named(make_app: AppFactory, port: Any) -> None:
+    with pytest.raises(ConfigError, match="MAIL_PORT must be a number such as 587"):
+        send(make_app(MAIL_SERVER="localhost", MAIL_DEFAULT_SENDER=SENDER, MAIL_PORT=port))
 
 
 def test_a_domain_beyond_ascii_is_written_in_ascii_throughout(make_app: AppFactory, inbox: Inbox) -> None:

@@ -625,6 +625,7 @@ def test_no_channel_at_all_is_an_error_and_the_console_a_warning() -> None:
     [
         ({}, []),
         ({"MAIL_DEFAULT_SENDER": None}, ["error"]),
+        ({"MAIL_DEFAULT_SENDER": ("codes@shop.example", "Shop")}, ["error"]),
         ({"MAIL_SERVER": "mail.invalid"}, ["error"]),
         ({"MAIL_SERVER": "mail.invalid", "MAIL_USE_TLS": True}, []),
         ({"MAIL_SERVER": "mail.invalid", "MAIL_USE_SSL": True}, []),
