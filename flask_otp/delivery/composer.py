@@ -105,6 +105,8 @@ class Composer:
 
 
 def _place(error: Exception) -> str:
-    """The line that raised the error."""
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    return f"({os.path.basename(frame.f_code.co_filename)}, line {line})"
+    """The line that raised the error: that of the template, where a function which the template called raised it."""
+    lines = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    templates = [(file, line) for file, line in lines if file.endswith((".txt", ".html"))]
+    file, line = (templates or lines)[-1]
+    return f"({os.path.basename(file)}, line {line})"

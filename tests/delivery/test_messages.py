@@ -534,3 +534,22 @@ def test_a_template_that_breaks_leaves_nothing_behind(tmp_path: Path) -> None:
     with app.app_context(), pytest.raises(DeliveryFailed):
         otp.send(ANN)
     assert sent == []
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ("{{ code }}\n{{ 1 / 0 }}", "ZeroDivisionError (email.txt, line 2): division by zero"),
+        ("{{ code }}\n{{ shop.name }}", "UndefinedError (email.txt, line 2): 'shop' is undefined"),
+        ("{{ code }}\n\n{{ url_for('shop') }}", "BuildError (email.txt, line 3): Could not build url"),
+        ("{{ code }", "TemplateSyntaxError (email.txt, line 1): unexpected '}'"),
+    ],
+)
+def test_the_log_names_the_template_and_its_line(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, source: str, said: str
+) -> None:
+    """And not the line of Jinja or Flask that raised the error."""
+    app, otp, _ = with_templates(tmp_path, {"email.txt": source}, SERVER_NAME="shop.example")
+    with app.app_context(), pytest.raises(DeliveryFailed):
+        otp.send(ANN)
+    assert f"a template failed: {said}" in caplog.text
