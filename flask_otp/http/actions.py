@@ -286,6 +286,12 @@ def own_purpose(purpose: str | None) -> str:
 
 
 def _handle(given: str | None, purpose: str | None, *, in_session: bool = True) -> str:
+    """
+    :raises TypeError: the app passed the :class:`Challenge` itself.
+    :raises ChallengeRequired: there is none.
+    """
+    if isinstance(given, Challenge):
+        raise TypeError("challenge must be the handle of a Challenge: pass challenge.handle")
     if given is not None:
         return given
     looks = in_session and has_request_context()

@@ -282,3 +282,15 @@ def test_a_guard_on_before_request_of_a_blueprint_or_without_our_pages_does_not(
     app = make_app(OTP(clock=clock, register_blueprint=False))
     app.before_request(otp_required(lambda: None))
     assert app.test_client().get("/").status_code == 401
+
+
+def test_a_challenge_in_place_of_its_handle_is_named(make_app: MakeApp, clock: Clock) -> None:
+    """It was "That code is not right", for a right code."""
+    otp = OTP(clock=clock)
+    app = make_app(otp)
+    with app.app_context(), capture_codes(app) as codes:
+        challenge: Any = otp.send("ann@example.com")
+        for call in (lambda: otp.verify(codes.code, challenge=challenge), lambda: otp.resend(challenge)):
+            with pytest.raises(TypeError, match=r"pass challenge\.handle"):
+                call()
+        assert otp.verify(codes.code, challenge=challenge.handle).identifier == "ann@example.com"
