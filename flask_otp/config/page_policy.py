@@ -36,13 +36,13 @@ def csp(value: object) -> Sources:
         raise ValueError('must be a dict such as {"style-src": ["https://cdn.example"]}')
     for name, sources in value.items():
         if name not in _DIRECTIVES:
-            raise ValueError(f"cannot widen {name!r}: {nearest(str(name), list(_DIRECTIVES))}")
+            raise ValueError(f"has no {name!r}: {nearest(str(name), list(_DIRECTIVES))}")
         if isinstance(sources, str) or not isinstance(sources, Iterable):
             raise ValueError(f"[{name!r}] must be a list of hosts")
         for source in sources:
             is_data = source == "data:" and name in _WITH_DATA
             if not isinstance(source, str) or not (is_data or _SOURCE.fullmatch(source)):
-                raise ValueError(f'[{name!r}] must name hosts such as "https://cdn.example": nothing else is admitted')
+                raise ValueError(f'[{name!r}] must name only hosts such as "https://cdn.example"')
     return {name: tuple(sources) for name, sources in value.items()}
 
 

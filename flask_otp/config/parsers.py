@@ -205,7 +205,7 @@ def _origin(text: str) -> str:
     if match is None or scheme in ("file", "data", "blob", "about", "javascript"):
         raise ValueError(
             'must be a list of exact origins such as ("https://app.example.com", "capacitor://localhost"), '
-            f"without a path or a wildcard, not {text!r}"
+            "without a path or a wildcard"
         )
     return match[0].removesuffix({"https": ":443", "http": ":80"}.get(scheme, "/"))
 
@@ -262,7 +262,7 @@ def prefix_budgets(value: object) -> dict[str, tuple[RateLimitItem, ...]]:
     parsed = budgets(value)
     for prefix in parsed:
         if not re.fullmatch(r"\+[1-9][0-9]{0,14}", prefix):
-            raise ValueError(f'must have phone number prefixes as keys, such as "+44", and {prefix!r} is not one')
+            raise ValueError(f'has {prefix!r}, which is not a phone number prefix such as "+44"')
     return parsed
 
 

@@ -193,7 +193,8 @@ def _read(config: Mapping[str, Any], item: Any) -> Any:
     try:
         return item.metadata["parse"](config.get(key, item.metadata["default"]))
     except ValueError as error:
-        given = "" if item.metadata["secret"] else f", not {config.get(key)!r}"
+        is_shown = "must" in str(error) and not item.metadata["secret"]
+        given = f", not {config.get(key)!r}" if is_shown else ""
         raise ConfigError(f"{key} {error}{given}", see=page_of(key)) from None
 
 

@@ -366,11 +366,7 @@ def test_a_misspelt_key_stops_the_app_with_the_nearest_name(misspelt: str, meant
         ("OTP_PUMPING_BREAKER", {"x": 5}, "known are country_minimum, minimum, ratio, window"),
         ("OTP_PUMPING_BREAKER", {"window": "1y"}, r"\['window'\] must be a duration"),
         ("OTP_PUMPING_BREAKER", {"minimum": 101}, "'country_minimum' below its 'minimum'"),
-        (
-            "OTP_PREFIX_BUDGET",
-            {"GB": "5/day"},
-            r"phone number prefixes as keys, such as \"\+44\", and 'GB' is not one",
-        ),
+        ("OTP_PREFIX_BUDGET", {"GB": "5/day"}, r"has 'GB', which is not a phone number prefix such as \"\+44\" \(see"),
         ("OTP_SMS_COUNTRIES", ["UK"], "'UK'.*the United Kingdom is 'GB'"),
         ("OTP_SMS_COUNTRIES", ["ZZ"], "'ZZ'.*ISO 3166"),
     ],
@@ -378,6 +374,27 @@ def test_a_misspelt_key_stops_the_app_with_the_nearest_name(misspelt: str, meant
 def test_what_is_wrong_with_phone_numbers_is_told_in_words(key: str, value: Any, words: str) -> None:
     with pytest.raises(ConfigError, match=f"{key} .*{words}"):
         start(**{key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("OTP_SMS_COUNTRIES", ["ZZ"], "has 'ZZ', which is not a country with its own phone numbers (see ISO 3166-1)"),
+        ("OTP_PUMPING_BREAKER", {"minimun": 5}, "has no 'minimun': did you mean minimum?"),
+        ("OTP_CSP", {"style-scr": []}, "has no 'style-scr': did you mean style-src?"),
+        ("OTP_CODE_LENGTH", 4, "must be a whole number from 6 to 12, not 4"),
+        (
+            "OTP_TRUSTED_ORIGINS",
+            ["*"],
+            'must be a list of exact origins such as ("https://app.example.com", "capacitor://localhost"), '
+            "without a path or a wildcard, not ['*']",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_once(key: str, value: Any, words: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        start(**{key: value})
+    assert caught.value.args == (f"{key} {words}",)
 
 
 def test_a_key_that_is_near_to_nothing_stops_the_app_with_all_names() -> None:
