@@ -31,6 +31,7 @@ CHECKS: list[Check] = [
     sending.channels_reachable,
     sending.background,
     sending.sms_countries,
+    sending.phone_extra,
     sending.channel_budgets,
     sending.prefix_budgets,
     sending.pumping_breaker,

@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from datetime import date, datetime, timezone
 
+from .. import identifiers
 from ..channels import Channel, ConsoleChannel, EmailChannel
 from ..channels.email import PASSWORDLESS, sender_of
 from ..channels.kept import KeptFactor
@@ -177,6 +178,17 @@ def sms_countries(site: Site) -> Iterator[Finding]:
             "The list keeps strangers from making you pay for messages to the world's most expensive numbers.",
             'List the countries of your users, for example OTP_SMS_COUNTRIES = ("DE", "FR").',
             "OWASP ASVS 5.0 V2.4.1; R16",
+        )
+
+
+def phone_extra(site: Site) -> Iterator[Finding]:
+    if _phones(site) and not identifiers.phonenumbers:
+        yield Finding(
+            "phone-extra",
+            Level.ERROR,
+            "The package that reads phone numbers is not installed, so no phone number is accepted.",
+            "Every send to a phone is refused as an invalid address.",
+            "pip install 'flask-otp-codes[phone]'",
         )
 
 

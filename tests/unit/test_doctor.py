@@ -21,7 +21,7 @@ from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from flask_otp import OTP, doctor, otp_required
+from flask_otp import OTP, doctor, identifiers, otp_required
 from flask_otp.doctor import CHECKS, Finding, Level, examine, storage
 from flask_otp.testing import Clock
 from flask_otp.urls import hosts, is_loopback
@@ -335,9 +335,19 @@ def test_r16_what_text_messages_need(change: dict[str, Any], check: str, level: 
     assert levels(build(_sms, **SMS | change), check) == level
 
 
-def test_a_site_without_text_messages_needs_none_of_it() -> None:
+def test_without_the_extra_for_phones_text_messages_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert levels(build(_sms, **SMS), "phone_extra") == []
+    monkeypatch.setattr(identifiers, "phonenumbers", None)
+    assert levels(build(_sms, **SMS), "phone_extra") == ["error"]
+
+
+def test_a_site_without_text_messages_needs_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(identifiers, "phonenumbers", None)
     found = look(build(OTP_PUMPING_BREAKER=None))
-    assert not {"base_url", "sms_countries", "channel_budgets", "prefix_budgets", "pumping_breaker"} & found.keys()
+    assert (
+        not {"base_url", "phone_extra", "sms_countries", "channel_budgets", "prefix_budgets", "pumping_breaker"}
+        & found.keys()
+    )
 
 
 # The odds
