@@ -55,6 +55,12 @@ def _commands(text: str, wheel: Path | None) -> list[str]:
     return [re.sub(rf"(?<![\w-]){DISTRIBUTION}(?![\w-])", str(wheel), line) for line in lines]
 
 
+def printed(page: Path) -> str:
+    """A pattern for the message that a page shows. Its group is the code."""
+    [text] = [block.text for block in blocks(page) if block.text.startswith("--- to ")]
+    return re.sub(r"\d{6}", lambda _: r"(\d{6})", re.escape(text.rstrip()))
+
+
 def build_wheel(folder: Path) -> Path:
     """From a copy, because setuptools builds where the sources are, and the checkout must stay clean."""
     copy = folder / "project"
