@@ -86,7 +86,19 @@ def test_the_gateway_of_the_docs_tells_whose_failure_it_is(
     assert asked == ([sent] if status else [])
 
 
+def headings(page: Path) -> set[str]:
+    """The anchors of a page where it is read in the repository: as GitHub makes them, with ``_``."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 def test_links_lead_somewhere() -> None:
-    for page in DOCS.rglob("*.md"):
-        for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
-            assert (page.parent / target).exists(), f"{page}: {target}"
+    for page in (*DOCS.rglob("*.md"), *DOCS.parent.glob("*.md")):
+        for target, anchor in re.findall(
+            r"\]\((?!https?:|mailto:)([^)#]*)#?([^)]*)\)", page.read_text(encoding="utf-8")
+        ):
+            place = page.parent / target if target else page
+            assert place.exists(), f"{page}: {target}"
+            # An anchor with a dot is a name of Python, which only the built site has.
+            assert not anchor or "." in anchor or anchor in headings(place), f"{page}: {target}#{anchor}"
