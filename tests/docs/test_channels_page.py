@@ -98,7 +98,7 @@ def test_the_mail_services_of_the_table_are_known() -> None:
 
 def test_the_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     source, *_ = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    for name, url in re.findall(r"^(\w+_URL)='(.*)'$", PAGE, re.MULTILINE):
+    for name, url in re.findall(r"^export (\w+_URL)='(.*)'$", PAGE, re.MULTILINE):
         monkeypatch.setenv(name, url)
     monkeypatch.setenv("FLASK_TESTING", "true")
     monkeypatch.setenv("FLASK_SECRET_KEY", SECRET)
