@@ -118,8 +118,7 @@ def tell_of_reloads(app: Flask) -> None:
     if is_reloaded and app.config.get("OTP_STORAGE_URI") is None:
         logger.warning(
             "OTP_STORAGE_URI is not set: when a file changes, the reloader starts the app again, and all codes and "
-            "sign-ins are gone; OTP_STORAGE_URI = 'sqlite:///dev.db' keeps them (install 'flask-otp-codes[sql]', then "
-            "run flask otp init-db)"
+            "sign-ins are gone; OTP_STORAGE_URI = 'sqlite:///dev.db' keeps them (install 'flask-otp-codes[sql]')"
         )
 
 
