@@ -38,7 +38,10 @@ def connect(uri: str, options: Mapping[str, Any]) -> Server | Topology:
         return make(SCHEMES[name], rest, {key: value for key, value in options.items() if key != WAIT_OPTION})
     except (ValueError, TypeError, redis.RedisError):
         # redis-py's message may quote the URI, and so a password.
-        raise ConfigError("OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not accepted by redis-py") from None
+        raise ConfigError(
+            "OTP_STORAGE_URI or OTP_STORAGE_OPTIONS is not accepted by redis-py: write special characters of a "
+            "password as %23 and the like, and check the port and the options"
+        ) from None
 
 
 def replicas_to_wait_for(options: Mapping[str, Any]) -> int:

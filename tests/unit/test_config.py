@@ -524,6 +524,13 @@ def test_a_guard_for_an_unknown_purpose_stops_at_the_first_request() -> None:
         app.test_client().get("/own")
 
 
+@pytest.mark.parametrize("password", ["p#ss", "p/ss", "p?ss"])
+def test_a_password_that_ends_the_host_of_a_redis_uri_is_explained_and_not_told(password: str) -> None:
+    with pytest.raises(ConfigError, match="write special characters of a password as %23") as caught:
+        start(OTP_STORAGE_URI=f"redis://:{password}@localhost:6379")
+    assert password not in str(caught.value)
+
+
 # The secret
 
 
