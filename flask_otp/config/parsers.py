@@ -90,6 +90,8 @@ def optional(parse: Callable[[object], Any]) -> Callable[[object], Any]:
 
 
 def flag(value: object) -> bool:
+    if isinstance(value, str):  # from_prefixed_env reads JSON
+        raise ValueError("must be True or False, in an environment variable true or false")
     if not isinstance(value, bool):
         raise ValueError("must be True or False")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
@@ -383,6 +384,8 @@ def test_what_is_wrong_with_phone_numbers_is_told_in_words(key: str, value: Any,
         ("OTP_PUMPING_BREAKER", {"minimun": 5}, "has no 'minimun': did you mean minimum?"),
         ("OTP_CSP", {"style-scr": []}, "has no 'style-scr': did you mean style-src?"),
         ("OTP_CODE_LENGTH", 4, "must be a whole number from 6 to 12, not 4"),
+        ("OTP_HEALTH", "True", "must be True or False, in an environment variable true or false, not 'True'"),
+        ("OTP_HEALTH", 1, "must be True or False, not 1"),
         (
             "OTP_TRUSTED_ORIGINS",
             ["*"],
@@ -395,6 +398,19 @@ def test_a_wrong_value_is_told_once(key: str, value: Any, words: str) -> None:
     with pytest.raises(ConfigError) as caught:
         start(**{key: value})
     assert caught.value.args == (f"{key} {words}",)
+
+
+def test_settings_from_the_environment_are_as_the_reference_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reference" / "settings.md").read_text(encoding="utf-8")
+    for variable, value in re.findall(r"`(FLASK_OTP_[A-Z_]+)='?([^'`]+)'?`", page):
+        monkeypatch.setenv(variable, value)
+    app = Flask("site")
+    app.config.update(SECRET_KEY=SECRET, TESTING=True, OTP_BASE_URL="https://shop.example")
+    app.config.from_prefixed_env()
+    OTP(app)
+    settings = app.extensions["otp"].settings
+    assert (settings.purposes["login"].code_length, settings.purposes["login"].cooldown) == (8, 30)
+    assert (settings.links, settings.sms_countries) == (True, {"DE", "FR"})
 
 
 def test_a_key_that_is_near_to_nothing_stops_the_app_with_all_names() -> None:
