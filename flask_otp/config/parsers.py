@@ -151,6 +151,9 @@ def optional_limits(value: object) -> tuple[RateLimitItem, ...]:
 
 
 def storage_uri(value: object) -> str:
+    if isinstance(value, str) and re.search(r"\s", value):
+        # Said without the value, which may hold a password.
+        raise ValueError("must have no white space, such as a line break at its end")
     return "memory://" if value is None else text(r"[a-z][a-z0-9+.-]*://\S*", "redis://host:6379")(value)
 
 

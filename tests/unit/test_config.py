@@ -593,6 +593,15 @@ def test_r41_good_fallbacks_are_taken(fallbacks: Any) -> None:
 # Stores and channels outside of debug and testing
 
 
+@pytest.mark.parametrize(
+    "uri", ["redis://:secret@localhost\n", " redis://:secret@localhost", "redis://:sec ret@localhost"]
+)
+def test_white_space_in_the_storage_uri_is_named_without_the_uri(uri: str) -> None:
+    with pytest.raises(ConfigError, match=r"^OTP_STORAGE_URI must have no white space") as refused:
+        start(OTP_STORAGE_URI=uri)
+    assert "sec" not in str(refused.value)
+
+
 def test_r40_without_a_storage_uri_production_is_warned() -> None:
     with pytest.warns(UserWarning, match="OTP_STORAGE_URI") as caught:
         production(OTP_STORAGE_URI=None)
