@@ -159,7 +159,7 @@ class Limits:
 
         :raises StoreUnavailable: the limits' storage does not answer.
         """
-        self._ask("storage.get", "/".join(("LIMITER", *self._ids("health", "site"))))
+        self.tallied("health")
 
     @property
     def storage(self) -> Any:
