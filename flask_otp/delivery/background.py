@@ -16,6 +16,7 @@ from flask import Flask
 
 from ..errors import DeliveryFailed
 from ..processes import PerProcess
+from .app_contexts import own_app_context
 from .environment import forks_later, loses_background
 
 logger = logging.getLogger("flask_otp")
@@ -118,7 +119,7 @@ class Background:
                     return
                 job, not_before = queue.jobs.popleft()
             time.sleep(max(0, not_before - time.monotonic()))
-            with self._app.app_context():
+            with own_app_context(self._app):
                 _finish(job)
 
 

@@ -26,6 +26,7 @@ from ..crypto.payloads import Handle
 from ..events import Events
 from ..models import Message
 from ..signals import delivery_tried
+from .app_contexts import own_app_context
 from .circuit_breaker import FAILURES, Circuit, Entry
 
 logger = logging.getLogger("flask_otp")
@@ -138,7 +139,7 @@ class _Provider:
 
     def _deliver(self, message: Message) -> None:
         # Not in the request's app context, which may be torn down (with its database session) before we finish.
-        with self._app.app_context():
+        with own_app_context(self._app):
             # Apps with different timeouts may share the channel.
             self.channel.default_timeout = self._timeout
             self.channel.deliver(message)

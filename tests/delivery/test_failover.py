@@ -492,6 +492,25 @@ def test_a_function_that_outlasts_its_request_keeps_its_contexts_until_it_ends(c
     assert closed == ["open"]
 
 
+@pytest.mark.parametrize(("first", "result", "asked"), [(works, SENT, (1, 0)), (breaks, SENT, (1, 1))])
+def test_a_teardown_that_fails_leaves_the_outcome_of_the_message_as_it_is(
+    climb: Callable[..., Flask], first: Callable[[Message], None], result: Any, asked: tuple[int, int]
+) -> None:
+    providers = Provider(first), Provider()
+    app = climb(*providers)
+    seen: list[str | None] = []
+
+    @app.teardown_appcontext
+    def close(error: BaseException | None) -> None:
+        if threading.current_thread().name == "flask_otp-channel":
+            seen.append(type(error).__name__ if error else None)
+            raise OSError("no connection")
+
+    assert outcome(send(app)) == result
+    assert (len(providers[0].asked), len(providers[1].asked)) == asked
+    assert seen == (["LookupError", None] if first is breaks else [None])
+
+
 def test_the_error_of_a_function_that_was_left_behind_goes_nowhere(
     climb: Callable[..., Flask], caplog: pytest.LogCaptureFixture
 ) -> None:

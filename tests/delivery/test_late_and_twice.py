@@ -330,6 +330,21 @@ def test_before_uwsgi_forks_a_message_goes_out_at_once_and_no_thread_begins(
     assert len(ran) == 1
 
 
+def test_a_teardown_that_fails_ends_no_thread_of_the_background(caplog: pytest.LogCaptureFixture) -> None:
+    app, ran = Flask("site"), list[int]()
+
+    @app.teardown_appcontext
+    def close(error: BaseException | None) -> None:
+        raise OSError(f"{SECRET}: no connection")
+
+    background = Background(app, workers=2, pause=0)
+    for number in range(6):
+        assert background.run(lambda number=number: ran.append(number), discreet=True)  # type: ignore[misc]
+        assert background.wait(10)
+    assert ran == [0, 1, 2, 3, 4, 5]
+    assert caplog.messages == ["a teardown function of the app failed after a delivery: OSError"] * 6
+
+
 @pytest.mark.parametrize("delivery", ["background", "inline"])
 def test_an_app_that_would_lose_deliveries_says_so_at_start_and_so_does_the_doctor(
     monkeypatch: pytest.MonkeyPatch, delivery: str
