@@ -80,8 +80,11 @@ class Later:
         thread = threading.Thread(target=self._watch, args=(waiting,), name="flask_otp-later", daemon=True)
         try:
             thread.start()
-        except RuntimeError:  # the interpreter is shutting down and starts no threads
-            _drop(ref(waiting), os.getpid())
+        except RuntimeError:
+            # The machine has no room for a thread, or the process is about to end. The next job tries again.
+            logger.error("no thread could be started: codes go out late by their next channel, or not at all")
+            with waiting.lock:
+                waiting.has_thread = False
 
     def _watch(self, waiting: _Waiting) -> None:
         """Pass on due jobs until none are left."""

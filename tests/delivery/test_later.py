@@ -71,6 +71,21 @@ def test_a_job_that_the_background_has_no_room_for_is_logged(clock: Clock, caplo
     wait_until(lambda: caplog.record_tuples == [("flask_otp", logging.ERROR, told)])
 
 
+def test_after_a_thread_that_did_not_start_the_next_job_tries_again(
+    background: Background, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    later, done = Later(background, time.time), list[int]()
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", refuse)
+        assert later.put(0, lambda: done.append(1))
+    assert caplog.messages == ["no thread could be started: codes go out late by their next channel, or not at all"]
+    assert later.put(0, lambda: done.append(2))
+    wait_until(lambda: sorted(done) == [1, 2])
+
+
 def test_a_platform_that_loses_jobs_is_named_once(
     background: Background, clock: Clock, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
