@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from datetime import date, datetime, timedelta, timezone
+from datetime import date, datetime, timezone
 from typing import NamedTuple
 
 from .. import identifiers
@@ -93,8 +93,9 @@ def _entry(entry: object) -> TestRecipient:
             raise ValueError(_WANTED) from None
     if type(day) is not date:
         raise ValueError(_WANTED)
-    end = datetime(day.year, day.month, day.day, tzinfo=timezone.utc) + timedelta(days=1)
-    return TestRecipient(tuple(fixed), int(end.timestamp()))
+    # Added as a number, because there is no date after 9999-12-31.
+    end = int(datetime(day.year, day.month, day.day, tzinfo=timezone.utc).timestamp()) + 86400
+    return TestRecipient(tuple(fixed), end)
 
 
 def _is_code(code: object) -> bool:

@@ -365,8 +365,9 @@ def test_a_wrong_value_stops_the_app_and_is_not_quoted(make_app: MakeApp, value:
     assert ", not " not in str(caught.value)
 
 
-def test_a_date_may_be_one(make_app: MakeApp, otp: OTP) -> None:
+@pytest.mark.parametrize("day", [date(2027, 1, 31), date.max, "9999-12-31"], ids=str)
+def test_a_date_may_be_one_and_the_last_there_is(make_app: MakeApp, otp: OTP, day: date | str) -> None:
     otp.channel("sms")(print)
-    app = make_app(otp, OTP_TEST_RECIPIENTS={PHONE: (CODE, date(2027, 1, 31))})
+    app = make_app(otp, OTP_TEST_RECIPIENTS={PHONE: (CODE, day)})
     with app.app_context():
         assert otp.verify(CODE, challenge=otp.send(PHONE).handle).channel == "sms"
