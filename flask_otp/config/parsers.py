@@ -130,7 +130,7 @@ def fraction(value: object) -> float:
 def limits(value: object) -> tuple[RateLimitItem, ...]:
     try:
         # Otherwise "5/0 hours" would be read as five an hour.
-        is_plain = isinstance(value, str) and not re.search(r"[/r]\s*0+\s*[a-z]", value)
+        is_plain = isinstance(value, str) and not re.search(r"[/r]\s*0+\s*[a-z]", value, re.IGNORECASE)
         items = tuple(_library.parse_many(value)) if is_plain else ()
     except ValueError:
         items = ()

@@ -294,10 +294,11 @@ def test_bad_values_stop_the_app_and_name_the_key(key: str, value: Any) -> None:
         start(**{key: value})
 
 
+@pytest.mark.parametrize("limit", ["5/0 hours", "5/0 HOURS", "5 PER 0 hours"])
 @pytest.mark.parametrize("key", LIMIT_DEFAULTS)
-def test_a_limit_over_no_time_is_refused(key: str) -> None:
+def test_a_limit_over_no_time_is_refused(key: str, limit: str) -> None:
     with pytest.raises(ConfigError, match=key):
-        start(**{key: "5/0 hours"})
+        start(**{key: limit})
 
 
 @pytest.mark.parametrize(
