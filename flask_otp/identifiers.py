@@ -148,8 +148,11 @@ def bare_number(text: str) -> str:
 def _plain_email(text: str) -> str | None:
     """The result of :func:`_email` for the usual kind of address, in a tenth of the time. ``None``: call
     :func:`_email`."""
+    # Checked before lower-casing, which turns the sign for kelvin into a plain letter.
+    if not text.isascii():
+        return None
     address = text.strip(" \t").lower()
-    if len(address) > _PLAIN_LENGTH or not address.isascii():
+    if len(address) > _PLAIN_LENGTH:
         return None
     found = _PLAIN_EMAIL.fullmatch(address)
     if found is None or found[1].endswith(tuple(email_validator.SPECIAL_USE_DOMAIN_NAMES)):
