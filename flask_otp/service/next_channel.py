@@ -123,6 +123,8 @@ class NextChannel(Steps):
         entry = limits.enter_send(next_send.network, self._parts.store)
         opened = entry.store.reopen(handle.subject, request, self._policies[handle.purpose], self._now())
         (route,) = self._resolve(handle.subject, opened, handle.identifier, channel)
-        handle = replace(handle, channel=channel, numbers=self._numbers(route))
+        # If the first channel found no phone, nothing went out before, and this message is the code's first.
+        ready_at = handle.ready_at if handle.numbers == "" else opened.ready_at
+        handle = replace(handle, channel=channel, ready_at=ready_at, numbers=self._numbers(route))
         is_test = route.test_recipient is not None or handle.is_test
         self._send(handle, opened, route.only_if(not (is_test or handle.is_decoy)))

@@ -18,8 +18,10 @@ from flask.testing import FlaskClient
 from flask_otp import OTP, ConfigError, Message, OTPError, otp_required
 from flask_otp.delivery.later import Later
 from flask_otp.delivery.worker import NOT_OURS
+from flask_otp.events import Event
 from flask_otp.limits.counters import Limits
 from flask_otp.networks import network_of
+from flask_otp.signals import code_sent
 from flask_otp.stores import Store, store_from_uri
 from flask_otp.testing import Clock, Outbox, capture_codes, send_due
 from tests.support.apps import AppFactory
@@ -179,6 +181,30 @@ def test_who_has_no_phone_gets_the_code_by_e_mail_and_the_first_handle_takes_it(
     # For an unknown identifier no code is right, not even the one that would have been sent.
     code = app.extensions["otp"].tokens.load_handle(handles[1]).code
     assert verify(app.test_client(), handles[1], code).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("who", "told"),
+    [
+        (ANN, [("sms", "first"), ("voice", "repeated"), ("email", "repeated")]),
+        ("eve@example.com", [("email", "first")]),
+        ("user1@example.com", [("sms", "first"), ("voice", "repeated")]),
+    ],
+)
+def test_a_code_is_told_as_sent_for_the_first_time_once(
+    app: Flask, sent: Outbox, clock: Clock, who: str, told: list[tuple[str, str]]
+) -> None:
+    """Statistics count the codes by it."""
+    events: list[tuple[str | None, str | None]] = []
+
+    def receive(sender: Flask, event: Event, **_: Any) -> None:
+        events.append((event.channel, event.reason))
+
+    with code_sent.connected_to(receive, app):
+        send(app.test_client(), who)
+        for _ in range(3):
+            wait(app, clock, 45)
+    assert events == told
 
 
 def test_no_message_goes_out_whose_code_would_be_refused(app: Flask, otp: OTP, sent: Outbox, clock: Clock) -> None:
