@@ -50,7 +50,7 @@ class FactorVerifier:
         if answer.outcome is RedeemOutcome.MATCH:
             return replace(handle, length=totp.DIGITS)
         if policy.refuse and answer.retry_after:
-            raise RateLimited(retry_after=answer.retry_after)
+            raise RateLimited(retry_after=answer.retry_after, limit="identifier")
         return replace(handle, length=totp.STRONG_DIGITS)
 
     def redeem(
@@ -76,7 +76,7 @@ class FactorVerifier:
             is_used = self._use_up(handle, record, index, proof)
             return answer if is_used else RedeemResult(RedeemOutcome.REFUSED), entry
         if answer.retry_after and claim.rationed:
-            raise RateLimited(retry_after=answer.retry_after)
+            raise RateLimited(retry_after=answer.retry_after, limit="identifier")
         return answer, entry
 
     def _claim(self, handle: Handle, client: Client) -> Claim:

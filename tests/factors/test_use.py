@@ -16,6 +16,7 @@ from flask_otp.signals import budget_spent, code_verified, recovery_used
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import SECRET, AppFactory
 from tests.support.factor_site import ANN, BOB, HTML, Browser, Table, add_views, enrol, make_otp
+from tests.support.listening import listening
 
 FORM = {"Accept": "text/html", "Origin": "http://localhost"}
 
@@ -256,8 +257,11 @@ def test_no_more_than_the_budget_is_compared_however_the_codes_are_mixed(
     spend_the_budget(app, phone)
     stranger = Browser(app, network="203.0.113.2")
     stranger.send(identifier=ANN)
-    answers = [stranger.verify(phone.wrong() * 2).status_code for _ in range(6)]
+    with listening(app) as events:
+        answers = [stranger.verify(phone.wrong() * 2).status_code for _ in range(6)]
     assert answers == [400] * 5 + [429]
+    limits = [(event.step, event.reason) for event in events if event.kind == "limit_reached"]
+    assert limits == [("verify", "identifier")]
     assert stranger.verify(phone.pair()).status_code == 429
     assert stranger.send("recovery", identifier=ANN).status_code == 200
 
@@ -278,8 +282,11 @@ def test_a_site_that_refuses_says_so_and_takes_recovery_codes(make_app: AppFacto
     phone, codes = enrol(app, clock)
     spend_the_budget(app, phone)
     browser = Browser(app)
-    answer = browser.send(identifier=ANN)
+    with listening(app) as events:
+        answer = browser.send(identifier=ANN)
     assert (answer.status_code, answer.json["reason"]) == (429, "rate_limited")
+    limits = [(event.step, event.reason) for event in events if event.kind == "limit_reached"]
+    assert limits == [("send", "identifier")]
     assert answer.json["retry_after"] == 30 * 86400
     browser.send("recovery", identifier=ANN)
     assert browser.verify(codes[0]).status_code == 200
