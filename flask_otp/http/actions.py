@@ -224,6 +224,8 @@ def forget(purpose: str | None = None) -> None:
         state.end(proof)
     for handle in dropped:
         store.drop(handle.subject, handle.challenge_id, now)
+    trusted_browser.forget(state, purpose)
+    # Only now: if the store failed, the session must show that the client is still verified.
     for proof in ended:
         session.drop_proof(state, proof)
     for handle in dropped:
@@ -232,7 +234,6 @@ def forget(purpose: str | None = None) -> None:
         for name in session.get_all(kind):
             if purpose in (None, name):
                 session.delete(kind, name)
-    trusted_browser.forget(state, purpose)
     session.checked_proofs(state).clear()
     for proof in ended:
         whom = {"identifier": proof.identifier, "purposes": (proof.purpose,)}

@@ -10,12 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 
-from flask_otp import OTP, ConfigError, current_verification, otp_required
+from flask_otp import OTP, ConfigError, StoreUnavailable, current_verification, otp_required
 from flask_otp.crypto.payloads import Proof
+from flask_otp.factors.trusted import TRUSTED_PREFIX
 from flask_otp.signals import browser_trusted, guard_decided
+from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, capture_codes
 from tests.support.apps import AppFactory
 from tests.support.factor_site import ANN, BOB, HTML, Browser, Phone, Table, add_views, enrol, make_otp
+from tests.support.listening import listening
 
 DAY = 86400
 FORM = {"Accept": "text/html", "Origin": "http://localhost"}
@@ -331,6 +334,32 @@ def test_a_browser_forgets_one_purpose_and_stays_trusted_for_the_others(shop: Fl
     assert statuses(sign_in(browser), "login", "pay") == [200, 401]
     assert browser.post("logout").status_code in (200, 204)
     assert entries(browser) == []
+
+
+def test_r37_a_log_out_that_cannot_end_the_trust_changes_nothing_and_may_be_repeated(
+    app: Flask, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    browser = Browser(app, ANN)
+    browser.send()
+    assert browser.verify(phone.code(), trust=True).status_code == 200
+    held, trust = browser.client.get_cookie("session"), browser.client.get_cookie("otp_trust")
+    spend = MemoryStore.spend
+
+    def without_the_trust(self: MemoryStore, subject: bytes, name: bytes, now: int) -> bool:
+        if name.startswith(TRUSTED_PREFIX):
+            raise StoreUnavailable
+        return spend(self, subject, name, now)
+
+    told: list[str] = []
+    with listening(app, lambda event: told.append(event.kind)):
+        with monkeypatch.context() as failing:
+            failing.setattr(MemoryStore, "spend", without_the_trust)
+            assert browser.post("logout").status_code == 503
+        assert (browser.client.get_cookie("session"), browser.client.get_cookie("otp_trust")) == (held, trust)
+        assert "proof_revoked" not in told
+        assert browser.post("logout").status_code in (200, 204)
+    assert told.count("proof_revoked") == 1
+    assert statuses(sign_in(browser), "account") == [401]
 
 
 @pytest.mark.parametrize("purpose", ["bare", "unguarded"])
