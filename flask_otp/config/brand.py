@@ -83,23 +83,21 @@ def brand(value: object) -> Brand:
 
 
 def _logo(value: object) -> str:
-    if not (isinstance(value, str) and (is_safe_path(value) or _is_url(value, "https"))):
+    if not (isinstance(value, str) and (is_safe_path(value) or _is_url(value))):
         raise ValueError('["logo"] must be a path such as "/static/logo.svg", or an https URL')
     return value
 
 
 def _help(value: object) -> str:
     is_mail = isinstance(value, str) and re.fullmatch(r"mailto:[^\s?]+@[^\s?]+", value) is not None
-    if not (isinstance(value, str) and (is_mail or is_safe_path(value) or _is_url(value, "https"))):
+    if not (isinstance(value, str) and (is_mail or is_safe_path(value) or _is_url(value))):
         raise ValueError('["help"] must be a path such as "/help", or an https or mailto URL')
     return value
 
 
-def _is_url(value: str, scheme: str) -> bool:
+def _is_url(value: str) -> bool:
     # No user, no quote, no space: the address stands in a policy and in mails.
-    return (
-        re.fullmatch(rf"{scheme}://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:\d{{1,5}})?(/[!#-&(-:=?-~]*)?", value) is not None
-    )
+    return re.fullmatch(r"https://[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*(:\d{1,5})?(/[!#-&(-:=?-~]*)?", value) is not None
 
 
 def _accent(value: object) -> str:

@@ -224,11 +224,9 @@ def special_domains(value: object) -> tuple[str, ...]:
 
 
 def names(value: object) -> tuple[str, ...]:
-    if isinstance(value, str) or not isinstance(value, (list, tuple, set, frozenset)):
-        raise ValueError("must be a list of names")
-    if not all(isinstance(name, str) and name for name in value):
-        raise ValueError("must be a list of names")
-    return tuple(value)
+    if isinstance(value, (list, tuple, set, frozenset)) and all(isinstance(name, str) and name for name in value):
+        return tuple(value)
+    raise ValueError("must be a list of names")
 
 
 def languages(value: object) -> tuple[str, ...]:

@@ -24,8 +24,6 @@ PERIOD = 30
 DIGITS = 6
 #: The strong form: two codes in a row.
 STRONG_DIGITS = 2 * DIGITS
-#: Maximum of ``OTP_TOTP_STEPS``, the accepted time steps before the current one.
-MAX_STEPS = 2
 #: Seconds that a used code is remembered: much longer than it is accepted, in case a clock is set back.
 MARKS_LIVE = 3600
 

@@ -19,7 +19,6 @@ VERSION = "3.1.1"
 
 _TEXT = {"type": "string"}
 _SECONDS = {"type": "integer", "minimum": 0}
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
 _PAGE = {"text/html": {"schema": {"type": "string"}}}
 _RETRY_AFTER = {"Retry-After": {"description": "Seconds before another try is useful.", "schema": _SECONDS}}
 

@@ -28,7 +28,6 @@ from .held_challenges import purposes_of_challenges as purposes_of_challenges
 from .held_challenges import requirement as requirement
 from .held_challenges import store_challenge as store_challenge
 from .held_proofs import all_proofs as all_proofs
-from .held_proofs import bearer_proof as bearer_proof
 from .held_proofs import drop_proof as drop_proof
 from .held_proofs import heal as heal
 from .held_proofs import proofs as proofs
