@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import secrets
 
-from flask import Response, after_this_request
-
 from ..crypto.payloads import Handle, KnownBrowser, Proof
 from ..state import AppState
 from ..stores.base import KNOWN_BROWSER_FOR
-from .cookies import attributes, set_cookie
+from .cookies import own_name, set_own
 from .requests import this_request
 
 _KNOWN_SUBJECTS = 6
-
-
-def _is_secure(state: AppState) -> bool:
-    app = state.app
-    return app.session_interface.get_cookie_secure(app)
-
-
-def _cookie_name(state: AppState) -> str:
-    return f"{'__Host-' if _is_secure(state) else ''}{state.settings.key_prefix}_known"
 
 
 def known_browsers(state: AppState) -> list[KnownBrowser]:
@@ -29,7 +18,7 @@ def known_browsers(state: AppState) -> list[KnownBrowser]:
     if not cookies:
         return []
     oldest = (state.clock() - KNOWN_BROWSER_FOR) * 1000
-    cookie = cookies.get(_cookie_name(state))
+    cookie = cookies.get(own_name(state, "known"))
     return [known for known in state.tokens.load_known(cookie) if known.since > oldest]
 
 
@@ -49,10 +38,4 @@ def remember(state: AppState, handle: Handle, proof: Proof, bucket: bytes) -> No
     )
     newest = KnownBrowser(subject, bucket, int(proof.verified_at * 1000))
     others = [entry for entry in known if entry.subject != subject]
-    cookie = tokens.dump_known([newest, *others][:_KNOWN_SUBJECTS])
-
-    @after_this_request
-    def send_cookie(response: Response) -> Response:
-        where = attributes(secure=_is_secure(state))
-        set_cookie(response, _cookie_name(state), cookie, max_age=KNOWN_BROWSER_FOR, attributes=where)
-        return response
+    set_own(state, "known", tokens.dump_known([newest, *others][:_KNOWN_SUBJECTS]), max_age=KNOWN_BROWSER_FOR)

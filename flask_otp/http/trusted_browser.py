@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flask import Response, after_this_request
-
 from ..crypto.payloads import Proof
 from ..startup_checks import trust_offered
 from ..state import AppState
-from .cookies import attributes, set_cookie
+from .cookies import own_name, set_own
 from .requests import this_request
 
 #: Maximum pairs of purpose and person that one browser is trusted for. The newest are kept.
@@ -65,26 +63,13 @@ def forget(state: AppState, purpose: str | None) -> None:
 
 
 def _all(state: AppState) -> list[Proof]:
-    texts = this_request().cookies.get(_cookie_name(state), "").split(_SEPARATOR)[:_MOST]
+    texts = this_request().cookies.get(own_name(state, "trust"), "").split(_SEPARATOR)[:_MOST]
     found = [state.factors.trusted.load(text) for text in texts if text]
     return [trust for trust in found if trust is not None and state.clock() < trust.expires_at]
-
-
-def _cookie_name(state: AppState) -> str:
-    return f"{'__Host-' if _is_secure(state) else ''}{state.settings.key_prefix}_trust"
-
-
-def _is_secure(state: AppState) -> bool:
-    return state.app.session_interface.get_cookie_secure(state.app)
 
 
 def _set_cookie(state: AppState, trusted: list[Proof]) -> None:
     value = _SEPARATOR.join(state.factors.trusted.dump(trust) for trust in trusted)
     now = int(state.clock())
     life = max((trust.expires_at for trust in trusted), default=now) - now
-
-    @after_this_request
-    def send_cookie(response: Response) -> Response:
-        where = attributes(secure=_is_secure(state))
-        set_cookie(response, _cookie_name(state), value, max_age=life, attributes=where)
-        return response
+    set_own(state, "trust", value, max_age=life)
