@@ -236,7 +236,7 @@ class OTP(HookDecorators):
         :raises FactorsUnavailable: the factors open under neither identifier, or were not saved.
         """
         state = current_state()
-        state.factors.enroller.move(state.identifiers.named(old).value, state.identifiers.parse(new).value)
+        state.factors.enroller.move(state.identifiers.named(old).value, state.identifiers.named(new).value)
 
     def reseal(self, identifier: str) -> None:
         """Seal the factors with the current ``SECRET_KEY``, if one of ``SECRET_KEY_FALLBACKS`` opens them.

@@ -21,7 +21,7 @@ class TotpMethods:
         :raises FactorsUnavailable: the text from the ``factors_loader`` does not open.
         """
         state = current_state()
-        return state.factors.enroller.begin(state.identifiers.parse(identifier).value, name)
+        return state.factors.enroller.begin(state.identifiers.named(identifier).value, name)
 
     def confirm(self, token: str, code: str) -> tuple[str, ...]:
         """Save the app after a code shows that it has the secret. That code counts as used.
@@ -40,7 +40,7 @@ class TotpMethods:
         :raises FactorsUnavailable: the app was not removed.
         """
         state = current_state()
-        state.factors.enroller.remove(state.identifiers.parse(identifier).value, name)
+        state.factors.enroller.remove(state.identifiers.named(identifier).value, name)
 
 
 class RecoveryMethods:
@@ -53,4 +53,4 @@ class RecoveryMethods:
         :raises FactorsUnavailable: the codes were not saved.
         """
         state = current_state()
-        return state.factors.enroller.renew(state.identifiers.parse(identifier).value)
+        return state.factors.enroller.renew(state.identifiers.named(identifier).value)

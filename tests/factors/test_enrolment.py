@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import datetime, timezone
 from typing import Any
 
 import pytest
@@ -63,6 +64,24 @@ def test_recovery_codes_come_with_the_first_app_and_go_with_the_last(otp: OTP, a
     assert (otp.factors(ANN).totp, otp.factors(ANN).recovery_left) == ((), 0)
     _, third = enrol(app, clock)
     assert len(set(first) & set(third)) == 0
+
+
+def test_the_factors_of_a_number_that_gets_no_message_any_more_can_be_changed(
+    make_app: AppFactory, clock: Clock
+) -> None:
+    """A test recipient's, after its last day: like those of any number that is no longer accepted."""
+    table = Table("+15550100", "+15550101")
+    otp = make_otp(clock, table)
+    day = datetime.fromtimestamp(clock(), timezone.utc).date()
+    testers = dict.fromkeys(table.rows, ("402817", day))
+    with make_app(otp, OTP_TEST_RECIPIENTS=testers).app_context():
+        clock.advance("2d")
+        enrolment = otp.totp.begin("+1 555 0100", "tablet")
+        otp.totp.confirm(enrolment.token, Phone(enrolment.uri, clock).code())
+        assert len(otp.recovery.renew("+15550100")) == 10
+        otp.move_factors("+15550100", "+15550101")
+        otp.totp.remove("+15550101", "tablet")
+        assert otp.factors("+15550101").totp == ()
 
 
 def test_the_same_form_sent_twice_is_one_app_and_shows_the_codes_again(otp: OTP, clock: Clock) -> None:
