@@ -145,7 +145,7 @@ class OTP(HookDecorators):
         :param channel: another one of ``OTP_CHANNELS``, which may be requested at once, without a cooldown. A guard
             with ``channels`` passes only if it allows every channel that carried the code.
         :raises ChallengeRequired: there is no challenge, it has ended, or its code already went out by four channels.
-        :raises InvalidRequest: there is no such channel.
+        :raises InvalidRequest: there is no such channel, or the code is one of an app or a list: nothing is sent.
         :raises InvalidIdentifier: the channel accepts another kind of address.
         :raises RateLimited: too soon, or too often.
         :raises DeliveryFailed: the message could not be delivered. The earlier code is still valid.
@@ -169,8 +169,10 @@ class OTP(HookDecorators):
         :param context: must equal the context that the code was sent for.
         :raises InvalidCode: the code is wrong, expired, used, or for something else.
         :raises InvalidIdentifier: ``identifier`` is not valid.
+        :raises InvalidRequest, ValueError: :meth:`send` would not accept the context.
         :raises ChallengeRequired: there is no challenge to verify.
-        :raises RateLimited: too many attempts from this network.
+        :raises RateLimited: too many attempts from this network, or at an authenticator app's codes.
+        :raises FactorsUnavailable: a recovery code was right, but the app did not save that it is used.
         :raises StoreUnavailable: the store is unreachable. No code passes.
         """
         return actions.verify(code, challenge, identifier, purpose, context)
@@ -233,7 +235,9 @@ class OTP(HookDecorators):
 
         Call it after the change was saved. Another call does nothing.
 
+        :raises InvalidIdentifier: one of the two is not valid.
         :raises FactorsUnavailable: the factors open under neither identifier, or were not saved.
+        :raises StoreUnavailable: the factors were moved, but browsers may still be trusted.
         """
         state = current_state()
         state.factors.enroller.move(state.identifiers.named(old).value, state.identifiers.named(new).value)
@@ -244,6 +248,7 @@ class OTP(HookDecorators):
         Call it for every user before you remove an old key. Otherwise users who have not signed in since the rotation
         lose their apps.
 
+        :raises InvalidIdentifier: ``identifier`` is not valid.
         :raises FactorsUnavailable: no key opens the factors, or they were not saved.
         """
         state = current_state()
@@ -252,6 +257,7 @@ class OTP(HookDecorators):
     def trusted(self, identifier: str) -> tuple[TrustedBrowser, ...]:
         """The browsers that may skip the second factor, oldest first.
 
+        :raises InvalidIdentifier: ``identifier`` is not valid.
         :raises StoreUnavailable: the store is unreachable.
         """
         state = current_state()
@@ -262,6 +268,7 @@ class OTP(HookDecorators):
 
         :param browser_id: the ``id`` from :meth:`trusted`.
         :returns: whether there was such a browser.
+        :raises InvalidIdentifier: ``identifier`` is not valid.
         :raises StoreUnavailable: the browser may still be trusted.
         """
         state = current_state()

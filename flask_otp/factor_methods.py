@@ -30,14 +30,17 @@ class TotpMethods:
         :raises InvalidCode: the code is wrong.
         :raises InvalidRequest: the token is older than ten minutes, or the name was taken in the meantime.
         :raises FactorsUnavailable: the ``factors_saver`` did not save the app.
+        :raises StoreUnavailable: the app was saved, but browsers may still be trusted. Call it again.
         """
         return current_state().factors.enroller.confirm(token, code)
 
     def remove(self, identifier: str, name: str) -> None:
         """Remove an app. Removing the last one also removes the recovery codes. All trusted browsers are ended.
 
+        :raises InvalidIdentifier: ``identifier`` is not valid.
         :raises InvalidRequest: there is no app with this name.
         :raises FactorsUnavailable: the app was not removed.
+        :raises StoreUnavailable: the app was removed, but browsers may still be trusted.
         """
         state = current_state()
         state.factors.enroller.remove(state.identifiers.named(identifier).value, name)
@@ -49,8 +52,10 @@ class RecoveryMethods:
     def renew(self, identifier: str) -> tuple[str, ...]:
         """Create ten new recovery codes. The old ones stop working.
 
+        :raises InvalidIdentifier: ``identifier`` is not valid.
         :raises InvalidRequest: the person has no authenticator app.
         :raises FactorsUnavailable: the codes were not saved.
+        :raises StoreUnavailable: the codes are new, but browsers may still be trusted. Call it again.
         """
         state = current_state()
         return state.factors.enroller.renew(state.identifiers.named(identifier).value)

@@ -62,7 +62,7 @@ surge = _signals.signal("otp-surge")
 sms_pumping = _signals.signal("otp-sms-pumping")
 
 #: A limit refused a request. No argument. The event's reason: ``network_send``, ``network_verify``, ``channel_budget``,
-#: or ``identifier`` (a cooldown or limit of the identifier).
+#: ``identifier`` (a cooldown, limit or spent failure budget of the identifier), or ``other`` (the app's own).
 limit_reached = _signals.signal("otp-limit-reached")
 
 #: A send, resend or verify has ended. No argument. The event's step is ``send``, ``resend``, ``verify``, or

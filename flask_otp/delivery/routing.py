@@ -28,7 +28,7 @@ from .failover import Failover
 
 logger = logging.getLogger("flask_otp")
 
-#: Maximum channels for one code, unless the person asks for another one.
+#: Maximum channels that follow the first one, unless the person asks for another one.
 _MOST_NEXT = 2
 
 _KEPT: dict[str, Failover] = {name: (KeptFactor(),) for name in KEPT_FACTORS}

@@ -30,7 +30,7 @@ class Rule:
 
     @cached_property
     def is_plain(self) -> bool:
-        """Whether a proof's content alone decides, independent of the signed-in user and the request."""
+        """Whether any proof of the right person passes: nothing is computed for the request, and no proof is spent."""
         return self.context is None and self.identifier is None and not self.once
 
 
