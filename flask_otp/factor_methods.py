@@ -40,7 +40,8 @@ class TotpMethods:
         :raises InvalidIdentifier: ``identifier`` is not valid.
         :raises InvalidRequest: there is no app with this name.
         :raises FactorsUnavailable: the app was not removed.
-        :raises StoreUnavailable: the app was removed, but browsers may still be trusted.
+        :raises StoreUnavailable: the app was removed, but browsers may still be trusted. Another call ends them, and
+            raises ``InvalidRequest``.
         """
         state = current_state()
         state.factors.enroller.remove(state.identifiers.named(identifier).value, name)

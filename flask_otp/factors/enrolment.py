@@ -82,17 +82,20 @@ class Enroller:
         # The code that confirms an app is used up with that, so it cannot sign anyone in.
         app = replace(app, after=steps[-1][-1])
         is_first = self._column.change(identifier, lambda record: _with(record, app))
-        self._trusted.end_all(identifier)
-        self._tell(factor_added, "added", identifier, name)
+        self._finish(factor_added, "added", identifier, name)
         return self._codes(identifier) if is_first else ()
 
     def remove(self, identifier: str, name: str) -> None:
         """
         :raises InvalidRequest: there is no app of this name.
         """
-        self._column.change(identifier, lambda record: _without(record, name))
-        self._trusted.end_all(identifier)
-        self._tell(factor_removed, "removed", identifier, name)
+        try:
+            self._column.change(identifier, lambda record: _without(record, name))
+        except InvalidRequest:
+            # An earlier call may have removed the app without being able to end the trust.
+            self._trusted.end_all(identifier)
+            raise
+        self._finish(factor_removed, "removed", identifier, name)
 
     def renew(self, identifier: str) -> tuple[str, ...]:
         """Make new recovery codes. The old ones stop working.
@@ -113,10 +116,14 @@ class Enroller:
         """Seal the factors with the current ``SECRET_KEY`` if an older key opens them."""
         self._column.change(identifier, lambda record: (record, None))
 
-    def _tell(self, signal: NamedSignal, outcome: str, identifier: str, name: str) -> None:
+    def _finish(self, signal: NamedSignal, outcome: str, identifier: str, name: str) -> None:
+        """After a change: tell it, and end the trust in all browsers, even if a receiver fails."""
         subject = pseudonym(self._tokens.keys, identifier)
         told = {"identifier": identifier, "name": name}
-        self._parts.events.tell(signal, outcome, channel_name=TOTP, subject=subject, arguments=told)
+        try:
+            self._parts.events.tell(signal, outcome, channel_name=TOTP, subject=subject, arguments=told)
+        finally:
+            self._trusted.end_all(identifier)
 
     def _codes(self, identifier: str) -> tuple[str, ...]:
         return tuple(display(code) for code in recovery.codes(self._column.read(identifier).seed))

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 from flask import Flask
 
-from flask_otp import OTP, ConfigError, StoreUnavailable, current_verification, otp_required
+from flask_otp import OTP, ConfigError, InvalidRequest, StoreUnavailable, current_verification, otp_required
 from flask_otp.crypto.payloads import Proof
 from flask_otp.factors.trusted import TRUSTED_PREFIX
 from flask_otp.signals import browser_trusted, guard_decided
@@ -201,6 +201,22 @@ def test_r25_it_ends_too_if_it_is_under_way(
     sign_out(browser)
     assert statuses(sign_in(browser), "account") == [401]
     with app.app_context():
+        assert otp.trusted(ANN) == ()
+
+
+def test_r37_an_app_that_is_removed_while_the_store_fails_is_told_and_another_try_ends_the_trust(
+    app: Flask, otp: OTP, phone: Phone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trusting(app, phone)
+    with app.app_context():
+        with monkeypatch.context() as failing, listening(app) as events:
+            failing.setattr(MemoryStore, "noted", lambda *_: (_ for _ in ()).throw(StoreUnavailable()))
+            with pytest.raises(StoreUnavailable):
+                otp.totp.remove(ANN, "phone")
+        assert [event.kind for event in events if event.kind != "store_called"] == ["factor_removed"]
+        assert (otp.factors(ANN).totp, len(otp.trusted(ANN))) == ((), 1)
+        with pytest.raises(InvalidRequest):
+            otp.totp.remove(ANN, "phone")
         assert otp.trusted(ANN) == ()
 
 
