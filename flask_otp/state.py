@@ -46,8 +46,10 @@ class Trust:
         return now < self._until.get(proof.proof_id, now) <= now + self._lag
 
     def remember(self, proof: Proof, now: float, ends: int) -> None:
+        if self._lag == 0:
+            return
         with self._lock.get():
-            if self._lag == 0 or ends != self.ends:
+            if ends != self.ends:
                 return
             if len(self._until) >= _TRUSTED:
                 self._until.clear()
