@@ -10,7 +10,8 @@ import pytest
 from sqlalchemy import delete, select
 
 from flask_otp.stores import Policy, Store
-from flask_otp.testing.stores import REFUSE, StoreSuite
+from flask_otp.testing import Clock
+from flask_otp.testing.stores import POLICY, REFUSE, StoreSuite, SubjectDriver
 from flask_otp.testing.stores.checking import CheckingTests
 from flask_otp.testing.stores.races import RaceTests
 from flask_otp.testing.stores.random_walk import TIGHT, WalkTests
@@ -160,3 +161,10 @@ class TestMariaDB(ThreadsOnly, SQLSuite):
     @pytest.fixture
     def storage_uri(self, mariadb_server: DatabaseServer) -> str:
         return mariadb_server.uri
+
+
+def test_the_last_attempt_is_told(any_store: Store, clock: Clock) -> None:
+    """Other stores may leave it out."""
+    ann = SubjectDriver(any_store, clock, replace(POLICY, max_attempts=3))
+    opened = ann.open()
+    assert [ann.redeem(opened, False).is_last for _ in range(3)] == [False, False, True]

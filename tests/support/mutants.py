@@ -113,7 +113,7 @@ _SWAPPED = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "~=", "~=": "==", 
 _SWAPPED |= {"and": "or", "or": "and", "not": "", "math.max": "math.min", "math.min": "math.max", "math.floor": ""}
 _CONDITION = re.compile(r"\bif (.*?) then\b")
 #: A whole statement on a line of its own that can be left out.
-_STATEMENT = re.compile(r"\s*(?!local|return|if.*then$|for.*do$|end|else|function|--).*\S")
+_STATEMENT = re.compile(r"\s*(?!\s|local|return|if.*then$|for.*do$|end|else|function|--).*\S")
 
 
 def lua_mutants(source: str) -> Iterator[tuple[Change, str]]:
