@@ -14,9 +14,10 @@ from flask_otp.stores import OpenResult, store_from_uri
 from flask_otp.stores.base import KNOWN_BROWSER_FOR
 from flask_otp.stores.codec import pack, unpack
 from flask_otp.stores.memory import MemoryStore
-from flask_otp.stores.record import Record
+from flask_otp.stores.record import Bucket, Record
+from flask_otp.stores.subject_state import waits_to_open
 from flask_otp.testing import Clock
-from flask_otp.testing.stores import BROWSER, DAY, GONE, HOUR, MATCH, MONTH, POLICY, SEND, WRONG, SubjectDriver
+from flask_otp.testing.stores import BROWSER, DAY, GONE, HOUR, MATCH, MONTH, POLICY, REFUSE, SEND, WRONG, SubjectDriver
 
 #: What is opened under it means something for five minutes, and no longer.
 BRIEF = replace(POLICY, send_limit=(), recipient_limit=(), failure_budget=())
@@ -255,3 +256,26 @@ def test_a_record_from_before_there_were_marks_opens_and_one_without_is_written_
     assert live.channels == ()
     live.channels = (b"sms1", b"mail")
     assert unpack(pack(record)) == record
+
+
+def test_each_limit_says_how_long_a_new_challenge_waits_for_it() -> None:
+    """Of a known browser only its own ones."""
+    now = 1_790_000_000
+    policy = replace(REFUSE, send_limit=((5, HOUR),), recipient_limit=((20, HOUR),))
+    network = Bucket(now + 10, [[5, now + 30]])
+    own = Bucket(now + 20, [[5, now + 60]], failures=[[20, now + 70]], known=True)
+    record = Record([[20, now + 50]], [[20, now + 40]], buckets={b"network": network, b"own": own})
+    assert waits_to_open(record, b"network", False, policy, now) == {
+        "cooldown": 10,
+        "send_limit": 30,
+        "recipient_limit": 40,
+        "failure_budget": 50,
+    }
+    assert waits_to_open(record, b"own", True, policy, now) == {
+        "cooldown": 20,
+        "send_limit": 60,
+        "recipient_limit": 0,
+        "failure_budget": 70,
+    }
+    assert {*waits_to_open(record, b"new", True, policy, now).values()} == {0}
+    assert waits_to_open(record, b"own", True, replace(policy, refuse=False), now)["failure_budget"] == 0
