@@ -317,6 +317,16 @@ def test_r07_a_write_that_fails_for_another_reason_is_not_tried_again(
     assert [message for message in caplog.messages if not message.startswith("the store is unavailable")] == []
 
 
+def test_a_sqlite_row_that_others_always_change_first_is_given_up(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(sqlite_uri, timeout=0.1)
+    monkeypatch.setattr(store, "_write", lambda *arguments: False)
+    with pytest.raises(StoreUnavailable) as given_up:
+        SubjectDriver(store, clock).open()
+    assert given_up.value.cause == ("timeout", "contention")
+
+
 def test_a_closed_connection_is_replaced_once_to_read(sqlite_uri: str, connect: StoreFactory, clock: Clock) -> None:
     store = connect(sqlite_uri, **PATIENT)
     ann = SubjectDriver(store, clock)
