@@ -285,6 +285,7 @@ def say(engine: Engine, kind: str, *errors: Exception) -> list[str]:
         Said(sqlstate="40P01"),
         Said(sqlstate="55P03"),
         Said({"C": "40P01"}),
+        Said({"C": "23505"}),  # pg8000: another one made the row
         Said(1020, "Record has changed since last read"),
         Said(1205, "Lock wait timeout exceeded"),
         Said(1213, "Deadlock found"),
