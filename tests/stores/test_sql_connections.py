@@ -60,6 +60,26 @@ def seconds(call: Callable[[], object]) -> float:
     return time.monotonic() - start
 
 
+# Encodings
+
+
+@pytest.mark.parametrize("server", ["postgresql", "pg8000"], indirect=True)
+@pytest.mark.parametrize("encoding", ["SQL_ASCII", "LATIN1"])
+def test_the_encoding_of_a_postgresql_database_does_not_matter(
+    server: DatabaseServer, clock: Clock, encoding: str
+) -> None:
+    server.run(f"CREATE DATABASE other ENCODING '{encoding}' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    uri = f"{server.uri.removesuffix('postgres')}other"
+    try:
+        with contextlib.closing(SQLStore(uri, options={"timeout": 5})) as store:
+            store.prepare()
+            person = SubjectDriver(store, clock)
+            assert person.right(person.open()) is MATCH
+            store.probe(int(clock()))
+    finally:
+        server.run("DROP DATABASE other WITH (FORCE)")
+
+
 # Forgotten
 
 

@@ -40,10 +40,12 @@ def check(dialect: type[Dialect]) -> None:
 
 
 def arguments(driver: str, timeout: float) -> dict[str, Any]:
-    """The timeouts that the driver supports itself."""
+    """The timeouts that the driver supports itself, and what else it needs."""
     known: dict[str, dict[str, Any]] = {
         "pysqlite": {"timeout": timeout},
-        "psycopg": {"connect_timeout": _LIBPQ_TIMEOUT},
+        # In a database without an encoding (SQL_ASCII), psycopg would return bytes for text, and SQLAlchemy could not
+        # connect.
+        "psycopg": {"connect_timeout": _LIBPQ_TIMEOUT, "client_encoding": "utf8"},
         "pg8000": {"timeout": timeout},
         "pymysql": dict.fromkeys(("connect_timeout", "read_timeout", "write_timeout"), timeout),
     }
