@@ -40,6 +40,7 @@ KINDS = {
     "connections": "it has too many connections",
     "starting": "it is starting, or has no master now",
     "replicas": "too few replicas have acknowledged a change",
+    "unsuitable": "it is another kind of server than OTP_STORAGE_URI says, or does not know a command or the service",
     "broken": "the connection broke; if each one does, one side may expect TLS",
     "unknown": "it failed in another way",
 }
@@ -59,7 +60,7 @@ class Cause(NamedTuple):
 
 #: By the error word of Redis, the SQLSTATE, or the MySQL error number.
 _BY_WORD = {
-    **dict.fromkeys(("WRONGPASS", "NOAUTH", "28P01", "28000", "1045", "1698"), "login"),
+    **dict.fromkeys(("WRONGPASS", "NOAUTH", "28P01", "28000", "1045", "1130", "1698", "1820", "4151"), "login"),
     **dict.fromkeys(("NOPERM", "42501", "1044", "1142", "1143", "1227"), "rights"),
     **dict.fromkeys(("3D000", "1049"), "no_database"),
     **dict.fromkeys(("42P01", "1146"), "no_table"),
@@ -69,8 +70,9 @@ _BY_WORD = {
     **dict.fromkeys(("LOADING", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "57P03"), "starting"),
     **dict.fromkeys(("NOREPLICAS",), "replicas"),
     **dict.fromkeys(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_NOTADB"), "path"),
-    **dict.fromkeys(("SQLITE_BUSY", "SQLITE_LOCKED"), "timeout"),
-    **dict.fromkeys(("57P01", "57P02", "2006", "2013"), "broken"),
+    **dict.fromkeys(("SQLITE_BUSY", "SQLITE_LOCKED", "57014", "1969", "3024"), "timeout"),
+    **dict.fromkeys(("57P01", "57P02", "57P05", "2006", "2013"), "broken"),
+    **dict.fromkeys(("MOVED", "ASK"), "unsuitable"),
 }
 #: By the class's name, for redis-py errors without the server's word.
 _WORD_OF_CLASS = {
@@ -82,12 +84,21 @@ _WORD_OF_CLASS = {
     "MasterDownError": "MASTERDOWN",
     "ClusterDownError": "CLUSTERDOWN",
     "TryAgainError": "TRYAGAIN",
+    "MovedError": "MOVED",
+    "AskError": "ASK",
 }
 #: By the text. A driver that cannot connect has only a text.
 _BY_TEXT = [
     (re.compile(pattern, re.IGNORECASE), kind)
     for pattern, kind in (
-        (r"password authentication failed|no password supplied|invalid password|access denied", "login"),
+        (r"unknown command|cluster support disabled|knows no such service", "unsuitable"),
+        (
+            r"password authentication failed|no password supplied|invalid password|access denied"
+            r"|role \"[^\"]*\" does not exist|is not permitted to log in|no pg_hba.conf entry",
+            "login",
+        ),
+        (r"permission denied for", "rights"),
+        (r"database system is (starting|shutting|in recovery|not yet accepting|not accepting)", "starting"),
         (r"db index is out of range|database \"[^\"]*\" does not exist|unknown database", "no_database"),
         (
             r"name or service not known|could not translate host|failed to resolve|name resolution|no address",
@@ -99,7 +110,11 @@ _BY_TEXT = [
         (r"time-?out|timed out|database is locked", "timeout"),
         (r"\bssl\b|\btls\b|certificate", "tls"),
         (r"read-?only", "read_only"),
-        (r"too many (clients|connections)|max number of clients|queuepool limit", "connections"),
+        (
+            r"too many (clients|connections)|connection slots are reserved|max number of clients|queuepool limit"
+            r"|max_user_connections",
+            "connections",
+        ),
         (r"replicas have acknowledged", "replicas"),
         (r"no such table", "no_table"),
         (r"connection (was )?(closed|reset|lost)|closed the connection|lost connection|broken pipe", "broken"),
@@ -152,7 +167,12 @@ def _from_server(error: BaseException) -> Cause | None:
 
 
 def _word(error: BaseException) -> str | None:
-    """The server's word for an error: Redis's first word, SQLSTATE, SQLite's name, or MySQL's number."""
+    """The server's word for an error: MySQL's number, SQLSTATE, SQLite's name, or Redis's first word."""
+    first = error.args[0] if error.args else None
+    if isinstance(first, int) and not isinstance(error, OSError):
+        return str(first)  # newer versions of PyMySQL have a SQLSTATE too, which says less
+    if isinstance(first, dict) and isinstance(first.get("C"), str):
+        return str(first["C"])  # pg8000's
     for name in ("status_code", "sqlstate", "pgcode", "sqlite_errorname"):
         word = getattr(error, name, None)
         if isinstance(word, str) and word != "ERR":
@@ -160,9 +180,6 @@ def _word(error: BaseException) -> str | None:
     for base in type(error).__mro__:
         if base.__name__ in _WORD_OF_CLASS:
             return _WORD_OF_CLASS[base.__name__]
-    first = error.args[0] if error.args else None
-    if isinstance(first, int) and not isinstance(error, OSError):
-        return str(first)
     found = re.match(r"[A-Z]{3,20}\b", first) if isinstance(first, str) else None
     return found[0] if found else None
 

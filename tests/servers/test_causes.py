@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -12,12 +13,14 @@ from typing import Any
 import pytest
 from flask_limiter import Limiter
 from flask_limiter.util import get_remote_address
+from redis.exceptions import MovedError, ResponseError
 
 import flask_otp
 from flask_otp import outages
 from flask_otp.errors import StoreUnavailable
 from flask_otp.outages import Cause, cause_of
 from flask_otp.stores.memory import MemoryStore
+from flask_otp.stores.sql import SQLStore
 from tests.support.apps import AppFactory, ValkeyServer, free_port
 from tests.support.databases import DatabaseServer
 from tests.support.proxy import Proxy
@@ -55,6 +58,8 @@ def uris(request: pytest.FixtureRequest, valkey: ValkeyServer, hung: Proxy) -> C
         "redis: unknown host": lambda: f"redis://:{SECRET}@no-such-host.invalid:{valkey.port}",
         "redis: bad path": lambda: "redis+unix:///nonexistent/redis.sock",
         "redis: refused": lambda: f"redis://:{SECRET}@127.0.0.1:{free_port()}",
+        "redis: not a cluster": lambda: f"redis+cluster://127.0.0.1:{valkey.port}",
+        "redis: not a Sentinel": lambda: f"redis+sentinel://127.0.0.1:{valkey.port}/codes",
         "redis: hung": lambda: f"redis://:{SECRET}@127.0.0.1:{hung.port}",
         "cluster: refused": lambda: f"redis+cluster://:{SECRET}@127.0.0.1:{free_port()}",
         "sentinel: hung": lambda: f"redis+sentinel://127.0.0.1:{hung.port}/codes",
@@ -74,6 +79,8 @@ CAUSES = {
     "redis: unknown host": Cause("unknown_host", "gaierror"),
     "redis: bad path": Cause("path", "ENOENT"),
     "redis: refused": Cause("refused", "ECONNREFUSED"),
+    "redis: not a cluster": Cause("unsuitable", "ERR"),
+    "redis: not a Sentinel": Cause("unsuitable", "ERR"),
     "redis: hung": Cause("timeout", "TimeoutError"),
     "cluster: refused": Cause("refused", "ECONNREFUSED"),
     "sentinel: hung": Cause("timeout", "TimeoutError"),
@@ -164,12 +171,61 @@ def test_a_store_of_somebody_elses_need_not_say_why(make_app: AppFactory, caplog
             Cause("refused", "Exception"),
         ),
         (Exception("NOREPLICAS Not enough good replicas to write."), Cause("replicas", "NOREPLICAS")),
+        (MovedError("3999 10.0.0.2:6381"), Cause("unsuitable", "MOVED")),
+        (ResponseError("the Sentinel knows no such service"), Cause("unsuitable", "ResponseError")),
         (Exception("BUSY Redis is busy running a script."), Cause("unknown", "BUSY")),
         (Exception("FATAL: sorry, too many clients already"), Cause("connections", "Exception")),
+        (Exception('FATAL:  no pg_hba.conf entry for host "::1", no encryption'), Cause("login", "Exception")),
+        (Exception("FATAL:  the database system is starting up"), Cause("starting", "Exception")),
+        (
+            Exception({"S": "ERROR", "C": "42P01", "M": 'relation "otp_subject" does not exist'}),
+            Cause("no_table", "42P01"),
+        ),
     ],
 )
 def test_other_causes_are_told_by_the_word_of_the_server(error: BaseException | None, cause: Cause) -> None:
     assert cause_of(error) == cause
+
+
+REFUSALS = {
+    "missing table": ("postgres", "no_table"),
+    "no rights": ("shop", "rights"),
+    "unknown user": ("nobody", "login"),
+    "no place for it": ("guest", "connections"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSALS)
+@pytest.mark.parametrize("driver", ["psycopg", "pg8000"])
+def test_postgresql_is_understood_by_each_driver(postgresql: DatabaseServer, driver: str, what: str) -> None:
+    user, kind = REFUSALS[what]
+    postgresql.run("CREATE ROLE shop LOGIN", "CREATE ROLE guest LOGIN CONNECTION LIMIT 0")
+    uri = f"postgresql+{driver}://{user}@127.0.0.1:{postgresql.port}/postgres"
+    try:
+        store = SQLStore(uri, "none" if user == "postgres" else "otp", {"timeout": 5})
+        with contextlib.closing(store), pytest.raises(StoreUnavailable) as caught:
+            store.probe(0)
+        assert caught.value.cause.kind == kind
+    finally:
+        postgresql.run("DROP ROLE shop", "DROP ROLE guest")
+
+
+def test_a_postgresql_server_with_its_last_places_kept_for_others_has_too_many_connections() -> None:
+    text = "FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute"
+    assert cause_of(Exception(text)) == Cause("connections", "Exception")
+
+
+def test_mariadb_is_understood_by_its_numbers(mariadb: DatabaseServer) -> None:
+    """Its SQLSTATE would be 42000, for this as for a wrong statement."""
+    mariadb.run("CREATE USER shop@'127.0.0.1'")
+    uri = mariadb.uri.replace("root@", "shop@").replace("/test", "/mysql")
+    try:
+        store = SQLStore(uri, options={"timeout": 5})
+        with contextlib.closing(store), pytest.raises(StoreUnavailable) as caught:
+            store.probe(0)
+        assert caught.value.cause == Cause("rights", "1044")
+    finally:
+        mariadb.run("DROP USER shop@'127.0.0.1'")
 
 
 @pytest.mark.parametrize("is_linked", [True, False])
