@@ -71,7 +71,7 @@ _BY_WORD = {
     **dict.fromkeys(("NOREPLICAS",), "replicas"),
     **dict.fromkeys(("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_NOTADB"), "path"),
     **dict.fromkeys(("SQLITE_BUSY", "SQLITE_LOCKED", "57014", "1969", "3024"), "timeout"),
-    **dict.fromkeys(("57P01", "57P02", "57P05", "2006", "2013"), "broken"),
+    **dict.fromkeys(("57P01", "57P02", "57P05"), "broken"),
     **dict.fromkeys(("MOVED", "ASK"), "unsuitable"),
 }
 #: By the class's name, for redis-py errors without the server's word.
@@ -117,7 +117,10 @@ _BY_TEXT = [
         ),
         (r"replicas have acknowledged", "replicas"),
         (r"no such table", "no_table"),
-        (r"connection (was )?(closed|reset|lost)|closed the connection|lost connection|broken pipe", "broken"),
+        (
+            r"connection (was )?(closed|reset|lost)|closed the connection|lost connection|gone away|broken pipe",
+            "broken",
+        ),
     )
 ]
 _BY_ERRNO = {

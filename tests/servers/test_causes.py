@@ -173,6 +173,7 @@ def test_a_store_of_somebody_elses_need_not_say_why(make_app: AppFactory, caplog
         (Exception("NOREPLICAS Not enough good replicas to write."), Cause("replicas", "NOREPLICAS")),
         (MovedError("3999 10.0.0.2:6381"), Cause("unsuitable", "MOVED")),
         (ResponseError("the Sentinel knows no such service"), Cause("unsuitable", "ResponseError")),
+        (Exception(2006, "MySQL server has gone away"), Cause("broken", "Exception")),
         (Exception("BUSY Redis is busy running a script."), Cause("unknown", "BUSY")),
         (Exception("FATAL: sorry, too many clients already"), Cause("connections", "Exception")),
         (Exception('FATAL:  no pg_hba.conf entry for host "::1", no encryption'), Cause("login", "Exception")),

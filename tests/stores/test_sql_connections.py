@@ -97,6 +97,14 @@ def test_a_forgotten_connection_is_replaced_within_the_same_verb(proxy: Proxy, a
 
 
 @each_driver
+def test_a_server_that_hangs_is_told_as_late_by_an_old_connection(proxy: Proxy, ann: SubjectDriver) -> None:
+    proxy.hang()
+    with pytest.raises(StoreUnavailable) as caught:
+        ann.open()
+    assert caught.value.cause.kind == "timeout"
+
+
+@each_driver
 def test_one_forgotten_connection_has_all_of_them_replaced(proxy: Proxy, ann: SubjectDriver) -> None:
     assert isinstance(ann.store, SQLStore)
     with ExitStack() as stack:

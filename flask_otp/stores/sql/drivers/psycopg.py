@@ -26,7 +26,7 @@ class BoundedConnection(psycopg.Connection[Any]):
             return super().wait(_until(gen, time.monotonic() + seconds), min(seconds / _LOOKS, _LONGEST_LOOK))
         except TimeoutError:
             self.close()
-            raise psycopg.OperationalError("the server did not answer in time") from None
+            raise psycopg.OperationalError("the wait for the server timed out") from None
 
 
 def _until(waiting: Generator[Any, Any, T], end: float) -> Generator[Any, Any, T]:
