@@ -57,10 +57,10 @@ def use(app: Flask, otp: OTP, sent: list[Message], clock: Clock) -> None:
 
 
 @pytest.fixture
-def run(valkey: ValkeyServer, make_app: AppFactory, clock: Clock) -> Iterator[Callable[[list[str]], None]]:
+def run(valkey: ValkeyServer, make_app: AppFactory, clock: Clock) -> Iterator[Callable[..., None]]:
     admin = valkey.client()
 
-    def run(commands: list[str]) -> None:
+    def run(commands: list[str], rest: str = "") -> None:
         admin.flushall()
         admin.execute_command("SCRIPT", "FLUSH")
         admin.execute_command(
@@ -69,7 +69,9 @@ def run(valkey: ValkeyServer, make_app: AppFactory, clock: Clock) -> Iterator[Ca
         otp = OTP(clock=clock)
         sent: list[Message] = []
         otp.channel("email")(sent.append)
-        app: Any = make_app(otp, OTP_STORAGE_URI=f"redis://shop:secret@127.0.0.1:{valkey.port}", OTP_PREFIX_BUDGET={})
+        app: Any = make_app(
+            otp, OTP_STORAGE_URI=f"redis://shop:secret@127.0.0.1:{valkey.port}{rest}", OTP_PREFIX_BUDGET={}
+        )
         use(app, otp, sent, clock)
         app.extensions["otp"].store.close()
 
@@ -78,11 +80,21 @@ def run(valkey: ValkeyServer, make_app: AppFactory, clock: Clock) -> Iterator[Ca
     admin.close()
 
 
-def test_the_rights_of_the_page_are_enough(run: Callable[[list[str]], None]) -> None:
+def test_the_rights_of_the_page_are_enough(run: Callable[..., None]) -> None:
     run(documented())
 
 
 @pytest.mark.parametrize("command", documented())
-def test_each_right_of_the_page_is_needed(run: Callable[[list[str]], None], command: str) -> None:
+def test_each_right_of_the_page_is_needed(run: Callable[..., None], command: str) -> None:
     with pytest.raises(StoreUnavailable):
         run([other for other in documented() if other != command])
+
+
+@pytest.mark.parametrize(("rest", "right"), [("/1", "select"), ("?client_name=shop", "client|setname")])
+def test_a_part_of_the_uri_may_need_a_right_that_the_page_names(
+    run: Callable[..., None], rest: str, right: str
+) -> None:
+    assert f"`+{right}`" in PAGE
+    with pytest.raises(StoreUnavailable):
+        run(documented(), rest)
+    run([*documented(), right], rest)
