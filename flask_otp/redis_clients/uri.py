@@ -56,6 +56,9 @@ def replicas_to_wait_for(options: Mapping[str, Any]) -> int:
 
 
 def _server(scheme: str, rest: str, options: Mapping[str, Any]) -> Server:
+    database = urlsplit(f"{scheme}://{rest}").path.strip("/")
+    if scheme != "unix" and database and not database.isdecimal():
+        raise ValueError("not a number of a database")  # redis-py would take 0 instead
     pool = Pool.from_url(f"{scheme}://{rest}", **_DEFAULTS | dict(options))
     # Set last, because in redis-py a query in the URI takes precedence over the options.
     pool.connection_kwargs.update(retry=Retry(NoBackoff(), 0), decode_responses=False)

@@ -573,6 +573,7 @@ def test_decoded_responses_are_not_a_way_to_break_the_store(
     [
         ("redis://localhost:port", {}),
         ("redis://localhost:99999", {}),
+        ("redis://localhost/shop", {}),
         ("redis://localhost?socket_timeout=soon", {}),
         ("redis://localhost", {"max_connections": -1}),
         ("redis://localhost", {"socket_timeouts": 1}),
