@@ -11,6 +11,8 @@ from flask import url_for
 from .site import BLUEPRINT, current_site
 
 _FOLDER = Path(__file__).parent / "static"
+#: The names of our files. A client may ask for any other path.
+NAMES = frozenset(path.name for path in _FOLDER.iterdir())
 
 
 def address(filename: str) -> str:
@@ -27,7 +29,10 @@ def brand_address() -> str | None:
 
 @cache
 def version(filename: str) -> str:
-    """The version of a static file that exists."""
+    """The version of one of our static files.
+
+    :param filename: one of :data:`NAMES`.
+    """
     return digest((_FOLDER / filename).read_bytes().decode())
 
 

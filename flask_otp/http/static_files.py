@@ -35,7 +35,11 @@ def let_cache(response: Response) -> bool:
     if request.endpoint not in (_STATIC, _SHEET) or response.status_code not in (200, 206, 304):
         return False
     if request.endpoint == _STATIC:
-        version = assets.version((request.view_args or {})["filename"])
+        name = (request.view_args or {}).get("filename")
+        # Flask itself answers OPTIONS with 200 for any path, and a hook of the app may answer any request.
+        if request.method not in ("GET", "HEAD") or name not in assets.NAMES:
+            return False
+        version = assets.version(name)
     else:
         version = assets.digest(current_state().settings.brand.style_sheet)
     response.headers["Cache-Control"] = _FOR_A_YEAR if request.args.get("v") == version else _FOR_A_WHILE

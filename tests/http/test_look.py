@@ -12,7 +12,7 @@ from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_otp import OTP, ConfigError, otp_required
+from flask_otp import OTP, ConfigError, assets, otp_required
 from flask_otp.config.brand import Brand, brand
 from flask_otp.config.page_policy import csp
 from flask_otp.http import static_files
@@ -219,6 +219,30 @@ def test_r36_whatever_is_admitted_is_one_host(source: str) -> None:
 
 
 # Static files
+
+
+SECRET_FILE = Path(static_files.__file__)
+UP = f"../http/{SECRET_FILE.name}"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [UP, str(SECRET_FILE), "../" * 20 + str(SECRET_FILE)[1:], "nothing.css", "", "../static"],
+    ids=["up", "from the root", "up to the root", "missing", "none", "a folder"],
+)
+@pytest.mark.parametrize("method", ["OPTIONS", "GET", "HEAD"])
+@pytest.mark.parametrize("is_answered_by_the_app", [False, True])
+def test_the_route_of_static_files_reads_no_other_file(
+    make_app: AppFactory, path: str, method: str, is_answered_by_the_app: bool
+) -> None:
+    """Its headers would tell whether a file exists, and whether a guess of its content is right."""
+    app = make_app()
+    if is_answered_by_the_app:
+        app.before_request(lambda: "closed for an hour")
+    version = assets.digest(SECRET_FILE.read_text("utf-8"))
+    answer = app.test_client().open(f"/otp/static/{path}", method=method, query_string={"v": version})
+    assert answer.status_code in (200, 404)
+    assert "max-age" not in answer.headers.get("Cache-Control", "")
 
 
 def test_browsers_keep_static_files_for_a_year_and_load_changed_ones(
