@@ -39,8 +39,9 @@ def size(store: MemoryStore) -> int:
 def test_r40_a_full_store_refuses_the_next_subject_and_serves_those_it_has(clock: Clock) -> None:
     store = MemoryStore(max_subjects=50)
     opened = [person(store, clock, index).open() for index in range(50)]
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailable) as refused:
         person(store, clock, 50).open()
+    assert refused.value.cause == ("full", "max_subjects")
     with pytest.raises(StoreUnavailable):
         person(store, clock, 51).revoke()
     assert size(store) == 50
