@@ -328,6 +328,37 @@ def test_a_sqlite_row_that_others_always_change_first_is_given_up(
     assert given_up.value.cause == ("timeout", "contention")
 
 
+def test_a_write_that_a_read_only_server_refuses_is_done_once_by_another_connection(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock
+) -> None:
+    store = connect(sqlite_uri, **PATIENT)
+    ann = SubjectDriver(store, clock)
+    opened = ann.open()
+    tried = say(store.engine, "UPDATE", Said(sqlstate="25006"))
+    assert ann.wrong(opened) == [WRONG]
+    assert len(tried) == 2
+
+
+def test_sqlite_writes_nothing_when_the_time_is_up_after_reading(
+    sqlite_uri: str, connect: StoreFactory, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = connect(sqlite_uri, **PATIENT)
+    ann, read = SubjectDriver(store, clock), store._read_first
+
+    def read_slowly(connection: Any, subject: bytes, deadline: Any) -> bytes | None:
+        state = read(connection, subject, deadline)
+        deadline._end = 0
+        return state
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "_read_first", read_slowly)
+        with pytest.raises(StoreUnavailable) as late:
+            ann.open()
+    assert late.value.cause == ("timeout", "TimeoutError")
+    assert ann.inspect().sends == []
+    assert ann.open().outcome is SEND
+
+
 def test_a_closed_connection_is_replaced_once_to_read(sqlite_uri: str, connect: StoreFactory, clock: Clock) -> None:
     store = connect(sqlite_uri, **PATIENT)
     ann = SubjectDriver(store, clock)
