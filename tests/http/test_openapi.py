@@ -411,6 +411,40 @@ def test_a_repeated_request_for_a_new_code_is_one_challenge_and_one_message(
         assert other.status_code == 422
 
 
+def test_r12_a_challenge_starts_another_for_its_own_user_and_for_an_hour(make_app: AppFactory, clock: Clock) -> None:
+    otp, signed_in = OTP(clock=clock), [ANN]
+    otp.identifier_loader(lambda: signed_in[0])
+    app = make_app(otp)
+    client = app.test_client(use_cookies=False)
+
+    def start_again(handle: str) -> str:
+        answer = client.post("/otp/send", json={"challenge": handle})
+        return str(answer.get_json().get("reason", answer.status_code))
+
+    with capture_codes(app):
+        handle = client.post("/otp/send", json={}).get_json()["challenge"]
+        clock.advance("6m")
+        assert start_again(handle) == "200"
+        signed_in[0] = BOB
+        assert start_again(handle) == "challenge_required"
+        signed_in[0] = ANN
+        clock.advance("58m")
+        assert start_again(handle) == "200"
+        clock.advance("1m")
+        assert start_again(handle) == "challenge_required"
+
+
+def test_a_repeated_request_for_what_a_guard_asked_is_one_message(make_app: AppFactory, clock: Clock) -> None:
+    app = make_app()
+    app.add_url_rule("/pay", "pay", otp_required(context=lambda: {"amount": 3})(lambda: "paid"))
+    token = app.test_client().get("/pay").get_json()["requirement"]
+    with capture_codes(app) as sent:
+        for _ in range(2):
+            assert keyed(app, requirement=token).status_code == 200
+            clock.advance("31s")
+    assert len(sent) == 1
+
+
 def test_repeated_at_once_it_is_still_one(app: Flask, outbox: Outbox) -> None:
     with ThreadPoolExecutor(8) as pool:
         answers = [answer.status_code for answer in pool.map(lambda _: keyed(app), range(24))]
