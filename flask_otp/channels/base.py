@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from inspect import iscoroutinefunction
+from inspect import iscoroutine, iscoroutinefunction
 
 from ..errors import ConfigError
 from ..models import Message
+
+logger = logging.getLogger("flask_otp")
 
 #: Channels for phone numbers, unless the app says otherwise.
 PHONE_CHANNELS = frozenset({"sms", "whatsapp", "voice", "call", "signal", "viber"})
@@ -24,6 +27,16 @@ class RecipientRefused(Exception):
 
 class ProviderDown(Exception):
     """Raise this in a channel if the provider, or our account there, is down and takes no messages at all."""
+
+
+def refuse_coroutine(result: object, what: str) -> None:
+    """
+    :raises TypeError: a plain function called an ``async`` one and returned its coroutine, so nothing has been done.
+    """
+    if iscoroutine(result):
+        result.close()
+        logger.error("%s returned a coroutine, which nobody awaits: it must be a plain function", what)
+        raise TypeError("a coroutine was returned")
 
 
 class Channel(ABC):
@@ -60,12 +73,12 @@ class Channel(ABC):
 class FunctionChannel(Channel):
     """The app's own send function as a channel."""
 
-    def __init__(self, function: Callable[[Message], None], accepts: str | None) -> None:
+    def __init__(self, function: Callable[[Message], object], accepts: str | None) -> None:
         self._function = function
         self.accepts = accepts
 
     def deliver(self, message: Message) -> None:
-        self._function(message)
+        refuse_coroutine(self._function(message), f"channel {message.channel!r}")
 
 
 def channel_from_function(name: str, function: Callable[[Message], None] | Channel, accepts: str | None) -> Channel:

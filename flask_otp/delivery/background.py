@@ -119,8 +119,12 @@ class Background:
                     return
                 job, not_before = queue.jobs.popleft()
             time.sleep(max(0, not_before - time.monotonic()))
-            with own_app_context(self._app):
-                _finish(job)
+            try:
+                with own_app_context(self._app):
+                    _finish(job)
+            except BaseException as error:
+                # A gevent timeout or an exit ends only this job. If it ended the thread, the thread would stay counted.
+                logger.error("a background delivery failed: %s", type(error).__name__)
 
 
 def _finish(job: Callable[[], None]) -> None:

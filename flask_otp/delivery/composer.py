@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from .. import languages
+from ..channels.base import refuse_coroutine
 from ..crypto.payloads import Handle
 from ..models import Message
 from .components import Components
@@ -68,7 +69,13 @@ class Composer:
         hook = self._hooks.before_send
         if hook is None:
             return False
-        return self._shielded("before_send", handle, message.id, message, lambda: hook(message)) is False
+
+        def ask() -> object:
+            answer = hook(message)
+            refuse_coroutine(answer, "before_send")
+            return answer
+
+        return self._shielded("before_send", handle, message.id, message, ask) is False
 
     def _shielded(self, what: str, handle: Handle, message_id: str, unsaid: Secrets, work: Callable[[], T]) -> T:
         """The result of the app's own code. Its exception ends here, because it may quote the code, and error trackers

@@ -20,7 +20,7 @@ from urllib.parse import quote, urlsplit
 from flask import Flask
 
 from .. import identifiers
-from ..channels.base import Channel, ProviderDown, RecipientRefused
+from ..channels.base import Channel, ProviderDown, RecipientRefused, refuse_coroutine
 from ..channels.deadline import Deadline
 from ..crypto.payloads import Handle
 from ..events import Events
@@ -142,7 +142,8 @@ class _Provider:
         with own_app_context(self._app):
             # Apps with different timeouts may share the channel.
             self.channel.default_timeout = self._timeout
-            self.channel.deliver(message)
+            deliver: Callable[[Message], object] = self.channel.deliver
+            refuse_coroutine(deliver(message), f"channel {message.channel!r}")
 
 
 class _Attempt:

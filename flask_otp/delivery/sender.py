@@ -13,6 +13,7 @@ from functools import partial
 from math import ceil
 
 from .. import languages
+from ..channels.base import refuse_coroutine
 from ..crypto.payloads import Handle
 from ..limits.reservation import Reservation
 from ..models import Message
@@ -131,7 +132,7 @@ class Sender:
         carried = {name: value for name, value in carrier.items() if name == "traceparent"}
         payload = carried | {"delivery": self._tokens.dump_delivery(token, message.recipient, message.id, locale)}
         try:
-            self._hooks.dispatcher(payload)
+            refuse_coroutine(self._hooks.dispatcher(payload), "the dispatcher")
             return
         except Exception as error:
             logger.error("the dispatcher failed: %s", type(error).__name__)
@@ -148,6 +149,7 @@ class Sender:
             logger.error("a delivery by the next channel was dropped: the dispatcher does not support a delay")
         else:
             try:
-                dispatcher(payload, delay=ceil(max(0.0, due_at - self._parts.clock())))
+                answer = dispatcher(payload, delay=ceil(max(0.0, due_at - self._parts.clock())))
+                refuse_coroutine(answer, "the dispatcher")
             except Exception as error:
                 logger.error("the dispatcher failed for the next channel: %s", type(error).__name__)

@@ -26,8 +26,8 @@ class Steps(Flows):
             raise RateLimited(retry_after=opened.retry_after, limit="identifier")
         try:
             return [self._routing.resolve(address, channel) for channel in channels]
-        except Exception:
-            # The app's recipient_loader failed: the counted message will not be sent.
+        except BaseException:
+            # The app's recipient_loader failed, or a gevent timeout ended it: the counted message will not be sent.
             if opened.outcome is OpenOutcome.SEND:
                 self._parts.store.discard(subject, opened, self._now())
             raise

@@ -440,6 +440,73 @@ def test_a_failed_background_delivery_is_signalled_and_its_code_is_dead(
     letters.wait(2)
 
 
+def test_jobs_that_are_broken_off_altogether_block_no_later_delivery(
+    make_app: AppFactory, otp: OTP, letters: Post
+) -> None:
+    app = make_app(otp, OTP_DELIVERY="background", OTP_IP_SEND_LIMIT=None)
+    client, broken = app.test_client(), threading.Semaphore(0)
+
+    def leave(sender: Flask, **arguments: Any) -> None:
+        broken.release()
+        raise SystemExit
+
+    with signals.delivery_started.connected_to(leave, app):
+        for number in range(8):
+            assert send(client, f"user{number}@example.com").status_code == 200
+            assert broken.acquire(timeout=20)
+    assert send(client).status_code == 200
+    letters.wait()
+    assert app.extensions["otp"].delivery._background.wait(20)
+
+
+def test_a_loader_that_is_broken_off_altogether_leaves_nothing_behind(
+    make_app: AppFactory, otp: OTP, letters: Post, clock: Clock
+) -> None:
+    breaks = [True]
+
+    @otp.recipient_loader
+    def load(identifier: str, channel: str) -> str:
+        if breaks:
+            raise SystemExit
+        return identifier
+
+    client = make_app(otp, OTP_SEND_LIMIT="1/day").test_client()
+    with pytest.raises(SystemExit):
+        send(client)
+    breaks.clear()
+    clock.advance("30s")
+    assert send(client).status_code == 200
+
+
+async def _late(*arguments: object) -> bool:
+    """An ``async`` function behind a plain one: only its result shows what it is."""
+    return False
+
+
+class _AsyncPost(Channel):
+    async def deliver(self, message: Message) -> None:  # type: ignore[override]
+        """Its result would have to be awaited."""
+
+
+@pytest.mark.parametrize(
+    ("hook", "what"),
+    [
+        (lambda otp: otp.channel("email")(lambda message: _late()), "channel 'email'"),
+        (lambda otp: otp.channel("email")(_AsyncPost()), "channel 'email'"),
+        (lambda otp: otp.dispatcher(lambda payload: _late()), "the dispatcher"),
+        (lambda otp: otp.before_send(lambda message: _late()), "before_send"),
+    ],
+    ids=["function", "channel", "dispatcher", "before_send"],
+)
+def test_a_function_that_returns_a_coroutine_has_sent_nothing(
+    make_app: AppFactory, otp: OTP, letters: Post, caplog: pytest.LogCaptureFixture, hook: Any, what: str
+) -> None:
+    hook(otp)
+    assert reason(send(make_app(otp).test_client())) == (503, "delivery_failed")
+    assert f"{what} returned a coroutine, which nobody awaits" in caplog.text
+    assert letters.messages == []
+
+
 def test_when_too_many_wait_the_next_message_is_sent_at_once(make_app: AppFactory, otp: OTP) -> None:
     here, free, done = ContextVar("here", default=False), threading.Event(), threading.Semaphore(0)
     here.set(True)
