@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from datetime import datetime, timezone
 from typing import NamedTuple
 
 from ..crypto.keys import Keys
 from ..crypto.payloads import Proof
 from ..delivery.components import Components
+from ..errors import StoreUnavailable
 from ..models import TrustedBrowser
 from ..signals import browser_trusted
 from .column import Column
@@ -57,6 +59,7 @@ class TrustedBrowsers:
         :param basis: the :meth:`basis` from before the code was checked.
         :returns: the content of the browser's cookie. It is not a proof: only guards that allow trusted browsers accept
             it. ``None``: the browser is not trusted, because the proof was revoked or the factors were changed.
+        :raises StoreUnavailable: the browser is not trusted.
         """
         keys, now = self._parts.tokens.keys, self._parts.clock()
         until = int(now) + life
@@ -65,8 +68,15 @@ class TrustedBrowsers:
         by = "+".join(proof.channels)
         trust = Proof(name, proof.purpose, by, b"", proof.verified_at, until, proof.identifier, keys)
         store = self._parts.store
-        store.note(trust.subject, name, until, int(now))
-        if not store.holds(proof.subject, proof.proof_id, int(now)) or self.basis(proof.identifier) != basis:
+        try:
+            store.note(trust.subject, name, until, int(now))
+            is_over = not store.holds(proof.subject, proof.proof_id, int(now)) or self.basis(proof.identifier) != basis
+        except BaseException:
+            # No browser gets the cookie of this note, so no list may show it.
+            with suppress(StoreUnavailable):
+                store.spend(trust.subject, name, int(now))
+            raise
+        if is_over:
             store.spend(trust.subject, name, int(now))
             return None
         told = {"identifier": proof.identifier, "purpose": proof.purpose, "until": _time(until), "id": _id(name)}

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from flask import has_request_context
 
 from ..crypto.context import context_digest
 from ..crypto.payloads import Once, Proof, Requirement
-from ..errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest
+from ..errors import ChallengeRequired, InvalidCode, InvalidIdentifier, InvalidRequest, StoreUnavailable
 from ..languages import N_
 from ..models import Challenge, Verification
 from ..signals import proof_revoked
@@ -206,7 +207,9 @@ def _verify(
     elif has_request_context():
         session.store_proof(state, handle, proof, verification.proof, bucket)
         if trust:
-            trusted_browser.remember(state, proof, basis)
+            # The code is used up, and the person has verified: if the store fails now, only the trust is missing.
+            with suppress(StoreUnavailable):
+                trusted_browser.remember(state, proof, basis)
     return verification
 
 

@@ -220,6 +220,21 @@ def test_r37_an_app_that_is_removed_while_the_store_fails_is_told_and_another_tr
         assert otp.trusted(ANN) == ()
 
 
+@pytest.mark.parametrize("verb", ["note", "holds"])
+def test_r37_a_store_that_fails_after_the_code_costs_the_trust_and_not_the_verification(
+    app: Flask, otp: OTP, phone: Phone, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    browser = Browser(app, ANN)
+    browser.send()
+    with monkeypatch.context() as failing:
+        failing.setattr(MemoryStore, verb, lambda *_: (_ for _ in ()).throw(StoreUnavailable()))
+        assert browser.verify(phone.code(), trust=True).status_code == 200
+    assert statuses(browser, "account") == [200]
+    assert browser.client.get_cookie("otp_trust") is None
+    with app.app_context():
+        assert otp.trusted(ANN) == ()
+
+
 def test_a_recovery_code_that_is_used_ends_no_trust(app: Flask, clock: Clock) -> None:
     _, codes = enrol(app, clock)
     browser = Browser(app, ANN)
