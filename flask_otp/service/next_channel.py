@@ -99,6 +99,14 @@ class NextChannel(Steps):
             )
         except DeliveryFailed:
             pass  # already reported by signal and log
+        except Exception:
+            # A queue tries this message again. In this process nothing does, and another channel may still work.
+            if self._parts.hooks.dispatcher is None:
+                self._plan_rest(next_send, rest, handle)
+            raise
+        self._plan_rest(next_send, rest, handle)
+
+    def _plan_rest(self, next_send: NextSend, rest: list[str], handle: Handle) -> None:
         if rest:
             self._postpone(replace(next_send, channels=tuple(rest)), handle.purpose, handle.expires_at)
 

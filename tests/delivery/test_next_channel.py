@@ -15,7 +15,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from flask_otp import OTP, ConfigError, Message, OTPError, otp_required
+from flask_otp import OTP, ConfigError, Message, OTPError, StoreUnavailable, otp_required
 from flask_otp.delivery.later import Later
 from flask_otp.delivery.worker import NOT_OURS
 from flask_otp.events import Event
@@ -23,6 +23,7 @@ from flask_otp.limits.counters import Limits
 from flask_otp.networks import network_of
 from flask_otp.signals import code_sent
 from flask_otp.stores import Store, store_from_uri
+from flask_otp.stores.memory import MemoryStore
 from flask_otp.testing import Clock, Outbox, capture_codes, send_due
 from tests.support.apps import AppFactory
 from tests.support.examples import IS_NIGHT
@@ -468,6 +469,20 @@ def test_a_loader_that_fails_costs_no_message(make_app: AppFactory, clock: Clock
         again = client.post("/otp/resend", json={"challenge": handle})
         assert again.status_code == 200, again.text
         assert len(sent) == 2
+
+
+def test_a_channel_that_fails_with_the_store_does_not_cost_the_next_one(
+    site: Callable[..., Flask], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = site()
+    with capture_codes(app) as sent:
+        send(app.test_client(), ANN, channel="sms")
+        with monkeypatch.context() as failing:
+            failing.setattr(MemoryStore, "reopen", lambda *_: (_ for _ in ()).throw(StoreUnavailable()))
+            with pytest.raises(StoreUnavailable):
+                wait(app, clock, 45)
+        wait(app, clock, 45)
+    assert [message.channel for message in sent] == ["sms", "email"]
 
 
 def test_a_provider_that_fails_costs_no_code(site: Callable[..., Flask], clock: Clock) -> None:
