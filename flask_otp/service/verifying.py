@@ -70,9 +70,13 @@ class Verifying(Flows):
         else:
             redeemed, entry = self._redeem(handle, typed, proof, network, is_link=is_link)
         if redeemed.outcome is not RedeemOutcome.MATCH:
-            self._note_failure(handle, redeemed, entry)
             reason = "wrong" if redeemed.outcome is RedeemOutcome.WRONG else "closed"
-            raise self._rejected(handle, reason, is_over=_is_over(handle, redeemed))
+            try:
+                self._note_failure(handle, redeemed, entry)
+            finally:
+                # Also if the limits' storage fails: the store has counted the attempt, so the audit log must have it.
+                error = self._rejected(handle, reason, is_over=_is_over(handle, redeemed))
+            raise error
         others = self._others(handle.channel, redeemed.channels)
         proof = replace(proof, others=others) if others else proof
         self._parts.sms_pumping.count_verified(handle, self._now())

@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 from flask import Flask
 
+from flask_otp import StoreUnavailable
 from flask_otp.limits.counters import Limits
 from flask_otp.limits.surge import most_of_one_network, network_share
+from flask_otp.testing import Outbox
 from tests.support.apps import ValkeyServer
 from tests.support.at_once import at_once
 from tests.support.attack_site import Caller, Stage, refused
+from tests.support.listening import listening
 from tests.support.simulation import START, few_networks, settings_of, spray, virtual_limits
 
 EVIL, HOME = "203.0.113.5", "198.51.100.7"
@@ -178,3 +181,19 @@ def test_r08_a_day_of_a_few_networks_has_no_more_guesses_than_their_shares(monke
     site = spray(monkeypatch, few_networks(11), days=1)
     assert sum(map(len, site.wrong.values())) == 24 * 101
     assert site.others_strong > 0
+
+
+def test_a_wrong_code_is_told_although_it_cannot_be_counted_towards_the_surge(
+    app: Flask, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = app.test_client()
+    client.post("/otp/send", json={"email": "ann@example.com"})
+    wrong = "111111" if outbox.code == "000000" else "000000"
+
+    def fail(*arguments: Any) -> None:
+        raise StoreUnavailable
+
+    monkeypatch.setattr(app.extensions["otp"].limits.surge, "note", fail)
+    with listening(app) as events:
+        assert client.post("/otp/verify", json={"code": wrong}).status_code == 503
+    assert [event.reason for event in events if event.kind == "code_rejected"] == ["wrong"]
