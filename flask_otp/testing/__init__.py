@@ -24,7 +24,7 @@ from ..crypto.context import context_digest
 from ..crypto.payloads import Proof
 from ..http import session
 from ..models import Message
-from ..state import AppState
+from ..state import AppState, current_state
 from ..stores import Attempt, ChallengeRequest, Policy
 
 _NO_LIMITS = Policy(60, 1, 0, (), (), ())
@@ -52,7 +52,8 @@ class Outbox(list[Message]):
         for message in reversed(self):
             if message.recipient == recipient:
                 return message.code
-        raise AssertionError(f"no code was sent to {recipient}")
+        others = ", ".join(dict.fromkeys(message.recipient for message in self)) or "nobody"
+        raise AssertionError(f"no code was sent to {recipient}, but to {others}")
 
 
 class _Recorder(Channel):
@@ -195,6 +196,5 @@ def _record(state: AppState, verified: str, purpose: str, channel: str, context:
 def _state(app: Flask) -> AppState:
     if not app.testing:
         raise RuntimeError("flask_otp.testing works only on an app with app.testing")
-    state = app.extensions["otp"]
-    assert isinstance(state, AppState)
-    return state
+    with app.app_context():
+        return current_state()

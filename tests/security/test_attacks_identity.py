@@ -129,8 +129,9 @@ def test_r26_an_environ_that_is_handed_on_tells_nothing_of_who_came_with_it(
         assert who(otp) == ANN
     with shop.request_context(handshake.request.environ):
         assert who(otp) == ANN
-    with shop.app_context():
-        otp.revoke(ANN)
+    # Another process ends it, of which this one has counted nothing.
+    state = shop.extensions["otp"]
+    state.store.revoke(state.tokens.load_proof(proof).subject, int(clock() * 1000))
     with shop.request_context(handshake.request.environ):
         assert who(otp) is None
 

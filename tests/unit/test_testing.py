@@ -10,6 +10,7 @@ from flask import Flask, request, session
 from flask_login import LoginManager, UserMixin, current_user, login_required, login_user
 
 from flask_otp import OTP, Message, current_verification, otp_required
+from flask_otp.errors import ConfigError
 from flask_otp.testing import Clock, OTPClient, Outbox, capture_codes, set_clock
 
 
@@ -119,8 +120,17 @@ def test_codes_are_captured_and_channels_come_back(site: Flask, capsys: pytest.C
     assert capsys.readouterr().err == ""
     site.test_client().post("/otp/send", json={"email": "eve@example.com"})
     assert "eve@example.com" in capsys.readouterr().err
-    with pytest.raises(AssertionError, match="carol"):
-        outbox.code_for("carol@example.com")
+    with pytest.raises(AssertionError, match=r"to Ann@example\.com, but to ann@example\.com, bob@"):
+        outbox.code_for("Ann@example.com")
+    with pytest.raises(AssertionError, match=r"to carol@example\.com, but to nobody"):
+        Outbox().code_for("carol@example.com")
+
+
+def test_an_app_without_an_otp_is_named() -> None:
+    app = Flask("shop")
+    app.testing = True
+    with pytest.raises(ConfigError, match="flask_otp is not set up on app 'shop'"):
+        set_clock(app, Clock())
 
 
 @pytest.mark.parametrize("mode", ["inline", "background", "loader", "queue", "worker"])

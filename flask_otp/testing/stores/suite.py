@@ -92,6 +92,26 @@ class StoreSuite(
             clock.advance(1)
         assert self.size_of(store) < 4000
 
+    def test_another_prefix_is_another_store(
+        self, request: pytest.FixtureRequest, store: Store, clock: Clock, storage_options: dict[str, Any]
+    ) -> None:
+        """``OTP_KEY_PREFIX``: apps with one secret key and one server have nothing in common."""
+        try:
+            uri = request.getfixturevalue("storage_uri")
+        except NotImplementedError:
+            pytest.skip("storage_uri is not defined, so the test cannot open the store under another prefix")
+        other = factory_for(uri)(uri, "another", storage_options)
+        other.prepare()
+        ann, elsewhere = SubjectDriver(store, clock), SubjectDriver(other, clock)
+        try:
+            ann.prove(b"proof")
+            assert not elsewhere.holds(b"proof")
+            assert elsewhere.open().outcome is SEND
+            elsewhere.revoke()
+            assert ann.holds(b"proof")
+        finally:
+            other.close()
+
     # Fixtures of the tests
 
     @pytest.fixture
